@@ -1,0 +1,108 @@
+package fault
+
+import "net/http"
+
+// Code is a stable, public name for one kind of refusal. Scripts, dashboards
+// and alert rules rely on these words; they are never renamed.
+type Code string
+
+// The codes. [Table] gives each its meaning, HTTP status and exit code.
+const (
+	Internal           Code = "internal"
+	InvalidRequest     Code = "invalid_request"
+	TooLarge           Code = "too_large"
+	TooMany            Code = "too_many_requests"
+	NotFound           Code = "not_found"
+	Conflict           Code = "conflict"
+	Unauthenticated    Code = "unauthenticated"
+	Forbidden          Code = "forbidden"
+	Unavailable        Code = "unavailable"
+	VersionUnsupported Code = "protocol_version_unsupported"
+	SessionInvalid     Code = "session_invalid"
+	NonceMismatch      Code = "nonce_mismatch"
+	TokenInvalid       Code = "token_invalid"
+	EvidenceInvalid    Code = "evidence_invalid"
+	RootUntrusted      Code = "root_untrusted"
+	BindingMismatch    Code = "binding_mismatch"
+	InitDataMismatch   Code = "init_data_mismatch"
+	PlatformDisabled   Code = "platform_not_enabled"
+	PolicyDenied       Code = "policy_denied"
+	PolicyError        Code = "policy_error"
+	ImageUnsigned      Code = "image_signature_rejected"
+	ImagePolicyMissing Code = "image_policy_missing"
+	ImageCorrupt       Code = "image_layer_corrupt"
+	ImageKey           Code = "image_key_refused"
+	ImageMalformed     Code = "image_malformed"
+	ImageUnavailable   Code = "image_unavailable"
+)
+
+// Entry is one row of the code table.
+type Entry struct {
+	Code    Code
+	Status  int    // HTTP status that carries it
+	Exit    int    // exit code of the commands
+	Meaning string // one sentence for the reference page; says nothing secret
+}
+
+// Exit codes of every command of the project.
+const (
+	ExitOK          = 0
+	ExitUsage       = 1
+	ExitRefused     = 2
+	ExitEvidence    = 3
+	ExitNotFound    = 4
+	ExitConflict    = 5
+	ExitUnavailable = 6
+	ExitDifferent   = 7
+)
+
+// Table lists every code once, in the order of the reference page.
+func Table() []Entry {
+	return []Entry{
+		{Internal, http.StatusInternalServerError, ExitUnavailable, "Something broke on the answering side."},
+		{InvalidRequest, http.StatusBadRequest, ExitUsage, "The request is malformed."},
+		{TooLarge, http.StatusRequestEntityTooLarge, ExitUsage, "The request is larger than allowed."},
+		{TooMany, http.StatusTooManyRequests, ExitUnavailable, "The caller asks too often."},
+		{NotFound, http.StatusNotFound, ExitNotFound, "There is no such object."},
+		{Conflict, http.StatusConflict, ExitConflict, "The object changed since it was read."},
+		{Unauthenticated, http.StatusUnauthorized, ExitRefused, "No valid credential came with the request."},
+		{Forbidden, http.StatusForbidden, ExitRefused, "The caller's role does not allow this."},
+		{Unavailable, http.StatusServiceUnavailable, ExitUnavailable, "A service that is needed cannot be reached."},
+		{VersionUnsupported, http.StatusUnauthorized, ExitUsage, "The guest speaks another protocol version."},
+		{SessionInvalid, http.StatusUnauthorized, ExitRefused, "The attestation session is unknown or has expired."},
+		{NonceMismatch, http.StatusUnauthorized, ExitEvidence, "The evidence answers another challenge than the one given."},
+		{TokenInvalid, http.StatusUnauthorized, ExitRefused, "The attestation token is missing, expired or forged."},
+		{EvidenceInvalid, http.StatusUnauthorized, ExitEvidence, "The hardware evidence failed verification."},
+		{RootUntrusted, http.StatusUnauthorized, ExitEvidence, "The evidence ends in a root that the broker does not trust."},
+		{BindingMismatch, http.StatusUnauthorized, ExitEvidence, "The evidence is not bound to this challenge and key."},
+		{InitDataMismatch, http.StatusUnauthorized, ExitEvidence, "The evidence is not bound to the init-data presented."},
+		{PlatformDisabled, http.StatusUnauthorized, ExitRefused, "This kind of platform is not enabled here."},
+		{PolicyDenied, http.StatusForbidden, ExitRefused, "A policy denied it."},
+		{PolicyError, http.StatusInternalServerError, ExitUnavailable, "A policy could not be evaluated, so nothing was released."},
+		{ImageUnsigned, http.StatusForbidden, ExitRefused, "No signature on the image satisfies the image policy."},
+		{ImagePolicyMissing, http.StatusForbidden, ExitRefused, "No image policy is in force, so no image may run."},
+		{ImageCorrupt, http.StatusForbidden, ExitEvidence, "A layer's bytes do not match its digest, HMAC or diffID."},
+		{ImageKey, http.StatusForbidden, ExitRefused, "The key of a layer could not be obtained."},
+		{ImageMalformed, http.StatusForbidden, ExitUsage, "The image or an archive in it is not well formed."},
+		{ImageUnavailable, http.StatusServiceUnavailable, ExitUnavailable, "The registry could not deliver the image."},
+	}
+}
+
+func (c Code) entry() Entry {
+	for _, e := range Table() {
+		if e.Code == c {
+			return e
+		}
+	}
+	return Entry{Code: c, Status: http.StatusInternalServerError, Exit: ExitUnavailable}
+}
+
+// Status returns the HTTP status that carries c; 500 for an unknown code.
+func (c Code) Status() int { return c.entry().Status }
+
+// Exit returns the exit code of a command that fails with c.
+func (c Code) Exit() int { return c.entry().Exit }
+
+// Known reports whether c is in the table. Codes read from the wire are
+// foreign until this says yes.
+func (c Code) Known() bool { return c.entry().Meaning != "" }

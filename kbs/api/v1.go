@@ -1,0 +1,114 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Paths of our own API. Everything but PathGuestRefusals needs an admin
+// credential.
+const (
+	PathV1            = "/v1"
+	PathGuestRefusals = PathV1 + "/guest/refusals" // POST, attested guests
+	PathTickets       = PathV1 + "/tickets"        // GET list, GET /{ticket}
+	PathPolicies      = PathV1 + "/policies"       // GET list, GET|PUT|DELETE /{kind}/{id}
+	PathRefValues     = PathV1 + "/refvalues"      // GET list, GET|PUT|DELETE /{name...}
+	PathResources     = PathV1 + "/resources"      // GET list, PUT|DELETE /{repo}/{type}/{tag}; values are never read back
+	PathAudit         = PathV1 + "/audit"          // GET /entries, /checkpoint, /proof...
+)
+
+// Finding is one claim that was not as wanted.
+type Finding struct {
+	Claim   string   `json:"claim"`
+	Seen    string   `json:"seen"`
+	Wanted  []string `json:"wanted,omitempty"`
+	Nearest string   `json:"nearest,omitempty"` // name of the closest reference value
+}
+
+// GuestRefusal is what a guest agent tells the broker about a refusal of its
+// own, over its attested channel: POST /v1/guest/refusals with the bearer
+// token. The host sees only the code and the ticket that comes back.
+type GuestRefusal struct {
+	Code     string    `json:"code"`
+	Object   string    `json:"object"` // image reference, layer digest or resource
+	Cause    string    `json:"cause"`
+	Findings []Finding `json:"findings,omitempty"`
+	Rule     string    `json:"rule,omitempty"` // for example the policy.json scope
+}
+
+// GuestRefusalReceipt answers a GuestRefusal.
+type GuestRefusalReceipt struct {
+	Ticket string `json:"ticket"`
+}
+
+// Explanation is everything behind one ticket; for administrators only.
+type Explanation struct {
+	Ticket   string    `json:"ticket"`
+	Code     string    `json:"code"`
+	Time     time.Time `json:"time"`
+	Stage    string    `json:"stage"` // "auth", "attest", "release", "guest", "admin"
+	Platform string    `json:"platform,omitempty"`
+	Subject  string    `json:"subject,omitempty"` // guest or admin identity
+	Object   string    `json:"object,omitempty"`  // what was asked for
+	Cause    string    `json:"cause"`
+	Findings []Finding `json:"findings,omitempty"`
+	Policy   string    `json:"policy,omitempty"` // kind/id@version
+	Rule     string    `json:"rule,omitempty"`
+	Line     int       `json:"line,omitempty"`
+	Audit    int64     `json:"audit_entry"` // index in the audit log
+}
+
+// Policy is one policy document. Version 0 on PUT means "must not exist", -1
+// "whatever is there"; a stale version is a conflict.
+type Policy struct {
+	Kind    string    `json:"kind"` // "attestation" or "resource"
+	ID      string    `json:"id"`
+	Version int64     `json:"version"`
+	Rego    string    `json:"rego"`
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+// RefValue is one reference value.
+type RefValue struct {
+	Name    string          `json:"name"`
+	Version int64           `json:"version"`
+	Value   json.RawMessage `json:"value"`
+	Expires time.Time       `json:"expires"`
+	Author  string          `json:"author,omitempty"`
+	Time    time.Time       `json:"time"`
+}
+
+// ResourceInfo describes a resource. There is no way to read a value back as
+// an administrator.
+type ResourceInfo struct {
+	Path    string    `json:"path"` // repo/type/tag
+	Version int64     `json:"version"`
+	Size    int       `json:"size"` // bytes
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+// AuditEntry is one leaf of the audit log. Its leaf hash covers the canonical
+// JSON (RFC 8785) of the entry.
+type AuditEntry struct {
+	Index    int64             `json:"index"`
+	Time     time.Time         `json:"time"`
+	Kind     string            `json:"kind"`     // "attest", "release", "guest.refusal", "policy.put", ...
+	Decision string            `json:"decision"` // "allow", "deny", "error", "change"
+	Code     string            `json:"code,omitempty"`
+	Ticket   string            `json:"ticket,omitempty"`
+	Subject  string            `json:"subject,omitempty"`
+	Object   string            `json:"object,omitempty"`
+	Details  map[string]string `json:"details,omitempty"`
+}
+
+// Problem is the error body of /v1 (RFC 9457).
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"` // only for authenticated administrators
+	Code   string `json:"code"`
+	Ticket string `json:"ticket,omitempty"`
+}
