@@ -1,0 +1,70 @@
+# Vouchsafe. `make help` lists what there is to do.
+SHELL   := /bin/sh
+MODULES := . measure image kbs guest-agent rootfs tests
+BIN     := $(CURDIR)/bin
+CACHE   := $(CURDIR)/.cache
+TOOLS   := $(CACHE)/bin
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+# Binaries are static: no cgo. Only the race detector needs a C compiler.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
+
+GOLANGCI_LINT := v2.15.0
+GOVULNCHECK   := v1.8.0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build all commands into bin/
+	@mkdir -p $(BIN)
+	$(GOBUILD) -o $(BIN)/ ./measure/cmd/measure ./kbs/cmd/kbs ./kbs/cmd/kbsctl ./guest-agent/cmd/guest-agent ./tests/cmd/demo
+
+.PHONY: demo
+demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KEEP=1 leaves it up, IMAGE=ref takes any image)
+	@build/need runc=runc unshare=util-linux
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/demo --bin $(BIN) --cache $(CACHE) $(if $(KEEP),--keep) $(if $(IMAGE),--image $(IMAGE))
+
+.PHONY: test
+test: ## every test with the race detector, then a fuzz smoke; installs what it needs
+	@build/need runc=runc gcc=gcc unshare=util-linux busybox=busybox-static
+	@$(MAKE) --no-print-directory build
+	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
+	@$(MAKE) --no-print-directory fuzz
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (default 3s)
+	@build/fuzz $(or $(FUZZTIME),3s)
+
+.PHONY: alone
+alone: ## build and vet every module without the workspace
+	@for m in $(MODULES); do echo "alone $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## gofmt, vet and the linters that carry the house rules
+	@test -z "$$(gofmt -l $(MODULES))" || { gofmt -l $(MODULES); echo "lint: run gofmt" >&2; exit 1; }
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+$(TOOLS)/golangci-lint:
+	@mkdir -p $(TOOLS)
+	GOWORK=off GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is linked (needs a vulnerability database: VULNDB=url or the default)
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/govulncheck || GOWORK=off GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
+	@for m in $(MODULES); do echo "vuln $$m"; (cd $$m && $(TOOLS)/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...) || exit 1; done
+
+.PHONY: generate
+generate: ## regenerate the protobuf code and the reference pages
+	@build/need protoc=protobuf-compiler
+	@guest-agent/api/generate.sh
+	@go run ./tests/cmd/reference docs/reference
+
+.PHONY: clean
+clean: ## remove what was built (caches too)
+	rm -rf $(BIN) $(CACHE)

@@ -1,0 +1,104 @@
+// Package reference renders the reference pages of docs/reference.
+package reference
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+)
+
+// Programs are the commands that have a page.
+var Programs = []string{"kbs", "kbsctl", "measure", "guest-agent"}
+
+// Write renders all pages into dir.
+func Write(ctx context.Context, dir, bin string) error {
+	pages := map[string]string{"codes.md": Codes()}
+	var err error
+	if pages["commands.md"], err = Commands(ctx, bin); err != nil {
+		return err
+	}
+	for name, text := range pages {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const generated = "<!-- Generated from the code by `make generate`. -->\n\n"
+
+// Codes renders the table of refusal codes.
+func Codes() string {
+	var b strings.Builder
+	b.WriteString(generated + "# Codes of refusal\n\n" +
+		"A refusal shows a code and, where a broker recorded it, a ticket: `policy_denied (ticket 7QK2-M9TD)`. Both are safe to print " +
+		"anywhere. `kbsctl explain ticket/7QK2-M9TD` tells an administrator the reason.\n\n" +
+		"| code | HTTP status | exit code | meaning |\n|---|---|---|---|\n")
+	for _, e := range fault.Table() {
+		fmt.Fprintf(&b, "| `%s` | %d %s | %d | %s |\n", e.Code, e.Status, http.StatusText(e.Status), e.Exit, e.Meaning)
+	}
+	b.WriteString("\n## Exit codes\n\n| code | meaning |\n|---|---|\n")
+	for _, e := range []struct {
+		code    int
+		meaning string
+	}{
+		{fault.ExitOK, "ok"},
+		{fault.ExitUsage, "usage, or unknown"},
+		{fault.ExitRefused, "refused by policy"},
+		{fault.ExitEvidence, "evidence or signature invalid"},
+		{fault.ExitNotFound, "not found"},
+		{fault.ExitConflict, "conflict: the object changed since it was read"},
+		{fault.ExitUnavailable, "unavailable or timed out"},
+		{fault.ExitDifferent, "differences found"},
+	} {
+		fmt.Fprintf(&b, "| %d | %s |\n", e.code, e.meaning)
+	}
+	return b.String()
+}
+
+// Commands renders the help text of every command and its subcommands.
+func Commands(ctx context.Context, bin string) (string, error) {
+	var b strings.Builder
+	b.WriteString(generated + "# Commands\n")
+	for _, p := range Programs {
+		if err := help(ctx, &b, bin, p, nil); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+var subcommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) {2,}\S`)
+
+func help(ctx context.Context, b *strings.Builder, bin, program string, path []string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, program), append(append([]string{}, path...), "--help")...)
+	cmd.Env = []string{"HOME=/nonexistent"}
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%s %s --help: %w", program, strings.Join(path, " "), err)
+	}
+	title := strings.Join(append([]string{program}, path...), " ")
+	fmt.Fprintf(b, "\n%s %s\n\n```\n%s\n```\n", strings.Repeat("#", min(2+len(path), 4)), title, strings.TrimSpace(string(out)))
+	text := string(out)
+	_, list, ok := strings.Cut(text, "Available Commands:\n")
+	if !ok {
+		return nil
+	}
+	list, _, _ = strings.Cut(list, "\n\n")
+	for _, m := range subcommand.FindAllStringSubmatch(list, -1) {
+		if m[1] == "help" || m[1] == "completion" {
+			continue
+		}
+		if err := help(ctx, b, bin, program, append(append([]string{}, path...), m[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
+)
+
+// CommandLine is the measured kernel command line of the stage's good guest.
+const CommandLine = "agent.log=debug agent.guest_components_rest_api=all"
+
+// Vendor makes a simulated processor vendor and returns its directory. Its
+// root is in root.pem there.
+func (w *World) Vendor(ctx context.Context, label string) (string, error) {
+	dir := w.Path("vendor-" + label)
+	_, err := w.Run(ctx, "measure", "sim", "vendor", dir)
+	return dir, err
+}
+
+// RegisterMeasurement predicts the launch measurement of a guest with the given
+// command line and makes it the reference value. It returns the measurement.
+func (w *World) RegisterMeasurement(ctx context.Context, commandLine string) (string, error) {
+	out, err := w.Run(ctx, "measure", "predict", "--platform", "snp", "--image", filepath.Join(w.Bin, "guest-agent"), "--cmdline", commandLine, "-o", "hex")
+	if err != nil {
+		return "", err
+	}
+	measurement := strings.TrimSpace(out)
+	document := fmt.Sprintf("kind: RefValue\nmetadata: {name: snp_launch_measurement}\nspec: {value: [%q]}\n", measurement)
+	if err := os.WriteFile(w.Path("refvalue.yaml"), []byte(document), 0o600); err != nil {
+		return "", err
+	}
+	_, err = w.Broker.Ctl(ctx, "apply", "-f", w.Path("refvalue.yaml"))
+	return measurement, err
+}
+
+// Guest is a running guest: one agent in namespaces of its own.
+type Guest struct {
+	Name string
+	Net  *guestnet.Net
+	Dir  string
+
+	world   *World
+	process *process
+	kata    *Kata
+}
+
+// Launch plays the hypervisor: it writes the init-data, measures and launches
+// the guest on a new simulated chip of the vendor, and starts the agent in its
+// own network, mount, process, IPC and UTS namespaces. From inside, only the
+// broker and the registry can be reached.
+func (w *World) Launch(ctx context.Context, label, vendor, commandLine string) (*Guest, error) {
+	g := &Guest{Name: label, Dir: w.Path("guest-" + label), world: w}
+	if err := os.MkdirAll(g.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	document, err := w.initData()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{"initdata.toml": document, "cmdline": commandLine}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(g.Dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	agent := filepath.Join(w.Bin, "guest-agent")
+	if _, err := w.Run(ctx, "measure", "sim", "guest", "--vendor", vendor, "--out", g.path("device"),
+		"--image", agent, "--cmdline", commandLine, "--init-data", g.path("initdata.toml")); err != nil {
+		return nil, err
+	}
+	if g.Net, err = guestnet.New(); err != nil {
+		return nil, err
+	}
+	w.onClose(g.Stop)
+	for _, addr := range []string{strings.TrimPrefix(w.Broker.URL, "https://"), w.Registry.Addr} {
+		if err := g.Net.Forward(addr); err != nil {
+			return nil, err
+		}
+	}
+	return g, g.boot(ctx, agent)
+}
+
+func (g *Guest) boot(ctx context.Context, agent string) error {
+	socket := g.path("agent.sock")
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--ipc", "--",
+		agent, "serve", "--listen", "unix://"+socket, "--state-dir", g.path("state"),
+		"--simulated-snp", g.path("device"), "--init-data", g.path("initdata.toml"),
+		"--kernel-cmdline", g.path("cmdline"), "--rest-listen", "127.0.0.1:8006", "--log-level", "debug")
+	p, err := start("guest-agent "+g.Name, g.path("agent.log"), cmd, g.Net.Start)
+	if err != nil {
+		return err
+	}
+	g.process = p
+	return p.until(ctx, "listening", func() bool {
+		k, err := dialKata(ctx, socket)
+		if err != nil {
+			return false
+		}
+		g.kata = k
+		return true
+	})
+}
+
+func (g *Guest) path(parts ...string) string {
+	return filepath.Join(append([]string{g.Dir}, parts...)...)
+}
+
+// Kata returns the driver that plays the runtime's part.
+func (g *Guest) Kata() *Kata { return g.kata }
+
+// Log is the file with everything that the agent printed.
+func (g *Guest) Log() string { return g.path("agent.log") }
+
+// Stop ends the agent and its network.
+func (g *Guest) Stop() error {
+	var errs []error
+	if g.kata != nil {
+		errs = append(errs, g.kata.close())
+		g.kata = nil
+	}
+	if g.process != nil {
+		errs = append(errs, g.process.stop())
+	}
+	if g.Net != nil {
+		errs = append(errs, g.Net.Close())
+		g.Net = nil
+	}
+	return errors.Join(errs...)
+}
+
+// initData writes the document that tells a guest where its broker and its
+// image policy are. It is measured: the host cannot give another.
+func (w *World) initData() (string, error) {
+	broker, err := os.ReadFile(w.Broker.CA)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`version = "0.1.0"
+algorithm = "sha256"
+
+[data]
+"aa.toml" = '''
+[token_configs.kbs]
+url = "%[1]s"
+cert = """
+%[2]s"""
+'''
+"cdh.toml" = '''
+[kbc]
+name = "cc_kbc"
+url = "%[1]s"
+kbs_cert = """
+%[2]s"""
+
+[image]
+image_security_policy_uri = "kbs:///%[3]s"
+extra_root_certificates = ["""
+%[4]s"""]
+'''
+`, w.Broker.URL, broker, PolicyResource, w.Registry.CA), nil
+}
+
+// PID is a process in the guest's namespaces, for people who want to look in.
+func (g *Guest) PID() int { return g.process.cmd.Process.Pid }

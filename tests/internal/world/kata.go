@@ -1,0 +1,188 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/containerd/ttrpc"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+)
+
+// Kata plays the part of the Kata runtime: it sends what the shim sends when a
+// kubelet runs a pod with images pulled in the guest (kata-agent 2.1 to 2.5).
+type Kata struct {
+	agent.AgentServiceService
+	agent.HealthService
+	client *ttrpc.Client
+}
+
+func dialKata(ctx context.Context, socket string) (*Kata, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	client := ttrpc.NewClient(conn)
+	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client}
+	if _, err := k.Check(ctx, &agent.CheckRequest{}); err != nil {
+		return nil, fmt.Errorf("%w (closing: %w)", err, client.Close())
+	}
+	return k, nil
+}
+
+func (k *Kata) close() error { return k.client.Close() }
+
+const sandboxID = "sandbox0000000000000000000000000000000000000000000000000000000000"
+
+// Pod creates the sandbox and its pause container.
+func (k *Kata) Pod(ctx context.Context) error {
+	if _, err := k.CreateSandbox(ctx, &agent.CreateSandboxRequest{
+		Hostname: "demo-pod", SandboxId: sandboxID,
+		Storages: []*agent.Storage{{
+			Driver: "ephemeral", Source: "shm", Fstype: "tmpfs", MountPoint: "/run/kata-containers/sandbox/shm",
+			Options: []string{"noexec", "nosuid", "nodev", "mode=1777", "size=67108864"},
+		}},
+	}); err != nil {
+		return fmt.Errorf("CreateSandbox: %w", err)
+	}
+	if _, err := k.GetGuestDetails(ctx, &agent.GuestDetailsRequest{MemBlockSize: true, MemHotplugProbe: true}); err != nil {
+		return fmt.Errorf("GetGuestDetails: %w", err)
+	}
+	return k.Container(ctx, sandboxID, "pause", v1.Config{Entrypoint: []string{"/pause"}, WorkingDir: "/"})
+}
+
+// Container creates and starts one container whose image the guest pulls.
+func (k *Kata) Container(ctx context.Context, id, image string, config v1.Config) error {
+	kind := "container"
+	if image == "pause" {
+		kind = "sandbox"
+	}
+	annotations := map[string]string{
+		"io.kubernetes.cri.container-type": kind,
+		"io.kubernetes.cri.image-name":     image,
+		"io.kubernetes.cri.sandbox-id":     sandboxID,
+	}
+	metadata, err := json.Marshal(map[string]any{"metadata": annotations})
+	if err != nil {
+		return err
+	}
+	rootfs := "/run/kata-containers/" + id + "/rootfs"
+	if _, err := k.CreateContainer(ctx, &agent.CreateContainerRequest{
+		ContainerId: id, ExecId: id,
+		Storages: []*agent.Storage{{
+			Driver: "image_guest_pull", Source: image, Fstype: "overlay", MountPoint: rootfs,
+			DriverOptions: []string{"image_guest_pull=" + string(metadata)},
+		}},
+		OCI: spec(id, rootfs, annotations, config),
+	}); err != nil {
+		return fmt.Errorf("CreateContainer: %w", err)
+	}
+	if _, err := k.StartContainer(ctx, &agent.StartContainerRequest{ContainerId: id}); err != nil {
+		return fmt.Errorf("StartContainer: %w", err)
+	}
+	return nil
+}
+
+// Output reads a container's standard output until it contains the text, or
+// ends. It returns what was read.
+func (k *Kata) Output(ctx context.Context, id, until string) (string, error) {
+	var out strings.Builder
+	for until == "" || !strings.Contains(out.String(), until) {
+		resp, err := k.ReadStdout(ctx, &agent.ReadStreamRequest{ContainerId: id, ExecId: id, Len: 32768})
+		if err != nil {
+			return out.String(), fmt.Errorf("ReadStdout: %w", err)
+		}
+		if len(resp.GetData()) == 0 {
+			if until != "" {
+				return out.String(), fmt.Errorf("output ended without %q: %q", until, out.String())
+			}
+			break
+		}
+		out.Write(resp.GetData())
+	}
+	return out.String(), nil
+}
+
+// Errors reads all of a container's standard error.
+func (k *Kata) Errors(ctx context.Context, id string) string {
+	var out strings.Builder
+	for {
+		resp, err := k.ReadStderr(ctx, &agent.ReadStreamRequest{ContainerId: id, ExecId: id, Len: 32768})
+		if err != nil || len(resp.GetData()) == 0 {
+			return out.String()
+		}
+		out.Write(resp.GetData())
+	}
+}
+
+// Remove kills a container and removes it, as the shim does on stop.
+func (k *Kata) Remove(ctx context.Context, id string) error {
+	if _, err := k.SignalProcess(ctx, &agent.SignalProcessRequest{ContainerId: id, Signal: 9}); err != nil && !strings.Contains(err.Error(), "ESRCH: No such process") {
+		return fmt.Errorf("SignalProcess: %w", err)
+	}
+	if _, err := k.WaitProcess(ctx, &agent.WaitProcessRequest{ContainerId: id, ExecId: id}); err != nil {
+		return fmt.Errorf("WaitProcess: %w", err)
+	}
+	if _, err := k.RemoveContainer(ctx, &agent.RemoveContainerRequest{ContainerId: id}); err != nil {
+		return fmt.Errorf("RemoveContainer: %w", err)
+	}
+	if _, err := k.RemoveStaleVirtiofsShareMounts(ctx, &agent.RemoveStaleVirtiofsShareMountsRequest{}); err != nil {
+		return fmt.Errorf("RemoveStaleVirtiofsShareMounts: %w", err)
+	}
+	return nil
+}
+
+// EndPod removes the pause container and the sandbox.
+func (k *Kata) EndPod(ctx context.Context) error {
+	if err := k.Remove(ctx, sandboxID); err != nil {
+		return err
+	}
+	_, err := k.DestroySandbox(ctx, &agent.DestroySandboxRequest{})
+	return err
+}
+
+// spec is a container's specification as it leaves the shim: namespaces are
+// reduced to ipc, uts and mount, hooks and device rules are gone
+// (kata-agent 2.9).
+func spec(id, rootfs string, annotations map[string]string, config v1.Config) *agent.Spec {
+	capabilities := []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	}
+	cwd := config.WorkingDir
+	if cwd == "" {
+		cwd = "/"
+	}
+	return &agent.Spec{
+		Version: "1.1.0",
+		Process: &agent.Process{
+			User: &agent.User{}, Args: append(append([]string{}, config.Entrypoint...), config.Cmd...), Env: config.Env, Cwd: cwd,
+			Capabilities:    &agent.LinuxCapabilities{Bounding: capabilities, Effective: capabilities, Permitted: capabilities},
+			NoNewPrivileges: true,
+		},
+		Root:        &agent.Root{Path: rootfs},
+		Hostname:    "demo-pod",
+		Annotations: annotations,
+		Mounts: []*agent.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			{Destination: "/dev/shm", Type: "bind", Source: "/run/kata-containers/sandbox/shm", Options: []string{"rbind"}},
+		},
+		Linux: &agent.Linux{
+			CgroupsPath: "/kubepods/" + id,
+			Namespaces:  []*agent.LinuxNamespace{{Type: "ipc"}, {Type: "uts"}, {Type: "mount"}},
+			MaskedPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
+			ReadonlyPaths: []string{
+				"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+			},
+			Resources: &agent.LinuxResources{Memory: &agent.LinuxMemory{Limit: 256 << 20}, CPU: &agent.LinuxCPU{Shares: 512}},
+		},
+	}
+}
