@@ -111,6 +111,24 @@ func (e *VerificationError) Error() string {
 	return fmt.Sprintf("%s evidence refused: %s", e.Platform, strings.Join(parts, "; "))
 }
 
+// FieldRoot is the Finding.Field under which a chain check that failed reports
+// a root that nobody trusts: what was seen at the end of the chain, and the
+// roots that are trusted. No other finding uses this name.
+const FieldRoot = "root"
+
+// UntrustedRoot reports whether the evidence ends in a root that the verifier
+// does not trust, as opposed to a chain that is broken under a trusted one.
+func (e *VerificationError) UntrustedRoot() bool {
+	for _, c := range e.Failed {
+		for _, f := range c.Findings {
+			if c.Name == CheckChain && f.Field == FieldRoot {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Has reports whether the named check is among the failures.
 func (e *VerificationError) Has(name CheckName) bool {
 	for _, c := range e.Failed {

@@ -4,6 +4,12 @@
 //
 // Every attestation, release, refusal and change is appended before the answer
 // leaves the broker: a caller that holds an answer can rely on its entry.
+//
+// The log lives in the broker's store, so an entry becomes durable in the same
+// transaction as the change it describes, and any replica can append. Indexes
+// are contiguous from 0: the transaction that appends also moves the size. A
+// leaf is the entry's canonical JSON (RFC 8785), a checkpoint is a signed note
+// (C2SP tlog-checkpoint), and [Verify] needs only these two and the public key.
 package audit
 
 import (

@@ -1,4 +1,9 @@
 // Package resource keeps the secrets that the broker releases.
+//
+// The built-in backend seals each value under a data key of its own, and the
+// data key under the master key. Both seals cover the path, the version and
+// the description, so that a record that was moved, or brought back from an
+// older version, does not open.
 package resource
 
 import (
@@ -8,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -46,4 +52,12 @@ type Backend interface {
 	Delete(ctx context.Context, p Path) error
 	// List describes resources whose path starts with prefix.
 	List(ctx context.Context, prefix string) ([]api.ResourceInfo, error)
+}
+
+// Transactional is what a Backend may also be, if it keeps its values in the
+// broker's store: a change can then be made durable together with its audit
+// entry.
+type Transactional interface {
+	PutTx(tx store.Tx, p Path, value secret.Bytes, author string) (api.ResourceInfo, error)
+	DeleteTx(tx store.Tx, p Path) error
 }

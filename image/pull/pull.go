@@ -1,0 +1,212 @@
+package pull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust"
+	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
+)
+
+const defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
+
+// Config is what a [Puller] needs. Store, Policy and Registry are required in
+// the sense that a nil Store is an error and a nil Policy refuses every image.
+type Config struct {
+	Store    *store.Store
+	Registry registry.Config
+	// Policy returns the image policy in force; it is asked on every pull. A
+	// nil policy refuses with image_policy_missing.
+	Policy func(ctx context.Context) (*trust.Policy, error)
+	// Keys resolves a keyPath of the policy to PEM bytes.
+	Keys      func(ctx context.Context, keyPath string) ([]byte, error)
+	Unwrapper crypt.KeyUnwrapper // nil: encrypted layers are refused
+	Logger    *slog.Logger       // nil: silent
+	Platform  registry.Platform  // zero: the native one
+	Parallel  int                // layers at a time; 0: 3
+	Limits    unpack.Limits
+}
+
+// A Puller pulls images into one store. It is safe for concurrent use.
+type Puller struct {
+	cfg     Config
+	client  *registry.Client
+	log     *slog.Logger
+	flights flights
+}
+
+// New checks the configuration.
+func New(c Config) (*Puller, error) {
+	if c.Store == nil {
+		return nil, errors.New("pull: a store is needed")
+	}
+	client, err := registry.NewClient(c.Registry)
+	if err != nil {
+		return nil, err
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Platform == (registry.Platform{}) {
+		c.Platform = registry.Native()
+	}
+	if c.Parallel <= 0 {
+		c.Parallel = defaultParallel
+	}
+	return &Puller{cfg: c, client: client, log: c.Logger}, nil
+}
+
+// Pull fetches, judges, verifies, decrypts and unpacks an image. Every error
+// is a [*fault.Fault]; its private cause is a [*trust.Rejection], a
+// [*LayerError] or the error of the registry. After an error the store is as
+// it was before. The caller owes the image a Release.
+func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
+	img, err := p.pull(ctx, ref)
+	if err != nil {
+		code := fault.Internal
+		if interrupted(err) {
+			code = fault.ImageUnavailable
+		}
+		f := fault.New(code, err)
+		p.log.WarnContext(ctx, "image refused", slog.String("reference", ref), slog.Any("fault", f))
+		return nil, f
+	}
+	p.log.InfoContext(ctx, "image pulled", slog.String("reference", img.Reference), slog.String("digest", img.Digest),
+		slog.String("scope", img.Verdict.Scope), slog.Bool("waived", img.Verdict.Waived))
+	return img, nil
+}
+
+func (p *Puller) pull(ctx context.Context, name string) (*Image, error) {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	policy, err := p.policy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := p.client.Repository(ref)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	resolved, err := registry.Resolve(ctx, repo, ref.Version(), p.cfg.Platform)
+	if err != nil {
+		return nil, resolveFault(err)
+	}
+	subject := trust.Subject{Reference: ref, Root: resolved.Root.Digest, Manifest: resolved.Manifest.Digest}
+	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys})
+	if err != nil {
+		return nil, err
+	}
+	config, plans, err := p.plan(ctx, repo, resolved)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := p.layers(ctx, repo, plans)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{
+		Reference: ref.String(), Digest: resolved.Manifest.Digest.String(), Root: resolved.Root.Digest.String(),
+		Config: config, Verdict: verdict, store: p.cfg.Store, layers: layers,
+	}, nil
+}
+
+func (p *Puller) policy(ctx context.Context) (*trust.Policy, error) {
+	if p.cfg.Policy == nil {
+		return nil, fault.Newf(fault.ImagePolicyMissing, "no image policy is configured")
+	}
+	policy, err := p.cfg.Policy(ctx)
+	if err != nil {
+		return nil, fault.New(fault.ImagePolicyMissing, err)
+	}
+	if policy == nil {
+		return nil, fault.Newf(fault.ImagePolicyMissing, "no image policy is in force")
+	}
+	return policy, nil
+}
+
+// configDoc is the image config. ocispec.Image would do, but its platform
+// members are inlined and its history is of no use.
+type configDoc struct {
+	OS     string              `json:"os"`
+	Config ocispec.ImageConfig `json:"config"`
+	RootFS struct {
+		Type    string          `json:"type"`
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+}
+
+// plan reads the config and settles, before any key or layer is asked for,
+// whether the image can be had at all.
+func (p *Puller) plan(ctx context.Context, src registry.Source, r *registry.Resolved) (ocispec.ImageConfig, []layerPlan, error) {
+	var doc configDoc
+	raw, err := registry.ReadBlob(ctx, src, r.Image.Config, registry.MaxManifest)
+	if err != nil {
+		return doc.Config, nil, resolveFault(err)
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "image config: %w", err)
+	}
+	layers, ids := r.Image.Layers, doc.RootFS.DiffIDs
+	switch {
+	case doc.OS != "linux":
+		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "the image is for %.40q, not linux", doc.OS)
+	case doc.RootFS.Type != "layers":
+		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "the image's rootfs is of type %.40q", doc.RootFS.Type)
+	case len(layers) != len(ids):
+		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "the manifest has %d layers, the config %d diffIDs", len(layers), len(ids))
+	case len(layers) == 0 || len(layers) > store.MaxLayers:
+		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "the image has %d layers: 1 to %d are possible", len(layers), store.MaxLayers)
+	}
+	plans := make([]layerPlan, len(layers))
+	for i, desc := range layers {
+		if plans[i], err = newLayerPlan(i, desc, ids[i]); err != nil {
+			return doc.Config, nil, err
+		}
+	}
+	return doc.Config, plans, nil
+}
+
+// layers makes all layers available, several at a time. On an error it gives
+// back and removes what it had made.
+func (p *Puller) layers(ctx context.Context, src registry.Source, plans []layerPlan) ([]*store.Layer, error) {
+	got := make([]*store.Layer, len(plans))
+	first := map[[2]digest.Digest]int{} // by blob and diffID
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(p.cfg.Parallel)
+	for i, lp := range plans {
+		id := [2]digest.Digest{lp.desc.Digest, lp.diffID}
+		if _, twice := first[id]; twice {
+			continue
+		}
+		first[id] = i
+		group.Go(func() (err error) {
+			got[i], err = p.ensure(gctx, src, lp)
+			return err
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		for i, lp := range plans { // the same layer twice shares one reference
+			got[i] = got[first[[2]digest.Digest{lp.desc.Digest, lp.diffID}]]
+		}
+		return got, nil
+	}
+	for _, l := range got {
+		if l != nil {
+			err = errors.Join(err, l.Discard())
+		}
+	}
+	return nil, err
+}

@@ -1,0 +1,174 @@
+package registry
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Config says how registries are reached. The zero value reaches public
+// registries over TLS with the system's roots, anonymously.
+type Config struct {
+	// InsecureHTTPHosts names the hosts ("host:port" as in the image name) that
+	// may be spoken to without TLS. It is the only way to plain HTTP.
+	InsecureHTTPHosts []string
+	RootCAs           *x509.CertPool // nil: the system's roots
+	Auth              secret.Bytes   // docker auth.json; empty: anonymous
+	UserAgent         string
+}
+
+// A Client reaches repositories under one configuration. It is safe for
+// concurrent use and keeps connections and tokens for as long as it lives.
+type Client struct {
+	cfg   Config
+	creds credentials
+	base  *guard
+
+	mu    sync.Mutex
+	ready map[string]http.RoundTripper // authenticated, by repository and scope
+}
+
+// NewClient checks the configuration. It makes no connection.
+func NewClient(c Config) (*Client, error) {
+	creds, err := parseAuth(c.Auth)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: c, creds: creds, base: newGuard(c), ready: map[string]http.RoundTripper{}}, nil
+}
+
+// Repository returns the repository that ref lies in. It makes no connection.
+func (c *Client) Repository(ref Reference) (*Repository, error) {
+	opts := []name.Option{name.StrictValidation}
+	plain := slices.Contains(c.cfg.InsecureHTTPHosts, ref.Host)
+	if plain {
+		opts = append(opts, name.Insecure)
+	}
+	repo, err := name.NewRepository(ref.Name(), opts...)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", ref.Name(), err)
+	}
+	return &Repository{client: c, ref: Reference{Host: ref.Host, Path: ref.Path}, name: repo, plain: plain}, nil
+}
+
+// A Repository is one repository of a registry.
+type Repository struct {
+	client *Client
+	ref    Reference // host and path only
+	name   name.Repository
+	plain  bool
+}
+
+// http returns a client that authenticates with the given scope. A failed
+// handshake is not remembered.
+func (r *Repository) http(ctx context.Context, scope string) (*http.Client, error) {
+	key := r.ref.Name() + " " + scope
+	r.client.mu.Lock()
+	rt, ok := r.client.ready[key]
+	r.client.mu.Unlock()
+	if !ok {
+		var err error
+		rt, err = transport.NewWithContext(ctx, r.name.Registry, r.client.creds.lookup(r.ref), r.client.base,
+			[]string{r.name.Scope(scope)})
+		if err != nil {
+			return nil, fmt.Errorf("registry %s: %w", r.ref.Host, err)
+		}
+		r.client.mu.Lock()
+		r.client.ready[key] = rt // two at once: the last one stays, both work
+		r.client.mu.Unlock()
+	}
+	return &http.Client{Transport: rt}, nil
+}
+
+// url builds an endpoint of the distribution API. The transport below settles
+// the scheme for the registry's own host.
+func (r *Repository) url(parts ...string) string {
+	scheme := "https"
+	if r.plain {
+		scheme = "http"
+	}
+	return scheme + "://" + r.name.RegistryStr() + "/v2/" + r.name.RepositoryStr() + "/" + strings.Join(parts, "/")
+}
+
+// get makes a GET and returns the response if its status is 200.
+func (r *Repository) get(ctx context.Context, url, accept string) (*http.Response, error) {
+	cl, err := r.http(ctx, transport.PullScope)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := cl.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		_ = resp.Body.Close()
+		if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusNotFound {
+			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+		}
+		return nil, err
+	}
+	return resp, nil
+}
+
+// Manifest fetches the manifest or index that version (a tag or a digest)
+// names, and verifies a digest. It fails with [ErrNotFound], [ErrMalformed] or
+// a [*DigestError]; everything else means that the registry did not deliver.
+func (r *Repository) Manifest(ctx context.Context, version string) (Manifest, error) {
+	m, err := r.manifest(ctx, version)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest %s of %s: %w", version, r.ref.Name(), err)
+	}
+	return m, nil
+}
+
+func (r *Repository) manifest(ctx context.Context, version string) (Manifest, error) {
+	resp, err := r.get(ctx, r.url("manifests", version), acceptTypes)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+	if err != nil {
+		return Manifest{}, err
+	}
+	if len(raw) > MaxManifest {
+		return Manifest{}, malformed("more than %d bytes", MaxManifest)
+	}
+	var wanted digest.Digest
+	if strings.Contains(version, ":") {
+		wanted = digest.Digest(version)
+	}
+	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	return newManifest(raw, strings.TrimSpace(mediaType), wanted)
+}
+
+// Blob opens a blob. The reader ends in io.EOF only if the bytes have the
+// length and digest of desc; what it gave before that is unverified.
+func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := checkDescriptor(desc); err != nil {
+		return nil, err
+	}
+	resp, err := r.get(ctx, r.url("blobs", desc.Digest.String()), "*/*")
+	if err != nil {
+		return nil, fmt.Errorf("blob %s of %s: %w", desc.Digest, r.ref.Name(), err)
+	}
+	return newVerifyReader(resp.Body, desc), nil
+}

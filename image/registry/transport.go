@@ -1,0 +1,54 @@
+package registry
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// guard is the innermost transport: whatever the layers above decide, no plain
+// HTTP request leaves for a host that the configuration does not name.
+// go-containerregistry falls back to HTTP for loopback and private addresses
+// by itself, redirects may change the scheme, and a token realm is the
+// registry's own choice, so the rule is enforced where requests go out.
+type guard struct {
+	plainHosts []string
+	userAgent  string
+	next       http.RoundTripper
+}
+
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !slices.Contains(g.plainHosts, req.URL.Host) {
+		if req.Body != nil {
+			_ = req.Body.Close() // RoundTrip must close it
+		}
+		return nil, fmt.Errorf("plain HTTP to %s is not allowed", req.URL.Host)
+	}
+	if g.userAgent != "" {
+		req = req.Clone(req.Context()) // a RoundTripper must not change its request
+		req.Header.Set("User-Agent", g.userAgent)
+	}
+	return g.next.RoundTrip(req)
+}
+
+func newGuard(c Config) *guard {
+	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
+	return &guard{
+		plainHosts: slices.Clone(c.InsecureHTTPHosts),
+		userAgent:  c.UserAgent,
+		next: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    15 * time.Second,
+			ResponseHeaderTimeout:  60 * time.Second,
+			IdleConnTimeout:        90 * time.Second,
+			MaxIdleConnsPerHost:    8,
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true, // digests are over the bytes as sent
+			MaxResponseHeaderBytes: 1 << 20,
+		},
+	}
+}

@@ -1,0 +1,128 @@
+package ship
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust"
+)
+
+// Inspection is what an image says of itself. Nothing in it was judged by a
+// policy; signatures are as found, not verified.
+type Inspection struct {
+	Reference  string              `json:"reference"`
+	Digest     string              `json:"digest"` // of the platform's manifest
+	Index      string              `json:"index,omitempty"`
+	MediaType  string              `json:"mediaType"`
+	Platform   string              `json:"platform"`
+	Config     ocispec.ImageConfig `json:"config"`
+	Layers     []LayerInfo         `json:"layers"`
+	Signatures []SignatureInfo     `json:"signatures"` // unverified
+}
+
+// LayerInfo describes one layer.
+type LayerInfo struct {
+	Digest    string   `json:"digest"`
+	DiffID    string   `json:"diffID"`
+	MediaType string   `json:"mediaType"`
+	Size      int64    `json:"size"` // bytes as stored
+	Encrypted bool     `json:"encrypted"`
+	Keys      []string `json:"keys,omitempty"`    // key IDs of the packets
+	Problem   string   `json:"problem,omitempty"` // why the encryption could not be read
+}
+
+// SignatureInfo describes one signature.
+type SignatureInfo struct {
+	Digest  string `json:"digest,omitempty"`
+	Name    string `json:"name,omitempty"` // the docker-reference that was signed
+	KeyHint string `json:"keyHint,omitempty"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// Inspect reads manifest, config and signatures of an image for this
+// architecture. It needs no keys.
+func Inspect(ctx context.Context, ref string, r registry.Config) (*Inspection, error) {
+	client, err := registry.NewClient(r)
+	if err != nil {
+		return nil, err
+	}
+	at, err := openPlace(client, ref, false)
+	if err != nil {
+		return nil, err
+	}
+	res, err := registry.Resolve(ctx, at.source, at.version, registry.Native())
+	if err != nil {
+		return nil, err
+	}
+	raw, err := registry.ReadBlob(ctx, at.source, res.Image.Config, registry.MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	in := &Inspection{
+		Reference: at.show(res.Manifest.Digest.String()), Digest: res.Manifest.Digest.String(), MediaType: res.Manifest.MediaType,
+		Platform: strings.TrimSuffix(config.OS+"/"+config.Architecture+"/"+config.Variant, "/"), Config: config.Config,
+		Signatures: []SignatureInfo{},
+	}
+	digests := []digest.Digest{res.Manifest.Digest}
+	if res.Root.Digest != res.Manifest.Digest {
+		in.Index = res.Root.Digest.String()
+		digests = append(digests, res.Root.Digest)
+	}
+	for i, l := range res.Image.Layers {
+		info := layerInfo(l)
+		if i < len(config.RootFS.DiffIDs) {
+			info.DiffID = config.RootFS.DiffIDs[i].String()
+		}
+		in.Layers = append(in.Layers, info)
+	}
+	for _, d := range digests {
+		sigs, err := trust.FetchSignatures(ctx, at.source, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sigs {
+			in.Signatures = append(in.Signatures, signatureInfo(s))
+		}
+	}
+	return in, nil
+}
+
+func layerInfo(l ocispec.Descriptor) LayerInfo {
+	info := LayerInfo{Digest: l.Digest.String(), MediaType: l.MediaType, Size: l.Size, Encrypted: strings.HasSuffix(l.MediaType, crypt.MediaSuffix)}
+	if !info.Encrypted {
+		return info
+	}
+	_, packets, err := crypt.ParseAnnotations(l.Annotations)
+	if err != nil {
+		info.Problem = err.Error()
+		return info
+	}
+	for _, raw := range packets {
+		p, err := crypt.ParsePacket(raw)
+		if err != nil {
+			info.Problem = err.Error()
+			continue
+		}
+		info.Keys = append(info.Keys, p.KID)
+	}
+	return info
+}
+
+func signatureInfo(s trust.Signature) SignatureInfo {
+	claim, err := trust.ParsePayload(s.Payload)
+	if err != nil {
+		return SignatureInfo{KeyHint: s.KeyHint, Problem: err.Error()}
+	}
+	return SignatureInfo{Digest: claim.Digest.String(), Name: claim.Reference, KeyHint: s.KeyHint}
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// overlay is one overlayfs mount: absolute paths, the topmost layer first.
+type overlay struct {
+	lowers              []string
+	upper, work, target string
+}
+
+// safe are the options of every mount. Layers hold no redirects and no
+// metadata-only copies; overlayfs must not follow any.
+var safe = []struct{ key, value string }{{"redirect_dir", "nofollow"}, {"metacopy", "off"}}
+
+// mountByOption uses fsopen(2) with one option per layer ("lowerdir+", Linux
+// 6.7), so that no length of all of them together matters.
+func (o overlay) mountByOption() error {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open overlayfs: %w", err)
+	}
+	defer func() { _ = unix.Close(fsfd) }()
+	options := append(safe[:len(safe):len(safe)], struct{ key, value string }{"source", "overlay"})
+	for _, l := range o.lowers {
+		options = append(options, struct{ key, value string }{"lowerdir+", l})
+	}
+	options = append(options, struct{ key, value string }{"upperdir", o.upper}, struct{ key, value string }{"workdir", o.work})
+	for _, opt := range options {
+		if err := unix.FsconfigSetString(fsfd, opt.key, opt.value); err != nil {
+			return fmt.Errorf("overlay option %s: %w%s", opt.key, err, kernelSays(fsfd))
+		}
+	}
+	if err := unix.FsconfigCreate(fsfd); err != nil {
+		return fmt.Errorf("create the overlay of %d layers: %w%s", len(o.lowers), err, kernelSays(fsfd))
+	}
+	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("mount the overlay: %w%s", err, kernelSays(fsfd))
+	}
+	defer func() { _ = unix.Close(mfd) }()
+	if err := unix.MoveMount(mfd, "", unix.AT_FDCWD, o.target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount at %s: %w", o.target, err)
+	}
+	return nil
+}
+
+// mountByPage uses mount(2), for older kernels. It takes all options in one
+// page, so the layers are named by short links relative to a directory that
+// exists for the duration of the call, as the working directory of one thread.
+func (o overlay) mountByPage(scratch string) error {
+	dir, err := os.MkdirTemp(scratch, "links-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	names := make([]string, len(o.lowers))
+	for i, l := range o.lowers {
+		names[i] = strconv.FormatInt(int64(i), 36)
+		real, err := filepath.EvalSymlinks(l) // a link into /proc/self/fd would be followed by magic
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(real, filepath.Join(dir, names[i])); err != nil {
+			return err
+		}
+	}
+	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + o.upper + ",workdir=" + o.work
+	for _, opt := range safe {
+		options += "," + opt.key + "=" + opt.value
+	}
+	if len(options) >= os.Getpagesize() {
+		return fmt.Errorf("an overlay of %d layers does not fit into one page of mount options", len(o.lowers))
+	}
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the thread, whose working directory is its own now,
+		// ends with the goroutine.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Chdir(dir)
+		}
+		if err == nil {
+			err = unix.Mount("overlay", o.target, "overlay", 0, options)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		return fmt.Errorf("mount the overlay of %d layers: %w", len(o.lowers), err)
+	}
+	return nil
+}
+
+// kernelSays reads the messages that the kernel left on the descriptor.
+func kernelSays(fsfd int) string {
+	var all strings.Builder
+	buf := make([]byte, 1024)
+	for range 16 {
+		n, err := unix.Read(fsfd, buf)
+		if err != nil || n <= 0 {
+			break
+		}
+		all.WriteString(": " + strings.TrimSpace(string(buf[:n])))
+	}
+	return all.String()
+}

@@ -1,0 +1,108 @@
+package trust
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	maxKeyFile = 64 << 10 // bytes
+	minRSABits = 2048
+)
+
+// A publicKey verifies cosign signatures (guest-protocol 15.3).
+type publicKey struct {
+	key         crypto.PublicKey
+	fingerprint string
+}
+
+// keyDataPEM accepts both readings of keyData: base64, as containers/image
+// wants it, and literal PEM, as the field's guests took it.
+func keyDataPEM(s string) ([]byte, error) {
+	if strings.Contains(s, "-----BEGIN") {
+		return []byte(s), nil
+	}
+	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		return nil, errors.New("keyData is neither base64 nor PEM")
+	}
+	return b, nil
+}
+
+// parseKey reads one PEM public key and nothing else.
+func parseKey(raw []byte) (publicKey, error) {
+	if len(raw) > maxKeyFile {
+		return publicKey{}, fmt.Errorf("public key of %d bytes, at most %d are read", len(raw), maxKeyFile)
+	}
+	block, rest := pem.Decode(raw)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return publicKey{}, errors.New("the key is not a PEM block PUBLIC KEY")
+	}
+	if strings.TrimSpace(string(rest)) != "" {
+		return publicKey{}, errors.New("data after the public key")
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return publicKey{}, fmt.Errorf("public key: %w", err)
+	}
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
+			return publicKey{}, fmt.Errorf("public key on curve %s: P-256 and P-384 are supported", k.Curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+	case *rsa.PublicKey:
+		if k.N.BitLen() < minRSABits {
+			return publicKey{}, fmt.Errorf("RSA key of %d bits, at least %d are needed", k.N.BitLen(), minRSABits)
+		}
+	default:
+		return publicKey{}, fmt.Errorf("public keys of type %T are not supported", key)
+	}
+	return publicKey{key: key, fingerprint: fingerprint(block.Bytes)}, nil
+}
+
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Fingerprint names a public key in verdicts, rejections and tools: the
+// SHA-256 of its SubjectPublicKeyInfo.
+func Fingerprint(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	return fingerprint(der), nil
+}
+
+// verify reports whether sig is a signature of payload.
+func (k publicKey) verify(payload, sig []byte) bool {
+	switch key := k.key.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P384() {
+			sum := sha512.Sum384(payload)
+			return ecdsa.VerifyASN1(key, sum[:], sig)
+		}
+		sum := sha256.Sum256(payload)
+		return ecdsa.VerifyASN1(key, sum[:], sig)
+	case ed25519.PublicKey:
+		return ed25519.Verify(key, payload, sig)
+	case *rsa.PublicKey:
+		sum := sha256.Sum256(payload)
+		return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], sig) == nil
+	}
+	return false
+}

@@ -1,0 +1,196 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
+)
+
+const maxPolicy = 1 << 20 // bytes
+
+// transportDocker is the only transport that a guest pulls over.
+const transportDocker = "docker"
+
+// A Policy says, per scope of image names, what must hold. It is immutable.
+type Policy struct {
+	fallback []requirement
+	docker   map[string][]requirement
+}
+
+// The requirement types that are built.
+const (
+	typeReject   = "reject"
+	typeAccept   = "insecureAcceptAnything"
+	typeSigstore = "sigstoreSigned"
+)
+
+// A requirement is one element of a scope's list.
+type requirement struct {
+	kind     string
+	keyPath  string // sigstoreSigned: exactly one of keyPath and keyData
+	keyData  []byte
+	identity identityRule
+}
+
+// ParsePolicy reads a policy.json. Anything that it does not understand makes
+// the whole policy invalid: a half-understood policy would let through what
+// its author meant to refuse.
+func ParsePolicy(raw []byte) (*Policy, error) {
+	p, err := parsePolicy(raw)
+	if err != nil {
+		return nil, fmt.Errorf("image policy: %w", err)
+	}
+	return p, nil
+}
+
+func parsePolicy(raw []byte) (*Policy, error) {
+	if len(raw) > maxPolicy {
+		return nil, fmt.Errorf("%d bytes, at most %d are read", len(raw), maxPolicy)
+	}
+	doc, err := strictjson.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{}
+	if p.fallback, err = requirements(doc, "default"); err != nil {
+		return nil, err
+	}
+	transports, err := doc.Object("transports")
+	if err != nil {
+		return nil, err
+	}
+	if transports == nil {
+		return nil, errors.New("transports is missing")
+	}
+	for _, name := range transports.Names() {
+		scopes, err := parseScopes(transports, name)
+		if err != nil {
+			return nil, fmt.Errorf("transport %.40q: %w", name, err)
+		}
+		if name == transportDocker {
+			p.docker = scopes
+		}
+	}
+	return p, doc.Done()
+}
+
+func parseScopes(transports *strictjson.Object, name string) (map[string][]requirement, error) {
+	doc, err := transports.Object(name)
+	if err != nil {
+		return nil, err
+	}
+	scopes := map[string][]requirement{}
+	for _, scope := range doc.Names() {
+		if name == transportDocker {
+			if err := checkScope(scope); err != nil {
+				return nil, err
+			}
+		}
+		reqs, err := requirements(doc, scope)
+		if err != nil {
+			return nil, err
+		}
+		scopes[scope] = reqs
+	}
+	return scopes, nil
+}
+
+var scopeForm = regexp.MustCompile(`^(?:\*\.)?[A-Za-z0-9\[][A-Za-z0-9._:@/\[\]-]*$`)
+
+// checkScope refuses scopes that could never match, which is what a typing
+// error in a reject rule amounts to.
+func checkScope(s string) error {
+	if s == "" {
+		return nil
+	}
+	wildcardPath := strings.HasPrefix(s, "*.") && strings.ContainsAny(s, "/:@")
+	if !scopeForm.MatchString(s) || strings.Contains(s, "//") || strings.HasSuffix(s, "/") || wildcardPath {
+		return fmt.Errorf("scope %.80q can match no image name", s)
+	}
+	return nil
+}
+
+// requirements takes the list under the given name.
+func requirements(doc *strictjson.Object, name string) ([]requirement, error) {
+	var items []rawObject
+	ok, err := doc.Take(name, &items)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%q is missing", name)
+	}
+	if len(items) == 0 {
+		return nil, fmt.Errorf("the requirements of %.80q are empty: write %s to accept everything", name, typeAccept)
+	}
+	var reqs []requirement
+	for i, item := range items {
+		r, err := parseRequirement(item)
+		if err != nil {
+			return nil, fmt.Errorf("requirement %d of %.80q: %w", i, name, err)
+		}
+		reqs = append(reqs, r)
+	}
+	return reqs, nil
+}
+
+// rawObject keeps the bytes of a list element for strictjson.
+type rawObject []byte
+
+func (r *rawObject) UnmarshalJSON(b []byte) error {
+	*r = append(rawObject(nil), b...)
+	return nil
+}
+
+func parseRequirement(raw []byte) (requirement, error) {
+	doc, err := strictjson.Parse(raw)
+	if err != nil {
+		return requirement{}, err
+	}
+	var r requirement
+	if _, err := doc.Take("type", &r.kind); err != nil {
+		return requirement{}, err
+	}
+	switch r.kind {
+	case typeReject, typeAccept:
+	case typeSigstore:
+		if err := r.parseSigstore(doc); err != nil {
+			return requirement{}, err
+		}
+	default:
+		return requirement{}, fmt.Errorf("type %.40q is not supported", r.kind)
+	}
+	return r, doc.Done()
+}
+
+func (r *requirement) parseSigstore(doc *strictjson.Object) error {
+	var keyData string
+	hasPath, err := doc.Take("keyPath", &r.keyPath)
+	if err != nil {
+		return err
+	}
+	hasData, err := doc.Take("keyData", &keyData)
+	if err != nil {
+		return err
+	}
+	if hasPath == hasData || (hasPath && r.keyPath == "") {
+		return errors.New("exactly one of keyPath and keyData is needed")
+	}
+	if hasData {
+		if r.keyData, err = keyDataPEM(keyData); err != nil {
+			return err
+		}
+		if _, err := parseKey(r.keyData); err != nil {
+			return err
+		}
+	}
+	identity, err := doc.Object("signedIdentity")
+	if err != nil {
+		return err
+	}
+	r.identity, err = parseIdentity(identity)
+	return err
+}

@@ -1,0 +1,277 @@
+package trust
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func publicPEM(t testing.TB, pub any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	must(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return k
+}
+
+func quote(t testing.TB, s string) string {
+	t.Helper()
+	b, err := json.Marshal(s)
+	must(t, err)
+	return string(b)
+}
+
+func withDefault(reqs string) string { return `{"default":[` + reqs + `],"transports":{}}` }
+
+func TestParsePolicyAccepts(t *testing.T) {
+	key := publicPEM(t, newKey(t).Public())
+	for name, doc := range map[string]string{
+		"reject":          withDefault(`{"type":"reject"}`),
+		"accept":          withDefault(`{"type":"insecureAcceptAnything"}`),
+		"key path":        withDefault(`{"type":"sigstoreSigned","keyPath":"kbs:///default/k/1"}`),
+		"key in base64":   withDefault(`{"type":"sigstoreSigned","keyData":"` + base64.StdEncoding.EncodeToString(key) + `"}`),
+		"key in PEM":      withDefault(`{"type":"sigstoreSigned","keyData":` + quote(t, string(key)) + `}`),
+		"identity":        withDefault(`{"type":"sigstoreSigned","keyPath":"k","signedIdentity":{"type":"exactRepository","dockerRepository":"ghcr.io/a/b"}}`),
+		"remap":           withDefault(`{"type":"sigstoreSigned","keyPath":"k","signedIdentity":{"type":"remapIdentity","prefix":"mirror.local/a","signedPrefix":"ghcr.io/a"}}`),
+		"scopes":          `{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"reject"}],"ghcr.io":[{"type":"reject"}],"*.example.com":[{"type":"reject"}],"localhost:5000/a:v1":[{"type":"reject"}]}}}`,
+		"other transport": `{"default":[{"type":"reject"}],"transports":{"docker-daemon":{"":[{"type":"insecureAcceptAnything"}]}}}`,
+	} {
+		if _, err := ParsePolicy([]byte(doc)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestParsePolicyRefuses(t *testing.T) {
+	scope := func(s string) string {
+		return `{"default":[{"type":"reject"}],"transports":{"docker":{"` + s + `":[{"type":"reject"}]}}}`
+	}
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	must(t, err)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	must(t, err)
+	key := publicPEM(t, newKey(t).Public())
+	keyData := func(b []byte) string {
+		return withDefault(`{"type":"sigstoreSigned","keyData":` + quote(t, string(b)) + `}`)
+	}
+	tests := []struct{ name, doc, want string }{
+		{"empty", ``, ""},
+		{"no default", `{"transports":{}}`, "default"},
+		{"no transports", `{"default":[{"type":"reject"}]}`, "transports"},
+		{"empty list", `{"default":[],"transports":{}}`, "empty"},
+		{"null list", `{"default":null,"transports":{}}`, "empty"},
+		{"empty list of a scope", `{"default":[{"type":"reject"}],"transports":{"docker":{"ghcr.io":[]}}}`, "empty"},
+		{"empty list of another transport", `{"default":[{"type":"reject"}],"transports":{"oci":{"":[]}}}`, "empty"},
+		{"unknown type", withDefault(`{"type":"acceptEverything"}`), "not supported"},
+		{"signedBy", withDefault(`{"type":"signedBy","keyType":"GPGKeys","keyPath":"k"}`), "not supported"},
+		{"no type", withDefault(`{}`), "not supported"},
+		{"type in capitals", withDefault(`{"Type":"insecureAcceptAnything"}`), "not supported"},
+		{"unknown member", withDefault(`{"type":"reject","because":"x"}`), "unknown member"},
+		{"unknown member above", `{"default":[{"type":"reject"}],"transports":{},"x":1}`, "unknown member"},
+		{"duplicate scope", `{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"insecureAcceptAnything"}]}}}`, "duplicate"},
+		{"no key", withDefault(`{"type":"sigstoreSigned"}`), "exactly one"},
+		{"two keys", withDefault(`{"type":"sigstoreSigned","keyPath":"a","keyData":"b"}`), "exactly one"},
+		{"empty path", withDefault(`{"type":"sigstoreSigned","keyPath":""}`), "exactly one"},
+		{"keyless", withDefault(`{"type":"sigstoreSigned","fulcio":{}}`), "exactly one"},
+		{"key and Rekor", withDefault(`{"type":"sigstoreSigned","keyPath":"a","rekorPublicKeyPath":"b"}`), "unknown member"},
+		{"keyData of nothing", withDefault(`{"type":"sigstoreSigned","keyData":"AAAA"}`), "PEM"},
+		{"small RSA", keyData(publicPEM(t, small.Public())), "bits"},
+		{"P-521", keyData(publicPEM(t, p521.Public())), "P-521"},
+		{"two keys in one", keyData(append(append([]byte{}, key...), key...)), "after the public key"},
+		{"unknown identity", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"any"}}`), "not supported"},
+		{"repository with a tag", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"exactRepository","dockerRepository":"a:v1"}}`), "does not fit"},
+		{"reference without a tag", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"exactReference","dockerReference":"a"}}`), "does not fit"},
+		{"remap without prefix", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"remapIdentity","signedPrefix":"a"}}`), "needs"},
+		{"scope with a scheme", scope("docker://ghcr.io"), "scope"},
+		{"scope with a slash at its end", scope("ghcr.io/"), "scope"},
+		{"scope with a star", scope("ghcr.io/*"), "scope"},
+		{"wildcard with a path", scope("*.example.com/a"), "scope"},
+		{"scope with a space", scope("ghcr.io "), "scope"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ParsePolicy([]byte(tt.doc))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestScopes(t *testing.T) {
+	tests := []struct {
+		ref  string
+		want []string
+	}{
+		{"alpine:3", []string{"docker.io/library/alpine:3", "docker.io/library/alpine", "docker.io/library", "docker.io", "*.io"}},
+		{"r.eu.example.com:5000/a/b:v1", []string{"r.eu.example.com:5000/a/b:v1", "r.eu.example.com:5000/a/b", "r.eu.example.com:5000/a", "r.eu.example.com:5000", "*.eu.example.com", "*.example.com", "*.com"}},
+		{"127.0.0.1:5000/a:v1", []string{"127.0.0.1:5000/a:v1", "127.0.0.1:5000/a", "127.0.0.1:5000"}},
+		{"localhost/a:v1@sha256:" + strings.Repeat("0", 64), []string{"localhost/a@sha256:" + strings.Repeat("0", 64), "localhost/a", "localhost"}},
+	}
+	for _, tt := range tests {
+		ref, err := registry.ParseReference(tt.ref)
+		must(t, err)
+		if got := scopes(ref); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s:\n got %q\nwant %q", tt.ref, got, tt.want)
+		}
+	}
+}
+
+// A scope must cover exactly the names below it: no substring, no prefix that
+// ends inside a component, nothing in the middle of a name.
+func TestChooseIsAnchored(t *testing.T) {
+	p, err := ParsePolicy([]byte(`{"default":[{"type":"reject"}],"transports":{"docker":{
+		"example.com/foo":[{"type":"insecureAcceptAnything"}],
+		"example.com/foo/bar:v1":[{"type":"reject"}],
+		"*.corp.example":[{"type":"insecureAcceptAnything"}]}}}`))
+	must(t, err)
+	for ref, want := range map[string]string{
+		"example.com/foo":          `transports.docker["example.com/foo"]`,
+		"example.com/foo/bar:v2":   `transports.docker["example.com/foo"]`,
+		"example.com/foo/bar:v1":   `transports.docker["example.com/foo/bar:v1"]`,
+		"example.com/food":         "default",
+		"example.com/fo":           "default",
+		"evil.io/example.com/foo":  "default",
+		"registry.example.com/foo": "default",
+		"example.com:5000/foo":     "default",
+		"a.corp.example/x":         `transports.docker["*.corp.example"]`,
+		"a.b.corp.example:5000/x":  `transports.docker["*.corp.example"]`,
+		"corp.example/x":           "default",
+		"acorp.example/x":          "default",
+		"a.corp.example.evil.io/x": "default",
+		"evil.io/a.corp.example/x": "default",
+	} {
+		r, err := registry.ParseReference(ref)
+		must(t, err)
+		if got, _ := p.choose(r); got != want {
+			t.Errorf("%s is under %s, want %s", ref, got, want)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	digested := "ghcr.io/a/app@sha256:" + strings.Repeat("0", 64)
+	tests := []struct {
+		rule, ref, signed string
+		want              bool
+	}{
+		{`{"type":"matchRepository"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app", true},
+		{`{"type":"matchRepository"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v2", true},
+		{`{"type":"matchRepository"}`, digested, "ghcr.io/a/app", true},
+		{`{"type":"matchRepository"}`, "ghcr.io/a/app:v1", "ghcr.io/a/apple", false},
+		{`{"type":"matchRepository"}`, "alpine", "index.docker.io/library/alpine", true},
+		{`{"type":"matchRepository"}`, "ghcr.io/a/app:v1", "", false},
+		{`{"type":"matchRepository"}`, "ghcr.io/a/app:v1", "not a name", false},
+		{`{"type":"matchExact"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v1", true},
+		{`{"type":"matchExact"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v2", false},
+		{`{"type":"matchExact"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app", false},
+		{`{"type":"matchExact"}`, digested, digested, false},
+		{`{"type":"matchRepoDigestOrExact"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v1", true},
+		{`{"type":"matchRepoDigestOrExact"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v2", false},
+		{`{"type":"matchRepoDigestOrExact"}`, digested, "ghcr.io/a/app:v2", true},
+		{`{"type":"matchRepoDigestOrExact"}`, digested, "ghcr.io/a/app", false},
+		{`{"type":"exactReference","dockerReference":"ghcr.io/b:v1"}`, "ghcr.io/a/app:v1", "ghcr.io/b:v1", true},
+		{`{"type":"exactReference","dockerReference":"ghcr.io/b:v1"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app:v1", false},
+		{`{"type":"exactRepository","dockerRepository":"ghcr.io/b"}`, "ghcr.io/a/app:v1", "ghcr.io/b", true},
+		{`{"type":"exactRepository","dockerRepository":"ghcr.io/b"}`, "ghcr.io/a/app:v1", "ghcr.io/a/app", false},
+		{`{"type":"remapIdentity","prefix":"mirror.local/a","signedPrefix":"ghcr.io/a"}`, "mirror.local/a/app:v1", "ghcr.io/a/app:v1", true},
+		{`{"type":"remapIdentity","prefix":"mirror.local/a","signedPrefix":"ghcr.io/a"}`, "mirror.local/a/app:v1", "mirror.local/a/app:v1", false},
+		{`{"type":"remapIdentity","prefix":"mirror.local/a","signedPrefix":"ghcr.io/a"}`, "mirror.local/apple:v1", "ghcr.io/apple:v1", false},
+	}
+	for _, tt := range tests {
+		p, err := ParsePolicy([]byte(withDefault(`{"type":"sigstoreSigned","keyPath":"k","signedIdentity":` + tt.rule + `}`)))
+		must(t, err)
+		ref, err := registry.ParseReference(tt.ref)
+		must(t, err)
+		if got := p.fallback[0].identity.matches(ref, tt.signed); got != tt.want {
+			t.Errorf("%s: %s signed as %q: %v", tt.rule, tt.ref, tt.signed, got)
+		}
+	}
+	p, err := ParsePolicy([]byte(withDefault(`{"type":"sigstoreSigned","keyPath":"k"}`)))
+	must(t, err)
+	if p.fallback[0].identity.kind != matchRepository {
+		t.Errorf("the default identity is %q", p.fallback[0].identity.kind)
+	}
+}
+
+func TestKeyKinds(t *testing.T) {
+	payload := []byte("payload")
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	must(t, err)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	edPub, edKey, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	p256 := newKey(t)
+	for name, tt := range map[string]struct {
+		pub any
+		sig []byte
+	}{
+		"P-256":   {p256.Public(), sign(t, p256, payload)},
+		"P-384":   {p384.Public(), sign(t, p384, payload)},
+		"RSA":     {rsaKey.Public(), sign(t, rsaKey, payload)},
+		"Ed25519": {edPub, sign(t, edKey, payload)},
+	} {
+		k, err := parseKey(publicPEM(t, tt.pub))
+		must(t, err)
+		if !k.verify(payload, tt.sig) {
+			t.Errorf("%s: a good signature was refused", name)
+		}
+		if k.verify([]byte("other"), tt.sig) || k.verify(payload, tt.sig[1:]) || k.verify(payload, nil) {
+			t.Errorf("%s: a bad signature was accepted", name)
+		}
+		if fp, err := Fingerprint(tt.pub); err != nil || fp != k.fingerprint || !strings.HasPrefix(fp, "sha256:") {
+			t.Errorf("%s: fingerprint %s, %v", name, fp, err)
+		}
+	}
+	if k, err := parseKey(publicPEM(t, newKey(t).Public())); err != nil || k.verify(payload, sign(t, p256, payload)) {
+		t.Errorf("another key verifies (%v)", err)
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add([]byte(withDefault(`{"type":"sigstoreSigned","keyPath":"kbs:///a/b/c","signedIdentity":{"type":"matchRepository"}}`)))
+	f.Add(fmt.Appendf(nil, `{"default":[{"type":"reject"}],"transports":{"docker":{"*.io":[{"type":"insecureAcceptAnything"}]}}}`))
+	ref, err := registry.ParseReference("ghcr.io/a/b:v1")
+	must(f, err)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		p, err := ParsePolicy(raw)
+		if err != nil {
+			return
+		}
+		scope, reqs := p.choose(ref)
+		if len(reqs) == 0 {
+			t.Fatalf("%s has no requirements", scope)
+		}
+		for _, r := range reqs {
+			if r.kind != typeReject && r.kind != typeAccept && r.kind != typeSigstore {
+				t.Fatalf("accepted type %q", r.kind)
+			}
+		}
+	})
+}

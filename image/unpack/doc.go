@@ -1,0 +1,17 @@
+// Package unpack turns the tar stream of one image layer into a directory in
+// overlayfs form: whiteouts become 0:0 character devices, opaque markers
+// become the trusted.overlay.opaque attribute.
+//
+// The stream is hostile: it is read before its diffID is known. Every path is
+// resolved by the kernel with the layer directory as root (openat2 with
+// RESOLVE_IN_ROOT), so that no symlink, absolute link or ".." in an archive
+// reaches outside, and every object is created relative to the directory
+// descriptor found that way, never by a path of several components. Sizes,
+// counts, depths and attributes are limited.
+//
+// A layer is unpacked by itself, without the layers below it, so that layers
+// can be unpacked at the same time. A directory that the archive uses but does
+// not contain is therefore made with mode 0755, owner 0:0.
+//
+// Making devices, whiteouts and trusted attributes needs root.
+package unpack

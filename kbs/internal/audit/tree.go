@@ -1,0 +1,97 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+)
+
+func join(hs []tlog.Hash) []byte {
+	b := make([]byte, 0, len(hs)*tlog.HashSize)
+	for _, h := range hs {
+		b = append(b, h[:]...)
+	}
+	return b
+}
+
+// hashes reads the tree's nodes. The node at level k that covers the leaves
+// [m<<k, (m+1)<<k) was completed by the last of these, and lies with it.
+func hashes(tx store.Tx) tlog.HashReader {
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, index := range indexes {
+			level, m := tlog.SplitStoredHashIndex(index)
+			last := (m+1)<<level - 1
+			r, err := tx.Get(numbered(prefixHashes, last))
+			if errors.Is(err, store.ErrNotFound) {
+				return nil, fmt.Errorf("%w: the hashes of entry %d are gone", ErrTampered, last)
+			}
+			if err != nil {
+				return nil, err
+			}
+			at := level * tlog.HashSize
+			if len(r.Value)%tlog.HashSize != 0 || len(r.Value) < at+tlog.HashSize {
+				return nil, fmt.Errorf("%w: the hashes of entry %d are damaged", ErrTampered, last)
+			}
+			copy(out[i][:], r.Value[at:])
+		}
+		return out, nil
+	})
+}
+
+// Inclusion proves that entry index is in the tree of the given size: an audit
+// path of RFC 6962 section 2.1.1, as tlog.CheckRecord takes it.
+func (l *Log) Inclusion(ctx context.Context, index, size int64) ([][]byte, error) {
+	if index < 0 || index >= size {
+		return nil, fmt.Errorf("%w: index %d in a tree of %d", ErrRange, index, size)
+	}
+	return l.prove(ctx, size, func(r tlog.HashReader) ([]tlog.Hash, error) { return tlog.ProveRecord(size, index, r) })
+}
+
+// Consistency proves that the tree of size old is a prefix of the tree of size
+// new: RFC 6962 section 2.1.2, as tlog.CheckTree takes it. Nothing needs to be
+// proven about an empty tree, so old is at least 1.
+func (l *Log) Consistency(ctx context.Context, old, new int64) ([][]byte, error) {
+	if old < 1 || old > new {
+		return nil, fmt.Errorf("%w: from %d to %d", ErrRange, old, new)
+	}
+	return l.prove(ctx, new, func(r tlog.HashReader) ([]tlog.Hash, error) { return tlog.ProveTree(new, old, r) })
+}
+
+func (l *Log) prove(ctx context.Context, size int64, f func(tlog.HashReader) ([]tlog.Hash, error)) ([][]byte, error) {
+	var proof []tlog.Hash
+	err := l.st.View(ctx, func(tx store.Tx) error {
+		n, err := readHead(tx)
+		if err != nil {
+			return err
+		}
+		if size > n {
+			return fmt.Errorf("%w: the log has %d entries, not %d", ErrRange, n, size)
+		}
+		proof, err = f(hashes(tx))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(proof))
+	for i, h := range proof {
+		out[i] = h[:]
+	}
+	return out, nil
+}
+
+// parseProof is the inverse of what the proofs above return.
+func parseProof(proof [][]byte) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(proof))
+	for i, b := range proof {
+		if copy(out[i][:], b) != tlog.HashSize || len(b) != tlog.HashSize {
+			return nil, fmt.Errorf("audit: element %d of the proof has %d bytes, want %d", i, len(b), tlog.HashSize)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,265 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jcs"
+)
+
+// Report says what Verify found.
+type Report struct {
+	Checkpoint Checkpoint // what was signed
+	Entries    int64      // how many entries were read
+	// FirstBad is the index of the first entry that the checkpoint does not
+	// vouch for, and -1 if it vouches for all, or if the place is not known:
+	// the entries and the checkpoint alone do not show which of them was
+	// edited in place. See [WithConsistency].
+	FirstBad int64
+}
+
+// Option adds to what Verify knows.
+type Option func(*verification)
+
+// WithConsistency lets Verify find an entry that was edited in place. The
+// function returns a consistency proof between two sizes, as [Log.Consistency]
+// does; it is asked about log2(size) times, only if the log is bad, and what
+// it says is checked.
+func WithConsistency(prove func(old, new int64) ([][]byte, error)) Option {
+	return func(v *verification) { v.prove = prove }
+}
+
+// WithRemembered adds an older checkpoint of the same key, which somebody kept
+// outside the broker: the log must contain that history too.
+func WithRemembered(older []byte) Option {
+	return func(v *verification) { v.remembered = append(v.remembered, older) }
+}
+
+// verification is one run of Verify: the tree as the entries themselves give
+// it, in the order of tlog's stored hashes.
+type verification struct {
+	prove      func(old, new int64) ([][]byte, error)
+	remembered [][]byte
+	tree       []tlog.Hash
+}
+
+// ReadHashes implements tlog.HashReader.
+func (v *verification) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		if index < 0 || index >= int64(len(v.tree)) {
+			return nil, fmt.Errorf("%w: node %d", ErrRange, index)
+		}
+		out[i] = v.tree[index]
+	}
+	return out, nil
+}
+
+// Verify recomputes the tree from the entries and compares it with the signed
+// checkpoint. The entries must be exactly those that the checkpoint covers
+// ([ParseCheckpoint] tells its size), from the first on. It needs 64 bytes of
+// memory an entry.
+//
+// The error is nil only if everything agrees. Otherwise it wraps ErrCheckpoint
+// if a checkpoint is not to be believed, ErrTampered if the entries are not
+// what was signed, or else is an error of the sequence itself.
+func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, vkey string, options ...Option) (Report, error) {
+	var v verification
+	for _, o := range options {
+		o(&v)
+	}
+	r := Report{FirstBad: -1}
+	var err error
+	if r.Checkpoint, err = ParseCheckpoint(checkpoint, vkey); err != nil {
+		return r, err
+	}
+	if r.FirstBad, err = v.read(entries, &r); err != nil {
+		return r, err
+	}
+	if r.Entries < r.Checkpoint.Size {
+		r.FirstBad = r.Entries
+		return r, fmt.Errorf("%w: it ends after %d entries, and %d were signed", ErrTampered, r.Entries, r.Checkpoint.Size)
+	}
+	root, err := tlog.TreeHash(r.Entries, &v)
+	if err != nil {
+		return r, fmt.Errorf("audit: root: %w", err)
+	}
+	if root != r.Checkpoint.Root {
+		switch r.FirstBad = v.locate(r.Checkpoint); r.FirstBad {
+		case -1:
+			return r, fmt.Errorf("%w: the %d entries are not those that were signed", ErrTampered, r.Entries)
+		case 0:
+			return r, fmt.Errorf("%w: entry 0, or the tree that the proofs come from, is not what was signed", ErrTampered)
+		default:
+			return r, fmt.Errorf("%w: entry %d is not the one that was signed", ErrTampered, r.FirstBad)
+		}
+	}
+	return r, v.checkRemembered(r.Checkpoint, vkey)
+}
+
+// read builds the tree and checks the order of the entries. It returns the
+// index of the first entry out of order, and -1 if there is none.
+func (v *verification) read(entries iter.Seq2[json.RawMessage, error], r *Report) (int64, error) {
+	for raw, err := range entries {
+		if err != nil {
+			return -1, fmt.Errorf("audit: entry %d: %w", r.Entries, err)
+		}
+		n := r.Entries
+		if n == r.Checkpoint.Size {
+			return n, fmt.Errorf("%w: there are entries beyond the %d that were signed", ErrTampered, n)
+		}
+		leaf, index, err := readEntry(raw)
+		if err != nil {
+			return n, fmt.Errorf("%w: entry %d cannot be read: %w", ErrTampered, n, err)
+		}
+		if index != n {
+			return n, fmt.Errorf("%w: in the place of entry %d there is entry %d", ErrTampered, n, index)
+		}
+		completed, err := tlog.StoredHashes(n, leaf, v)
+		if err != nil {
+			return -1, fmt.Errorf("audit: entry %d: %w", n, err)
+		}
+		v.tree = append(v.tree, completed...)
+		r.Entries++
+	}
+	return -1, nil
+}
+
+// readEntry returns the canonical JSON of an entry and its index. What carried
+// the entry here may have escaped or spaced it in another way (an encoder that
+// writes "\u003c" for "<"); what it says is what counts.
+func readEntry(raw json.RawMessage) ([]byte, int64, error) {
+	if len(raw) > 6*MaxEntry { // no escape is longer than six bytes
+		return nil, 0, ErrEntryTooLarge
+	}
+	leaf, err := jcs.Transform(raw)
+	if err != nil {
+		return nil, 0, err
+	}
+	var e struct {
+		Index *int64 `json:"index"`
+	}
+	if err := json.Unmarshal(leaf, &e); err != nil {
+		return nil, 0, err
+	}
+	if e.Index == nil || *e.Index < 0 {
+		return nil, 0, errors.New("audit: the entry has no index")
+	}
+	return leaf, *e.Index, nil
+}
+
+// locate finds the longest run of entries from the first on that the signed
+// tree provably contains: each proof that it asks for either shows this or is
+// no good. It returns -1 if there is nobody to ask.
+func (v *verification) locate(c Checkpoint) int64 {
+	if v.prove == nil || c.Size == 0 {
+		return -1
+	}
+	contained := func(n int64) bool {
+		root, err := tlog.TreeHash(n, v)
+		if err != nil {
+			return false
+		}
+		proof, err := v.prove(n, c.Size)
+		if err != nil {
+			return false
+		}
+		return checkTree(proof, c, Checkpoint{Size: n, Root: root}) == nil
+	}
+	good, bad := int64(0), c.Size // the whole is known to be bad
+	for good+1 < bad {
+		if mid := good + (bad-good)/2; contained(mid) {
+			good = mid
+		} else {
+			bad = mid
+		}
+	}
+	return good
+}
+
+func checkTree(proof [][]byte, newer, older Checkpoint) error {
+	p, err := parseProof(proof)
+	if err != nil {
+		return err
+	}
+	return tlog.CheckTree(p, newer.Size, newer.Root, older.Size, older.Root)
+}
+
+func (v *verification) checkRemembered(newer Checkpoint, vkey string) error {
+	for _, msg := range v.remembered {
+		older, err := ParseCheckpoint(msg, vkey)
+		if err != nil {
+			return fmt.Errorf("remembered: %w", err)
+		}
+		if older.Size > newer.Size {
+			return fmt.Errorf("%w: it has %d entries, and had %d before", ErrTampered, newer.Size, older.Size)
+		}
+		root, err := tlog.TreeHash(older.Size, v)
+		if err != nil {
+			return fmt.Errorf("audit: root: %w", err)
+		}
+		if root != older.Root {
+			return fmt.Errorf("%w: its first %d entries are not those of the remembered checkpoint", ErrTampered, older.Size)
+		}
+	}
+	return nil
+}
+
+// VerifyConsistency checks, without any entries, that a remembered older
+// checkpoint is a prefix of a newer one. The proof is that of
+// [Log.Consistency]; it is empty where the older log was.
+func VerifyConsistency(older, newer []byte, proof [][]byte, vkey string) error {
+	was, err := ParseCheckpoint(older, vkey)
+	if err != nil {
+		return fmt.Errorf("older: %w", err)
+	}
+	is, err := ParseCheckpoint(newer, vkey)
+	if err != nil {
+		return fmt.Errorf("newer: %w", err)
+	}
+	if was.Size > is.Size {
+		return fmt.Errorf("%w: it has %d entries, and had %d before", ErrTampered, is.Size, was.Size)
+	}
+	if was.Size == 0 {
+		if was.Root != emptyRoot() {
+			return fmt.Errorf("%w: the root of the empty log is wrong", ErrCheckpoint)
+		}
+		return nil
+	}
+	if err := checkTree(proof, is, was); err != nil {
+		return fmt.Errorf("%w: the proof does not lead from %d to %d entries: %w", ErrTampered, was.Size, is.Size, err)
+	}
+	return nil
+}
+
+func emptyRoot() tlog.Hash {
+	h, _ := tlog.TreeHash(0, nil) // cannot fail: it reads nothing
+	return h
+}
+
+// VerifyInclusion checks that an entry is in the log of the checkpoint. The proof is that of [Log.Inclusion].
+func VerifyInclusion(entry json.RawMessage, checkpoint []byte, proof [][]byte, vkey string) error {
+	c, err := ParseCheckpoint(checkpoint, vkey)
+	if err != nil {
+		return err
+	}
+	leaf, index, err := readEntry(entry)
+	if err != nil {
+		return fmt.Errorf("audit: the entry cannot be read: %w", err)
+	}
+	p, err := parseProof(proof)
+	if err != nil {
+		return err
+	}
+	if index >= c.Size {
+		return fmt.Errorf("%w: entry %d of %d", ErrRange, index, c.Size)
+	}
+	if err := tlog.CheckRecord(p, c.Size, c.Root, index, tlog.RecordHash(leaf)); err != nil {
+		return fmt.Errorf("%w: the proof does not lead from entry %d to the root: %w", ErrTampered, index, err)
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package sqlite
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/storetest"
+)
+
+func openAt(t testing.TB, dir string) store.Store {
+	t.Helper()
+	st, err := Open(filepath.Join(dir, "kbs.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return openAt(t, t.TempDir()) })
+}
+
+func TestDurable(t *testing.T) {
+	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return openAt(t, dir) })
+}
+
+// Paths may hold what a URI would read as syntax.
+func TestOddPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b?mode=memory#%41&_pragma=x")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	storetest.RunDurable(t, func(t *testing.T, _ string) store.Store { return openAt(t, dir) })
+	if _, err := os.Stat(filepath.Join(dir, "kbs.db")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFilesArePrivate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kbs.db")
+	if err := os.WriteFile(path, nil, 0o666); err != nil { // left behind by a careless restore
+		t.Fatal(err)
+	}
+	st := openAt(t, dir)
+	defer func() { _ = st.Close() }()
+	if err := put(st, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %q, %v: expected a WAL beside the database", files, err)
+	}
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, %v", f, info.Mode(), err)
+		}
+	}
+}
+
+func put(st store.Store, key, value string) error {
+	return st.Update(context.Background(), func(tx store.Tx) error {
+		_, err := tx.Put(key, []byte(value), store.Any)
+		return err
+	})
+}
+
+func TestPragmas(t *testing.T) {
+	st := openAt(t, t.TempDir())
+	defer func() { _ = st.Close() }()
+	e := st.(*engine)
+	for _, db := range []*sql.DB{e.write, e.read} {
+		for name, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "10000"} {
+			var got string
+			if err := db.QueryRow("PRAGMA " + name).Scan(&got); err != nil || got != want {
+				t.Errorf("%s is %q, want %q (%v)", name, got, want, err)
+			}
+		}
+	}
+	if _, err := e.read.Exec("DELETE FROM records"); err == nil {
+		t.Error("the read pool can write")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(path string) error
+		want    string
+	}{
+		{"a newer schema", func(path string) error {
+			return execRaw(path, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(steps)+1))
+		}, "older than the file"},
+		{"a database of another application", func(path string) error {
+			return execRaw(path, "CREATE TABLE records (x); INSERT INTO records VALUES (1)")
+		}, "another application"},
+		{"what is not a database", func(path string) error {
+			return os.WriteFile(path, []byte(strings.Repeat("not a database ", 100)), 0o600)
+		}, "not a database"},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
+		{"a missing folder", func(path string) error { return os.Remove(filepath.Dir(path)) }, "no such file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "d", "kbs.db")
+			if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			st, err := Open(path)
+			if err == nil {
+				_ = st.Close()
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error %q does not say %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func execRaw(path, statements string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(statements)
+	return errors.Join(err, db.Close())
+}
+
+// An engine error undoes the transaction even if the function hides it.
+func TestHiddenEngineErrorDoesNotCommit(t *testing.T) {
+	st := openAt(t, t.TempDir())
+	defer func() { _ = st.Close() }()
+	e := st.(*engine)
+	if _, err := e.write.Exec("CREATE TRIGGER fail BEFORE INSERT ON records WHEN NEW.key = CAST('bad' AS BLOB) BEGIN SELECT RAISE(FAIL, 'disk trouble'); END"); err != nil {
+		t.Fatal(err)
+	}
+	err := st.Update(context.Background(), func(tx store.Tx) error {
+		_, _ = tx.Put("good", nil, store.Any)
+		_, _ = tx.Put("bad", nil, store.Any)
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "disk trouble") {
+		t.Fatalf("update: %v", err)
+	}
+	err = st.View(context.Background(), func(tx store.Tx) error { _, err := tx.Get("good"); return err })
+	if !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("half a transaction was committed: %v", err)
+	}
+}
+
+// Two stores on one file are two processes, as far as SQLite is concerned.
+func TestTwoOpenersShareTheFile(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openAt(t, dir), openAt(t, dir)
+	defer func() { _, _ = a.Close(), b.Close() }()
+	for i := range 20 {
+		st := []store.Store{a, b}[i%2]
+		if err := put(st, "k", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := a.View(context.Background(), func(tx store.Tx) error {
+		r, err := tx.Get("k")
+		if err == nil && (string(r.Value) != "19" || r.Version != 20) {
+			t.Errorf("got %q at version %d", r.Value, r.Version)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const crashDir = "VOUCHSAFE_TEST_CRASH_DIR"
+
+// TestMain lets the test binary be the process that gets killed.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		fmt.Fprintln(os.Stderr, writeForever(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func writeForever(dir string) error {
+	st, err := Open(filepath.Join(dir, "kbs.db"))
+	if err != nil {
+		return err
+	}
+	for i := 0; ; i++ {
+		key := fmt.Sprintf("k/%d/%08d", os.Getpid(), i)
+		if err := put(st, key, strings.Repeat(key, 100)); err != nil {
+			return err
+		}
+		if _, err := fmt.Println(key); err != nil {
+			return err
+		}
+	}
+}
+
+// A write that was acknowledged survives kill -9 at any moment.
+func TestKilledWriterLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	for round := range 3 {
+		got := killAfter(t, dir, 40+round*7)
+		for k := range got {
+			acknowledged[k] = true
+		}
+		st := openAt(t, dir)
+		err := st.View(context.Background(), func(tx store.Tx) error {
+			for k := range acknowledged {
+				r, err := tx.Get(k)
+				if err != nil {
+					return fmt.Errorf("%s: %w", k, err)
+				}
+				if string(r.Value) != strings.Repeat(k, 100) {
+					return fmt.Errorf("%s: value is damaged", k)
+				}
+			}
+			return nil
+		})
+		if err := errors.Join(err, st.Close()); err != nil {
+			t.Fatalf("after %d acknowledged writes: %v", len(acknowledged), err)
+		}
+	}
+}
+
+// killAfter runs a writer, kills it after n acknowledged keys and returns all
+// the keys that it had acknowledged by then.
+func killAfter(t *testing.T, dir string, n int) map[string]bool {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		keys[lines.Text()] = true
+		if len(keys) == n {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = cmd.Wait()
+	if len(keys) < n || err == nil {
+		t.Fatalf("the writer ended by itself after %d keys: %v", len(keys), err)
+	}
+	return keys
+}
+
+func BenchmarkPut(b *testing.B) {
+	st := openAt(b, b.TempDir())
+	defer func() { _ = st.Close() }()
+	value := make([]byte, 512)
+	for i := 0; b.Loop(); i++ {
+		err := st.Update(b.Context(), func(tx store.Tx) error {
+			_, err := tx.Put(fmt.Sprintf("k/%d", i%1000), value, store.Any)
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	st := openAt(b, b.TempDir())
+	defer func() { _ = st.Close() }()
+	if err := put(st, "k", strings.Repeat("v", 512)); err != nil {
+		b.Fatal(err)
+	}
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			err := st.View(b.Context(), func(tx store.Tx) error { _, err := tx.Get("k"); return err })
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+const rootHelp = `measure answers two questions about confidential guests, offline:
+
+  What will this guest measure to?    measure predict
+  What is this evidence worth?        measure verify, measure inspect
+
+A guest's processor measures what it starts and signs a report about it. The
+report is the evidence; the measurement in it is compared with a reference
+value that you registered with the key broker. 'measure predict' computes that
+value before the guest ever runs.
+
+No hardware at hand? 'measure sim' makes a processor vendor of your own, and
+guests on its chips. Their reports are real in every byte, but their root is
+yours: a verifier trusts it only where its configuration names it.
+
+Try it:
+
+  measure sim vendor ./vendor
+  measure sim guest --vendor ./vendor --out ./guest --image ./agent --cmdline "quiet"
+  measure sim evidence ./guest --report-data 00ff > evidence.json
+  measure verify --evidence evidence.json --report-data 00ff --allow-unbound-init-data \
+      --simulated-root mine=./vendor/root.pem
+
+Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage,
+3 evidence invalid, 4 file not found, 5 already exists.`
+
+// cli is one run of the command.
+type cli struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run executes the command and returns its exit code (fault.Exit...).
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &cli{in: stdin, out: stdout, err: stderr}
+	root := &cobra.Command{
+		Use:   "measure",
+		Short: "Predict launch measurements and verify evidence, offline",
+		Long:  rootHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Errors are printed below, once, with an exit code.
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.AddCommand(c.predictCommand(), c.verifyCommand(), c.inspectCommand(), c.simCommand())
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "measure: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+// invalidEvidence is evidence that cannot even be read.
+type invalidEvidence struct{ error }
+
+// Unwrap returns the reason.
+func (e invalidEvidence) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	_, refused := errors.AsType[*measure.VerificationError](err)
+	_, invalid := errors.AsType[invalidEvidence](err)
+	switch {
+	case err == nil:
+		return fault.ExitOK
+	case refused || invalid:
+		return fault.ExitEvidence
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.ExitNotFound
+	case errors.Is(err, fs.ErrExist):
+		return fault.ExitConflict
+	case errors.Is(err, context.Canceled):
+		return fault.ExitUnavailable
+	}
+	return fault.ExitUsage
+}
+
+// choice is a flag with a fixed set of values.
+type choice struct {
+	value   string
+	allowed []string
+}
+
+func oneOf(allowed ...string) *choice { return &choice{value: allowed[0], allowed: allowed} }
+
+// String returns the value; pflag shows it as the default.
+func (c *choice) String() string { return c.value }
+
+// Type names the values in the help.
+func (c *choice) Type() string { return strings.Join(c.allowed, "|") }
+
+// Set accepts only the allowed values.
+func (c *choice) Set(v string) error {
+	if !slices.Contains(c.allowed, v) {
+		return fmt.Errorf("want one of %s", strings.Join(c.allowed, ", "))
+	}
+	c.value = v
+	return nil
+}
+
+// maxFile is the largest file read whole, in bytes.
+const maxFile = 1 << 30
+
+// readFile reads a file, or stdin if the name is "-".
+func (c *cli) readFile(name string) ([]byte, error) {
+	in := c.in
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // only read from
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return raw, nil
+}
+
+func (c *cli) printJSON(v any) error {
+	enc := json.NewEncoder(c.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// namedFiles reads the files of a flag that takes NAME=FILE, in the order
+// given.
+func (c *cli) namedFiles(flag string, values []string) ([]namedFile, error) {
+	var out []namedFile
+	for _, v := range values {
+		name, path, ok := strings.Cut(v, "=")
+		if !ok || name == "" || path == "" {
+			return nil, fmt.Errorf("--%s wants NAME=FILE, got %q", flag, v)
+		}
+		data, err := c.readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, namedFile{name, data})
+	}
+	return out, nil
+}
+
+type namedFile struct {
+	name string
+	data []byte
+}

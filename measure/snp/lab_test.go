@@ -1,0 +1,156 @@
+package snp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+// vendorKeys makes the two RSA keys of all simulated vendors here, once: a key
+// takes seconds. A vendor with the keys the other way round is another one.
+var vendorKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
+	for i := range keys {
+		var err error
+		if keys[i], err = rsa.GenerateKey(rand.Reader, 4096); err != nil {
+			panic(err)
+		}
+	}
+	return keys
+})
+
+// lab is a vendor with one guest, and the time at which all was made.
+type lab struct {
+	t         *testing.T
+	now       time.Time
+	vendor    *vendor
+	vendorDir string
+	launch    Launch
+	sim       *Simulator
+}
+
+func newLab(t *testing.T, g Generation) *lab { return newLabWith(t, g, 0, 1) }
+
+func newLabWith(t *testing.T, g Generation, ark, ask int) *lab {
+	t.Helper()
+	l := &lab{t: t, now: time.Now(), vendorDir: filepath.Join(t.TempDir(), "vendor")}
+	var err error
+	if l.vendor, err = newVendor(g, vendorKeys()[ark], vendorKeys()[ask], l.now); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.vendor.write(l.vendorDir); err != nil {
+		t.Fatal(err)
+	}
+	l.launch = Launch{Image: []byte("an agent"), CommandLine: "agent serve", InitDataDigest: []byte("a digest of init-data, 48 bytes, cut to 32 of it")}
+	l.sim = l.guest(l.launch)
+	return l
+}
+
+func (l *lab) guest(launch Launch) *Simulator {
+	l.t.Helper()
+	dir := filepath.Join(l.t.TempDir(), "guest")
+	if err := CreateGuest(l.vendorDir, dir, launch); err != nil {
+		l.t.Fatal(err)
+	}
+	s, err := OpenSimulator(dir)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return s
+}
+
+func (l *lab) root() SimulatedRoot { return SimulatedRoot{Name: "lab", Bundle: l.vendor.bundle()} }
+
+// verifier trusts the lab's vendor; change adapts the configuration.
+func (l *lab) verifier(change ...func(*VerifierConfig)) *Verifier {
+	l.t.Helper()
+	c := VerifierConfig{UnsafeSimulatedRoots: []SimulatedRoot{l.root()}, Now: func() time.Time { return l.now }}
+	for _, f := range change {
+		f(&c)
+	}
+	v, err := NewVerifier(c)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return v
+}
+
+var challenge = measure.ReportData([]byte("sixty-four bytes of challenge, the digest of a nonce and a key.."))
+
+func (l *lab) expected() measure.Expected {
+	return measure.Expected{ReportData: measure.BoundTo(challenge[:]), InitData: measure.BoundTo(l.launch.InitDataDigest)}
+}
+
+// evidence returns evidence of the guest over the challenge. Each change is
+// made to the report before it is signed.
+func (l *lab) evidence(change ...func(*Report)) *Evidence {
+	l.t.Helper()
+	r := l.sim.report
+	r.ReportData = challenge
+	for _, f := range change {
+		f(&r)
+	}
+	if err := r.signWith(l.sim.key); err != nil {
+		l.t.Fatal(err)
+	}
+	return &Evidence{Report: &r, Certificates: append([]Certificate(nil), l.sim.chain...)}
+}
+
+func (l *lab) verify(v *Verifier, e *Evidence, want measure.Expected) (measure.Verdict, error) {
+	l.t.Helper()
+	wire, err := e.Wire()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return v.Verify(context.Background(), wire, want)
+}
+
+// wantFailures fails the test unless exactly these checks failed, each with
+// the text in its reason.
+func wantFailures(t *testing.T, err error, want map[measure.CheckName]string) *measure.VerificationError {
+	t.Helper()
+	ve, ok := errors.AsType[*measure.VerificationError](err)
+	if !ok {
+		t.Fatalf("got %v, want a VerificationError", err)
+	}
+	for _, c := range ve.Failed {
+		text, expected := want[c.Name]
+		if !expected {
+			t.Errorf("%s failed too: %s", c.Name, c.Reason)
+		} else if !strings.Contains(c.Reason, text) {
+			t.Errorf("%s failed because %q, want %q in it", c.Name, c.Reason, text)
+		}
+	}
+	for name := range want {
+		if !ve.Has(name) {
+			t.Errorf("%s did not fail", name)
+		}
+	}
+	return ve
+}
+
+// shared returns a file of the evidence folder that lies beside the checkout,
+// and skips the test where it is absent.
+func shared(t *testing.T, path ...string) []byte {
+	t.Helper()
+	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "evidence")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
+	}
+	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
