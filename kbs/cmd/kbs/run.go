@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+)
+
+// stdio is where data and messages go.
+type stdio struct{ out, err io.Writer }
+
+// program is one run of the command.
+type program struct {
+	getenv func(string) string
+	io     stdio
+}
+
+// errUsage marks errors in how the command was called.
+var errUsage = errors.New("usage")
+
+// run executes the command line and returns its exit code.
+func run(ctx context.Context, args []string, getenv func(string) string, io stdio) int {
+	p := &program{getenv: getenv, io: io}
+	cmd := p.command()
+	cmd.SetArgs(args)
+	cmd.SetOut(io.out)
+	cmd.SetErr(io.err)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return fault.ExitOK
+	}
+	_, _ = fmt.Fprintf(io.err, "kbs: %v\n", err)
+	if errors.Is(err, errUsage) {
+		_, _ = fmt.Fprintln(io.err, "  hint     kbs --help")
+	}
+	return fault.ExitUsage
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "kbs",
+		Short:         "The key broker for confidential containers",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          needsCommand,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(p.io.out, "kbs", version())
+			return err
+		},
+	})
+	return root
+}
+
+// needsCommand is for commands that only hold others. Without it cobra would
+// print help and succeed, whatever was misspelt.
+func needsCommand(cmd *cobra.Command, _ []string) error {
+	return fmt.Errorf("%w: %s needs a command", errUsage, cmd.CommandPath())
+}
+
+// version is that of the build, or "devel".
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// load reads the configuration; a state directory given on the command line
+// goes before the file.
+func (p *program) load(path, stateDir string) (config.Config, error) {
+	cfg, err := config.Load(path, p.getenv)
+	if stateDir != "" {
+		cfg.StateDir = stateDir
+	}
+	return cfg, err
+}
+
+func (p *program) configCommand() *cobra.Command {
+	var path, state string
+	cmd := &cobra.Command{Use: "config", Short: "Check or show the configuration", Args: cobra.NoArgs, RunE: needsCommand}
+	cmd.PersistentFlags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
+	cmd.PersistentFlags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "validate",
+		Short: "Report everything that is wrong with the configuration",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := p.load(path, state)
+			if err != nil {
+				return err
+			}
+			for _, w := range cfg.Insecure() {
+				_, _ = fmt.Fprintln(p.io.err, "warning: in force:", w)
+			}
+			_, err = fmt.Fprintln(p.io.err, "the configuration is valid")
+			return err
+		},
+	}, &cobra.Command{
+		Use:   "dump",
+		Short: "Print the configuration in force, defaults included",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := p.load(path, state)
+			if err != nil {
+				return err
+			}
+			raw, err := cfg.Dump()
+			if err != nil {
+				return err
+			}
+			_, err = p.io.out.Write(raw)
+			return err
+		},
+	})
+	return cmd
+}

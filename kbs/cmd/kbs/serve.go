@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	var path, state string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker",
+		Long: `Run the broker until SIGTERM or SIGINT.
+
+Without a configuration it keeps its state in $STATE_DIRECTORY or ./state,
+listens on loopback only, and makes every key and its TLS certificate at the
+first start.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load(path, state)
+			if err != nil {
+				return err
+			}
+			return p.serve(cmd.Context(), cfg)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
+	cmd.Flags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
+	return cmd
+}
+
+func (p *program) serve(ctx context.Context, cfg config.Config) (err error) {
+	log := slog.New(slog.NewJSONHandler(p.io.err, nil))
+	b, err := broker.Open(ctx, cfg, broker.Options{Logger: log, Now: time.Now, Version: version()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	l, err := b.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	p.announce(cfg, b, l)
+	for _, w := range cfg.Insecure() {
+		log.WarnContext(ctx, "insecure setting in force", "setting", w)
+	}
+	return b.Serve(ctx, l)
+}
+
+// announce tells a person where everything is. The token itself is not shown:
+// whatever is printed ends up in a log.
+func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listeners) {
+	scheme := "https://"
+	if b.CertificatePath() == "" {
+		scheme = "http://"
+	}
+	urls := func(lns []net.Listener) string {
+		var out []string
+		for _, ln := range lns {
+			out = append(out, scheme+ln.Addr().String())
+		}
+		return strings.Join(out, " ")
+	}
+	line := func(name, value string) {
+		if value != "" {
+			_, _ = fmt.Fprintf(p.io.err, "  %-12s %s\n", name, value)
+		}
+	}
+	_, _ = fmt.Fprintln(p.io.err, "kbs is serving")
+	line("guests", urls(l.Guest))
+	line("admins", urls(l.Admin))
+	line("certificate", b.CertificatePath())
+	line("admin token", broker.AdminTokenPath(cfg.StateDir))
+}
+
+func (p *program) adminTokenCommand() *cobra.Command {
+	var path, state, role, subject string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "admin-token",
+		Short: "Make an admin token and print it",
+		Long: `Make an admin token with the key in the state directory and print it.
+
+Roles: viewer reads everything but secrets, operator also changes resources and
+reference values, owner also changes policies.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := p.load(path, state)
+			if err != nil {
+				return err
+			}
+			r, err := admin.ParseRole(role)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
+			text, err := broker.IssueAdminToken(cfg.StateDir, subject, r, ttl, time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.io.out, "%s\n", text.Reveal())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
+	cmd.Flags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
+	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "viewer, operator or owner")
+	cmd.Flags().StringVar(&subject, "subject", "cli", "who will bear it, as the audit log shows")
+	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime, at most 720h")
+	return cmd
+}

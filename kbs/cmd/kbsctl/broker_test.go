@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+)
+
+// testBroker is the real broker in this process, behind a listener of the
+// test's own: scripts can make things happen behind kbsctl's back.
+type testBroker struct {
+	dir  string // state directory
+	http *httptest.Server
+
+	mu      sync.Mutex
+	broker  *broker.Broker
+	handler http.Handler
+	race    map[string]bool // names of reference values that change before the next write
+	lie     func(http.ResponseWriter, *http.Request) bool
+}
+
+func startBroker(dir string) (*testBroker, error) {
+	b := &testBroker{dir: dir, race: map[string]bool{}}
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	b.http = httptest.NewUnstartedServer(http.HandlerFunc(b.serve))
+	b.http.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that lack the CA
+	b.http.StartTLS()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.http.Certificate().Raw})
+	return b, os.WriteFile(filepath.Join(dir, "ca.pem"), ca, 0o600)
+}
+
+func (b *testBroker) open() error {
+	cfg := config.Default(func(string) string { return "" })
+	cfg.StateDir = b.dir
+	opened, err := broker.Open(context.Background(), cfg,
+		broker.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Version: "test"})
+	if err != nil {
+		return err
+	}
+	b.set(func() { b.broker, b.handler = opened, server.New(opened.Deps()).Admin() })
+	return nil
+}
+
+func (b *testBroker) close() {
+	b.http.Close()
+	_ = b.broker.Close()
+}
+
+func (b *testBroker) set(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+// serve lets scripts change things between two requests of one command, and
+// answer in the broker's place.
+func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, api.PathRefValues+"/")
+	b.mu.Lock()
+	handler, refs, lie := b.handler, b.broker.Deps().RefValues, b.lie
+	hit := r.Method == http.MethodPut && b.race[name]
+	if hit {
+		delete(b.race, name)
+	}
+	b.mu.Unlock()
+	if hit {
+		_, err := refs.Put(r.Context(), api.RefValue{Name: name, Version: -1, Value: json.RawMessage(`["somebody else"]`)})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	if lie != nil && lie(w, r) {
+		return
+	}
+	handler.ServeHTTP(w, r)
+}
+
+// issue replaces the administrator's token by one of the given role.
+func (b *testBroker) issue(role admin.Role) error {
+	token, err := broker.IssueAdminToken(b.dir, "tester", role, time.Hour, time.Now().Add(-time.Second))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(broker.AdminTokenPath(b.dir), token.Reveal(), 0o600)
+}
+
+// refuse records a refusal as attestation does.
+func (b *testBroker) refuse(ctx context.Context, code fault.Code) (fault.Ticket, error) {
+	return b.broker.Deps().Tickets.Record(ctx, api.Explanation{
+		Code: string(code), Stage: "attest", Platform: "snp", Subject: "chip 8f\x1b[2J", Object: "prod/image/app",
+		Cause:    "the measurement is not among the reference values",
+		Findings: []api.Finding{{Claim: "measurement", Seen: "2f19c4", Wanted: []string{"2f199b"}, Nearest: "guest-1.4.1"}},
+		Policy:   "attestation/default_cpu@1", Rule: "executables", Line: 56,
+	}, api.AuditEntry{Kind: "attest", Decision: "deny"})
+}
+
+// copyState stops the broker, copies its state from one directory to another,
+// and starts it again.
+func (b *testBroker) copyState(from, to string) error {
+	if err := b.broker.Close(); err != nil {
+		return err
+	}
+	err := os.RemoveAll(to)
+	return errors.Join(err, os.CopyFS(to, os.DirFS(from)), privatize(to), b.open())
+}
+
+// privatize undoes what a copy does to the permissions of keys.
+func privatize(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return os.Chmod(path, 0o600)
+	})
+}
+
+// hush is a random text that no output may contain.
+func hush() string { return "hush-" + strings.ToLower(rand.Text()) }

@@ -1,0 +1,219 @@
+// Package attestation runs the RCAR handshake: a challenge, the evidence that
+// answers it, a verdict, and a token (kbs-protocol 3).
+//
+// A challenge is good for one attempt. The session's record is consumed by a
+// compare-and-swap before the evidence is looked at, so of two answers to one
+// challenge, on however many replicas, at most one is judged.
+//
+// Every outcome is in the audit log before the caller learns of it.
+package attestation
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+// Stages, as Explanation.Stage tells them.
+const (
+	stageAuth   = "auth"
+	stageAttest = "attest"
+)
+
+// ErrVersion is in the cause of a fault with code protocol_version_unsupported.
+// Clients of the field look for its text (kbs-protocol 3.1).
+type ErrVersion struct{ Version string }
+
+// Error is the one detail that an unattested caller is told in words.
+func (e ErrVersion) Error() string {
+	return fmt.Sprintf("KBS Client Protocol Version Mismatch: expect =%s while the request is %s", api.ProtocolVersion, e.Version)
+}
+
+// Appraiser is the part of the policy engine that judges evidence.
+type Appraiser interface {
+	Appraise(ctx context.Context, id string, input json.RawMessage) (policy.Appraisal, error)
+	ExplainAppraisal(ctx context.Context, id string, input json.RawMessage) (policy.Explanation, error)
+}
+
+// Config joins what the service needs. All members are required.
+type Config struct {
+	Store    store.Store
+	Audit    audit.Recorder
+	Tickets  ticket.Book
+	Registry *measure.Registry
+	Policies Appraiser
+	Issuer   *token.Issuer
+	Lifetime time.Duration // of a session, from the challenge on
+	Now      func() time.Time
+	Logger   *slog.Logger
+}
+
+// Service is the handshake. It is safe for concurrent use.
+type Service struct {
+	cfg      Config
+	sessions sessions
+}
+
+// New returns the service.
+func New(cfg Config) *Service {
+	return &Service{cfg: cfg, sessions: sessions{st: cfg.Store, now: cfg.Now, lifetime: cfg.Lifetime}}
+}
+
+// Opened is an opened handshake.
+type Opened struct {
+	Cookie    string // the session id: whoever holds it may answer
+	Expires   time.Time
+	Challenge api.Challenge
+}
+
+// Open answers a Request with a challenge (kbs-protocol 3.1 and 3.2).
+func (s *Service) Open(ctx context.Context, body []byte) (Opened, error) {
+	var req api.Request
+	if err := strictjson.Decode(body, &req); err != nil {
+		return Opened{}, fault.New(fault.InvalidRequest, err)
+	}
+	if req.Version != api.ProtocolVersion {
+		v := clip(req.Version, 32)
+		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, fault: fault.New(fault.VersionUnsupported, ErrVersion{v})})
+	}
+	platform, err := s.platform(req)
+	if err != nil {
+		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, platform: platform, fault: fault.New(fault.PlatformDisabled, err)})
+	}
+	opened, err := s.sessions.open(ctx, platform)
+	if err != nil {
+		return Opened{}, fault.Newf(fault.Internal, "open session: %w", err)
+	}
+	return opened, nil
+}
+
+// platform finds the platform of a request and checks that it can be served.
+func (s *Service) platform(req api.Request) (string, error) {
+	name := canonicalTEE(req.TEE)
+	if name == "" {
+		return "", fmt.Errorf("%q is not the name of a platform", clip(req.TEE, 32))
+	}
+	if _, ok := s.cfg.Registry.Verifier(measure.Platform(name)); !ok {
+		return name, fmt.Errorf("platform %s is not enabled", name)
+	}
+	if p := selector(req.ExtraParams); p != "" && p != policy.DefaultID {
+		return name, fmt.Errorf("there is no attestation policy selector %q", clip(p, 64))
+	}
+	return name, nil
+}
+
+// selector reads the attestation policy that the guest asks for, in the three
+// spellings of kbs-protocol 3.9.
+func selector(raw json.RawMessage) string {
+	var p struct {
+		Selector string `json:"attestation-policy-selector"`
+		Policy   string `json:"policy-selector"`
+		ID       string `json:"id"`
+	}
+	if json.Unmarshal(raw, &p) != nil {
+		return "" // "" or something else that is not an object: no selection
+	}
+	for _, s := range []string{p.Selector, p.Policy, p.ID} {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// canonicalTEE returns the protocol's spelling of a platform (kbs-protocol
+// 3.8), or "" for a name that it does not know.
+func canonicalTEE(name string) string {
+	switch name {
+	case "azsnpvtpm":
+		return "az-snp-vtpm"
+	case "aztdxvtpm":
+		return "az-tdx-vtpm"
+	case "nvidiadpu":
+		return "nvidia-dpu"
+	case "az-snp-vtpm", "az-tdx-vtpm", "nvidia", "nvidia-dpu", "sgx", "snp", "tdx", "cca", "csv", "se",
+		"hygondcu", "tpm", "sample", "sampledevice":
+		return name
+	}
+	return ""
+}
+
+// Attested is the outcome of a successful handshake.
+type Attested struct {
+	Token   string
+	Expires time.Time // of the session
+}
+
+// Attest judges the answer to the challenge of a session. Whatever the
+// outcome, the challenge is spent.
+func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attested, error) {
+	sess, err := s.sessions.consume(ctx, cookie)
+	if errors.Is(err, errSession) {
+		return Attested{}, s.refuse(ctx, refusal{stage: stageAttest, fault: fault.New(fault.SessionInvalid, err)})
+	}
+	if err != nil {
+		return Attested{}, fault.Newf(fault.Internal, "consume session: %w", err)
+	}
+	j, err := s.judge(ctx, sess, body)
+	if err != nil {
+		f := faultOf(err)
+		return Attested{}, s.refuse(ctx, refusal{
+			stage: stageAttest, platform: sess.Platform, subject: sess.subject(), fault: f, findings: findings(f),
+		})
+	}
+	text, _, err := s.cfg.Issuer.Issue(sess.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	if err != nil {
+		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)
+	}
+	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if _, err := s.cfg.Audit.AppendTx(tx, j.entry(sess)); err != nil {
+			return fmt.Errorf("append audit entry: %w", err)
+		}
+		return s.sessions.attested(tx, sess, text)
+	})
+	if err != nil {
+		return Attested{}, fault.Newf(fault.Internal, "record attestation: %w", err)
+	}
+	return Attested{Token: text, Expires: sess.Expires}, nil
+}
+
+// faultOf gives an error without a code one: a context that ended is an
+// answer that was not finished, anything else is our own failure.
+func faultOf(err error) *fault.Fault {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fault.New(fault.Unavailable, err)
+	}
+	return fault.New(fault.Internal, err)
+}
+
+// Token returns the attestation token of a session, or false if the cookie
+// names no attested session that is still alive.
+func (s *Service) Token(ctx context.Context, cookie string) (string, bool, error) {
+	return s.sessions.token(ctx, cookie)
+}
+
+// Sweep deletes expired sessions and returns their number.
+func (s *Service) Sweep(ctx context.Context) (int, error) { return s.sessions.sweep(ctx) }
+
+func sameNonce(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "..."
+	}
+	return s
+}

@@ -1,0 +1,100 @@
+package attestation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+// refusal is a handshake that ended without a token.
+type refusal struct {
+	stage, platform, subject string
+	fault                    *fault.Fault
+	findings                 []api.Finding
+}
+
+// refuse records a refusal and returns it under its ticket. If it cannot be
+// recorded the caller is told so, and nothing else.
+func (s *Service) refuse(ctx context.Context, r refusal) error {
+	// The caller may have gone; what it tried is recorded all the same.
+	t, err := s.cfg.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
+		Code: string(r.fault.Code), Stage: r.stage, Platform: r.platform, Subject: r.subject,
+		Cause: causeText(r.fault), Findings: r.findings,
+	}, api.AuditEntry{Kind: r.stage, Decision: decision(r.fault.Code)})
+	if err != nil {
+		return fault.Newf(fault.Internal, "record refusal %s: %w", r.fault.Code, err)
+	}
+	return r.fault.With(t)
+}
+
+// decision tells a refusal from a failure of ours.
+func decision(c fault.Code) string {
+	switch c {
+	case fault.Internal, fault.Unavailable, fault.PolicyError:
+		return "error"
+	}
+	return "deny"
+}
+
+func causeText(f *fault.Fault) string {
+	if f.Cause() == nil {
+		return ""
+	}
+	return f.Cause().Error()
+}
+
+// findings lists the claims of a verification that failed.
+func findings(f *fault.Fault) []api.Finding {
+	var v *measure.VerificationError
+	if !errors.As(f, &v) {
+		return nil
+	}
+	var out []api.Finding
+	for _, c := range v.Failed {
+		if len(c.Findings) == 0 {
+			out = append(out, api.Finding{Claim: string(c.Name), Seen: c.Reason})
+		}
+		for _, x := range c.Findings {
+			out = append(out, api.Finding{Claim: x.Field, Seen: x.Seen, Wanted: x.Wanted})
+		}
+	}
+	return out
+}
+
+// Explain says why the submods of a token are not affirming, by asking the
+// policy again about the evidence that the token carries.
+func (s *Service) Explain(ctx context.Context, c token.Claims) ([]policy.Explanation, error) {
+	var out []policy.Explanation
+	for name, sub := range c.Submods {
+		if sub.Status == token.Affirming || name != token.CPU {
+			continue
+		}
+		x, err := s.cfg.Policies.ExplainAppraisal(ctx, policy.DefaultCPU, sub.Evidence)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// Platform returns the platform that a token speaks of: the one member of its
+// evidence that is named like one.
+func Platform(c token.Claims) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(c.Submods[token.CPU].Evidence, &members) != nil {
+		return ""
+	}
+	for name := range members {
+		if canonicalTEE(name) == name {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,241 @@
+// Package broker joins the rooms of the key broker over one state directory:
+//
+//	kbs.db                  the store (0600)
+//	keys/master.key         wraps the resources
+//	keys/token-signing.pem  signs attestation tokens
+//	keys/audit.key          signs the checkpoints of the audit log
+//	keys/admin.pem          signs admin tokens; read by `kbs admin-token` only
+//	keys/admin.pub          what a running broker knows of it
+//	audit.pub               verifies the checkpoints
+//	tls/cert.pem, key.pem   made here unless the configuration names others
+//	admin/token             an owner's token, written at the first start
+//
+// Keys are generated where they are missing, with mode 0600 in directories of
+// mode 0700, and never replaced. A key that others may read stops the start.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+)
+
+// Options are what a broker needs beside its configuration.
+type Options struct {
+	Logger  *slog.Logger
+	Now     func() time.Time
+	Version string // shown in tokens
+}
+
+// Broker is an opened broker. It serves nothing until Serve.
+type Broker struct {
+	cfg       config.Config
+	log       *slog.Logger
+	store     store.Store
+	handshake *attestation.Service
+	deps      server.Deps
+	tls       *tlsFiles // nil without TLS
+}
+
+// Open opens the state directory, creating what is missing, and joins the
+// rooms. The caller closes the broker.
+func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err error) {
+	dir := cfg.StateDir
+	for _, d := range []string{dir, filepath.Join(dir, "keys"), filepath.Join(dir, "admin"), filepath.Join(dir, "tls")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
+	}
+	b := &Broker{cfg: cfg, log: o.Logger}
+	if b.tls, err = openTLS(cfg, o.Now); err != nil {
+		return nil, err
+	}
+	registry, err := verifiers(cfg, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	if b.store, err = sqlite.Open(filepath.Join(dir, "kbs.db")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.store.Close())
+		}
+	}()
+	return b, b.join(ctx, registry, o)
+}
+
+// Close closes the store. Serve must have returned.
+func (b *Broker) Close() error { return b.store.Close() }
+
+// Deps returns the rooms that Serve puts behind HTTP.
+func (b *Broker) Deps() server.Deps { return b.deps }
+
+// join opens every room over the store, in the order of their needs.
+func (b *Broker) join(ctx context.Context, registry *measure.Registry, o Options) error {
+	dir := b.cfg.StateDir
+	master, err := resource.LoadOrCreateMasterKey(filepath.Join(dir, "keys", "master.key"))
+	if err != nil {
+		return err
+	}
+	resources, err := resource.OpenBuiltin(b.store, master, o.Now)
+	if err != nil {
+		return err
+	}
+	log, vkey, err := openAudit(ctx, dir, b.store, o.Now)
+	if err != nil {
+		return err
+	}
+	issuer, err := openIssuer(b.cfg, o)
+	if err != nil {
+		return err
+	}
+	admins, err := openAdmin(b.cfg, o.Now)
+	if err != nil {
+		return err
+	}
+	refs := refvalue.Open(b.store, o.Now)
+	docs := policy.NewDocuments(b.store, o.Now)
+	engine := policy.NewEngine(docs, refs)
+	tickets := ticket.Open(b.store, log, o.Now)
+	b.handshake = attestation.New(attestation.Config{
+		Store: b.store, Audit: log, Tickets: tickets, Registry: registry, Policies: engine, Issuer: issuer,
+		Lifetime: b.cfg.SessionLifetime(), Now: o.Now, Logger: o.Logger,
+	})
+	b.deps = server.Deps{
+		Handshake: b.handshake, Issuer: issuer, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
+		Tickets: tickets, Audit: log, AuditLog: log, AuditKey: vkey, Admins: admins, Store: b.store,
+		Now: o.Now, Logger: o.Logger, MaxBody: b.cfg.MaxBody(), SecureCookie: b.tls != nil,
+	}
+	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
+		return err
+	}
+	return started(ctx, log, b.cfg)
+}
+
+// installed records the policies that a new broker begins with.
+func installed(log audit.Recorder) policy.Change {
+	return func(tx store.Tx, p api.Policy) error {
+		_, err := log.AppendTx(tx, api.AuditEntry{
+			Kind: "policy.put", Decision: "change", Subject: "kbs",
+			Object: "policy/" + policy.Ref(policy.Kind(p.Kind), p.ID, p.Version),
+		})
+		return err
+	}
+}
+
+// started records a start together with every setting that weakens it, so
+// that nobody can weaken a broker for an hour unseen.
+func started(ctx context.Context, log audit.Recorder, cfg config.Config) error {
+	e := api.AuditEntry{Kind: "broker.start", Decision: "change", Subject: "kbs"}
+	if weak := cfg.Insecure(); len(weak) > 0 {
+		e.Details = map[string]string{"insecure": strings.Join(weak, ", ")}
+	}
+	_, err := log.Append(ctx, e)
+	return err
+}
+
+// verifiers registers the platforms that the configuration enables. This list
+// is all that a broker accepts.
+func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, error) {
+	var all []measure.Verifier
+	if c := cfg.Verifier.SNP; c.Enabled {
+		vc := snp.VerifierConfig{UnsafeNoRevocation: c.InsecureNoRevocation, Now: now, RevocationLists: map[snp.Generation][]byte{}}
+		for name, path := range c.RevocationLists {
+			g, err := snp.ParseGeneration(name)
+			if err != nil {
+				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
+			}
+			if vc.RevocationLists[g], err = readFile(path); err != nil {
+				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
+			}
+		}
+		for _, r := range c.InsecureSimulatedRoots {
+			bundle, err := readFile(r.Path)
+			if err != nil {
+				return nil, fmt.Errorf("verifier.snp.insecure_simulated_roots: %w", err)
+			}
+			vc.UnsafeSimulatedRoots = append(vc.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: r.Name, Bundle: bundle})
+		}
+		v, err := snp.NewVerifier(vc)
+		if err != nil {
+			return nil, fmt.Errorf("verifier.snp: %w", err)
+		}
+		all = append(all, v)
+	}
+	return measure.NewRegistry(all...)
+}
+
+func openAudit(ctx context.Context, dir string, st store.Store, now func() time.Time) (*audit.Log, string, error) {
+	text, err := auditKey(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	skey, vkey, _ := strings.Cut(strings.TrimSpace(string(text.Reveal())), "\n")
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, "", fmt.Errorf("audit key: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "audit.pub"), []byte(vkey+"\n"), 0o644); err != nil {
+		return nil, "", fmt.Errorf("audit key: %w", err)
+	}
+	log, err := audit.Open(ctx, st, signer, now)
+	return log, vkey, err
+}
+
+func openIssuer(cfg config.Config, o Options) (*token.Issuer, error) {
+	text, err := tokenKey(cfg.StateDir, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	key, cert, err := token.ParseKey(text)
+	if err != nil {
+		return nil, err
+	}
+	return token.NewIssuer(token.Config{
+		Key: key, Certificate: cert, Issuer: cfg.AttestationToken.IssuerName,
+		Developer: "https://github.com/vouchsafe-cc/vouchsafe", Build: "vouchsafe-kbs " + o.Version,
+		Lifetime: cfg.TokenLifetime(), Now: o.Now,
+	})
+}
+
+// openAdmin reads the public admin key. The private half may be taken away
+// once there are tokens enough.
+func openAdmin(cfg config.Config, now func() time.Time) (*admin.Authenticator, error) {
+	pub, err := readFile(adminPublicPath(cfg.StateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		pub, err = firstAdmin(cfg.StateDir, cfg.AdminTokenLifetime(), now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := admin.ParsePublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewAuthenticator(key, now), nil
+}

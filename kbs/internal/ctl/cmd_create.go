@@ -1,0 +1,225 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+func (c *cli) createCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create resource|refvalue|policy NAME",
+		Short: "Create one object without writing a document",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.createResourceCommand(), c.createRefValueCommand(), c.createPolicyCommand())
+	return cmd
+}
+
+func overwriteFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "overwrite", false, "replace what is there")
+}
+
+func fromFileFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "from-file", "", "`file` to read, or - for stdin")
+	_ = cmd.MarkFlagRequired("from-file")
+}
+
+func (c *cli) createResourceCommand() *cobra.Command {
+	var from string
+	var overwrite bool
+	cmd := &cobra.Command{
+		Use:   "resource REPO/TYPE/TAG --from-file FILE",
+		Short: "Store a secret that attested guests may get",
+		Long: `Store a secret that the broker releases to guests which its policies allow.
+The bytes of the file are taken as they are, a final line feed included.`,
+		Example: `  kbsctl create resource prod/db/password --from-file password.txt
+  openssl rand 32 | kbsctl create resource prod/image/app --from-file - --overwrite`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := resourcePath(args[0])
+			if err != nil {
+				return err
+			}
+			b, err := c.readInput(from, maxResource)
+			if err != nil {
+				return err
+			}
+			value := secret.New(b)
+			defer value.Destroy()
+			a, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			info, err := storeResource(cmd.Context(), a, path, value, overwrite)
+			if err != nil {
+				return doing(err, "create resource/%s", path)
+			}
+			return c.made(c.resourceObject(info), overwrite)
+		},
+	}
+	fromFileFlag(cmd, &from)
+	overwriteFlag(cmd, &overwrite)
+	return cmd
+}
+
+// storeResource refuses to replace a resource unless told to: an overwritten
+// key is lost, and with it whatever it encrypts.
+func storeResource(ctx context.Context, a *admin.Client, path string, value secret.Bytes, overwrite bool) (api.ResourceInfo, error) {
+	if !overwrite {
+		info, err := a.Resource(ctx, path)
+		none, err := absent(err)
+		if err != nil {
+			return api.ResourceInfo{}, err
+		}
+		if !none {
+			return api.ResourceInfo{}, existsAlready(info.Version)
+		}
+	}
+	return a.PutResource(ctx, path, value)
+}
+
+func existsAlready(version int64) error {
+	return (&failure{
+		err:  fault.Newf(fault.Conflict, "it exists already, at version %d", version),
+		exit: fault.ExitConflict,
+	}).hint("--overwrite replaces it; what only the old value opens is then lost")
+}
+
+func (c *cli) createRefValueCommand() *cobra.Command {
+	var asJSON, overwrite bool
+	var expires string
+	cmd := &cobra.Command{
+		Use:   "refvalue NAME VALUE...",
+		Short: "Register a reference value",
+		Long: `Register the values that good evidence may show under a name. They are stored as
+a list of strings; with --json the one VALUE is taken as JSON.`,
+		Example: `  kbsctl create refvalue snp_launch_measurement 2f19a4... 7b03c1... --expires 2027-06-30
+  kbsctl create refvalue snp_minimum_tcb --json '{"snp": 21, "microcode": 72}'`,
+		Args: minArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			v, err := refValueOf(args[0], args[1:], asJSON, expires)
+			if err != nil {
+				return usagef("%w", err)
+			}
+			if overwrite {
+				v.Version = int64(store.Any)
+			}
+			a, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			stored, err := a.PutRefValue(cmd.Context(), v)
+			if err != nil {
+				return doing(exists(err, overwrite), "create refvalue/%s", v.Name)
+			}
+			return c.made(c.refValueObject(stored), overwrite)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "the VALUE is JSON")
+	cmd.Flags().StringVar(&expires, "expires", "", "`time` (RFC 3339) or day after which it no longer counts")
+	overwriteFlag(cmd, &overwrite)
+	return cmd
+}
+
+func refValueOf(name string, values []string, asJSON bool, expires string) (api.RefValue, error) {
+	v := api.RefValue{Name: name}
+	var err error
+	if v.Expires, err = parseExpiry(expires); err != nil {
+		return v, err
+	}
+	if !asJSON {
+		v.Value, err = json.Marshal(values)
+		return v, err
+	}
+	if len(values) != 1 || !json.Valid([]byte(values[0])) {
+		return v, errors.New("with --json there is one VALUE, and it is valid JSON")
+	}
+	v.Value = json.RawMessage(values[0])
+	return v, nil
+}
+
+func (c *cli) createPolicyCommand() *cobra.Command {
+	var from string
+	var overwrite bool
+	cmd := &cobra.Command{
+		Use:   "policy KIND/ID --from-file FILE",
+		Short: "Install a policy",
+		Example: `  kbsctl create policy attestation/default_cpu --from-file cpu.rego --overwrite
+  kbsctl create policy resource/resource-policy --from-file release.rego --overwrite`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, id, err := splitPolicy(args[0])
+			if err != nil {
+				return err
+			}
+			b, err := c.readInput(from, maxRego)
+			if err != nil {
+				return err
+			}
+			p := api.Policy{Kind: k, ID: id, Rego: string(b)}
+			if overwrite {
+				p.Version = int64(store.Any)
+			}
+			a, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			stored, err := a.PutPolicy(cmd.Context(), p)
+			if err != nil {
+				return doing(exists(err, overwrite), "create policy/%s", args[0])
+			}
+			return c.made(c.policyObject(stored), overwrite)
+		},
+	}
+	fromFileFlag(cmd, &from)
+	overwriteFlag(cmd, &overwrite)
+	return cmd
+}
+
+// exists adds the way out to the conflict that "must not exist" leads to.
+func exists(err error, overwrite bool) error {
+	if f, ok := errors.AsType[*fault.Fault](err); ok && f.Code == fault.Conflict && !overwrite {
+		return (&failure{err: err, exit: fault.ExitConflict}).hint("--overwrite replaces it; apply -f does so only if nobody else changed it")
+	}
+	return err
+}
+
+// made reports an object that was stored, in the form that -o asks for.
+func (c *cli) made(o object, overwrite bool) error {
+	if c.flags.output != "table" {
+		return c.print([]object{o}, nil, false)
+	}
+	what := created
+	if overwrite {
+		what = configured
+	}
+	return c.printf("%s/%s %s\n", o.kind, o.name, what)
+}
+
+func (c *cli) readInput(from string, limit int64) ([]byte, error) {
+	if from == "-" {
+		b, err := readAll(c.stdio.In, "stdin", limit)
+		if err != nil {
+			return nil, usagef("%w", err)
+		}
+		return b, nil
+	}
+	b, err := readFile(from, limit)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return b, nil
+}

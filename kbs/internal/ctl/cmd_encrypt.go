@@ -1,0 +1,157 @@
+package ctl
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/ship"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// kekSize is that of a key-encrypting key, in bytes: AES-256.
+const kekSize = 32
+
+const encryptLong = `Copy an image from SRC to DST and encrypt every layer. The layers' keys are
+wrapped with a key-encrypting key that guests get from the broker at --key.
+
+With --register, kbsctl makes that key and stores it at the broker; it is never
+shown and never written to disk. A key that is there already is not replaced
+unless --overwrite is given: images that were encrypted with it could not be
+opened any more. With --kek-file the 32 bytes of that file are the key, and
+--register stores them.`
+
+// encryption is one `image encrypt`.
+type encryption struct {
+	src, dst  string
+	key       string // as given
+	path      string // repo/type/tag
+	kekFile   string
+	register  bool
+	overwrite bool
+	registry  registry.Config
+}
+
+func (c *cli) imageEncryptCommand() *cobra.Command {
+	var e encryption
+	var reg registryFlags
+	cmd := &cobra.Command{
+		Use:   "encrypt SRC DST --key kbs:///REPO/TYPE/TAG (--register | --kek-file FILE)",
+		Short: "Encrypt an image so that only attested guests can open it",
+		Long:  encryptLong,
+		Example: `  kbsctl image encrypt app:1 reg.example/app:1-enc --key kbs:///prod/image/app --register
+  kbsctl image encrypt oci:build oci:shipped:1 --key kbs:///prod/image/app --kek-file kek.bin`,
+		Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.src, e.dst = args[0], args[1]
+			var err error
+			if e.path, err = resourcePath(e.key); err != nil {
+				return err
+			}
+			if !e.register && e.kekFile == "" {
+				return usagef("where does the key come from?").
+					hint("--register makes one and stores it at the broker; --kek-file FILE uses your own")
+			}
+			if e.overwrite && !e.register {
+				return usagef("--overwrite is about --register")
+			}
+			if e.registry, err = c.registry(reg); err != nil {
+				return err
+			}
+			return c.encrypt(cmd.Context(), e)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.key, "key", "", "`URI` of the key at the broker: kbs:///REPO/TYPE/TAG")
+	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
+	f.BoolVar(&e.register, "register", false, "store the key at the broker")
+	overwriteFlag(cmd, &e.overwrite)
+	_ = cmd.MarkFlagRequired("key")
+	reg.add(cmd)
+	return cmd
+}
+
+func (c *cli) encrypt(ctx context.Context, e encryption) error {
+	kek, err := e.kek()
+	if err != nil {
+		return err
+	}
+	defer kek.Destroy()
+	if !e.register {
+		return c.ship(ctx, e, kek)
+	}
+	a, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	there, err := a.Resource(ctx, e.path)
+	none, err := absent(err)
+	switch {
+	case err != nil:
+		return doing(err, "look for resource/%s", e.path)
+	case none:
+		return c.registerThenShip(ctx, a, e, kek)
+	case !e.overwrite:
+		return doing(existsAlready(there.Version), "register resource/%s", e.path)
+	}
+	// The old key is lost when the new one is stored, so that comes last.
+	if err := c.ship(ctx, e, kek); err != nil {
+		return err
+	}
+	if _, err := a.PutResource(ctx, e.path, kek); err != nil {
+		c.warnf("%s was written, but its key is not at the broker: encrypt it again", e.dst)
+		return doing(err, "register resource/%s", e.path)
+	}
+	return nil
+}
+
+// registerThenShip stores a new key before the image appears, so that no image
+// is ever published that nobody can open. If the image does not get out, the
+// key goes too.
+func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryption, kek secret.Bytes) error {
+	if _, err := storeResource(ctx, a, e.path, kek, false); err != nil {
+		return doing(err, "register resource/%s", e.path)
+	}
+	err := c.ship(ctx, e, kek)
+	if err == nil {
+		return nil
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if derr := a.DeleteResource(rctx, e.path); derr != nil {
+		c.warnf("resource/%s was registered and could not be removed again; delete it", e.path)
+	}
+	return err
+}
+
+func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) error {
+	done, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
+		KID: "kbs:///" + e.path, KEK: kek, Registry: e.registry, Progress: c.stdio.Err,
+	})
+	if err != nil {
+		return doing(imageError(err), "encrypt %s", e.src)
+	}
+	if c.flags.output != "table" {
+		return c.printData(done)
+	}
+	return c.printf("%s\n", done.Reference)
+}
+
+func (e encryption) kek() (secret.Bytes, error) {
+	if e.kekFile == "" {
+		return secret.Random(kekSize), nil
+	}
+	kek, err := readKey(e.kekFile, maxConfig)
+	if err != nil {
+		return kek, err
+	}
+	if kek.Len() != kekSize {
+		return secret.Bytes{}, usagef("%s has %d bytes", e.kekFile, kek.Len()).
+			hint("a key-encrypting key has exactly 32 bytes, without a line feed: openssl rand 32 > FILE")
+	}
+	return kek, nil
+}

@@ -1,0 +1,258 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+)
+
+func (c *cli) getCommand() *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "get KIND [NAME...]",
+		Short: "Show objects, by name or all of a kind",
+		Long: `Show objects, by name or all of a kind: resource, policy, refvalue, ticket,
+event. Of a resource it shows what is known about it, never the value.`,
+		Example: `  kbsctl get policies
+  kbsctl get policy resource/resource-policy -o manifest > policy.yaml
+  kbsctl get resource prod/image/app -o json
+  kbsctl get event/42 -o yaml`,
+		Args:              minArgs(1),
+		ValidArgsFunction: c.completeObjects(false),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, names, err := target(args)
+			if err != nil {
+				return err
+			}
+			return c.show(cmd.Context(), k, names, o)
+		},
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (c *cli) listCommand() *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "list KIND",
+		Short: "List the objects of a kind",
+		Example: `  kbsctl list resources --prefix prod/
+  kbsctl list tickets --limit 10
+  kbsctl list events -o json`,
+		Args:              exactArgs(1),
+		ValidArgsFunction: completeKinds,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, names, err := target(args)
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
+				return usagef("list takes a kind, not a name").hint("kbsctl get %s", args[0])
+			}
+			return c.show(cmd.Context(), k, nil, o)
+		},
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *listOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `many`; of events the newest (default 50)")
+	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `text`")
+}
+
+func (c *cli) show(ctx context.Context, k kind, names []string, o listOptions) error {
+	if o.limit < 0 {
+		return usagef("--limit must not be negative")
+	}
+	found, err := c.objects(ctx, k, names, o)
+	if err != nil {
+		return err
+	}
+	list := len(names) != 1
+	if c.flags.output == "manifest" && list && len(names) == 0 {
+		// Lists leave the text of policies out, and a manifest needs it.
+		for i := range found {
+			names = append(names, found[i].name)
+		}
+		if found, err = c.objects(ctx, k, names, o); err != nil || len(names) == 0 {
+			return err
+		}
+	}
+	if len(found) == 0 && c.flags.output == "table" {
+		c.warnf("there is no %s", k.name)
+		return nil
+	}
+	return c.print(found, k.header, list)
+}
+
+func (c *cli) describeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe KIND NAME...",
+		Short: "Show objects in full, for reading",
+		Example: `  kbsctl describe policy resource/resource-policy
+  kbsctl describe event/42`,
+		Args:              minArgs(1),
+		ValidArgsFunction: c.completeObjects(false),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, names, err := target(args)
+			if err != nil {
+				return err
+			}
+			if len(names) == 0 {
+				return usagef("describe %s: name one", k.name).hint("kbsctl list %s", k.name)
+			}
+			return c.describe(cmd.Context(), k, names)
+		},
+	}
+}
+
+func (c *cli) describe(ctx context.Context, k kind, names []string) error {
+	found, err := c.objects(ctx, k, names, listOptions{})
+	if err != nil {
+		return err
+	}
+	if c.flags.output != "table" {
+		return c.print(found, k.header, len(names) != 1)
+	}
+	for i, o := range found {
+		if i > 0 {
+			if err := c.printf("\n"); err != nil {
+				return err
+			}
+		}
+		s := &sheet{w: c.stdio.Out}
+		o.describe(s)
+		if s.err != nil {
+			return s.err
+		}
+	}
+	return nil
+}
+
+func (c *cli) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain ticket/ID | KIND",
+		Short: "Explain a refusal, or what a kind consists of",
+		Long: `Explain a refusal: what was asked for, which claim was not as wanted, what was
+seen and what would have been accepted, and which line of which policy decided.
+With a kind, explain the document that apply takes.`,
+		Example: `  kbsctl explain ticket/7QK2-M9TD
+  kbsctl explain 7QK2-M9TD -o json
+  kbsctl explain policy`,
+		Args:              exactArgs(1),
+		ValidArgsFunction: c.completeObjects(true),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := fault.ParseTicket(args[0]); err == nil {
+				args = []string{"ticket/" + args[0]}
+			}
+			k, names, err := target(args)
+			if err != nil {
+				return err
+			}
+			if len(names) == 0 {
+				return c.printf("%s\n", k.schema)
+			}
+			if k.name != "ticket" {
+				return usagef("only a ticket can be explained by name").hint("kbsctl describe %s", args[0])
+			}
+			return c.describe(cmd.Context(), k, names)
+		},
+	}
+}
+
+func (c *cli) deleteCommand() *cobra.Command {
+	var ignore bool
+	cmd := &cobra.Command{
+		Use:   "delete KIND NAME...",
+		Short: "Delete resources, policies or reference values",
+		Example: `  kbsctl delete resource prod/image/app
+  kbsctl delete refvalue/snp_launch_measurement --ignore-not-found`,
+		Args:              minArgs(1),
+		ValidArgsFunction: c.completeObjects(false),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, names, err := target(args)
+			if err != nil {
+				return err
+			}
+			if k.delete == nil {
+				return usagef("a %s cannot be deleted: it is part of the record", k.name)
+			}
+			if len(names) == 0 {
+				return usagef("delete %s: name one", k.name).hint("kbsctl list %s", k.name)
+			}
+			return c.delete(cmd.Context(), k, names, ignore)
+		},
+	}
+	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "succeed if there is no such object")
+	return cmd
+}
+
+func (c *cli) delete(ctx context.Context, k kind, names []string, ignore bool) error {
+	a, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for _, name := range names {
+		err := k.delete(ctx, a, name)
+		if f, ok := errors.AsType[*fault.Fault](err); ok && f.Code == fault.NotFound && ignore {
+			continue
+		}
+		if err != nil {
+			return doing(err, "delete %s/%s", k.name, name)
+		}
+		if err := c.printf("%s/%s deleted\n", k.name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func completeKinds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return kindNames(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeObjects completes KIND, then the names that the broker has. A broker
+// that cannot be asked within a moment completes nothing.
+func (c *cli) completeObjects(ticketsToo bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		const directive = cobra.ShellCompDirectiveNoFileComp
+		first, _, slash := strings.Cut(word, "/")
+		if len(args) == 0 && !slash {
+			if ticketsToo {
+				return append(kindNames(), "ticket/"), directive | cobra.ShellCompDirectiveNoSpace
+			}
+			return kindNames(), directive
+		}
+		lead := ""
+		if len(args) == 0 {
+			lead = first + "/"
+		} else {
+			first, _, _ = strings.Cut(args[0], "/")
+		}
+		k, err := findKind(first)
+		if err != nil {
+			return nil, directive
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+		defer cancel()
+		found, err := c.objects(ctx, k, nil, listOptions{})
+		if err != nil {
+			return nil, directive
+		}
+		var names []string
+		for _, o := range found {
+			names = append(names, lead+o.name)
+		}
+		return names, directive
+	}
+}

@@ -1,0 +1,242 @@
+package ctl
+
+import (
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/ship"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+func (c *cli) imageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "Encrypt, sign and check images; no daemon is needed",
+		Long: `Encrypt, sign and check images. An image is named as container tools name it, or
+as oci:DIR[:TAG] for an OCI layout on disk. Registry credentials come from
+--registry-auth, or from where docker and podman keep theirs.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.imageKeygenCommand(), c.imageEncryptCommand(), c.imageSignCommand(),
+		c.imageInspectCommand(), c.imageVerifyCommand())
+	return cmd
+}
+
+// registryFlags say how registries are reached.
+type registryFlags struct {
+	ca        string
+	auth      string
+	plainHTTP []string
+}
+
+func (f *registryFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.ca, "registry-ca", "", "PEM `file` of the CA that signed the registry's certificate")
+	cmd.Flags().StringVar(&f.auth, "registry-auth", "", "docker auth.json `file` (default: that of docker or podman)")
+	cmd.Flags().StringSliceVar(&f.plainHTTP, "insecure-plain-http", nil,
+		"speak plain HTTP to these registry `hosts` (host:port); anyone on the way can read and change what passes")
+}
+
+func (c *cli) registry(f registryFlags) (registry.Config, error) {
+	cfg := registry.Config{InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + buildVersion().Version}
+	if len(f.plainHTTP) > 0 {
+		c.warnf("WARNING: plain HTTP to %s: anyone on the way can read and change what passes", strings.Join(f.plainHTTP, ", "))
+	}
+	var err error
+	if f.ca != "" {
+		if cfg.RootCAs, err = registryRoots(f.ca); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Auth, err = c.registryAuth(f.auth)
+	return cfg, err
+}
+
+// registryRoots adds a private CA to the system's: one command may read from a
+// public registry and write to a private one.
+func registryRoots(file string) (*x509.CertPool, error) {
+	b, err := readFile(file, maxConfig)
+	if err != nil {
+		return nil, usagef("registry CA: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, usagef("registry CA %s: holds no PEM certificate", file)
+	}
+	return pool, nil
+}
+
+// registryAuth reads the file that was named, or else the first of the usual
+// ones that there is: podman's, then docker's.
+func (c *cli) registryAuth(file string) (secret.Bytes, error) {
+	if file != "" {
+		b, err := readFile(file, maxConfig)
+		if err != nil {
+			return secret.Bytes{}, usagef("registry auth: %w", err)
+		}
+		return secret.New(b), nil
+	}
+	var usual []string
+	if f := c.env("REGISTRY_AUTH_FILE"); f != "" {
+		usual = append(usual, f)
+	}
+	if d := c.env("XDG_RUNTIME_DIR"); d != "" {
+		usual = append(usual, filepath.Join(d, "containers", "auth.json"))
+	}
+	docker := firstOf(c.env("DOCKER_CONFIG"), filepath.Join(c.env("HOME"), ".docker"))
+	usual = append(usual, filepath.Join(docker, "config.json"))
+	for _, f := range usual {
+		b, err := readFile(f, maxConfig)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return secret.Bytes{}, usagef("registry auth: %w", err)
+		}
+		return secret.New(b), nil
+	}
+	return secret.Bytes{}, nil
+}
+
+// imageError gives what the image packages report its code. What is none of
+// the image's or the registry's fault stays as it is: a mistake of the caller.
+func imageError(err error) error {
+	if _, ok := errors.AsType[*fault.Fault](err); ok {
+		return err
+	}
+	digest, size := new(registry.DigestError), new(registry.SizeError)
+	_, isURL := errors.AsType[*url.Error](err)
+	var network net.Error
+	var answer interface{ Temporary() bool } // an error status of the registry
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return fault.New(fault.NotFound, err)
+	case errors.Is(err, registry.ErrMalformed):
+		return fault.New(fault.ImageMalformed, err)
+	case errors.As(err, &digest), errors.As(err, &size):
+		return fault.New(fault.ImageCorrupt, err)
+	case isURL, errors.As(err, &network), errors.As(err, &answer):
+		return fault.New(fault.ImageUnavailable, err)
+	}
+	return err
+}
+
+func (c *cli) imageKeygenCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "keygen --out PREFIX",
+		Short: "Make a key pair for signing images",
+		Long: `Make an ECDSA P-256 key pair: PREFIX.key (PEM PKCS#8, readable by you alone) and
+PREFIX.pub (PEM), which the image policy names. Existing files are not touched.`,
+		Example: "  kbsctl image keygen --out release",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			private, public, err := ship.GenerateKey()
+			if err != nil {
+				return err
+			}
+			defer private.Destroy()
+			if err := writeKeyPair(out, private, public); err != nil {
+				return usagef("%w", err)
+			}
+			return c.printf("%s.key\n%s.pub\n", out, out)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "where to write: `PREFIX`.key and PREFIX.pub")
+	_ = cmd.MarkFlagRequired("out")
+	return cmd
+}
+
+// writeKeyPair writes both files or none, and never over another.
+func writeKeyPair(prefix string, private secret.Bytes, public []byte) error {
+	if err := writeNew(prefix+".key", private.Reveal(), 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(prefix+".pub", public, 0o644); err != nil {
+		return errors.Join(err, os.Remove(prefix+".key"))
+	}
+	return nil
+}
+
+func writeNew(path string, b []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// readKey reads a private key, which nobody else may be able to read.
+func readKey(path string, limit int64) (secret.Bytes, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return secret.Bytes{}, usagef("%w", err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return secret.Bytes{}, usagef("%w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return secret.Bytes{}, usagef("%s can be read by other users (mode %04o)", path, info.Mode().Perm()).
+			hint("chmod 600 %s, or make a new key: this one may have been read", path)
+	}
+	b, err := readAll(f, path, limit)
+	if err != nil {
+		return secret.Bytes{}, usagef("%w", err)
+	}
+	return secret.New(b), nil
+}
+
+func (c *cli) imageSignCommand() *cobra.Command {
+	var key string
+	var reg registryFlags
+	cmd := &cobra.Command{
+		Use:   "sign REF --key FILE",
+		Short: "Sign an image as cosign does",
+		Long: `Sign what REF points to and push the signature beside it, under the tag that
+cosign uses. The signature names the repository and the digest.`,
+		Example: `  kbsctl image sign reg.example/app:1-enc --key release.key`,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			private, err := readKey(key, maxConfig)
+			if err != nil {
+				return err
+			}
+			defer private.Destroy()
+			cfg, err := c.registry(reg)
+			if err != nil {
+				return err
+			}
+			done, err := ship.Sign(cmd.Context(), args[0], private, cfg)
+			if err != nil {
+				return doing(imageError(err), "sign %s", args[0])
+			}
+			if c.flags.output != "table" {
+				return c.printData(done)
+			}
+			return c.printf("signed %s: %s\n", done.Digest, done.SignatureRef)
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8)")
+	_ = cmd.MarkFlagRequired("key")
+	reg.add(cmd)
+	return cmd
+}

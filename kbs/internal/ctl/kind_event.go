@@ -1,0 +1,113 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+)
+
+func eventKind() kind {
+	return kind{
+		name: "event", aliases: []string{"events"},
+		header: []string{"INDEX", "KIND", "DECISION", "CODE", "TICKET", "OBJECT", "SUBJECT", "AGE"},
+		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
+			if o.limit == 0 {
+				o.limit = 50
+			}
+			return c.lastEvents(ctx, a, int64(o.limit))
+		},
+		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
+			i, err := strconv.ParseInt(name, 10, 64)
+			if err != nil || i < 0 {
+				return object{}, usagef("an event's name is its index in the audit log, not %q", name)
+			}
+			found, err := c.events(ctx, a, i, i+1)
+			if err != nil {
+				return object{}, err
+			}
+			if len(found) == 0 {
+				return object{}, fault.Newf(fault.NotFound, "the log has no entry %d", i)
+			}
+			return found[0], nil
+		},
+		schema: eventSchema,
+	}
+}
+
+const eventSchema = `kind: Event
+  One entry of the audit log: who got or changed what, and what was refused.
+  Entries are written by the broker and cannot be changed; kbsctl audit verify
+  proves that none was.
+
+  index, time
+  kind       attest, release, guest.refusal, policy.put, ...
+  decision   allow, deny, error, change
+  code, ticket, subject, object, details`
+
+// lastEvents returns the newest entries, oldest first.
+func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64) ([]object, error) {
+	note, err := a.AuditCheckpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	size, err := sizeOf(note)
+	if err != nil {
+		return nil, err
+	}
+	return c.events(ctx, a, max(0, size-n), size)
+}
+
+func (c *cli) events(ctx context.Context, a *admin.Client, from, to int64) ([]object, error) {
+	var found []object
+	for raw, err := range a.AuditEntries(ctx, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		var e api.AuditEntry
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return nil, fault.Newf(fault.Unavailable, "an audit entry is not what this client expects: %w", err)
+		}
+		found = append(found, c.eventObject(e, raw))
+	}
+	return found, nil
+}
+
+func (c *cli) eventObject(e api.AuditEntry, raw json.RawMessage) object {
+	return object{
+		kind: "event", name: strconv.FormatInt(e.Index, 10), data: raw,
+		row: []string{strconv.FormatInt(e.Index, 10), e.Kind, e.Decision, e.Code, e.Ticket, e.Object, e.Subject, age(e.Time, c.now())},
+		describe: func(s *sheet) {
+			s.line("event", strconv.FormatInt(e.Index, 10))
+			s.line("time", stamp(e.Time, c.now()))
+			s.line("kind", e.Kind)
+			s.line("decision", e.Decision)
+			s.line("code", e.Code)
+			s.line("ticket", e.Ticket)
+			s.line("subject", e.Subject)
+			s.line("object", e.Object)
+			var lines []string
+			for k, v := range e.Details {
+				lines = append(lines, k+"  "+v)
+			}
+			slices.Sort(lines)
+			s.line("details", strings.Join(lines, "\n"))
+			if e.Ticket != "" {
+				s.line("hint", "kbsctl explain ticket/"+e.Ticket)
+			}
+		},
+	}
+}
+
+// cutLast is strings.Cut at the last separator.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

@@ -1,0 +1,96 @@
+package ctl
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+)
+
+// kind is one row of the table of kinds: what the generic verbs need to know
+// about it. A verb that the API does not offer for a kind is nil.
+type kind struct {
+	name    string
+	aliases []string
+	header  []string
+	list    func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error)
+	get     func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error)
+	delete  func(ctx context.Context, a *admin.Client, name string) error
+	schema  string // what `explain KIND` prints
+}
+
+// listOptions narrow a list.
+type listOptions struct {
+	limit  int    // 0 means no limit, or the kind's own
+	prefix string // of the name
+}
+
+func kinds() []kind {
+	return []kind{resourceKind(), policyKind(), refValueKind(), ticketKind(), eventKind()}
+}
+
+func kindNames() []string {
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+func findKind(s string) (kind, error) {
+	s = strings.ToLower(s)
+	for _, k := range kinds() {
+		if s == k.name || slices.Contains(k.aliases, s) {
+			return k, nil
+		}
+	}
+	return kind{}, usagef("unknown kind %q", s).hint("kinds are %s", strings.Join(kindNames(), ", "))
+}
+
+// target reads the arguments KIND, KIND NAME... or KIND/NAME....
+func target(args []string) (kind, []string, error) {
+	first, name, slash := strings.Cut(args[0], "/")
+	k, err := findKind(first)
+	if err != nil || !slash {
+		return k, args[1:], err
+	}
+	names := []string{name}
+	for _, a := range args[1:] {
+		first, name, _ := strings.Cut(a, "/")
+		other, err := findKind(first)
+		if err != nil || other.name != k.name || name == "" {
+			return k, nil, usagef("after %s, want more of the form %s/NAME, not %q", args[0], k.name, a)
+		}
+		names = append(names, name)
+	}
+	if name == "" {
+		return k, nil, usagef("%q lacks a name", args[0])
+	}
+	return k, names, nil
+}
+
+// objects fetches what was named, or the list if nothing was.
+func (c *cli) objects(ctx context.Context, k kind, names []string, o listOptions) ([]object, error) {
+	a, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	if len(names) == 0 {
+		all, err := k.list(ctx, c, a, o)
+		if err != nil {
+			return nil, doing(err, "list %s", k.name)
+		}
+		return all, nil
+	}
+	var found []object
+	for _, name := range names {
+		obj, err := k.get(ctx, c, a, name)
+		if err != nil {
+			return nil, doing(err, "get %s/%s", k.name, name)
+		}
+		found = append(found, obj)
+	}
+	return found, nil
+}

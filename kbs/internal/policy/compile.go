@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+)
+
+// A SyntaxError tells an administrator where a policy is wrong.
+type SyntaxError struct{ Problems []string }
+
+// Error lists all problems, each with its line and column.
+func (e *SyntaxError) Error() string { return strings.Join(e.Problems, "; ") }
+
+// packagePath is the package that every policy must declare (kbs-protocol 9).
+const packagePath = "data.policy"
+
+// The queries that are prepared for a policy. A comprehension around each rule
+// makes an undefined one an empty list instead of no result at all, so that
+// one evaluation answers for all of them.
+const (
+	queryAppraise = `[[x | x := data.policy.trust_claims], [x | x := data.policy.extensions]]`
+	queryAllow    = `[[x | x := data.policy.allow]]`
+	queryExplain  = `[[x | x := data.policy.explain]]`
+)
+
+// forbidden builtins reach outside the policy: the network, the process, other
+// modules, the trace log. Policies that use one do not compile.
+func forbidden(name string) bool {
+	switch name {
+	case "http.send", "opa.runtime", "rego.parse_module", "rego.metadata.chain", "rego.metadata.rule",
+		"trace", "rand.intn", "uuid.rfc4122":
+		return true
+	}
+	return strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "providers.")
+}
+
+var capabilities = sync.OnceValue(func() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	kept := c.Builtins[:0:0]
+	for _, b := range c.Builtins {
+		if !forbidden(b.Name) {
+			kept = append(kept, b)
+		}
+	}
+	c.Builtins = append(kept, &ast.Builtin{Name: queryFunction.Name, Decl: queryFunction.Decl})
+	c.AllowNet = []string{}
+	return c
+})
+
+// compiled is one version of one policy, ready to be evaluated concurrently.
+type compiled struct {
+	ref      string
+	module   *ast.Module
+	decision rego.PreparedEvalQuery
+	explain  rego.PreparedEvalQuery
+}
+
+// Check parses and compiles a policy text without keeping it. The error is a
+// *SyntaxError for anything that its author can mend.
+func Check(kind Kind, text string) error {
+	_, err := compile(context.Background(), kind, string(kind), text)
+	return err
+}
+
+func compile(ctx context.Context, kind Kind, ref, text string) (*compiled, error) {
+	if len(text) > MaxSize {
+		return nil, &SyntaxError{[]string{fmt.Sprintf("policy is larger than %d bytes", MaxSize)}}
+	}
+	module, err := ast.ParseModuleWithOpts("policy.rego", text, ast.ParserOptions{
+		Capabilities: capabilities(), RegoVersion: ast.RegoV1,
+	})
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	if module == nil || module.Package.Path.String() != packagePath {
+		return nil, &SyntaxError{[]string{`1:1: the package must be "policy"`}}
+	}
+	compiler := ast.NewCompiler().WithCapabilities(capabilities())
+	compiler.Compile(map[string]*ast.Module{"policy.rego": module})
+	if compiler.Failed() {
+		return nil, syntaxError(compiler.Errors)
+	}
+	c := &compiled{ref: ref, module: module}
+	query := queryAllow
+	if kind == Attestation {
+		query = queryAppraise
+	}
+	if c.decision, err = prepare(ctx, compiler, query); err != nil {
+		return nil, err
+	}
+	c.explain, err = prepare(ctx, compiler, queryExplain)
+	return c, err
+}
+
+func prepare(ctx context.Context, compiler *ast.Compiler, query string) (rego.PreparedEvalQuery, error) {
+	q, err := rego.New(
+		rego.Compiler(compiler),
+		rego.Capabilities(capabilities()),
+		rego.Query(query),
+		rego.Store(documents{}),
+		rego.Function1(queryFunction, queryReferenceValue),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return q, fmt.Errorf("prepare %s: %w", query, err)
+	}
+	return q, nil
+}
+
+// syntaxError turns the compiler's errors into line:column texts.
+func syntaxError(err error) error {
+	var all ast.Errors
+	if !errors.As(err, &all) {
+		return &SyntaxError{[]string{err.Error()}}
+	}
+	out := &SyntaxError{}
+	for _, e := range all {
+		text := e.Code + ": " + e.Message
+		if e.Location != nil {
+			text = fmt.Sprintf("%d:%d: %s", e.Location.Row, e.Location.Col, text)
+		}
+		out.Problems = append(out.Problems, text)
+	}
+	return out
+}
+
+// line returns where the module defines a rule, its conditional bodies before
+// its default; 0 if it has no such rule.
+func (c *compiled) line(rule string) int {
+	row := 0
+	for _, r := range c.module.Rules {
+		if r.Head.Name.String() != rule && r.Head.Ref().String() != rule {
+			continue
+		}
+		if !r.Default {
+			return r.Location.Row
+		}
+		row = r.Location.Row
+	}
+	return row
+}

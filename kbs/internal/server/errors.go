@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+)
+
+// handler is how every endpoint is written.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// operation groups the endpoints of /kbs/v0 whose errors have the same form,
+// and is the stage that tickets show.
+type operation string
+
+const (
+	opAuth    operation = "auth"
+	opAttest  operation = "attest"
+	opRelease operation = "release"
+	opGuest   operation = "guest"
+	opAdmin   operation = "admin"
+)
+
+// Causes that the v0 adapter tells apart, because the field's protocol does.
+var (
+	errNoToken       = errors.New("neither a session cookie nor a bearer token came with the request")
+	errUnknownPlugin = errors.New("no such plugin")
+	errSeal          = errors.New("the resource cannot be encrypted to the guest's key")
+)
+
+// known gives the errors of the rooms behind the server their codes.
+func known(err error) *fault.Fault {
+	var (
+		syntax *policy.SyntaxError
+		large  *http.MaxBytesError
+	)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return fault.New(fault.NotFound, err)
+	case errors.Is(err, store.ErrConflict):
+		return fault.New(fault.Conflict, err)
+	case errors.Is(err, resource.ErrPath), errors.Is(err, policy.ErrName), errors.As(err, &syntax),
+		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage),
+		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
+		return fault.New(fault.InvalidRequest, err)
+	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
+		return fault.New(fault.TooLarge, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Unavailable, err)
+	}
+	return fault.New(fault.Internal, err)
+}
+
+// settle makes the fault that is answered. A failure of ours that nobody has
+// recorded yet gets a ticket here; if that fails too, the log has the cause.
+func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fault {
+	f := known(err)
+	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError {
+		return f
+	}
+	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
+		Code: string(f.Code), Stage: string(op), Cause: causeText(f),
+	}, api.AuditEntry{Kind: string(op), Decision: "error"})
+	if rerr != nil {
+		t = fault.NewTicket()
+	}
+	f = f.With(t)
+	s.Logger.ErrorContext(ctx, "request failed", "fault", f, "cause", causeText(f), "recorded", rerr == nil)
+	return f
+}
+
+func causeText(f *fault.Fault) string {
+	if f.Cause() == nil {
+		return ""
+	}
+	return f.Cause().Error()
+}
+
+// v0 adapts a handler to the errors of the field's protocol (kbs-protocol
+// 2.4): 401 only where attesting again helps.
+func (s *Server) v0(op operation, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil {
+			return
+		}
+		f := s.settle(r.Context(), op, err)
+		variant, detail := v0Error(op, f)
+		observe(w, f)
+		s.answerJSON(w, f.Code.Status(), "application/json", api.ErrorInformation{
+			Type:   api.ErrorTypePrefix + variant,
+			Detail: detail + ": " + f.Public(),
+			Code:   string(f.Code),
+			Ticket: string(f.Ticket),
+		})
+	})
+}
+
+// v0Error returns the variant and the fixed text of an error.
+func v0Error(op operation, f *fault.Fault) (variant, detail string) {
+	var (
+		version attestation.ErrVersion
+		syntax  *policy.SyntaxError
+		denied  *adminError
+	)
+	switch {
+	case errors.As(f, &version):
+		return "AttestationError", "Attestation error: RCAR handshake Auth failed: " + version.Error()
+	case op == opAuth:
+		return "AttestationError", "Attestation error: RCAR handshake Auth failed"
+	case op == opAttest:
+		return "AttestationError", "Attestation error: RCAR handshake Attest failed"
+	case errors.As(f, &denied):
+		return "AdminAuthAccess", "admin access denied: " + denied.Error()
+	case errors.As(f, &syntax):
+		return "ParsePolicyError", "Failed to parse policy: " + syntax.Error()
+	case errors.Is(f, errUnknownPlugin):
+		return "PluginNotFound", "Plugin not found"
+	case errors.Is(f, resource.ErrPath):
+		return "InvalidRequestPath", "Request path is invalid"
+	case errors.Is(f, errNoToken):
+		return "TokenNotFound", "Attestation Token not found"
+	case errors.Is(f, errSeal):
+		return "JweError", "JWE failed"
+	}
+	switch f.Code {
+	case fault.PolicyDenied:
+		return "PolicyDeny", "Access denied by policy"
+	case fault.PolicyError:
+		return "PolicyEngineError", "Policy engine error"
+	case fault.TokenInvalid:
+		return "TokenVerifierError", "Token Verifier error"
+	case fault.InvalidRequest, fault.TooLarge:
+		return "SerdeError", "Serialize/Deserialize failed"
+	}
+	return "PluginInternalError", "Plugin internal error"
+}
+
+// v1 adapts a handler to problem details (RFC 9457).
+func (s *Server) v1(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil {
+			return
+		}
+		op := opAdmin
+		if r.URL.Path == api.PathGuestRefusals {
+			op = opGuest
+		}
+		f := s.settle(r.Context(), op, err)
+		if f.Code == fault.Unauthenticated || f.Code == fault.TokenInvalid {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+		}
+		observe(w, f)
+		s.answerJSON(w, f.Code.Status(), "application/problem+json", api.Problem{
+			Type:   "about:blank",
+			Title:  http.StatusText(f.Code.Status()),
+			Status: f.Code.Status(),
+			Detail: adminDetail(w, f),
+			Code:   string(f.Code),
+			Ticket: string(f.Ticket),
+		})
+	})
+}
+
+// adminDetail tells an authenticated administrator what was wrong with the
+// request. Anyone else, and any failure of ours, gets nothing.
+func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
+	if rec, ok := w.(*recorder); !ok || !rec.admin {
+		return ""
+	}
+	switch f.Code {
+	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge:
+		return causeText(f)
+	case fault.Forbidden:
+		return fmt.Sprint(f.Cause())
+	}
+	return ""
+}
+
+func unknownPlugin(http.ResponseWriter, *http.Request) error {
+	return fault.New(fault.NotFound, errUnknownPlugin)
+}

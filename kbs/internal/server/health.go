@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+)
+
+// readyDeadline limits all checks of a readiness probe together.
+const readyDeadline = 3 * time.Second
+
+func isHealth(path string) bool { return path == "/healthz" || path == "/livez" || path == "/readyz" }
+
+// routeHealth serves the probes. They say which check failed, never why: the
+// reason is in the log.
+func (s *Server) routeHealth(mux *http.ServeMux) {
+	alive := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.Handle("GET /healthz", alive)
+	mux.Handle("GET /livez", alive)
+	mux.HandleFunc("GET /readyz", s.ready)
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyDeadline)
+	defer cancel()
+	status, text := http.StatusOK, &strings.Builder{}
+	for _, c := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"store", s.checkStore}, {"signing-key", s.checkKey}, {"policies", s.checkPolicies}, {"audit", s.checkAudit}} {
+		if err := c.run(ctx); err != nil {
+			status = http.StatusServiceUnavailable
+			fmt.Fprintf(text, "[-] %s failed\n", c.name)
+			s.Logger.WarnContext(ctx, "not ready", "check", c.name, "error", err)
+			continue
+		}
+		fmt.Fprintf(text, "[+] %s ok\n", c.name)
+	}
+	if !r.URL.Query().Has("verbose") {
+		text.Reset()
+	}
+	s.answer(w, status, "text/plain; charset=utf-8", []byte(text.String()))
+}
+
+func (s *Server) checkStore(ctx context.Context) error {
+	err := s.Store.View(ctx, func(tx store.Tx) error {
+		_, err := tx.Get("probe")
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// checkKey signs a token for nobody and verifies it.
+func (s *Server) checkKey(context.Context) error {
+	text, _, err := s.Issuer.Issue("probe", nil)
+	if err != nil {
+		return err
+	}
+	_, err = s.Issuer.Verify(text)
+	return err
+}
+
+func (s *Server) checkPolicies(ctx context.Context) error {
+	name, err := s.Engine.Missing(ctx, policy.Defaults()...)
+	if err != nil {
+		return fmt.Errorf("policy %s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Server) checkAudit(ctx context.Context) error {
+	_, err := s.AuditLog.Entries(ctx, 0, 1)
+	return err
+}

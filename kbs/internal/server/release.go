@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+)
+
+// getResource releases a resource to an attested guest. The order is the
+// first invariant of the architecture: verified token, policy, value, audit
+// entry, and only then an answer. A guest that the policy denies does not
+// learn whether the resource exists.
+func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	path, err := resourcePath(r)
+	if err != nil {
+		return err
+	}
+	claims, err := s.attested(r)
+	if err != nil {
+		return s.refuseRelease(ctx, path, token.Claims{}, api.Explanation{}, err)
+	}
+	decision, err := s.authorize(ctx, r, path, claims)
+	if err != nil {
+		return err
+	}
+	sealed, err := s.sealed(ctx, path, claims)
+	if err != nil {
+		return s.refuseRelease(ctx, path, claims, api.Explanation{Policy: decision.Policy}, err)
+	}
+	_, err = s.Audit.Append(ctx, api.AuditEntry{
+		Kind: "release", Decision: "allow", Subject: subject(claims), Object: object(path),
+		Details: map[string]string{"policy": decision.Policy},
+	})
+	if err != nil {
+		return fault.Newf(fault.Internal, "append audit entry: %w", err)
+	}
+	s.answer(w, http.StatusOK, "application/json", sealed)
+	return nil
+}
+
+func resourcePath(r *http.Request) (resource.Path, error) {
+	return resource.ParsePath(r.PathValue("repo") + "/" + r.PathValue("type") + "/" + r.PathValue("tag"))
+}
+
+func object(p resource.Path) string { return "resource/" + p.String() }
+
+func subject(c token.Claims) string { return attestation.Subject(attestation.Platform(c), c.ID) }
+
+// attested returns the claims of the session's token, or else of the bearer
+// token (kbs-protocol 2.3). Both are verified.
+func (s *Server) attested(r *http.Request) (token.Claims, error) {
+	if c, err := r.Cookie(api.SessionCookie); err == nil {
+		text, ok, err := s.Handshake.Token(r.Context(), c.Value)
+		if err != nil {
+			return token.Claims{}, err
+		}
+		if ok {
+			return s.verified(text)
+		}
+	}
+	text, ok := bearer(r)
+	if !ok {
+		return token.Claims{}, fault.New(fault.TokenInvalid, errNoToken)
+	}
+	return s.verified(text)
+}
+
+func (s *Server) verified(text string) (token.Claims, error) {
+	claims, err := s.Issuer.Verify(text)
+	if err != nil {
+		return token.Claims{}, fault.New(fault.TokenInvalid, err)
+	}
+	return claims, nil
+}
+
+func bearer(r *http.Request) (string, bool) {
+	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return text, ok && strings.EqualFold(scheme, "Bearer") && text != ""
+}
+
+// authorize asks the resource policy, and explains a denial.
+func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.Path, c token.Claims) (policy.Decision, error) {
+	query := map[string]string{}
+	for k, vs := range r.URL.Query() {
+		query[k] = vs[len(vs)-1] // the last one wins (kbs-protocol 2.1)
+	}
+	q := policy.Release{Plugin: "resource", Path: []string{path.Repo, path.Type, path.Tag}, Query: query, Claims: c.Raw}
+	d, err := s.Engine.Authorize(ctx, q)
+	if err != nil {
+		return d, s.refuseRelease(ctx, path, c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
+	}
+	if !d.Allow {
+		x, cause := s.explain(ctx, q, c)
+		return d, s.refuseRelease(ctx, path, c, x, fault.New(fault.PolicyDenied, cause))
+	}
+	return d, nil
+}
+
+// explain says why the policy denied. When the attestation was not affirming,
+// that is the reason behind the reason: its policy, rule and claims come first.
+func (s *Server) explain(ctx context.Context, q policy.Release, c token.Claims) (api.Explanation, error) {
+	release, err := s.Engine.ExplainRelease(ctx, q)
+	if err != nil {
+		return api.Explanation{Policy: release.Policy}, fmt.Errorf("the resource policy denied, and cannot be explained: %w", err)
+	}
+	cause := fmt.Errorf("%s denied: rule %s, line %d", release.Policy, release.Rule, release.Line)
+	x := api.Explanation{Policy: release.Policy, Rule: release.Rule, Line: release.Line}
+	below, err := s.Handshake.Explain(ctx, c)
+	if err != nil {
+		cause = fmt.Errorf("%w; the attestation cannot be explained: %w", cause, err)
+	}
+	for _, a := range below {
+		x.Policy, x.Rule, x.Line = a.Policy, a.Rule, a.Line
+		x.Findings = append(x.Findings, a.Findings...)
+		cause = fmt.Errorf("%w; %s does not affirm: rule %s, line %d", cause, a.Policy, a.Rule, a.Line)
+	}
+	x.Findings = append(x.Findings, release.Findings...)
+	return x, cause
+}
+
+// sealed fetches the value and encrypts it to the guest's key.
+func (s *Server) sealed(ctx context.Context, path resource.Path, c token.Claims) ([]byte, error) {
+	key, err := c.TEEKey()
+	if err != nil {
+		return nil, fault.New(fault.TokenInvalid, err)
+	}
+	value, err := s.Resources.Get(ctx, path)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.NotFound, err)
+	}
+	if err != nil {
+		return nil, fault.Newf(fault.Internal, "resource back end: %w", err)
+	}
+	defer value.Destroy()
+	msg, err := jwe.Seal(rand.Reader, key, value.Reveal())
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, fmt.Errorf("%w: %w", errSeal, err))
+	}
+	return json.Marshal(msg)
+}
+
+// refuseRelease records a refusal under a ticket.
+func (s *Server) refuseRelease(ctx context.Context, path resource.Path, c token.Claims, x api.Explanation, err error) error {
+	f := known(err)
+	x.Code, x.Stage, x.Object, x.Cause = string(f.Code), string(opRelease), object(path), causeText(f)
+	if c.ID != "" {
+		x.Subject, x.Platform = subject(c), attestation.Platform(c)
+	}
+	verdict := "deny"
+	if f.Code.Status() >= http.StatusInternalServerError {
+		verdict = "error"
+	}
+	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), x, api.AuditEntry{Kind: "release", Decision: verdict})
+	if rerr != nil {
+		return fault.Newf(fault.Internal, "record refusal %s: %w", f.Code, rerr)
+	}
+	return f.With(t)
+}

@@ -1,0 +1,172 @@
+package server
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// The field's admin answers are empty texts of this odd type (kbs-protocol
+// 2.2).
+const plainType = "text/xml"
+
+func (s *Server) v0PutResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	if _, err := s.storeResource(r, who); err != nil {
+		return err
+	}
+	s.answer(w, http.StatusOK, plainType, nil)
+	return nil
+}
+
+func (s *Server) v0DeleteResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	if err := s.removeResource(r, who); err != nil {
+		return err
+	}
+	s.answer(w, http.StatusOK, plainType, nil)
+	return nil
+}
+
+// storeResource serves both protocols.
+func (s *Server) storeResource(r *http.Request, who admin.Identity) (api.ResourceInfo, error) {
+	path, err := resourcePath(r)
+	if err != nil {
+		return api.ResourceInfo{}, err
+	}
+	raw, err := body(r)
+	if err != nil {
+		return api.ResourceInfo{}, err
+	}
+	value := secret.New(raw)
+	defer value.Destroy()
+	e := api.AuditEntry{Kind: "resource.put", Object: object(path)}
+	var info api.ResourceInfo
+	if b, ok := s.Resources.(resource.Transactional); ok {
+		err = s.change(r.Context(), who, e, func(tx store.Tx) (err error) {
+			info, err = b.PutTx(tx, path, value, who.String())
+			return err
+		})
+		return info, err
+	}
+	err = s.changeElsewhere(r.Context(), who, e, func() (err error) {
+		info, err = s.Resources.Put(r.Context(), path, value, who.String())
+		return err
+	})
+	return info, err
+}
+
+func (s *Server) removeResource(r *http.Request, who admin.Identity) error {
+	path, err := resourcePath(r)
+	if err != nil {
+		return err
+	}
+	e := api.AuditEntry{Kind: "resource.delete", Object: object(path)}
+	if b, ok := s.Resources.(resource.Transactional); ok {
+		return s.change(r.Context(), who, e, func(tx store.Tx) error { return b.DeleteTx(tx, path) })
+	}
+	return s.changeElsewhere(r.Context(), who, e, func() error { return s.Resources.Delete(r.Context(), path) })
+}
+
+// policyBody is that of both policy endpoints (kbs-protocol 7).
+type policyBody struct {
+	ID     string `json:"policy_id"`
+	Policy string `json:"policy"` // base64url without padding
+}
+
+func readPolicy(r *http.Request) (policyBody, error) {
+	raw, err := body(r)
+	if err != nil {
+		return policyBody{}, err
+	}
+	var b policyBody
+	if err := strictjson.Decode(raw, &b); err != nil {
+		return policyBody{}, fault.New(fault.InvalidRequest, err)
+	}
+	text, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(b.Policy, "="))
+	if err != nil || !utf8.Valid(text) {
+		return policyBody{}, fault.Newf(fault.InvalidRequest, "policy is not base64url of UTF-8")
+	}
+	b.Policy = string(text)
+	return b, nil
+}
+
+func (s *Server) v0PutResourcePolicy(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	b, err := readPolicy(r)
+	if err != nil {
+		return err
+	}
+	return s.v0StorePolicy(w, r, who, api.Policy{Kind: string(policy.Resource), ID: policy.ResourcePolicy, Rego: b.Policy})
+}
+
+func (s *Server) v0PutAttestationPolicy(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	b, err := readPolicy(r)
+	if err != nil {
+		return err
+	}
+	return s.v0StorePolicy(w, r, who, api.Policy{Kind: string(policy.Attestation), ID: b.ID, Rego: b.Policy})
+}
+
+// v0StorePolicy overwrites: the field's protocol knows no versions.
+func (s *Server) v0StorePolicy(w http.ResponseWriter, r *http.Request, who admin.Identity, p api.Policy) error {
+	p.Version, p.Author = -1, who.String()
+	if _, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, "policy.put")); err != nil {
+		return err
+	}
+	s.answer(w, http.StatusOK, "", nil)
+	return nil
+}
+
+func (s *Server) v0ListResourcePolicies(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	all, err := s.Policies.List(r.Context())
+	if err != nil {
+		return err
+	}
+	ids := []string{}
+	for _, p := range all {
+		if p.Kind == string(policy.Resource) {
+			ids = append(ids, p.ID)
+		}
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", ids)
+	return nil
+}
+
+// v0PutReferenceValue takes an RVPS message (kbs-protocol 12.1): all of its
+// values or none.
+func (s *Server) v0PutReferenceValue(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	raw, err := body(r)
+	if err != nil {
+		return err
+	}
+	values, err := refvalue.ParseRVPSMessage(raw)
+	if err != nil {
+		return err
+	}
+	if _, err := s.storeRefValues(r.Context(), who, values); err != nil {
+		return err
+	}
+	s.answer(w, http.StatusOK, "application/json", nil)
+	return nil
+}
+
+func (s *Server) v0GetReferenceValue(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	raw, err := s.RefValues.Query(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		return fault.Newf(fault.NotFound, "no reference value of this name is in force")
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", raw)
+	return nil
+}

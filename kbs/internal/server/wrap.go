@@ -1,0 +1,147 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+)
+
+// recorder remembers what became of a request.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	fault  *fault.Fault
+	admin  bool // an administrator was authenticated
+}
+
+// WriteHeader notes the status.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write notes the implicit 200.
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func observe(w http.ResponseWriter, f *fault.Fault) {
+	if rec, ok := w.(*recorder); ok {
+		rec.fault = f
+	}
+}
+
+// wrap is what every request goes through: limits, headers, recovery, one line
+// in the log. The log names the route, never the path: paths name secrets.
+func (s *Server) wrap(mux *http.ServeMux) http.Handler {
+	mux.Handle("/", s.v1(func(http.ResponseWriter, *http.Request) error {
+		return fault.Newf(fault.NotFound, "no such endpoint")
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := s.Now()
+		rec := &recorder{ResponseWriter: w}
+		h := rec.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		r.Body = http.MaxBytesReader(rec, r.Body, s.MaxBody)
+		s.serve(mux, rec, r)
+		attrs := []any{"method", r.Method, "route", r.Pattern, "status", rec.status, "ms", s.Now().Sub(start).Milliseconds()}
+		if rec.fault != nil {
+			attrs = append(attrs, "fault", rec.fault)
+		}
+		s.Logger.InfoContext(r.Context(), "request", attrs...)
+	})
+}
+
+func (s *Server) serve(mux *http.ServeMux, w *recorder, r *http.Request) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		s.Logger.ErrorContext(r.Context(), "handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if w.status != 0 {
+			panic(http.ErrAbortHandler) // half an answer must not look whole
+		}
+		adapter := s.v1
+		if strings.HasPrefix(r.URL.Path, api.PathPrefix) {
+			adapter = func(h handler) http.Handler { return s.v0(opRelease, h) }
+		}
+		adapter(func(http.ResponseWriter, *http.Request) error {
+			return fault.Newf(fault.Internal, "panic: %v", p)
+		}).ServeHTTP(w, r)
+	}()
+	if err := checkTarget(r); err != nil {
+		s.v0(opRelease, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		return
+	}
+	mux.ServeHTTP(w, r)
+}
+
+// checkTarget refuses paths that ServeMux would answer with a redirect to
+// another path, and HEAD, which it would answer with a GET: a release whose
+// answer is thrown away.
+func checkTarget(r *http.Request) error {
+	p := r.URL.Path
+	clean := path.Clean(p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	if p != clean || strings.ContainsAny(p, "\\\x00") {
+		return fault.New(fault.InvalidRequest, resource.ErrPath)
+	}
+	if r.Method == http.MethodHead && !isHealth(p) {
+		return fault.New(fault.NotFound, errUnknownPlugin)
+	}
+	return nil
+}
+
+// body reads a whole request body, within the limit that wrap set.
+func body(r *http.Request) ([]byte, error) {
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		if f := known(err); f.Code == fault.TooLarge {
+			return nil, f
+		}
+		return nil, fault.Newf(fault.InvalidRequest, "read body: %w", err)
+	}
+	return raw, nil
+}
+
+// answerJSON writes a value. Once the head is out an error can only be logged.
+func (s *Server) answerJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		s.Logger.Error("answer cannot be encoded", "type", fmt.Sprintf("%T", v), "error", err)
+		status, raw = http.StatusInternalServerError, []byte(`{}`)
+	}
+	s.answer(w, status, contentType, raw)
+}
+
+func (s *Server) answer(w http.ResponseWriter, status int, contentType string, raw []byte) {
+	if contentType != "" {
+		w.Header().Set("Content-Type", contentType)
+	}
+	w.WriteHeader(status)
+	if _, err := w.Write(raw); err != nil {
+		s.Logger.Debug("answer was not read", "error", err)
+	}
+}
