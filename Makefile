@@ -25,13 +25,13 @@ build: ## build all commands into bin/
 
 .PHONY: demo
 demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KEEP=1 leaves it up, IMAGE=ref takes any image)
-	@build/need runc=runc unshare=util-linux
+	@build/need runc=runc mount=mount
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/demo --bin $(BIN) --cache $(CACHE) $(if $(KEEP),--keep) $(if $(IMAGE),--image $(IMAGE))
 
 .PHONY: test
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
-	@build/need runc=runc gcc=gcc unshare=util-linux busybox=busybox-static
+	@build/need runc=runc gcc=gcc mount=mount busybox=busybox-static
 	@$(MAKE) --no-print-directory build
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz

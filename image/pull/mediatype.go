@@ -73,8 +73,9 @@ func decompress(r *countingReader, c compression) (io.Reader, func(), error) {
 			return nil, nil, compressionError(r, err)
 		}
 		return &expansion{src: r, r: z}, z.Close, nil
+	default:
+		return r, func() {}, nil
 	}
-	return r, func() {}, nil
 }
 
 // countingReader counts what goes into a decompressor and remembers the

@@ -166,7 +166,7 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
 	}
-	resp, err := r.get(ctx, r.url("blobs", desc.Digest.String()), "*/*")
+	resp, err := r.get(ctx, r.url("blobs", desc.Digest.String()), "*/*") //nolint:bodyclose // the caller closes it, through the reader
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", desc.Digest, r.ref.Name(), err)
 	}

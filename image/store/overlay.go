@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -17,9 +16,11 @@ type overlay struct {
 	upper, work, target string
 }
 
+type option struct{ key, value string }
+
 // safe are the options of every mount. Layers hold no redirects and no
 // metadata-only copies; overlayfs must not follow any.
-var safe = []struct{ key, value string }{{"redirect_dir", "nofollow"}, {"metacopy", "off"}}
+var safe = []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}}
 
 // mountByOption uses fsopen(2) with one option per layer ("lowerdir+", Linux
 // 6.7), so that no length of all of them together matters.
@@ -29,11 +30,12 @@ func (o overlay) mountByOption() error {
 		return fmt.Errorf("open overlayfs: %w", err)
 	}
 	defer func() { _ = unix.Close(fsfd) }()
-	options := append(safe[:len(safe):len(safe)], struct{ key, value string }{"source", "overlay"})
+	var options []option
+	options = append(options, safe...)
 	for _, l := range o.lowers {
-		options = append(options, struct{ key, value string }{"lowerdir+", l})
+		options = append(options, option{"lowerdir+", l})
 	}
-	options = append(options, struct{ key, value string }{"upperdir", o.upper}, struct{ key, value string }{"workdir", o.work})
+	options = append(options, option{"upperdir", o.upper}, option{"workdir", o.work}, option{"source", "overlay"})
 	for _, opt := range options {
 		if err := unix.FsconfigSetString(fsfd, opt.key, opt.value); err != nil {
 			return fmt.Errorf("overlay option %s: %w%s", opt.key, err, kernelSays(fsfd))
@@ -54,24 +56,31 @@ func (o overlay) mountByOption() error {
 }
 
 // mountByPage uses mount(2), for older kernels. It takes all options in one
-// page, so the layers are named by short links relative to a directory that
-// exists for the duration of the call, as the working directory of one thread.
+// page, so the layers get short names: links in a directory that exists for
+// the duration of the call and is named by its descriptor. About 180 layers
+// fit; builders stop at 127.
 func (o overlay) mountByPage(scratch string) error {
 	dir, err := os.MkdirTemp(scratch, "links-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
 	names := make([]string, len(o.lowers))
 	for i, l := range o.lowers {
-		names[i] = strconv.FormatInt(int64(i), 36)
-		real, err := filepath.EvalSymlinks(l) // a link into /proc/self/fd would be followed by magic
+		link := strconv.FormatInt(int64(i), 36)
+		target, err := filepath.EvalSymlinks(l)
 		if err != nil {
 			return err
 		}
-		if err := os.Symlink(real, filepath.Join(dir, names[i])); err != nil {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			return err
 		}
+		names[i] = fmt.Sprintf("/proc/self/fd/%d/%s", fd, link)
 	}
 	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + o.upper + ",workdir=" + o.work
 	for _, opt := range safe {
@@ -80,21 +89,7 @@ func (o overlay) mountByPage(scratch string) error {
 	if len(options) >= os.Getpagesize() {
 		return fmt.Errorf("an overlay of %d layers does not fit into one page of mount options", len(o.lowers))
 	}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread, whose working directory is its own now,
-		// ends with the goroutine.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Chdir(dir)
-		}
-		if err == nil {
-			err = unix.Mount("overlay", o.target, "overlay", 0, options)
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := unix.Mount("overlay", o.target, "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount the overlay of %d layers: %w", len(o.lowers), err)
 	}
 	return nil

@@ -136,13 +136,13 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	path, ok := strings.CutPrefix(r.URL.Path, "/kbs/v0/")
 	switch {
-	case ok && path == "auth" && r.Method == "POST":
+	case ok && path == "auth" && r.Method == http.MethodPost:
 		b.auth(w, r)
-	case ok && path == "attest" && r.Method == "POST":
+	case ok && path == "attest" && r.Method == http.MethodPost:
 		b.attest(w, r)
-	case ok && r.Method == "GET":
+	case ok && r.Method == http.MethodGet:
 		b.release(w, r, path)
-	case r.URL.Path == "/v1/guest/refusals" && r.Method == "POST":
+	case r.URL.Path == "/v1/guest/refusals" && r.Method == http.MethodPost:
 		b.refusal(w, r)
 	default:
 		http.NotFound(w, r)

@@ -125,7 +125,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.own.now, c.own.open = c.now, c.handshake
 	if strings.HasPrefix(base, "http:") {
-		c.log.Warn("the broker is reached without TLS", "url", base)
+		c.log.Warn("the broker is reached without TLS", slog.String("url", base))
 	}
 	return c, nil
 }

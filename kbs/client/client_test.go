@@ -60,17 +60,23 @@ func handshakes(t *testing.T, c *Client, want int64) {
 	}
 }
 
-// refusedAs checks the whole public face of an error and returns the fault.
-func refusedAs(t *testing.T, err error, code fault.Code, ticket string) *fault.Fault {
+// asFault fails the test unless the error is a fault.
+func asFault(t *testing.T, err error) *fault.Fault {
 	t.Helper()
 	f, ok := errors.AsType[*fault.Fault](err)
 	if !ok {
 		t.Fatalf("not a fault: %v", err)
 	}
+	return f
+}
+
+// refusedAs checks the whole public face of an error.
+func refusedAs(t *testing.T, err error, code fault.Code, ticket string) {
+	t.Helper()
+	f := asFault(t, err)
 	if f.Code != code || string(f.Ticket) != ticket {
 		t.Fatalf("got %s, want %s and ticket %q; cause: %v", f.Public(), code, ticket, f.Cause())
 	}
-	return f
 }
 
 func TestResource(t *testing.T) {
@@ -185,7 +191,7 @@ func TestOnly401CostsAnAttestation(t *testing.T) {
 			}})
 			c := newClient(t, b)
 			_, err := c.Resource(t.Context(), "kbs:///a/b/c")
-			f := refusedAs(t, err, tt.code, tt.ticket)
+			refusedAs(t, err, tt.code, tt.ticket)
 			handshakes(t, c, tt.handshakes)
 			if got := b.requests("GET " + resource); got != tt.requests {
 				t.Errorf("asked %d times, want %d", got, tt.requests)
@@ -193,7 +199,7 @@ func TestOnly401CostsAnAttestation(t *testing.T) {
 			if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "some words") {
 				t.Error("the broker's words became public")
 			}
-			if !strings.Contains(f.Cause().Error(), "some words") {
+			if !strings.Contains(asFault(t, err).Cause().Error(), "some words") {
 				t.Error("the broker's words are lost to the operator")
 			}
 		})
@@ -285,7 +291,7 @@ func TestTokenWithKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := jose.ParseEncrypted(string(text), []jose.KeyAlgorithm{jose.ECDH_ES_A256KW}, []jose.ContentEncryption{jose.A256GCM})
+	message, err := jose.ParseEncryptedJSON(string(text), []jose.KeyAlgorithm{jose.ECDH_ES_A256KW}, []jose.ContentEncryption{jose.A256GCM})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,13 +367,13 @@ func TestAuthIsTriedAgain(t *testing.T) {
 		attempts int
 		code     fault.Code // "" if it succeeds in the end
 	}{
-		{"503 twice", 2, func(w http.ResponseWriter) { w.WriteHeader(503) }, 3, ""},
+		{"503 twice", 2, func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, 3, ""},
 		{"connection cut thrice", 3, func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4, ""},
-		{"500 for ever", 99, func(w http.ResponseWriter) { w.WriteHeader(500) }, 4, fault.Internal},
+		{"500 for ever", 99, func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }, 4, fault.Internal},
 		{"cut for ever", 99, func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4, fault.Unavailable},
 		{"401", 1, func(w http.ResponseWriter) { refuse(w, 401, "AttestationError", "") }, 1, fault.EvidenceInvalid},
-		{"429", 1, func(w http.ResponseWriter) { w.WriteHeader(429) }, 1, fault.TooMany},
-		{"302", 1, func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }, 1, fault.Unavailable},
+		{"429", 1, func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, 1, fault.TooMany},
+		{"302", 1, func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusFound) }, 1, fault.Unavailable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

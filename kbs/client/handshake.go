@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -51,7 +52,7 @@ func (c *Client) handshake(ctx context.Context) (*session, error) {
 		return nil, badAnswer(err)
 	}
 	c.log.InfoContext(ctx, "the broker attested this guest",
-		"platform", string(c.attester.Platform()), "expires", s.expires)
+		slog.String("platform", string(c.attester.Platform())), slog.Time("expires", s.expires))
 	return s, nil
 }
 
@@ -89,7 +90,8 @@ func (c *Client) auth(ctx context.Context) (challenge, error) {
 		if !again || attempt == len(authDelays) {
 			return challenge{}, err
 		}
-		c.log.WarnContext(ctx, "the broker cannot open a handshake", "attempt", attempt+1, "code", string(fault.CodeOf(err)))
+		c.log.WarnContext(ctx, "the broker cannot open a handshake",
+			slog.Int("attempt", attempt+1), slog.String("code", string(fault.CodeOf(err))))
 		if werr := c.wait(ctx, authDelays[attempt]); werr != nil {
 			return challenge{}, fault.New(fault.Unavailable, werr)
 		}

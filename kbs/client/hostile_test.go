@@ -76,7 +76,7 @@ func TestHostileAnswers(t *testing.T) {
 		{"resource: empty JWE", resource, text(200, "{}"), fault.Internal},
 		{"resource: oversized", resource, text(200, huge), fault.Internal},
 		{"resource: oversized error", resource, text(403, huge), fault.Internal},
-		{"resource: 204", resource, func(w http.ResponseWriter) { w.WriteHeader(204) }, fault.Internal},
+		{"resource: 204", resource, func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, fault.Internal},
 		{"resource: error in an array", resource, text(403, `[]`), fault.Forbidden},
 		{"resource: error members of wrong type", resource, text(403, `{"type":1,"detail":{},"code":"policy_denied"}`), fault.Forbidden},
 		{"resource: foreign error type", resource, text(403, `{"type":"https://evil.example/PolicyDeny","detail":"x"}`), fault.Forbidden},
@@ -92,11 +92,11 @@ func TestHostileAnswers(t *testing.T) {
 			}})
 			c := newClient(t, b)
 			got, err := c.Resource(t.Context(), "kbs:///a/b/c")
-			f := refusedAs(t, err, tt.code, "")
+			refusedAs(t, err, tt.code, "")
 			if got.Len() != 0 || err.Error() != string(tt.code) {
 				t.Errorf("public text %q", err)
 			}
-			if cause := f.Cause().Error(); len(cause) > 2500 || !utf8.ValidString(cause) {
+			if cause := asFault(t, err).Cause().Error(); len(cause) > 2500 || !utf8.ValidString(cause) {
 				t.Errorf("the cause has %d bytes", len(cause))
 			}
 			handshakes(t, c, 1)

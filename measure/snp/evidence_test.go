@@ -76,10 +76,10 @@ func TestEvidenceText(t *testing.T) {
 func TestEvidenceForms(t *testing.T) {
 	good := string(wire(t, patternEvidence(t, 3, familyZen3)).Data)
 	v5 := string(wire(t, patternEvidence(t, 5, familyZen3)).Data)
-	replace := func(old, new string) string {
-		out := strings.Replace(good, old, new, 1)
+	replace := func(before, after string) string {
+		out := strings.Replace(good, before, after, 1)
 		if out == good {
-			t.Fatalf("%q is not in the evidence", old)
+			t.Fatalf("%q is not in the evidence", before)
 		}
 		return out
 	}

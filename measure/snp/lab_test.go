@@ -113,14 +113,21 @@ func (l *lab) verify(v *Verifier, e *Evidence, want measure.Expected) (measure.V
 	return v.Verify(context.Background(), wire, want)
 }
 
-// wantFailures fails the test unless exactly these checks failed, each with
-// the text in its reason.
-func wantFailures(t *testing.T, err error, want map[measure.CheckName]string) *measure.VerificationError {
+// verificationError fails the test unless the error is that of a verification.
+func verificationError(t *testing.T, err error) *measure.VerificationError {
 	t.Helper()
 	ve, ok := errors.AsType[*measure.VerificationError](err)
 	if !ok {
 		t.Fatalf("got %v, want a VerificationError", err)
 	}
+	return ve
+}
+
+// wantFailures fails the test unless exactly these checks failed, each with
+// the text in its reason.
+func wantFailures(t *testing.T, err error, want map[measure.CheckName]string) {
+	t.Helper()
+	ve := verificationError(t, err)
 	for _, c := range ve.Failed {
 		text, expected := want[c.Name]
 		if !expected {
@@ -134,7 +141,6 @@ func wantFailures(t *testing.T, err error, want map[measure.CheckName]string) *m
 			t.Errorf("%s did not fail", name)
 		}
 	}
-	return ve
 }
 
 // shared returns a file of the evidence folder that lies beside the checkout,

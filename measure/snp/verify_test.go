@@ -140,10 +140,10 @@ func TestUnnamedRoot(t *testing.T) {
 						e.Certificates = e.Certificates[:1]
 					}
 					got, err := l.verify(l.verifier(c), e, l.expected())
-					ve := wantFailures(t, err, map[measure.CheckName]string{
+					wantFailures(t, err, map[measure.CheckName]string{
 						measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without a trusted root",
 					})
-					if !ve.UntrustedRoot() {
+					if !verificationError(t, err).UntrustedRoot() {
 						t.Error("UntrustedRoot does not say so")
 					}
 					if _, there := got.Claims[ClaimSimulatedRoot]; got.Root != (measure.Root{}) || there {
@@ -161,10 +161,10 @@ func TestBorrowedChain(t *testing.T) {
 	e := other.evidence()
 	e.Certificates[1], e.Certificates[2] = l.sim.chain[1], l.sim.chain[2]
 	_, err := l.verify(l.verifier(), e, l.expected())
-	ve := wantFailures(t, err, map[measure.CheckName]string{
+	wantFailures(t, err, map[measure.CheckName]string{
 		measure.CheckChain: "not signed by the ASK of lab", measure.CheckRevocation: "without a trusted root",
 	})
-	if ve.UntrustedRoot() {
+	if verificationError(t, err).UntrustedRoot() {
 		t.Error("a broken chain under a trusted root passes for a stranger's")
 	}
 }
@@ -257,7 +257,8 @@ func TestTimes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := l.verifier(func(cfg *VerifierConfig) { cfg.Now = func() time.Time { return l.now.Add(c.at) } })
 			_, err := l.verify(v, l.evidence(), l.expected())
-			if wantFailures(t, err, c.want).UntrustedRoot() {
+			wantFailures(t, err, c.want)
+			if verificationError(t, err).UntrustedRoot() {
 				t.Error("an expired chain passes for a stranger's")
 			}
 		})
@@ -477,7 +478,7 @@ func TestConfiguration(t *testing.T) {
 	other := newLabWith(t, Genoa, 1, 0)
 	mixed := (&vendor{ark: l.vendor.ark, ask: other.vendor.ask, crl: l.vendor.crl}).bundle()
 	foreignList := (&vendor{ark: l.vendor.ark, ask: l.vendor.ask, crl: other.vendor.crl}).bundle()
-	real := (&vendor{ark: amd[1].ark, ask: amd[1].ask, crl: l.vendor.crl}).bundle()
+	genuine := (&vendor{ark: amd[1].ark, ask: amd[1].ask, crl: l.vendor.crl}).bundle()
 	for _, c := range []struct {
 		name string
 		cfg  VerifierConfig
@@ -495,7 +496,7 @@ func TestConfiguration(t *testing.T) {
 		{"twice as much", named(SimulatedRoot{Name: "a", Bundle: append(l.vendor.bundle(), l.vendor.bundle()...)}), "unexpected PEM block"},
 		{"ASK of another", named(SimulatedRoot{Name: "a", Bundle: mixed}), "not signed by the root"},
 		{"list of another", named(SimulatedRoot{Name: "a", Bundle: foreignList}), "list is not signed"},
-		{"AMD's root as simulated", named(SimulatedRoot{Name: "a", Bundle: real}), "list is not signed"},
+		{"AMD's root as simulated", named(SimulatedRoot{Name: "a", Bundle: genuine}), "list is not signed"},
 		{"list for AMD by another", VerifierConfig{RevocationLists: map[Generation][]byte{Genoa: l.vendor.crl.Raw}}, "not signed by the root"},
 		{"list is garbage", VerifierConfig{RevocationLists: map[Generation][]byte{Genoa: []byte("x")}}, "revocation list"},
 		{"list for unknown", VerifierConfig{RevocationLists: map[Generation][]byte{"Rome": l.vendor.crl.Raw}}, "not one of"},
@@ -508,7 +509,7 @@ func TestConfiguration(t *testing.T) {
 		})
 	}
 	t.Run("AMD's root without a list", func(t *testing.T) {
-		bundle := strings.Split(string(real), "-----BEGIN X509 CRL")[0]
+		bundle := strings.Split(string(genuine), "-----BEGIN X509 CRL")[0]
 		if _, err := NewVerifier(named(SimulatedRoot{Name: "a", Bundle: []byte(bundle)})); err == nil || !strings.Contains(err.Error(), "is the root of AMD Genoa") {
 			t.Error(err)
 		}

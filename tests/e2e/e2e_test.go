@@ -100,7 +100,7 @@ func TestServiceAnswersWithTheReleasedSecret(t *testing.T) {
 		case e.Kind == "attest" && e.Decision == "allow":
 			attested++
 		case e.Kind == "release" && e.Decision == "allow":
-			released[e.Object]++
+			released[strings.TrimPrefix(e.Object, "resource/")]++
 		case e.Decision == "deny":
 			t.Errorf("refused on the way: %+v", e)
 		}

@@ -38,7 +38,7 @@ func missing() string {
 	if os.Geteuid() != 0 {
 		return "root"
 	}
-	for _, tool := range []string{"runc", "unshare", "apt-get", "dpkg-deb"} {
+	for _, tool := range []string{"runc", "mount", "apt-get", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return tool
 		}

@@ -336,7 +336,10 @@ func TestAuditEntriesStop(t *testing.T) {
 		calls++
 		entries(1000, 10)(w, r)
 	})
-	for range c.AuditEntries(t.Context(), 0, -1) {
+	for _, err := range c.AuditEntries(t.Context(), 0, -1) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	if calls != 1 {

@@ -53,7 +53,7 @@ func (p *program) serve(ctx context.Context, cfg config.Config) (err error) {
 	}
 	p.announce(cfg, b, l)
 	for _, w := range cfg.Insecure() {
-		log.WarnContext(ctx, "insecure setting in force", "setting", w)
+		log.WarnContext(ctx, "insecure setting in force", slog.String("setting", w))
 	}
 	return b.Serve(ctx, l)
 }

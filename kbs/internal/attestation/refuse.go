@@ -38,8 +38,9 @@ func decision(c fault.Code) string {
 	switch c {
 	case fault.Internal, fault.Unavailable, fault.PolicyError:
 		return "error"
+	default:
+		return "deny"
 	}
-	return "deny"
 }
 
 func causeText(f *fault.Fault) string {

@@ -83,7 +83,7 @@ func (w *world) checkpoint(t testing.TB) []byte {
 // verify judges the log in the store by a checkpoint, as an auditor would.
 func (w *world) verify(cp []byte, size int64, options ...Option) (Report, error) {
 	ctx := context.Background()
-	options = append(options, WithConsistency(func(old, new int64) ([][]byte, error) { return w.log.Consistency(ctx, old, new) }))
+	options = append(options, WithConsistency(func(older, newer int64) ([][]byte, error) { return w.log.Consistency(ctx, older, newer) }))
 	return Verify(w.log.All(ctx, size), cp, w.vkey, options...)
 }
 

@@ -52,14 +52,14 @@ func (l *Log) Inclusion(ctx context.Context, index, size int64) ([][]byte, error
 	return l.prove(ctx, size, func(r tlog.HashReader) ([]tlog.Hash, error) { return tlog.ProveRecord(size, index, r) })
 }
 
-// Consistency proves that the tree of size old is a prefix of the tree of size
-// new: RFC 6962 section 2.1.2, as tlog.CheckTree takes it. Nothing needs to be
-// proven about an empty tree, so old is at least 1.
-func (l *Log) Consistency(ctx context.Context, old, new int64) ([][]byte, error) {
-	if old < 1 || old > new {
-		return nil, fmt.Errorf("%w: from %d to %d", ErrRange, old, new)
+// Consistency proves that the tree of size older is a prefix of the tree of
+// size newer: RFC 6962 section 2.1.2, as tlog.CheckTree takes it. Nothing needs
+// to be proven about an empty tree, so older is at least 1.
+func (l *Log) Consistency(ctx context.Context, older, newer int64) ([][]byte, error) {
+	if older < 1 || older > newer {
+		return nil, fmt.Errorf("%w: from %d to %d", ErrRange, older, newer)
 	}
-	return l.prove(ctx, new, func(r tlog.HashReader) ([]tlog.Hash, error) { return tlog.ProveTree(new, old, r) })
+	return l.prove(ctx, newer, func(r tlog.HashReader) ([]tlog.Hash, error) { return tlog.ProveTree(newer, older, r) })
 }
 
 func (l *Log) prove(ctx context.Context, size int64, f func(tlog.HashReader) ([]tlog.Hash, error)) ([][]byte, error) {

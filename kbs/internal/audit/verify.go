@@ -29,7 +29,7 @@ type Option func(*verification)
 // function returns a consistency proof between two sizes, as [Log.Consistency]
 // does; it is asked about log2(size) times, only if the log is bad, and what
 // it says is checked.
-func WithConsistency(prove func(old, new int64) ([][]byte, error)) Option {
+func WithConsistency(prove func(older, newer int64) ([][]byte, error)) Option {
 	return func(v *verification) { v.prove = prove }
 }
 
@@ -42,7 +42,7 @@ func WithRemembered(older []byte) Option {
 // verification is one run of Verify: the tree as the entries themselves give
 // it, in the order of tlog's stored hashes.
 type verification struct {
-	prove      func(old, new int64) ([][]byte, error)
+	prove      func(older, newer int64) ([][]byte, error)
 	remembered [][]byte
 	tree       []tlog.Hash
 }

@@ -145,9 +145,9 @@ func (b *Broker) sweep(ctx context.Context) {
 		case <-t.C:
 		}
 		if n, err := b.handshake.Sweep(ctx); err != nil {
-			b.log.WarnContext(ctx, "sweep of sessions failed", "error", err)
+			b.log.WarnContext(ctx, "sweep of sessions failed", slog.Any("error", err))
 		} else if n > 0 {
-			b.log.DebugContext(ctx, "expired sessions deleted", "count", n)
+			b.log.DebugContext(ctx, "expired sessions deleted", slog.Int("count", n))
 		}
 	}
 }

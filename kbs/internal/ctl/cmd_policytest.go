@@ -145,7 +145,8 @@ func runPolicyTests(ctx context.Context, modules map[string]*ast.Module, values 
 		AddCustomBuiltins([]*tester.Builtin{{
 			Decl: &ast.Builtin{Name: query.Name, Decl: query.Decl}, Func: rego.Function1(query, answer),
 		}}).
-		Run(ctx, modules)
+		SetModules(modules).
+		RunTests(ctx, nil)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}

@@ -112,8 +112,9 @@ func hintFor(err error) string {
 		return "this credential's role does not allow it"
 	case fault.Conflict:
 		return "it changed since it was read, or it exists already; look at it with kbsctl get or diff"
+	default:
+		return ""
 	}
-	return ""
 }
 
 func unavailableHint(cause error) string {

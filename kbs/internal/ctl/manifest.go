@@ -251,8 +251,9 @@ func writeJSON(buf *bytes.Buffer, n *yaml.Node, depth int) error {
 		return writeList(buf, '{', n.Content, depth)
 	case yaml.ScalarNode:
 		return writeScalar(buf, n)
+	default:
+		return fmt.Errorf("line %d: aliases are not accepted", n.Line)
 	}
-	return fmt.Errorf("line %d: aliases are not accepted", n.Line)
 }
 
 func writeList(buf *bytes.Buffer, open byte, content []*yaml.Node, depth int) error {

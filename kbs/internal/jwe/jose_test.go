@@ -25,7 +25,7 @@ func TestAgainstJOSE(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			theirs, err := jose.ParseEncrypted(string(raw), []jose.KeyAlgorithm{jose.KeyAlgorithm(key.alg)}, []jose.ContentEncryption{jose.A256GCM})
+			theirs, err := jose.ParseEncryptedJSON(string(raw), []jose.KeyAlgorithm{jose.KeyAlgorithm(key.alg)}, []jose.ContentEncryption{jose.A256GCM})
 			if err != nil {
 				t.Fatal(err)
 			}

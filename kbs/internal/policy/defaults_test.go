@@ -30,7 +30,7 @@ func TestDefaultsInRego(t *testing.T) {
 				Func: rego.Function1(queryFunction, queryReferenceValue),
 			}
 			results, err := tester.NewRunner().RaiseBuiltinErrors(true).
-				AddCustomBuiltins([]*tester.Builtin{builtin}).Run(context.Background(), modules)
+				AddCustomBuiltins([]*tester.Builtin{builtin}).SetModules(modules).RunTests(context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -227,5 +227,6 @@ func (f *failures) TraceEvent(ev topdown.Event) {
 		if rule, ok := f.rules[ev.QueryID]; ok && ev.Location != nil {
 			f.line[rule] = ev.Location.Row
 		}
+	default: // no other event says where a rule began or failed
 	}
 }

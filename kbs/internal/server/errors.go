@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -75,7 +76,8 @@ func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fau
 		t = fault.NewTicket()
 	}
 	f = f.With(t)
-	s.Logger.ErrorContext(ctx, "request failed", "fault", f, "cause", causeText(f), "recorded", rerr == nil)
+	s.Logger.ErrorContext(ctx, "request failed",
+		slog.Any("fault", f), slog.String("cause", causeText(f)), slog.Bool("recorded", rerr == nil))
 	return f
 }
 
@@ -142,8 +144,9 @@ func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 		return "TokenVerifierError", "Token Verifier error"
 	case fault.InvalidRequest, fault.TooLarge:
 		return "SerdeError", "Serialize/Deserialize failed"
+	default:
+		return "PluginInternalError", "Plugin internal error"
 	}
-	return "PluginInternalError", "Plugin internal error"
 }
 
 // v1 adapts a handler to problem details (RFC 9457).
@@ -184,8 +187,9 @@ func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
 		return causeText(f)
 	case fault.Forbidden:
 		return fmt.Sprint(f.Cause())
+	default:
+		return ""
 	}
-	return ""
 }
 
 func unknownPlugin(http.ResponseWriter, *http.Request) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		if err := c.run(ctx); err != nil {
 			status = http.StatusServiceUnavailable
 			fmt.Fprintf(text, "[-] %s failed\n", c.name)
-			s.Logger.WarnContext(ctx, "not ready", "check", c.name, "error", err)
+			s.Logger.WarnContext(ctx, "not ready", slog.String("check", c.name), slog.Any("error", err))
 			continue
 		}
 		fmt.Fprintf(text, "[+] %s ok\n", c.name)

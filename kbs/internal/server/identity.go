@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -32,7 +33,7 @@ func (s *Server) as(least admin.Role, h adminHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		who, err := s.Admins.Authenticate(r.Header.Get("Authorization"))
 		if err != nil {
-			s.Logger.WarnContext(r.Context(), "admin credential refused", "route", r.Pattern, "reason", err)
+			s.Logger.WarnContext(r.Context(), "admin credential refused", slog.String("route", r.Pattern), slog.Any("reason", err))
 			return fault.New(fault.Unauthenticated, errNoAdmin)
 		}
 		if rec, ok := w.(*recorder); ok {

@@ -34,7 +34,7 @@ type AuditLog interface {
 	Entries(ctx context.Context, from int64, limit int) ([]json.RawMessage, error)
 	Checkpoint(ctx context.Context) ([]byte, error)
 	Inclusion(ctx context.Context, index, size int64) ([][]byte, error)
-	Consistency(ctx context.Context, old, new int64) ([][]byte, error)
+	Consistency(ctx context.Context, older, newer int64) ([][]byte, error)
 }
 
 // RefValues is a registrar whose changes can be audited in one transaction.

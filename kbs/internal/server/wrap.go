@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -63,11 +64,14 @@ func (s *Server) wrap(mux *http.ServeMux) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		r.Body = http.MaxBytesReader(rec, r.Body, s.MaxBody)
 		s.serve(mux, rec, r)
-		attrs := []any{"method", r.Method, "route", r.Pattern, "status", rec.status, "ms", s.Now().Sub(start).Milliseconds()}
-		if rec.fault != nil {
-			attrs = append(attrs, "fault", rec.fault)
+		attrs := []slog.Attr{
+			slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Int("status", rec.status),
+			slog.Int64("ms", s.Now().Sub(start).Milliseconds()),
 		}
-		s.Logger.InfoContext(r.Context(), "request", attrs...)
+		if rec.fault != nil {
+			attrs = append(attrs, slog.Any("fault", rec.fault))
+		}
+		s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 	})
 }
 
@@ -77,7 +81,8 @@ func (s *Server) serve(mux *http.ServeMux, w *recorder, r *http.Request) {
 		if p == nil {
 			return
 		}
-		s.Logger.ErrorContext(r.Context(), "handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.Logger.ErrorContext(r.Context(), "handler panicked",
+			slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 		if w.status != 0 {
 			panic(http.ErrAbortHandler) // half an answer must not look whole
 		}
@@ -130,7 +135,7 @@ func body(r *http.Request) ([]byte, error) {
 func (s *Server) answerJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	raw, err := json.Marshal(v)
 	if err != nil {
-		s.Logger.Error("answer cannot be encoded", "type", fmt.Sprintf("%T", v), "error", err)
+		s.Logger.Error("answer cannot be encoded", slog.String("type", fmt.Sprintf("%T", v)), slog.Any("error", err))
 		status, raw = http.StatusInternalServerError, []byte(`{}`)
 	}
 	s.answer(w, status, contentType, raw)
@@ -142,6 +147,6 @@ func (s *Server) answer(w http.ResponseWriter, status int, contentType string, r
 	}
 	w.WriteHeader(status)
 	if _, err := w.Write(raw); err != nil {
-		s.Logger.Debug("answer was not read", "error", err)
+		s.Logger.Debug("answer was not read", slog.Any("error", err))
 	}
 }

@@ -187,7 +187,9 @@ func (s *story) runIt(ctx context.Context) ([]string, error) {
 	}
 	page, err := s.page(ctx)
 	if err != nil {
-		return lines, err
+		brief, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		return lines, fmt.Errorf("%w; the container's standard error: %s", err, g.Kata().Errors(brief, "app"))
 	}
 	if !strings.Contains(page, s.greeting) {
 		return lines, fmt.Errorf("the page lacks the secret: %q", page)
@@ -303,7 +305,7 @@ func (s *story) audit(ctx context.Context) ([]string, error) {
 	for _, e := range entries {
 		count[e.Ticket]++
 		if e.Kind == "release" && e.Decision == "allow" {
-			released[e.Object] = true
+			released[strings.TrimPrefix(e.Object, "resource/")] = true
 		}
 	}
 	for _, t := range s.tickets {

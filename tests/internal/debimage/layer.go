@@ -157,6 +157,7 @@ func siteLayer(w *layerWriter) error {
 }
 
 const nginxConf = `daemon off;
+user www-data;
 worker_processes 1;
 error_log stderr warn;
 pid /tmp/nginx.pid;

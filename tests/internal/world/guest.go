@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
 )
@@ -88,10 +89,16 @@ func (w *World) Launch(ctx context.Context, label, vendor, commandLine string) (
 
 func (g *Guest) boot(ctx context.Context, agent string) error {
 	socket := g.path("agent.sock")
-	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--ipc", "--",
+	// A shell makes the mounts private and replaces itself by the agent, which so
+	// is process 1 of its namespaces and the one that signals reach.
+	cmd := exec.Command("/bin/sh", "-c", `mount --make-rprivate / && mount -t proc proc /proc && exec "$@"`, "sh",
 		agent, "serve", "--listen", "unix://"+socket, "--state-dir", g.path("state"),
 		"--simulated-snp", g.path("device"), "--init-data", g.path("initdata.toml"),
 		"--kernel-cmdline", g.path("cmdline"), "--rest-listen", "127.0.0.1:8006", "--log-level", "debug")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL, // no guest outlives its stage
+	}
 	p, err := start("guest-agent "+g.Name, g.path("agent.log"), cmd, g.Net.Start)
 	if err != nil {
 		return err

@@ -152,7 +152,7 @@ metadata: {name: attestation/default_cpu}
 spec: {regoFile: attestation.rego}
 ---
 kind: Policy
-metadata: {name: resource/default}
+metadata: {name: resource/resource-policy}
 spec: {regoFile: resource.rego}
 ---
 kind: Resource

@@ -206,7 +206,7 @@ func writeForever(dir string) error {
 		if err := put(st, key, strings.Repeat(key, 100)); err != nil {
 			return err
 		}
-		if _, err := fmt.Println(key); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, key); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,28 @@
+// Command guest-agent is the agent of a confidential guest: one program instead
+// of kata-agent, attestation-agent, confidential-data-hub and api-server-rest.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox/pause"
+)
+
+// The main goroutine stays on the main thread, where the reaper waits for
+// orphans; only an init function can promise that. See container.Reaper.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == sandbox.PauseArgument {
+		os.Exit(pause.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], stdio{out: os.Stdout, err: os.Stderr})
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+)
+
+// stdio is where data and messages go.
+type stdio struct{ out, err io.Writer }
+
+// errUsage marks errors in how the command was called.
+var errUsage = errors.New("usage")
+
+// run executes the command line and returns its exit code.
+func run(ctx context.Context, args []string, io stdio) int {
+	cmd := command(io)
+	cmd.SetArgs(args)
+	cmd.SetOut(io.out)
+	cmd.SetErr(io.err)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return fault.ExitOK
+	}
+	_, _ = fmt.Fprintf(io.err, "guest-agent: %v\n", err)
+	if errors.Is(err, errUsage) {
+		_, _ = fmt.Fprintln(io.err, "  hint     guest-agent --help")
+	}
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		return f.Code.Exit()
+	}
+	return fault.ExitUsage
+}
+
+func command(io stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "guest-agent",
+		Short:         "The agent of a confidential guest",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          withoutCommand,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.AddCommand(serveCommand(io), &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(io.out, "guest-agent", version())
+			return err
+		},
+	})
+	return root
+}
+
+func withoutCommand(*cobra.Command, []string) error {
+	if os.Getpid() == 1 {
+		return errors.New("starting as the init of a machine is not built yet; the init must call: guest-agent serve")
+	}
+	return fmt.Errorf("%w: a command is needed", errUsage)
+}
+
+func serveCommand(io stdio) *cobra.Command {
+	o := agent.Options{Version: version(), Stderr: io.err}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the container runtime until the pod ends",
+		Long: "Serves the Kata agent protocol for one pod, and the REST API for its workloads.\n" +
+			"It ends when the runtime destroys the sandbox, or on SIGTERM. Needs root.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.PauseBinary, err = os.Executable(); err != nil {
+				return err
+			}
+			return agent.Run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Listen, "listen", "", "address for the runtime: unix:///PATH, unix://@NAME or vsock://CID:PORT (default: agent.server_addr of the kernel command line, else vsock://-1:1024)")
+	f.StringVar(&o.StateDir, "state-dir", sandbox.GuestDir, "directory for the pod's state")
+	f.StringVar(&o.Runtime, "runtime", "", "OCI runtime program (default: the first of runc and crun that is installed)")
+	f.StringVar(&o.ResolvConf, "resolv-conf", "", "file to bind the pod's DNS settings over, usually /etc/resolv.conf (default: none)")
+	f.StringVar(&o.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
+	f.StringVar(&o.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
+	f.StringVar(&o.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
+	f.StringVar(&o.RESTListen, "rest-listen", rest.DefaultAddress, "loopback address of the REST API; empty for none")
+	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error (default: agent.log of the kernel command line, else info)")
+	return cmd
+}
+
+// version is that of the build, or "devel".
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}

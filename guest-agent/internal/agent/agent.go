@@ -1,0 +1,186 @@
+// Package agent puts the guest agent together: settings, attester, broker
+// client, hub, the REST API for workloads and the Kata service for the runtime.
+// It decides the order of start and end and nothing else.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+)
+
+// Options is what the command line of the agent says.
+type Options struct {
+	Listen        string // address of the Kata service; empty: what the settings say
+	StateDir      string
+	Runtime       string // OCI runtime; empty: the first of runc and crun
+	ResolvConf    string // bound over with the pod's DNS settings; empty: nothing is
+	SimulatedSNP  string // directory of a simulated device
+	InitData      string // file; empty: none
+	KernelCmdline string // file
+	RESTListen    string // address of the REST API; empty: none
+	LogLevel      string // empty: what the settings say
+	PauseBinary   string // this program
+	Version       string
+	Stderr        io.Writer
+}
+
+// Run is the agent from start to end: it returns after the sandbox was destroyed
+// or ctx is done, with everything it started gone. It must be called on the main
+// thread, which becomes the reaper's (see [container.Reaper]).
+func Run(ctx context.Context, o Options) error {
+	reaper, err := container.NewReaper()
+	if err != nil {
+		return err
+	}
+	// The reaper ends after the work, not with ctx: containers still end then.
+	reaping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	worked := make(chan error, 1)
+	go func() {
+		defer stop()
+		worked <- work(ctx, o, reaper)
+	}()
+	if err := reaper.Run(reaping); err != nil {
+		return err // nothing was adopted yet: this fails at once or never
+	}
+	return <-worked
+}
+
+// work is everything but reaping.
+func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) {
+	s, err := load(o)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(o, s.Agent.LogLevel)
+	if err != nil {
+		return err
+	}
+	for _, w := range s.Warnings {
+		log.Warn("a setting was ignored", "setting", w)
+	}
+	h, closeHub, err := newHub(o, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeHub()) }()
+	server, err := kata.NewServer(kata.Config{
+		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
+		Images:      images{h, s.Agent.ImagePullTimeout},
+		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { // a start that fails leaves nothing; after an end there is nothing left
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+		defer cancel()
+		err = errors.Join(err, server.Destroy(bounded))
+	}()
+	return serve(ctx, o, s.Agent, server, h, log)
+}
+
+// serve answers until the sandbox was destroyed or ctx is done.
+func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server, h *hub.Hub, log *slog.Logger) error {
+	listen := o.Listen
+	if listen == "" {
+		listen = s.ServerAddr
+	}
+	addr, err := parseAddress(listen)
+	if err != nil {
+		return err
+	}
+	rpc, err := server.TTRPC()
+	if err != nil {
+		return err
+	}
+	l, err := addr.listen()
+	if err != nil {
+		return err
+	}
+	var restListener net.Listener
+	if o.RESTListen != "" && s.ServeREST {
+		if restListener, err = net.Listen("tcp", o.RESTListen); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	g, groupCtx := errgroup.WithContext(ctx)
+	restCtx, endREST := context.WithCancel(groupCtx)
+	if restListener != nil {
+		g.Go(func() error { return rest.Serve(restCtx, restListener, rest.NewHandler(h, h, s.RESTFeatures), log) })
+	}
+	g.Go(func() error {
+		if err := rpc.Serve(context.WithoutCancel(ctx), l); !errors.Is(err, ttrpc.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer endREST()
+		return end(groupCtx, server, rpc)
+	})
+	log.Info("serving", "address", listen, "version", o.Version)
+	return g.Wait()
+}
+
+// How long the end may take: containers are killed, answers are sent.
+const (
+	destroyTimeout = 30 * time.Second
+	answerTimeout  = 3 * time.Second
+)
+
+// end waits for the end, brings it about in the sandbox, and lets calls that are
+// under way be answered.
+func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server) error {
+	var destroyed error
+	select {
+	case <-server.Done():
+	case <-ctx.Done():
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+		defer cancel()
+		destroyed = server.Destroy(bounded)
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
+	if err := rpc.Shutdown(bounded); err != nil {
+		// A peer that keeps its connection busy does not keep us.
+		destroyed = errors.Join(destroyed, rpc.Close())
+	}
+	return destroyed
+}
+
+// images gives the sandbox what it needs of the hub, with a bound on time.
+type images struct {
+	hub     *hub.Hub
+	timeout time.Duration
+}
+
+func (i images) PullImage(ctx context.Context, ref, bundle string) (sandbox.Image, error) {
+	ctx, cancel := context.WithTimeout(ctx, i.timeout)
+	defer cancel()
+	img, err := i.hub.PullImage(ctx, ref, bundle)
+	return sandbox.Image{Digest: img.Digest, Rootfs: img.Rootfs}, err
+}
+
+func (i images) ReleaseImage(ctx context.Context, bundle string) error {
+	return i.hub.ReleaseImage(ctx, bundle)
+}
+
+// Places in the state directory, beside those of package sandbox.
+func imageDir(o Options) string    { return filepath.Join(o.StateDir, "image") }
+func journalFile(o Options) string { return filepath.Join(o.StateDir, "journal", "refusals") }

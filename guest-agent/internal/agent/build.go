@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	containerdlog "github.com/containerd/log"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+)
+
+// maxSource bounds the files that configure the guest; package settings has
+// stricter limits of its own.
+const maxSource = 16 << 20
+
+// load reads the settings.
+func load(o Options) (*settings.Settings, error) {
+	cmdline, err := readFile(o.KernelCmdline)
+	if err != nil {
+		return nil, fmt.Errorf("kernel command line: %w", err)
+	}
+	src := settings.Sources{CommandLine: string(cmdline)}
+	if o.InitData != "" {
+		if src.InitData, err = readFile(o.InitData); err != nil {
+			return nil, fmt.Errorf("init-data: %w", err)
+		}
+		if len(src.InitData) == 0 {
+			return nil, errors.New("init-data: the file is empty")
+		}
+	}
+	return settings.Load(src)
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(f, maxSource+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > maxSource {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSource)
+	}
+	return raw, nil
+}
+
+// newLogger logs JSON. The ttrpc library logs by itself; its few lines get the
+// same form.
+func newLogger(o Options, level slog.Level) (*slog.Logger, error) {
+	if o.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
+			return nil, fmt.Errorf("log level: %w", err)
+		}
+	}
+	if err := containerdlog.SetFormat(containerdlog.JSONFormat); err != nil {
+		return nil, err
+	}
+	return slog.New(slog.NewJSONHandler(o.Stderr, &slog.HandlerOptions{Level: level})), nil
+}
+
+// journalSize bounds each of the journal's two files.
+const journalSize = 1 << 20
+
+// newHub builds what attests, fetches and pulls. Before anything of the
+// init-data counts it is compared with what the hardware was launched with.
+func newHub(o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func() error, error) {
+	platform, err := openPlatform(o, s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	roots, err := s.Image.RootCAs()
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := hub.Config{
+		ImageDir:          imageDir(o),
+		ImagePolicyURI:    s.Image.PolicyURI,
+		ImagePolicyInline: s.Image.PolicyInline,
+		Registry: registry.Config{
+			InsecureHTTPHosts: s.Image.InsecurePlainHTTPHosts, RootCAs: roots, UserAgent: "vouchsafe-guest-agent/" + o.Version,
+		},
+		Logger: log,
+	}
+	if platform != nil {
+		cfg.Attester = platform
+		if cfg.Broker, err = newBroker(s, platform, log); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := os.MkdirAll(o.StateDir, 0o711); err != nil {
+		return nil, nil, err
+	}
+	journal, err := hub.OpenJournal(journalFile(o), journalSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Journal = journal
+	h, err := hub.New(cfg)
+	if err != nil {
+		return nil, nil, errors.Join(err, journal.Close())
+	}
+	return h, func() error { return errors.Join(h.Close(), journal.Close()) }, nil
+}
+
+// openPlatform returns nil, and says so, on a machine that cannot attest. Such
+// an agent runs no image, for no policy can be fetched, and accepts no init-data,
+// for nothing binds it.
+func openPlatform(o Options, s *settings.Settings, log *slog.Logger) (attester.Platform, error) {
+	platform, err := attester.Open(attester.Options{SimulatedSNP: o.SimulatedSNP, Logger: log})
+	if errors.Is(err, attester.ErrNone) && s.InitData == nil {
+		log.Warn("this machine cannot attest: nothing can be fetched from a broker", "err", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := settings.CheckBinding(s.InitData, platform); err != nil {
+		return nil, fmt.Errorf("init-data: %w", err)
+	}
+	return platform, nil
+}
+
+func newBroker(s *settings.Settings, platform attester.Platform, log *slog.Logger) (*client.Client, error) {
+	if s.Broker.URL == "" {
+		return nil, nil
+	}
+	roots, err := s.Broker.RootCAs()
+	if err != nil {
+		return nil, err
+	}
+	cfg := client.Config{
+		URL: s.Broker.URL, RootCAs: roots, UnsafePlainHTTP: s.Broker.InsecurePlainHTTP, Attester: platform, Logger: log,
+	}
+	if s.InitData != nil {
+		cfg.InitData = &api.InitData{Format: "toml", Body: string(s.InitData.Raw())}
+	}
+	return client.New(cfg)
+}

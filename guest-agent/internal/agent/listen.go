@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/mdlayher/vsock"
+	"golang.org/x/sys/unix"
+)
+
+// address is where the runtime reaches the agent (kata-agent 1.3).
+type address struct {
+	network string // "unix" or "vsock"
+	path    string // of a unix socket; "@name" is an abstract one
+	cid     uint32 // unix.VMADDR_CID_ANY for any
+	port    uint32
+}
+
+// parseAddress reads unix://PATH, unix://@NAME and vsock://CID:PORT, where the
+// CID -1 means any.
+func parseAddress(s string) (address, error) {
+	network, rest, ok := strings.Cut(s, "://")
+	switch {
+	case !ok:
+	case network == "unix" && (strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "@")) && len(rest) > 1:
+		return address{network: network, path: rest}, nil
+	case network == "vsock":
+		cid, port, ok := strings.Cut(rest, ":")
+		if !ok {
+			break
+		}
+		a := address{network: network, cid: unix.VMADDR_CID_ANY}
+		if cid != "-1" {
+			n, err := strconv.ParseUint(cid, 10, 32)
+			if err != nil {
+				break
+			}
+			a.cid = uint32(n)
+		}
+		n, err := strconv.ParseUint(port, 10, 32)
+		if err != nil || n == 0 {
+			break
+		}
+		a.port = uint32(n)
+		return a, nil
+	}
+	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME or vsock://CID:PORT", s)
+}
+
+func (a address) listen() (net.Listener, error) {
+	if a.network == "vsock" {
+		l, err := vsock.ListenContextID(a.cid, a.port, nil)
+		if err != nil {
+			return nil, fmt.Errorf("listen on vsock port %d: %w", a.port, err)
+		}
+		return l, nil
+	}
+	if err := a.removeStale(); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", a.path)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(a.path, "@") {
+		if err := os.Chmod(a.path, 0o600); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
+}
+
+// removeStale removes the socket of an agent that is no more, and nothing else.
+func (a address) removeStale() error {
+	if strings.HasPrefix(a.path, "@") {
+		return nil
+	}
+	fi, err := os.Lstat(a.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s exists and is not a socket", a.path)
+	}
+	conn, err := net.Dial("unix", a.path)
+	if err == nil {
+		return errors.Join(fmt.Errorf("%s is in use by another process", a.path), conn.Close())
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(a.path)
+}

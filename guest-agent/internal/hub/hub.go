@@ -1,0 +1,195 @@
+// Package hub is where the guest's errands to the broker meet: resources for
+// workloads, the image policy and its keys, the keys of encrypted layers, and
+// the refusals that the operator should learn of but the host must not.
+//
+// One attested client serves all of them, so a pod costs one handshake however
+// many layers it has. What comes out of the hub is a secret for a workload, a
+// mounted image, or a *fault.Fault whose ticket the broker (or, where it cannot
+// be told, the local journal) explains.
+//
+// A Hub is safe for concurrent use. It holds no lock while it talks to a broker
+// or a registry, so that one slow container never holds up another.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/pull"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Config is what a Hub works with.
+type Config struct {
+	// Broker may be nil: then nothing can be fetched, and refusals go to the
+	// journal.
+	Broker *client.Client
+	// Attester may be nil: then workloads get no evidence.
+	Attester measure.Attester
+	// ImageDir holds layers and overlays. It is made if it is not there.
+	ImageDir string
+	// ImagePolicyURI locates policy.json: kbs://, file:// or an absolute path.
+	// It wins over ImagePolicyInline (guest-protocol 14.1). With neither, every
+	// pull is refused.
+	ImagePolicyURI    string
+	ImagePolicyInline []byte
+	Registry          registry.Config
+	// Journal keeps refusals that the broker could not be told. It holds causes,
+	// so the host must not be able to read it. See [OpenJournal].
+	Journal io.Writer
+	Logger  *slog.Logger
+}
+
+// Hub joins the broker, the registry and the image store.
+type Hub struct {
+	broker   broker // nil without one
+	attester measure.Attester
+	store    *store.Store
+	puller   *pull.Puller
+	refuser  *Refuser
+	log      *slog.Logger
+	bundles  bundles
+}
+
+// broker is what the hub asks of the attested client.
+type broker interface {
+	Resource(ctx context.Context, uri string) (secret.Bytes, error)
+	TokenWithKey(ctx context.Context) (secret.Bytes, error)
+	reporter
+}
+
+// New opens the image store and returns a hub.
+func New(cfg Config) (*Hub, error) {
+	switch {
+	case cfg.ImageDir == "":
+		return nil, errors.New("hub: no image directory")
+	case cfg.Journal == nil:
+		return nil, errors.New("hub: no journal")
+	case cfg.Logger == nil:
+		return nil, errors.New("hub: no logger")
+	}
+	st, err := store.Open(cfg.ImageDir)
+	if err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	h := &Hub{
+		attester: cfg.Attester,
+		store:    st,
+		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
+		log:      cfg.Logger,
+	}
+	if cfg.Broker != nil { // a nil *client.Client in an interface is not nil
+		h.broker = cfg.Broker
+	}
+	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, fetch: h.fetch}
+	h.puller, err = pull.New(pull.Config{
+		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Unwrapper: unwrapper{},
+		// No logger: what the puller tells names the policy's scope, and the
+		// host reads the guest's console.
+	})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return h, nil
+}
+
+// Resource fetches "kbs:///repo/type/tag" from the broker. The caller owns the
+// secret. Errors are *fault.Fault with a ticket.
+func (h *Hub) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
+	s, err := h.fetch(ctx, uri)
+	if err != nil {
+		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectResource, uri, err)
+	}
+	return s, nil
+}
+
+// Token returns a token of the named type, for now only "kbs": the JSON of
+// guest-protocol 7.1 with the token and the key pair it was issued to. Errors
+// are *fault.Fault with a ticket.
+func (h *Hub) Token(ctx context.Context, kind string) (secret.Bytes, error) {
+	t, err := h.token(ctx, kind)
+	if err != nil {
+		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectToken, kind, err)
+	}
+	return t, nil
+}
+
+func (h *Hub) token(ctx context.Context, kind string) (secret.Bytes, error) {
+	if kind != "kbs" {
+		return secret.Bytes{}, fault.Newf(fault.InvalidRequest, "there is no token type %q", kind)
+	}
+	if h.broker == nil {
+		return secret.Bytes{}, errNoBroker()
+	}
+	return h.broker.TokenWithKey(ctx)
+}
+
+// Evidence returns fresh evidence over at most 64 bytes of runtime data, as the
+// JSON text of guest-protocol 4.3. Errors are *fault.Fault with a ticket.
+func (h *Hub) Evidence(ctx context.Context, runtimeData []byte) ([]byte, error) {
+	ev, err := h.evidence(ctx, runtimeData)
+	if err != nil {
+		return nil, h.refuser.Refuse(ctx, ObjectEvidence, "", err)
+	}
+	return ev.Data, nil
+}
+
+func (h *Hub) evidence(ctx context.Context, runtimeData []byte) (measure.Evidence, error) {
+	if h.attester == nil {
+		return measure.Evidence{}, fault.New(fault.Unavailable, errors.New("this guest has no attester"))
+	}
+	data, err := measure.NewReportData(runtimeData)
+	if err != nil {
+		return measure.Evidence{}, fault.New(fault.InvalidRequest, err)
+	}
+	return h.attester.Evidence(ctx, data)
+}
+
+// Platform names the guest's TEE, empty without an attester.
+func (h *Hub) Platform() measure.Platform {
+	if h.attester == nil {
+		return ""
+	}
+	return h.attester.Platform()
+}
+
+// Refuse gives err a ticket, see [Refuser.Refuse].
+func (h *Hub) Refuse(ctx context.Context, kind ObjectKind, name string, err error) error {
+	return h.refuser.Refuse(ctx, kind, name, err)
+}
+
+// fetch gets a resource without turning the failure into a refusal: the
+// errand that needed it does that once, with its own name.
+func (h *Hub) fetch(ctx context.Context, uri string) (secret.Bytes, error) {
+	if h.broker == nil {
+		return secret.Bytes{}, errNoBroker()
+	}
+	return h.broker.Resource(ctx, uri)
+}
+
+func errNoBroker() error {
+	return fault.New(fault.Unavailable, errors.New("no broker is configured"))
+}
+
+// Close cancels pulls under way, waits for them, releases all images and gives
+// the image directory up. Nothing can be pulled afterwards. A second call does
+// nothing.
+func (h *Hub) Close() error {
+	images, first := h.bundles.close()
+	if !first {
+		return nil
+	}
+	var errs []error
+	for _, m := range images {
+		errs = append(errs, m.release())
+	}
+	return errors.Join(append(errs, h.store.Close())...)
+}

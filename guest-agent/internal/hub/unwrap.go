@@ -1,0 +1,120 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// pullKeys holds the key-encryption keys of one pull. Layers that share a key
+// ask the broker once. destroy wipes the keys when the pull is over, so that the
+// next pull asks for permission again.
+//
+// Pulls share one puller, so that they share layers; what belongs to one of
+// them travels in its context.
+type pullKeys struct {
+	fetch func(ctx context.Context, uri string) (secret.Bytes, error)
+
+	mu   sync.Mutex
+	keks map[string]*kek
+}
+
+// kek is one key-encryption key. Its lock is held while the broker is asked, so
+// that the other layers of the same pull wait for the answer. A failure is not
+// kept: the next layer may have more luck, or fail by itself.
+type kek struct {
+	mu  sync.Mutex
+	key secret.Bytes
+}
+
+func newPullKeys(fetch func(context.Context, string) (secret.Bytes, error)) *pullKeys {
+	return &pullKeys{fetch: fetch, keks: map[string]*kek{}}
+}
+
+type keysOfPull struct{}
+
+func withKeys(ctx context.Context, keys *pullKeys) context.Context {
+	return context.WithValue(ctx, keysOfPull{}, keys)
+}
+
+// unwrapper implements crypt.KeyUnwrapper with the keys of the pull that it is
+// called for.
+type unwrapper struct{}
+
+// Unwrap opens a key packet, see [pullKeys.unwrap].
+func (unwrapper) Unwrap(ctx context.Context, packet []byte) (secret.Bytes, error) {
+	keys, ok := ctx.Value(keysOfPull{}).(*pullKeys)
+	if !ok {
+		return secret.Bytes{}, fault.New(fault.Internal, errors.New("a key was asked for outside of a pull"))
+	}
+	return keys.unwrap(ctx, packet)
+}
+
+// unwrap opens a key packet (guest-protocol 11.3). A refusal by the broker
+// comes back as it is; a packet that does not open is image_key_refused.
+func (u *pullKeys) unwrap(ctx context.Context, packet []byte) (secret.Bytes, error) {
+	p, err := crypt.ParsePacket(packet)
+	if err != nil {
+		return secret.Bytes{}, fault.Newf(fault.ImageMalformed, "key packet: %w", err)
+	}
+	uri, err := keyURI(p.KID)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.ImageMalformed, err)
+	}
+	u.mu.Lock()
+	k, ok := u.keks[uri]
+	if !ok {
+		k = new(kek)
+		u.keks[uri] = k
+	}
+	u.mu.Unlock()
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key.Len() == 0 {
+		if k.key, err = u.fetch(ctx, uri); err != nil {
+			return secret.Bytes{}, fmt.Errorf("fetch key: %w", err)
+		}
+	}
+	private, err := p.Open(k.key)
+	if err != nil {
+		return secret.Bytes{}, fault.Newf(fault.ImageKey, "key packet of %s: %w", uri, err)
+	}
+	return private, nil
+}
+
+// destroy wipes all keys. Nobody may be in unwrap any more.
+func (u *pullKeys) destroy() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, k := range u.keks {
+		k.key.Destroy()
+	}
+	clear(u.keks)
+}
+
+// keyURI makes the resource URI of a packet's key id. The host part is dropped:
+// only the configured broker is ever asked (guest-protocol 9), and two spellings
+// of one key must not be fetched twice. Keys are resources, so another plugin of
+// the broker is refused.
+func keyURI(kid string) (string, error) {
+	kid, err := crypt.NormalizeKID(kid) // tools also write the bare "/repo/type/tag"
+	if err != nil {
+		return "", err
+	}
+	u, err := client.ParseResourceURI(kid)
+	if err != nil {
+		return "", fmt.Errorf("key id: %w", err)
+	}
+	if u.Plugin != client.DefaultPlugin || u.Query != "" {
+		return "", fmt.Errorf("key id %q is not of the form kbs:///repository/type/tag", kid)
+	}
+	u.Host = ""
+	return u.String(), nil
+}

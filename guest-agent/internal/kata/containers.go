@@ -1,0 +1,284 @@
+package kata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+)
+
+// record is one container of the sandbox. It is entered when its creation
+// begins and can be used when ctr is set.
+type record struct {
+	execID   string // what the runtime calls the first process, beside ""
+	ctr      *container.Container
+	volumes  *sandbox.Volumes
+	removing bool
+}
+
+// CreateContainer makes a container and parks its first process until
+// StartContainer. If a step fails, the ones before it are undone.
+func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainerRequest) (*emptypb.Empty, error) {
+	if err := checkCreate(req); err != nil {
+		return nil, err
+	}
+	if err := s.reserve(req); err != nil {
+		return nil, err
+	}
+	defer s.creations.Done()
+	ctx, stop := untilDone(ctx, s.destroying)
+	defer stop()
+	ctr, volumes, err := s.create(ctx, req)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		delete(s.containers, req.ContainerId)
+		if cause := context.Cause(ctx); errors.Is(cause, errDestroyed) {
+			return nil, cause
+		}
+		return nil, err
+	}
+	r := s.containers[req.ContainerId]
+	r.ctr, r.volumes = ctr, volumes
+	s.log.Info("container created", "container", req.ContainerId)
+	return empty, nil
+}
+
+// checkCreate refuses what would otherwise be silently left out.
+func checkCreate(req *agent.CreateContainerRequest) error {
+	switch {
+	case sandbox.CheckID(req.ContainerId) != nil:
+		return sandbox.ErrBadID
+	case len(req.ExecId) > maxExecID:
+		return invalidf("the exec id is too long")
+	case len(req.Devices) > 0:
+		return invalidf("devices are not supported")
+	case len(req.SharedMounts) > 0:
+		return invalidf("mounts shared between containers are not supported")
+	}
+	return checkProcess(req.StringUser, req.StdinPort, req.StdoutPort, req.StderrPort)
+}
+
+func checkProcess(user *agent.StringUser, ports ...uint32) error {
+	if user.GetUid() != "" || user.GetGid() != "" || len(user.GetAdditionalGids()) > 0 {
+		return invalidf("users by name are not supported")
+	}
+	for _, p := range ports {
+		if p != 0 {
+			return invalidf("standard streams over ports are not supported")
+		}
+	}
+	return nil
+}
+
+func (s *Server) reserve(req *agent.CreateContainerRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != liveSandbox {
+		return refusef(codes.FailedPrecondition, "there is no sandbox")
+	}
+	if s.containers[req.ContainerId] != nil {
+		return refusef(codes.AlreadyExists, "container %q exists already", req.ContainerId)
+	}
+	s.containers[req.ContainerId] = &record{execID: req.ExecId}
+	s.creations.Add(1)
+	return nil
+}
+
+func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) (_ *container.Container, _ *sandbox.Volumes, err error) {
+	id := req.ContainerId
+	bundle, err := s.sandbox.NewBundle(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	var volumes *sandbox.Volumes
+	defer func() {
+		if err == nil {
+			return
+		}
+		if volumes != nil {
+			err = errors.Join(err, volumes.Release(context.WithoutCancel(ctx)))
+		}
+		err = errors.Join(err, s.sandbox.RemoveBundle(id))
+	}()
+	if volumes, err = s.sandbox.Prepare(ctx, id, req.Storages); err != nil {
+		return nil, nil, err
+	}
+	spec, err := s.spec(req, volumes)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctr, err := s.runtime.Create(ctx, id, bundle, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The sandbox's first container holds the pid namespace that later ones may
+	// ask to share.
+	if err = s.sandbox.SharePID(ctr.PID()); err != nil {
+		return nil, nil, errors.Join(err, ctr.Delete(context.WithoutCancel(ctx)))
+	}
+	return ctr, volumes, nil
+}
+
+// spec says where the container lives. After a guest pull its root is the
+// image's, whatever the host wrote.
+func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes) (*specs.Spec, error) {
+	s.mu.Lock()
+	share, hostname := s.sharePID || req.SandboxPidns, s.hostname
+	s.mu.Unlock()
+	p := place{
+		root: v.Rootfs, hostname: hostname, translate: s.sandbox.Translate,
+		ipc: s.sandbox.IPCNamespace(), uts: s.sandbox.UTSNamespace(),
+	}
+	if share {
+		p.pid = s.sandbox.PIDNamespace()
+	}
+	if v.Pause {
+		p.process = sandbox.PauseProcess()
+	}
+	if p.root == "" {
+		var err error
+		if p.root, err = s.sandbox.Rootfs(req.GetOCI().GetRoot().GetPath()); err != nil {
+			return nil, err
+		}
+	}
+	return runtimeSpec(req.OCI, p)
+}
+
+// container finds a container that can be used.
+func (s *Server) container(id string) (*record, error) {
+	if err := sandbox.CheckID(id); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.containers[id]; r != nil && r.ctr != nil {
+		return r, nil
+	}
+	return nil, errUnknown(id)
+}
+
+// StartContainer lets the first process execute its program.
+func (s *Server) StartContainer(ctx context.Context, req *agent.StartContainerRequest) (*emptypb.Empty, error) {
+	r, err := s.container(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	return empty, r.ctr.Start(ctx)
+}
+
+// RemoveContainer kills what is left of a container and undoes its storages.
+// After a timeout it may be asked for again.
+func (s *Server) RemoveContainer(ctx context.Context, req *agent.RemoveContainerRequest) (*emptypb.Empty, error) {
+	if _, err := s.container(req.ContainerId); err != nil {
+		return nil, err
+	}
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Second)
+		defer cancel()
+	}
+	return empty, s.remove(ctx, req.ContainerId)
+}
+
+func (s *Server) remove(ctx context.Context, id string) error {
+	s.mu.Lock()
+	r := s.containers[id]
+	if r == nil || r.ctr == nil {
+		s.mu.Unlock()
+		return errUnknown(id)
+	}
+	if r.removing {
+		s.mu.Unlock()
+		return refusef(codes.FailedPrecondition, "container %q is being removed", id)
+	}
+	r.removing = true
+	s.mu.Unlock()
+
+	err := r.ctr.Delete(ctx)
+	if err == nil {
+		err = r.volumes.Release(ctx)
+	}
+	if err == nil {
+		err = s.sandbox.RemoveBundle(id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.removing = false
+	if err != nil {
+		return fmt.Errorf("remove container %q: %w", id, err)
+	}
+	delete(s.containers, id)
+	s.log.Info("container removed", "container", id)
+	return nil
+}
+
+// removeAll removes every container, all at the same time. No more are being
+// created.
+func (s *Server) removeAll(ctx context.Context) error {
+	s.mu.Lock()
+	var ids []string
+	for id := range s.containers {
+		ids = append(ids, id)
+	}
+	s.mu.Unlock()
+	errs := make([]error, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Go(func() { errs[i] = s.remove(ctx, id) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// PauseContainer freezes a container.
+func (s *Server) PauseContainer(ctx context.Context, req *agent.PauseContainerRequest) (*emptypb.Empty, error) {
+	r, err := s.container(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	return empty, r.ctr.Pause(ctx)
+}
+
+// ResumeContainer thaws it.
+func (s *Server) ResumeContainer(ctx context.Context, req *agent.ResumeContainerRequest) (*emptypb.Empty, error) {
+	r, err := s.container(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	return empty, r.ctr.Resume(ctx)
+}
+
+// UpdateContainer changes limits.
+func (s *Server) UpdateContainer(ctx context.Context, req *agent.UpdateContainerRequest) (*emptypb.Empty, error) {
+	r, err := s.container(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	if req.Resources == nil {
+		return nil, invalidf("no limits given")
+	}
+	return empty, r.ctr.Update(ctx, resources(req.Resources))
+}
+
+// StatsContainer tells what a container uses.
+func (s *Server) StatsContainer(ctx context.Context, req *agent.StatsContainerRequest) (*agent.StatsContainerResponse, error) {
+	r, err := s.container(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := r.ctr.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return statsResponse(stats), nil
+}

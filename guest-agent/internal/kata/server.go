@@ -1,0 +1,181 @@
+// Package kata serves the Kata agent protocol: what a container runtime on the
+// host asks of the guest. It translates between the protocol and the packages
+// container and sandbox, and decides what the host is told when something
+// fails. The host is not trusted: it may ask for anything, in any order.
+//
+// What is missing: a policy over requests. Until there is one, the host's word
+// counts for what a container runs (arguments, environment, user, bind mounts of
+// guest paths, exec), and only the image itself is tied to its owner, by the
+// image policy. Storages, copied files and root paths are confined all the same.
+package kata
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+)
+
+// Config says what a server works with.
+type Config struct {
+	// StateDir holds everything of the pod, [sandbox.GuestDir] in a guest. It is
+	// made if absent.
+	StateDir string
+	// Runtime is the OCI runtime program; empty means the first of runc and crun.
+	Runtime string
+	// Reaper must be running as long as the server is used.
+	Reaper *container.Reaper
+	// Images pulls images; nil refuses containers that need one.
+	Images sandbox.Images
+	// PauseBinary is the static program for the pause container: the agent's own.
+	PauseBinary string
+	// ResolvConf is bound over with the pod's DNS settings; empty leaves the
+	// system's alone.
+	ResolvConf string
+	// Version is the agent's version, which the host may show.
+	Version string
+	Logger  *slog.Logger // nil discards
+}
+
+// Server implements grpc.AgentService and grpc.Health for one sandbox.
+type Server struct {
+	absent
+	sandbox *sandbox.Sandbox
+	runtime *container.Runtime
+	version string
+	seccomp func() bool // asks the runtime once
+	log     *slog.Logger
+
+	destroying chan struct{} // closed when DestroySandbox begins: creations give up
+	done       chan struct{} // closed when the sandbox is gone
+
+	mu         sync.Mutex
+	state      lifecycle
+	sharePID   bool
+	hostname   bool
+	containers map[string]*record
+	creations  sync.WaitGroup // added to under mu, and not once state is destroyed
+}
+
+type lifecycle int
+
+const (
+	absentSandbox lifecycle = iota
+	creatingSandbox
+	liveSandbox
+	destroyedSandbox
+)
+
+// NewServer prepares the state directory and finds the OCI runtime.
+func NewServer(cfg Config) (*Server, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.StateDir == "" {
+		return nil, errors.New("the agent needs a state directory")
+	}
+	if err := os.MkdirAll(cfg.StateDir, 0o711); err != nil {
+		return nil, err
+	}
+	sb, err := sandbox.New(sandbox.Config{
+		Dir: cfg.StateDir, Images: cfg.Images, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rt, err := container.New(container.Config{Command: cfg.Runtime, Root: sb.RuntimeDir(), Reaper: cfg.Reaper, Logger: log})
+	if err != nil {
+		return nil, errors.Join(err, sb.Close(context.Background()))
+	}
+	return &Server{
+		sandbox: sb, runtime: rt, version: cfg.Version, log: log,
+		seccomp:    sync.OnceValue(func() bool { return rt.SupportsSeccomp(context.Background()) }),
+		destroying: make(chan struct{}),
+		done:       make(chan struct{}),
+		containers: map[string]*record{},
+	}, nil
+}
+
+// TTRPC returns a server with both services registered.
+func (s *Server) TTRPC() (*ttrpc.Server, error) {
+	t, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.intercept))
+	if err != nil {
+		return nil, err
+	}
+	agent.RegisterAgentServiceService(t, s)
+	agent.RegisterHealthService(t, health{s})
+	return t, nil
+}
+
+// Done is closed when the sandbox has been destroyed: the agent's work is over.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// intercept is around every call: it keeps a bug in one from ending the agent,
+// and turns errors into what the host may see. It logs no request: arguments and
+// environment of a process may be secret.
+func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
+	start := time.Now()
+	name := filepath.Base(info.FullMethod)
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a call panicked", "method", name, "panic", p, "stack", string(debug.Stack()))
+			resp, err = nil, panicError()
+			return
+		}
+		if err != nil {
+			err = wireError(err)
+			s.log.Warn("call refused", "method", name, "took", time.Since(start), "code", status.Code(err).String(), "err", err)
+			return
+		}
+		s.log.Debug("call answered", "method", name, "took", time.Since(start))
+	}()
+	return method(ctx, unmarshal)
+}
+
+// health implements grpc.Health.
+type health struct{ s *Server }
+
+// apiVersion is the protocol's version (kata-agent 1.2).
+const apiVersion = "0.0.1"
+
+// Check answers that the agent serves, for it does.
+func (health) Check(context.Context, *agent.CheckRequest) (*agent.HealthCheckResponse, error) {
+	return &agent.HealthCheckResponse{Status: agent.HealthCheckResponse_SERVING}, nil
+}
+
+// Version tells the versions of the protocol and of the agent.
+func (h health) Version(context.Context, *agent.CheckRequest) (*agent.VersionCheckResponse, error) {
+	return &agent.VersionCheckResponse{GrpcVersion: apiVersion, AgentVersion: h.s.version}, nil
+}
+
+// untilDone returns a context that also ends when done is closed. The returned
+// function waits for the goroutine behind it.
+func untilDone(ctx context.Context, done <-chan struct{}) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-done:
+			cancel(errDestroyed)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(nil); wg.Wait() }
+}
+
+// errDestroyed has words that end the runtime's loop for OOM events
+// (kata-agent 1.5).
+var errDestroyed = refusef(codes.Unavailable, "Dead agent: the sandbox is being destroyed")

@@ -1,0 +1,275 @@
+// Package rest serves the loopback REST API for workloads (guest-protocol 16).
+// Everything in the pod that shares its network namespace can call it, and
+// nothing else can: peers that are not loopback are turned away.
+//
+// It answers as upstream's api-server-rest does, with these differences:
+//
+//   - A refusal has the HTTP status of its code (403 denied, 404 no such
+//     resource, 503 broker out of reach, ...), where upstream answers 500 for
+//     all of them. The body is the code and the ticket, never the reason.
+//   - The resource path is checked here, where upstream appends whatever it got
+//     to "kbs://". As upstream does, the query string is ignored.
+//   - A wrong method is 405 with an Allow header, as upstream's OpenAPI file
+//     says; its code answers 404 or serves the request.
+//   - No answer may be cached.
+package rest
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Feature sets. Any other word enables nothing but /info.
+const (
+	Resource    = "resource"
+	Attestation = "attestation"
+	All         = "all"
+)
+
+// Limits of one request.
+const (
+	requestTimeout = 50 * time.Second // upstream's timeout towards its daemons
+	maxTarget      = 4 << 10          // bytes of path and query
+	maxInFlight    = 128              // requests at a time
+	maxRuntimeData = 64               // bytes that hardware signs (guest-protocol 4.3)
+)
+
+// Resources fetches what workloads ask for. The handler destroys each secret
+// once it is written, so every call must return its own.
+type Resources interface {
+	Resource(ctx context.Context, uri string) (secret.Bytes, error)
+}
+
+// Tokens attests on behalf of workloads.
+type Tokens interface {
+	Token(ctx context.Context, kind string) (secret.Bytes, error)
+	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	Platform() measure.Platform
+}
+
+type handler struct {
+	resources Resources
+	tokens    Tokens
+	features  string
+}
+
+// NewHandler returns the API with the given feature set: [Resource],
+// [Attestation] or [All].
+func NewHandler(h Resources, a Tokens, features string) http.Handler {
+	s := handler{resources: h, tokens: a, features: features}
+	mux := http.NewServeMux()
+	mux.Handle("/info", get(s.info))
+	mux.Handle("/cdh/resource/{path...}", s.need(Resource, "Resource Feature Not Enabled", get(s.resource)))
+	mux.Handle("/aa/token", s.need(Attestation, "Attestation Feature Not Enabled", get(s.token)))
+	mux.Handle("/aa/evidence", s.need(Attestation, "Attestation Feature Not Enabled", get(s.evidence)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		text(w, http.StatusNotFound, "URL NOT FOUND")
+	})
+	return guard(mux)
+}
+
+func (s handler) enabled(feature string) bool {
+	return s.features == All || s.features == feature
+}
+
+// need lets requests through only when the feature is enabled.
+func (s handler) need(feature, otherwise string, next http.Handler) http.Handler {
+	if s.enabled(feature) {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		text(w, http.StatusNotFound, otherwise)
+	})
+}
+
+// guard turns away what does not come from inside the pod and bounds the rest.
+func guard(next http.Handler) http.Handler {
+	inFlight := make(chan struct{}, maxInFlight)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if !loopback(r.RemoteAddr) {
+			text(w, http.StatusForbidden, "Forbidden")
+			return
+		}
+		if len(r.RequestURI) > maxTarget {
+			text(w, http.StatusRequestURITooLong, "URI TOO LONG")
+			return
+		}
+		// The mux would redirect an unclean path; a workload that sends one is
+		// answered like for any other path that is not there.
+		if p := r.URL.EscapedPath(); strings.Contains(p, "//") || strings.Contains(p, "/.") || strings.Contains(p, "%") {
+			text(w, http.StatusBadRequest, "BAD REQUEST")
+			return
+		}
+		select {
+		case inFlight <- struct{}{}:
+			defer func() { <-inFlight }()
+		default:
+			refuse(w, fault.New(fault.TooMany, nil))
+			return
+		}
+		r.Body = http.NoBody // nothing here reads one
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func loopback(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// get adapts a handler that returns errors, for GET only.
+func get(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			w.Header().Set("Allow", http.MethodGet)
+			text(w, http.StatusMethodNotAllowed, "Method Not Allowed")
+			return
+		}
+		if err := h(w, r); err != nil {
+			refuse(w, err)
+		}
+	})
+}
+
+// errBadRequest is upstream's answer to missing or malformed parameters. It
+// concerns the request only, so it gets no ticket.
+var errBadRequest = errors.New("bad request")
+
+// refuse writes the public part of an error.
+func refuse(w http.ResponseWriter, err error) {
+	if errors.Is(err, errBadRequest) {
+		text(w, http.StatusBadRequest, "BAD REQUEST")
+		return
+	}
+	f := fault.New(fault.Internal, err)
+	text(w, f.Code.Status(), f.Public())
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // the peer may be gone
+}
+
+func binary(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the peer may be gone
+}
+
+func (s handler) info(w http.ResponseWriter, _ *http.Request) error {
+	info := struct {
+		Version string           `json:"version"`
+		TEE     measure.Platform `json:"tee,omitempty"`
+		Feature string           `json:"feature"`
+	}{Version: "Vouchsafe guest agent", Feature: s.features}
+	if s.enabled(Attestation) {
+		info.TEE = s.tokens.Platform()
+	}
+	body, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // the peer may be gone
+	return nil
+}
+
+func (s handler) resource(w http.ResponseWriter, r *http.Request) error {
+	uri := "kbs:///" + r.PathValue("path")
+	// Only what is spelt as the broker spells it: the URI must come out of the
+	// parser as it went in, without a query hidden in the path.
+	if u, err := client.ParseResourceURI(uri); err != nil || u.Query != "" || u.String() != uri {
+		return errBadRequest
+	}
+	value, err := s.resources.Resource(r.Context(), uri)
+	if err != nil {
+		return err
+	}
+	defer value.Destroy()
+	binary(w, value.Reveal())
+	return nil
+}
+
+func (s handler) token(w http.ResponseWriter, r *http.Request) error {
+	query, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	kind := query.Get("token_type")
+	if kind != "kbs" { // the other type of guest-protocol 7.1 is not built
+		return errBadRequest
+	}
+	value, err := s.tokens.Token(r.Context(), kind)
+	if err != nil {
+		return err
+	}
+	defer value.Destroy()
+	binary(w, value.Reveal())
+	return nil
+}
+
+func (s handler) evidence(w http.ResponseWriter, r *http.Request) error {
+	query, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	if !query.Has("runtime_data") {
+		return errBadRequest
+	}
+	data := []byte(query.Get("runtime_data"))
+	switch query.Get("encoding") {
+	case "":
+	case "base64":
+		if data, err = base64.RawURLEncoding.Strict().DecodeString(string(data)); err != nil {
+			return errBadRequest
+		}
+	default:
+		return errBadRequest
+	}
+	if len(data) > maxRuntimeData {
+		return errBadRequest
+	}
+	evidence, err := s.tokens.Evidence(r.Context(), data)
+	if err != nil {
+		return err
+	}
+	binary(w, evidence)
+	return nil
+}
+
+// parameters parses the query, refusing repeated keys: two readers could
+// disagree on which one counts.
+func parameters(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, errBadRequest
+	}
+	for _, v := range query {
+		if len(v) != 1 {
+			return nil, errBadRequest
+		}
+	}
+	return query, nil
+}

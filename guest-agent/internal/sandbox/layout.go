@@ -1,0 +1,80 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// GuestDir is the directory that a Kata runtime names in mount points, mount
+// sources and root paths (kata-agent 2.9 to 2.12). An agent whose state
+// directory lies elsewhere reads such paths as below its own.
+const GuestDir = "/run/kata-containers"
+
+// Names inside the state directory.
+const (
+	sharedDir     = "shared/containers" // files that the host copies in
+	sandboxDir    = "sandbox"           // shm, emptyDir volumes, resolv.conf
+	namespacesDir = "sandbox-ns"
+	runtimeDir    = "runtime" // the OCI runtime's own state
+)
+
+// reserved cannot be container ids, because a container's bundle is a
+// directory beside these; the last two are the hub's.
+var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, "image", "journal"}
+
+var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}$`)
+
+// ErrBadID is the text that runtimes know (kata-agent 1.5).
+var ErrBadID = errors.New("invalid container id")
+
+// CheckID accepts the container ids that Kata accepts and that can be the name
+// of a directory, and fails with [ErrBadID] on all others.
+func CheckID(id string) error {
+	if !containerID.MatchString(id) || slices.Contains(reserved, id) {
+		return ErrBadID
+	}
+	return nil
+}
+
+// layout translates the paths of the protocol.
+type layout struct {
+	dir  string   // absolute and clean
+	root *os.Root // of dir
+}
+
+// rel returns path relative to the state directory. It fails for a path
+// outside, whatever dots it contains. Symbolic links are the business of the
+// os.Root that the result is used with.
+func (l layout) rel(path string) (string, error) {
+	clean := filepath.Clean(path)
+	for _, base := range []string{GuestDir, l.dir} {
+		if rest, ok := strings.CutPrefix(clean, base+"/"); ok && filepath.IsLocal(rest) {
+			return rest, nil
+		}
+	}
+	return "", invalidf("path %q is not below %s", path, GuestDir)
+}
+
+// translate returns where path lies on this machine. Unlike rel it leaves a
+// path outside of the state directory alone.
+func (l layout) translate(path string) string {
+	if rel, err := l.rel(path); err == nil {
+		return filepath.Join(l.dir, rel)
+	}
+	return path
+}
+
+// InvalidError is a request that cannot be met as it stands. Its text is meant
+// for the host.
+type InvalidError struct{ text string }
+
+func (e *InvalidError) Error() string { return e.text }
+
+func invalidf(format string, args ...any) error {
+	return &InvalidError{fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,205 @@
+// Package sandbox holds what the containers of one pod share: namespaces, DNS,
+// storages, and the directory in which all of it lies.
+//
+// The host asks for each of these things and is not trusted. So every path it
+// names is confined to the state directory, through os.Root, and every step has
+// an undo that runs when a later step fails or when the pod ends.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+)
+
+// Image is an image that was pulled for one bundle.
+type Image struct {
+	Digest string // of its manifest
+	Rootfs string // where it is mounted: bundle/rootfs
+}
+
+// Images pulls images into bundles. internal/hub does the work.
+type Images interface {
+	// PullImage mounts the image at bundle/rootfs. Its refusals are faults.
+	PullImage(ctx context.Context, ref, bundle string) (Image, error)
+	// ReleaseImage takes it away. It may be tried again.
+	ReleaseImage(ctx context.Context, bundle string) error
+}
+
+// Config says where the sandbox lives.
+type Config struct {
+	// Dir is the state directory, [GuestDir] in a guest. It must exist.
+	Dir string
+	// Images may be nil: then a container that needs a pull is refused.
+	Images Images
+	// PauseBinary is a static program that understands [PauseArgument]: the
+	// agent's own.
+	PauseBinary string
+	// ResolvConf is the file that the pod's DNS settings are bound over, so that
+	// the agent itself uses them too. Empty leaves the system's alone.
+	ResolvConf string
+	Logger     *slog.Logger // nil discards
+}
+
+// Sandbox is the pod. Its methods may be called concurrently.
+type Sandbox struct {
+	layout
+	cfg      Config
+	log      *slog.Logger
+	storages table
+	copying  copyLocks
+
+	mu    sync.Mutex
+	undos []undo // of Setup, in the order made
+	pidNS string // path of the pid namespace that containers may share
+}
+
+// New prepares the state directory.
+func New(cfg Config) (*Sandbox, error) {
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil || cfg.Dir == "" {
+		return nil, errors.New("the state directory is not usable")
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, fmt.Errorf("the state directory: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the state directory: %w", err)
+	}
+	for _, name := range []string{sharedDir, sandboxDir, namespacesDir} {
+		if err := root.MkdirAll(name, 0o711); err != nil {
+			return nil, errors.Join(fmt.Errorf("the state directory: %w", err), root.Close())
+		}
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Sandbox{layout: layout{dir: dir, root: root}, cfg: cfg, log: log}
+	s.storages.entries = map[string]*entry{}
+	return s, nil
+}
+
+// RuntimeDir is where the OCI runtime may keep its state.
+func (s *Sandbox) RuntimeDir() string { return filepath.Join(s.dir, runtimeDir) }
+
+// Translate returns where a path of the protocol lies on this machine; a path
+// that is not below the state directory is left as it is.
+func (s *Sandbox) Translate(path string) string { return s.translate(path) }
+
+// Rootfs returns where a root path of the protocol really lies, and fails for
+// one that leaves the state directory, also by way of symbolic links.
+func (s *Sandbox) Rootfs(path string) (string, error) {
+	rel, err := s.rel(path)
+	if err != nil {
+		return "", err
+	}
+	dir, err := s.root.Open(rel)
+	if err != nil {
+		return "", invalidf("root path %q cannot be used: %v", path, err)
+	}
+	defer func() { _ = dir.Close() }()
+	return os.Readlink(fdPath(dir))
+}
+
+// Request is what CreateSandbox asks for.
+type Request struct {
+	Hostname string
+	DNS      []string // lines of resolv.conf
+	Storages []*agent.Storage
+}
+
+// Setup makes what the pod's containers share. If a step fails, the ones before
+// it are undone.
+func (s *Sandbox) Setup(ctx context.Context, req Request) (err error) {
+	var undos []undo
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, runUndos(context.WithoutCancel(ctx), undos))
+			return
+		}
+		s.mu.Lock()
+		s.undos = undos
+		s.mu.Unlock()
+	}()
+	for _, kind := range []namespace{ipcNamespace, utsNamespace} {
+		u, err := s.persist(kind, req.Hostname)
+		if err != nil {
+			return err
+		}
+		undos = append(undos, u)
+	}
+	u, err := s.resolver(req.DNS)
+	if err != nil {
+		return err
+	}
+	undos = append(undos, u)
+	volumes, err := s.Prepare(ctx, "", req.Storages)
+	if err != nil {
+		return err
+	}
+	undos = append(undos, volumes.Release)
+	return nil
+}
+
+// Close undoes Setup, the last step first, and gives up the state directory. The
+// containers must be gone.
+func (s *Sandbox) Close(ctx context.Context) error {
+	s.mu.Lock()
+	undos := s.undos
+	s.undos = nil
+	if path := s.pidNS; path != "" {
+		undos = append(undos, func(context.Context) error { return unmountFile(path) })
+		s.pidNS = ""
+	}
+	s.mu.Unlock()
+	return errors.Join(runUndos(ctx, undos), s.root.Close())
+}
+
+func runUndos(ctx context.Context, undos []undo) error {
+	var errs []error
+	for _, u := range slices.Backward(undos) {
+		errs = append(errs, u(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Bounds of resolv.conf, generous beside the 32 search domains of Kubernetes.
+const (
+	maxDNSLines = 256
+	maxDNSLine  = 4096
+)
+
+// resolver writes the pod's resolv.conf and, if so configured, binds it over the
+// system's (kata-agent 3.1).
+func (s *Sandbox) resolver(lines []string) (undo, error) {
+	nothing := func(context.Context) error { return nil }
+	if len(lines) == 0 {
+		return nothing, nil
+	}
+	if len(lines) > maxDNSLines || slices.ContainsFunc(lines, func(l string) bool { return len(l) > maxDNSLine || strings.ContainsAny(l, "\n\x00") }) {
+		return nil, invalidf("the DNS settings are malformed")
+	}
+	text := strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n"
+	if err := s.root.WriteFile(sandboxDir+"/resolv.conf", []byte(text), 0o644); err != nil {
+		return nil, fmt.Errorf("write resolv.conf: %w", err)
+	}
+	if s.cfg.ResolvConf == "" {
+		return nothing, nil
+	}
+	if err := unix.Mount(filepath.Join(s.dir, sandboxDir, "resolv.conf"), s.cfg.ResolvConf, "", unix.MS_BIND, ""); err != nil {
+		return nil, fmt.Errorf("put resolv.conf in force: %w", err)
+	}
+	return func(context.Context) error { return unmount(s.cfg.ResolvConf) }, nil
+}

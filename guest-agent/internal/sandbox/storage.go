@@ -1,0 +1,267 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+)
+
+// Storage drivers (kata-agent 2.10). Others are refused.
+const (
+	driverEphemeral = "ephemeral"
+	driverLocal     = "local"
+	driverBind      = "bind"
+	driverGuestPull = "image_guest_pull"
+)
+
+// Drivers lists the storage drivers that the agent has.
+func Drivers() []string {
+	return []string{driverEphemeral, driverLocal, driverBind, driverGuestPull}
+}
+
+// Volumes are the storages that one container, or the sandbox, uses.
+type Volumes struct {
+	s    *Sandbox
+	held []*entry
+	// Rootfs is the directory that a guest pull has filled; empty if the request
+	// had none.
+	Rootfs string
+	// Pause says that Rootfs holds the built-in pause program instead of an
+	// image.
+	Pause bool
+}
+
+// Prepare makes the storages of a request. If one fails, those before it are
+// undone. The owner is a checked container id, or empty for the sandbox itself.
+func (s *Sandbox) Prepare(ctx context.Context, owner string, list []*agent.Storage) (*Volumes, error) {
+	v := &Volumes{s: s}
+	for _, st := range list {
+		if err := v.add(ctx, owner, st); err != nil {
+			return nil, errors.Join(fmt.Errorf("storage %q: %w", st.GetMountPoint(), err), v.Release(context.WithoutCancel(ctx)))
+		}
+	}
+	return v, nil
+}
+
+func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) error {
+	rel, err := v.s.rel(st.GetMountPoint())
+	if err != nil {
+		return err
+	}
+	var mk func(context.Context) (undo, error)
+	switch st.GetDriver() {
+	case driverEphemeral:
+		mk = func(context.Context) (undo, error) { return v.s.ephemeral(rel, st) }
+	case driverLocal:
+		mk = func(context.Context) (undo, error) { return v.s.local(rel, st) }
+	case driverBind:
+		mk = func(context.Context) (undo, error) { return v.s.bind(rel, st) }
+	case driverGuestPull:
+		if owner == "" || rel != filepath.Join(owner, "rootfs") || v.Rootfs != "" {
+			return invalidf("an image's mount point must be the root of its own container")
+		}
+		pause, err := isPause(st)
+		if err != nil {
+			return err
+		}
+		v.Pause, v.Rootfs = pause, v.s.translate(st.GetMountPoint())
+		mk = func(ctx context.Context) (undo, error) { return v.s.image(ctx, owner, pause, st.GetSource()) }
+	default:
+		return invalidf("storage driver %q is not supported", st.GetDriver())
+	}
+	e, err := v.s.storages.acquire(ctx, rel, st.GetDriver(), mk)
+	if err != nil {
+		return err
+	}
+	v.held = append(v.held, e)
+	return nil
+}
+
+// Release gives the storages up, the last first. What fails stays held, so that
+// Release can be tried again.
+func (v *Volumes) Release(ctx context.Context) error {
+	var errs []error
+	var left []*entry
+	for _, e := range slices.Backward(v.held) {
+		if err := v.s.storages.release(ctx, e); err != nil {
+			errs = append(errs, err)
+			left = append(left, e)
+		}
+	}
+	slices.Reverse(left)
+	v.held = left
+	return errors.Join(errs...)
+}
+
+// group returns the group that a storage wants its files to have; its own field
+// wins over the option.
+func group(st *agent.Storage, o options) (int, error) {
+	g := st.GetFsGroup()
+	switch {
+	case g == nil:
+		return o.gid, nil
+	case g.GetGroupId() > 1<<31-1:
+		return -1, invalidf("%d is not a group id", g.GetGroupId())
+	}
+	return int(g.GetGroupId()), nil
+}
+
+// ephemeral mounts a tmpfs.
+func (s *Sandbox) ephemeral(rel string, st *agent.Storage) (undo, error) {
+	if st.GetFstype() != "tmpfs" {
+		return nil, invalidf("filesystem %q of an ephemeral storage is not supported", st.GetFstype())
+	}
+	o, err := parseOptions(st.GetOptions(), false)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := group(st, o)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.mountPoint(rel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	path, err := mountOn(dir, "tmpfs", "tmpfs", o.flags, o.data)
+	if err != nil {
+		return nil, err
+	}
+	if err := own(path, gid); err != nil {
+		return nil, errors.Join(err, unmount(path))
+	}
+	return s.unmounter(rel, path), nil
+}
+
+// bind makes a directory of the state directory visible in another place of it.
+func (s *Sandbox) bind(rel string, st *agent.Storage) (undo, error) {
+	from, err := s.rel(st.GetSource())
+	if err != nil {
+		return nil, err
+	}
+	o, err := parseOptions(st.GetOptions(), false)
+	if err != nil {
+		return nil, err
+	}
+	if o.data != "" {
+		return nil, invalidf("options %q of a bind storage are not supported", o.data)
+	}
+	source, err := s.root.Open(from)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = source.Close() }()
+	dir, err := s.mountPoint(rel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	path, err := mountOn(dir, fdPath(source), "", unix.MS_BIND|unix.MS_REC, "")
+	if err != nil {
+		return nil, err
+	}
+	if o.flags != 0 { // a bind mount takes its flags in a second step
+		if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|o.flags, ""); err != nil {
+			return nil, errors.Join(fmt.Errorf("mount %s with its options: %w", path, err), unmount(path))
+		}
+	}
+	return s.unmounter(rel, path), nil
+}
+
+// unmounter also removes the mount point if it is empty; other storages may lie
+// beside it in the same parent.
+func (s *Sandbox) unmounter(rel, path string) undo {
+	return func(context.Context) error {
+		if err := unmount(path); err != nil {
+			return err
+		}
+		_ = s.root.Remove(rel)
+		return nil
+	}
+}
+
+// local makes a directory on the guest's own filesystem.
+func (s *Sandbox) local(rel string, st *agent.Storage) (undo, error) {
+	o, err := parseOptions(st.GetOptions(), true)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := group(st, o)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.mountPoint(rel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	if o.mode == 0 {
+		o.mode = 0o777
+	}
+	remove := func(context.Context) error { return s.root.RemoveAll(rel) }
+	if err := errors.Join(dir.Chmod(o.mode), own(fdPath(dir), gid)); err != nil {
+		return nil, errors.Join(err, remove(context.Background()))
+	}
+	return remove, nil
+}
+
+// bundle is the directory of a container.
+func (s *Sandbox) bundle(id string) string { return filepath.Join(s.dir, id) }
+
+// image fills the root of a container with an image, or with the pause program.
+func (s *Sandbox) image(ctx context.Context, id string, pause bool, ref string) (undo, error) {
+	bundle := s.bundle(id)
+	if pause {
+		return pauseRoot(bundle, s.cfg.PauseBinary)
+	}
+	if s.cfg.Images == nil {
+		return nil, errors.New("image pulls are not configured")
+	}
+	img, err := s.cfg.Images.PullImage(ctx, ref, bundle)
+	if err != nil {
+		return nil, err
+	}
+	release := func(ctx context.Context) error { return s.cfg.Images.ReleaseImage(ctx, bundle) }
+	if want := filepath.Join(bundle, "rootfs"); img.Rootfs != want {
+		return nil, errors.Join(fmt.Errorf("the image was mounted at %s, not at %s", img.Rootfs, want), release(ctx))
+	}
+	s.log.Info("image pulled", "container", id, "digest", img.Digest)
+	return release, nil
+}
+
+// NewBundle makes the directory of a container. Its name is a checked id.
+func (s *Sandbox) NewBundle(id string) (string, error) {
+	if err := CheckID(id); err != nil {
+		return "", err
+	}
+	path := s.bundle(id)
+	if err := os.Mkdir(path, 0o711); err != nil {
+		return "", fmt.Errorf("make the bundle: %w", err)
+	}
+	return path, nil
+}
+
+// RemoveBundle removes the directory of a container, and refuses while anything
+// is mounted below it.
+func (s *Sandbox) RemoveBundle(id string) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	path := s.bundle(id)
+	mounts, err := mountsBelow(path)
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("bundle of %s is still in use: %d mounts", id, len(mounts))
+	}
+	return os.RemoveAll(path)
+}

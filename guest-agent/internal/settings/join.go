@@ -1,0 +1,102 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// kbcName is the only key broker client there is: the KBS protocol.
+const kbcName = "cc_kbc"
+
+// joinBroker picks the broker. Upstream attests where aa.toml says and fetches
+// where cdh.toml says; here one handshake serves both, so the two must agree.
+// agent.aa_kbc_params counts only when neither document exists (3.2, 8.2).
+func joinBroker(cmd commandLine, docs documents) (Broker, error) {
+	b := Broker{InsecurePlainHTTP: cmd.insecurePlainHTTP}
+	if docs.cdh != nil {
+		b.InsecurePlainHTTP = b.InsecurePlainHTTP || docs.cdh.Vouchsafe.InsecurePlainHTTP
+	}
+	if docs.aa == nil && docs.cdh == nil && cmd.kbcParams != "" {
+		name, uri, ok := strings.Cut(cmd.kbcParams, "::")
+		if !ok || strings.Contains(uri, "::") {
+			return b, errors.New("agent.aa_kbc_params: want <kbc-name>::<url>")
+		}
+		if name != kbcName {
+			return b, fmt.Errorf("agent.aa_kbc_params: kbc %q is not supported, only %q is", name, kbcName)
+		}
+		b.URL = uri
+	}
+	var certs []string
+	if docs.aa != nil && docs.aa.TokenConfigs.KBS != nil {
+		b.URL = docs.aa.TokenConfigs.KBS.URL
+		certs = append(certs, docs.aa.TokenConfigs.KBS.Cert)
+	}
+	b.URL = strings.TrimRight(b.URL, "/")
+	if docs.cdh != nil && docs.cdh.KBC != nil {
+		u := strings.TrimRight(docs.cdh.KBC.URL, "/")
+		if b.URL != "" && u != "" && u != b.URL {
+			return b, errors.New("aa.toml and cdh.toml name different brokers: token_configs.kbs.url and kbc.url must agree")
+		}
+		b.URL = max(b.URL, u) // equal, or one of them empty
+		certs = append(certs, docs.cdh.KBC.KBSCert)
+	}
+	b.RootCertificates = joinPEM(certs)
+	return b, b.validate()
+}
+
+func (b Broker) validate() error {
+	if b.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(b.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("the broker's URL is not of the form https://host[:port][/path]")
+	}
+	switch {
+	case u.Scheme == "http" && !b.InsecurePlainHTTP:
+		return errors.New("the broker's URL is http://; allow that with insecure_plain_http = true in [vouchsafe] of cdh.toml, or vouchsafe.insecure_plain_http=true on the command line")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("the broker's URL has scheme %q, want https", u.Scheme)
+	}
+	if _, err := b.RootCAs(); err != nil {
+		return fmt.Errorf("the broker's certificate: %w", err)
+	}
+	return nil
+}
+
+// joinImage reads [image]; without that table the command line counts (14.2).
+func joinImage(cmd commandLine, docs documents) (Image, error) {
+	if docs.cdh == nil || docs.cdh.Image == nil {
+		return Image{PolicyURI: cmd.imagePolicyFile}, nil
+	}
+	t := docs.cdh.Image
+	i := Image{PolicyURI: t.PolicyURI, ExtraRoots: joinPEM(t.ExtraRoots)}
+	if t.Policy != "" {
+		i.PolicyInline = []byte(t.Policy)
+	}
+	if t.RegistryConfig != nil {
+		for _, r := range t.RegistryConfig.Registry {
+			if r.Insecure {
+				i.InsecurePlainHTTPHosts = append(i.InsecurePlainHTTPHosts, r.Location)
+			}
+		}
+	}
+	if _, err := i.RootCAs(); err != nil {
+		return i, fmt.Errorf("image.extra_root_certificates: %w", err)
+	}
+	return i, nil
+}
+
+// joinPEM joins PEM texts, skipping empty ones: upstream stores an empty
+// kbs_cert as it is, which means "none" (8.2).
+func joinPEM(texts []string) []byte {
+	var out []byte
+	for _, t := range texts {
+		if strings.TrimSpace(t) != "" {
+			out = append(append(out, t...), '\n')
+		}
+	}
+	return out
+}

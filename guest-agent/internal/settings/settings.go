@@ -1,0 +1,159 @@
+// Package settings gathers what configures the guest and says how far each
+// source may be trusted.
+//
+// There are two sources. The init-data document comes from the pod's owner
+// through the untrusted host and is bound to the launch: its digest stands in
+// the hardware report, and [CheckBinding] compares the two before anything in
+// it is believed. The kernel command line is part of the launch measurement.
+// Both reach the broker in evidence, so a host that changes either gets no keys.
+//
+// Unknown keys are ignored, as the components that we replace do, but each is
+// reported in [Settings.Warnings]. Known keys whose meaning is a check that is
+// not built yet are refused: ignoring them would open what the owner closed.
+package settings
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+)
+
+// Names of the documents inside init-data (guest-protocol 5.1).
+const (
+	DocumentAA     = "aa.toml"
+	DocumentCDH    = "cdh.toml"
+	DocumentPolicy = "policy.rego"
+)
+
+// Sources are the raw bytes that configure the guest.
+type Sources struct {
+	// CommandLine is the kernel command line, the text of /proc/cmdline.
+	CommandLine string
+	// InitData is the document as raw TOML or in the block-device form
+	// (guest-protocol 5.2). Empty means that none was given.
+	InitData []byte
+}
+
+// Settings is everything that configures the guest, validated.
+type Settings struct {
+	Agent    Agent
+	InitData *initdata.Document // nil when none was given
+	Broker   Broker
+	Image    Image
+	// Warnings names each key that was seen and ignored.
+	Warnings []string
+}
+
+// Agent is what the kernel command line sets (kata-agent 3.2).
+type Agent struct {
+	LogLevel         slog.Level
+	ServerAddr       string        // agent.server_addr, default "vsock://-1:1024"
+	DataHubTimeout   time.Duration // agent.cdh_api_timeout, default 50 s
+	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
+	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
+	ServeREST        bool          // agent.guest_components_procs is api-server-rest, the default
+}
+
+// Broker says where the key broker is.
+type Broker struct {
+	// URL has no trailing slash. Empty means that no broker is configured: then
+	// no resource can be had.
+	URL string
+	// RootCertificates is the PEM that the broker's certificate must end in.
+	// Empty means the system's roots.
+	RootCertificates []byte
+	// InsecurePlainHTTP permits an http:// URL. Answers stay encrypted to the
+	// attested guest, but the bearer token travels in the clear.
+	InsecurePlainHTTP bool
+}
+
+// RootCAs returns the pool of b.RootCertificates, or nil for the system's.
+func (b Broker) RootCAs() (*x509.CertPool, error) {
+	if len(b.RootCertificates) == 0 {
+		return nil, nil
+	}
+	return appendPEM(x509.NewCertPool(), b.RootCertificates)
+}
+
+// Image configures image pulls (guest-protocol 14.1).
+type Image struct {
+	// PolicyURI locates policy.json: kbs://, file:// or a bare path. It wins
+	// over PolicyInline. With neither, every pull is refused.
+	PolicyURI    string
+	PolicyInline []byte
+	// ExtraRoots are PEM certificates that registries may end in beside the
+	// system's roots.
+	ExtraRoots []byte
+	// InsecurePlainHTTPHosts are registries ("host" or "host:port") that are
+	// spoken to without TLS. Digests and signatures still protect the image.
+	InsecurePlainHTTPHosts []string
+}
+
+// RootCAs returns the system's roots with ExtraRoots, or nil when there are no
+// extra ones.
+func (i Image) RootCAs() (*x509.CertPool, error) {
+	if len(i.ExtraRoots) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a guest image may hold no roots at all
+	}
+	return appendPEM(pool, i.ExtraRoots)
+}
+
+func appendPEM(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("no certificate found in the PEM text")
+	}
+	return pool, nil
+}
+
+// Load parses and joins the sources. It believes init-data as it stands: call
+// [CheckBinding] on the result before acting on it.
+func Load(src Sources) (*Settings, error) {
+	cmd, err := parseCommandLine(src.CommandLine)
+	if err != nil {
+		return nil, fmt.Errorf("kernel command line: %w", err)
+	}
+	s := &Settings{Agent: cmd.agent, Warnings: cmd.warnings}
+	var docs documents
+	if len(src.InitData) > 0 {
+		if s.InitData, err = readInitData(src.InitData); err != nil {
+			return nil, fmt.Errorf("init-data: %w", err)
+		}
+		if docs, err = parseDocuments(s.InitData.Data()); err != nil {
+			return nil, fmt.Errorf("init-data: %w", err)
+		}
+		s.Warnings = append(s.Warnings, docs.warnings...)
+	}
+	if s.Broker, err = joinBroker(cmd, docs); err != nil {
+		return nil, err
+	}
+	if s.Image, err = joinImage(cmd, docs); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// readInitData accepts both forms in which init-data travels.
+func readInitData(raw []byte) (*initdata.Document, error) {
+	if bytes.HasPrefix(raw, []byte(deviceMagic)) {
+		text, err := initdata.ReadDevice(bytes.NewReader(raw))
+		if err != nil {
+			return nil, err
+		}
+		raw = text
+	}
+	return initdata.Parse(raw)
+}
+
+// deviceMagic starts the block-device form (guest-protocol 5.2). It cannot
+// start a valid document: a bare word needs an equals sign in TOML, and
+// "initdata" is no key of the format.
+const deviceMagic = "initdata"

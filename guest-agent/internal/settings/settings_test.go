@@ -1,0 +1,271 @@
+package settings
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+)
+
+func document(files map[string]string) []byte {
+	var b strings.Builder
+	b.WriteString("version = \"0.1.0\"\nalgorithm = \"sha384\"\n\n[data]\n")
+	for name, text := range files {
+		fmt.Fprintf(&b, "%q = '''\n%s\n'''\n", name, text)
+	}
+	return []byte(b.String())
+}
+
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "broker"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func TestLoadInitData(t *testing.T) {
+	cert := certificate(t)
+	raw := document(map[string]string{
+		"aa.toml": "[token_configs.kbs]\nurl = \"https://kbs.example:8080/\"\ncert = \"\"\"" + cert + "\"\"\"\n[eventlog_config]\ninit_pcr = 17",
+		"cdh.toml": `socket = "unix:///x"
+[kbc]
+name = "cc_kbc"
+url = "https://kbs.example:8080"
+kbs_cert = ""
+[image]
+image_security_policy_uri = "kbs:///default/security-policy/test"
+image_security_policy = '{"default":[{"type":"reject"}],"transports":{}}'
+work_dir = "/elsewhere"
+extra_root_certificates = ["""` + cert + `"""]
+[[image.registry_config.registry]]
+location = "registry.local:5000"
+insecure = true
+[[image.registry_config.registry]]
+location = "quay.io"`,
+		"policy.rego": "package agent_policy",
+	})
+	var device bytes.Buffer
+	if err := initdata.WriteDevice(&device, raw); err != nil {
+		t.Fatal(err)
+	}
+	for name, src := range map[string][]byte{"raw": raw, "device": device.Bytes()} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Load(Sources{InitData: src, CommandLine: "quiet agent.log=debug agent.image_pull_timeout=60 agent.aa_kbc_params=cc_kbc::https://other agent.image_policy_file=file:///p agent.debug_console\n"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(s.InitData.Raw(), raw) {
+				t.Error("the document's bytes changed")
+			}
+			if s.Broker.URL != "https://kbs.example:8080" || s.Broker.InsecurePlainHTTP {
+				t.Errorf("broker %+v", s.Broker)
+			}
+			if pool, err := s.Broker.RootCAs(); err != nil || pool == nil {
+				t.Errorf("broker roots: %v %v", pool, err)
+			}
+			if s.Image.PolicyURI != "kbs:///default/security-policy/test" || len(s.Image.PolicyInline) == 0 {
+				t.Errorf("policy %+v", s.Image)
+			}
+			if !slices.Equal(s.Image.InsecurePlainHTTPHosts, []string{"registry.local:5000"}) {
+				t.Errorf("plain http hosts %q", s.Image.InsecurePlainHTTPHosts)
+			}
+			if pool, err := s.Image.RootCAs(); err != nil || pool == nil {
+				t.Errorf("registry roots: %v %v", pool, err)
+			}
+			if s.Agent.LogLevel != slog.LevelDebug || s.Agent.ImagePullTimeout != time.Minute || s.Agent.DataHubTimeout != 50*time.Second {
+				t.Errorf("agent %+v", s.Agent)
+			}
+			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: eventlog_config", "cdh.toml: socket", "cdh.toml: image.work_dir"} {
+				if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+					t.Errorf("no warning of %q in %q", want, s.Warnings)
+				}
+			}
+		})
+	}
+}
+
+func TestLoadBroker(t *testing.T) {
+	aa := func(s string) map[string]string { return map[string]string{"aa.toml": s} }
+	cdh := func(s string) map[string]string { return map[string]string{"cdh.toml": s} }
+	tests := map[string]struct {
+		cmdline string
+		files   map[string]string
+		url     string
+		refused string // part of the error
+	}{
+		"nothing configured":             {},
+		"command line":                   {cmdline: "agent.aa_kbc_params=cc_kbc::https://kbs", url: "https://kbs"},
+		"command line, no separator":     {cmdline: "agent.aa_kbc_params=cc_kbc", refused: "want <kbc-name>::<url>"},
+		"command line, two separators":   {cmdline: "agent.aa_kbc_params=cc_kbc::a::b", refused: "want <kbc-name>::<url>"},
+		"command line, offline":          {cmdline: "agent.aa_kbc_params=offline_fs_kbc::null", refused: "offline_fs_kbc"},
+		"command line, plain http":       {cmdline: "agent.aa_kbc_params=cc_kbc::http://kbs", refused: "insecure_plain_http"},
+		"command line, plain http loud":  {cmdline: "agent.aa_kbc_params=cc_kbc::http://kbs vouchsafe.insecure_plain_http=true", url: "http://kbs"},
+		"aa.toml hides the command line": {cmdline: "agent.aa_kbc_params=cc_kbc::https://kbs", files: aa("")},
+		"only aa.toml":                   {files: aa("[token_configs.kbs]\nurl='https://a'"), url: "https://a"},
+		"only cdh.toml":                  {files: cdh("[kbc]\nname='cc_kbc'\nurl='https://b'"), url: "https://b"},
+		"cdh.toml plain http":            {files: cdh("[kbc]\nurl='http://b'"), refused: "insecure_plain_http"},
+		"cdh.toml plain http loud":       {files: cdh("[kbc]\nurl='http://b'\n[vouchsafe]\ninsecure_plain_http=true"), url: "http://b"},
+		"different brokers":              {files: map[string]string{"aa.toml": "[token_configs.kbs]\nurl='https://a'", "cdh.toml": "[kbc]\nurl='https://b'"}, refused: "must agree"},
+		"offline kbc":                    {files: cdh("[kbc]\nname='offline_fs_kbc'"), refused: "offline_fs_kbc"},
+		"ftp":                            {files: cdh("[kbc]\nurl='ftp://b'"), refused: "scheme"},
+		"user info":                      {files: cdh("[kbc]\nurl='https://me:pw@b'"), refused: "not of the form"},
+		"certificate is none":            {files: cdh("[kbc]\nurl='https://b'\nkbs_cert='hello'"), refused: "certificate"},
+		"wrong type":                     {files: cdh("[kbc]\nurl=7"), refused: "cdh.toml"},
+		"no TOML":                        {files: aa("= ="), refused: "aa.toml"},
+		"registry blocked":               {files: cdh("[[image.registry_config.registry]]\nlocation='q'\nblocked=true"), refused: "blocked"},
+		"registry mirror":                {files: cdh("[[image.registry_config.registry]]\nlocation='q'\n[[image.registry_config.registry.mirror]]\nlocation='m'"), refused: "mirror"},
+		"registry prefix":                {files: cdh("[[image.registry_config.registry]]\nlocation='q'\nprefix='p'"), refused: "prefix"},
+		"registry by URI":                {files: cdh("[image]\nregistry_configuration_uri='file:///x'"), refused: "registry_configuration_uri"},
+		"bad extra roots":                {files: cdh("[image]\nextra_root_certificates=['x']"), refused: "extra_root_certificates"},
+		"bad timeout":                    {cmdline: "agent.image_pull_timeout=soon", refused: "agent.image_pull_timeout"},
+		"bad feature set":                {cmdline: "agent.guest_components_rest_api=everything", refused: "no feature set"},
+		"bad component":                  {cmdline: "agent.guest_components_procs=all", refused: "no guest component"},
+		"bad level":                      {cmdline: "agent.log=loud", refused: "no log level"},
+		"long command line":              {cmdline: strings.Repeat("x", maxCommandLine+1), refused: "bytes long"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			src := Sources{CommandLine: tc.cmdline}
+			if tc.files != nil {
+				src.InitData = document(tc.files)
+			}
+			s, err := Load(src)
+			if tc.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.refused) {
+					t.Fatalf("got %v, want an error about %q", err, tc.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Broker.URL != tc.url {
+				t.Errorf("broker %q, want %q", s.Broker.URL, tc.url)
+			}
+		})
+	}
+}
+
+func TestImagePolicyFromCommandLine(t *testing.T) {
+	s, err := Load(Sources{CommandLine: "agent.image_policy_file=kbs:///a/b/c"})
+	if err != nil || s.Image.PolicyURI != "kbs:///a/b/c" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestServeREST(t *testing.T) {
+	for procs, want := range map[string]bool{
+		"": true,
+		"agent.guest_components_procs=api-server-rest":       true,
+		"agent.guest_components_procs=confidential-data-hub": false,
+		"agent.guest_components_procs=none":                  false,
+	} {
+		if s, err := Load(Sources{CommandLine: procs}); err != nil || s.Agent.ServeREST != want {
+			t.Errorf("%q: %v, %v", procs, s, err)
+		}
+	}
+}
+
+type launchField struct {
+	data [32]byte
+	err  error
+}
+
+func (f launchField) HostData() ([32]byte, error) { return f.data, f.err }
+
+func TestCheckBinding(t *testing.T) {
+	doc, err := initdata.Parse(document(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := initdata.Parse(append(document(nil), '\n')) // one byte of white space more
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bound [32]byte
+	copy(bound[:], doc.Digest()) // SHA-384, cut to the field's 32 bytes
+	tests := map[string]struct {
+		doc      *initdata.Document
+		platform HostData
+		ok       bool
+	}{
+		"bound":                  {doc, launchField{data: bound}, true},
+		"no init-data, no field": {nil, launchField{}, true},
+		"other document":         {other, launchField{data: bound}, false},
+		"withheld":               {nil, launchField{data: bound}, false},
+		"field is zero":          {doc, launchField{}, false},
+		"field unreadable":       {doc, launchField{data: bound, err: errors.New("broken")}, false},
+		"unreadable, withheld":   {nil, launchField{err: errors.New("broken")}, false},
+		"no platform":            {doc, nil, false},
+		"no platform, no doc":    {nil, nil, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := CheckBinding(tc.doc, tc.platform)
+			if tc.ok {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			f, is := errors.AsType[*fault.Fault](err)
+			if !is || f.Code != fault.InitDataMismatch {
+				t.Fatalf("got %v, want init_data_mismatch", err)
+			}
+		})
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("agent.log=info agent.aa_kbc_params=cc_kbc::https://kbs", document(map[string]string{"cdh.toml": "[kbc]\nname='cc_kbc'\nurl='https://b'"}))
+	f.Add("", []byte("initdata\x00"))
+	f.Fuzz(func(t *testing.T, cmdline string, raw []byte) {
+		s, err := Load(Sources{CommandLine: cmdline, InitData: raw})
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(s.Broker.URL, "http://") && !s.Broker.InsecurePlainHTTP {
+			t.Fatal("plain http without the loud key")
+		}
+		if len(raw) > 0 && s.InitData == nil {
+			t.Fatal("init-data was given and dropped")
+		}
+	})
+}
+
+// FuzzDocuments reaches the inner documents, which FuzzLoad seldom finds.
+func FuzzDocuments(f *testing.F) {
+	f.Add("[token_configs.kbs]\nurl='https://a'", "[kbc]\nurl='https://a'\n[image]\nextra_root_certificates=[]\n[[image.registry_config.registry]]\nlocation='q'\ninsecure=true")
+	f.Fuzz(func(t *testing.T, aa, cdh string) {
+		d, err := parseDocuments(map[string]string{DocumentAA: aa, DocumentCDH: cdh})
+		if err != nil {
+			return
+		}
+		b, err := joinBroker(commandLine{}, d)
+		if err == nil && strings.HasPrefix(b.URL, "http://") && !b.InsecurePlainHTTP {
+			t.Fatal("plain http without the loud key")
+		}
+		_, _ = joinImage(commandLine{}, d) // must not panic
+	})
+}
