@@ -51,7 +51,7 @@ func setUp(m *testing.M) (code int, err error) {
 		if os.Getenv("CI") != "" {
 			return 1, fmt.Errorf("CI lacks %s", what)
 		}
-		fmt.Printf("e2e: SKIPPED, all of it: this needs %s\n", what)
+		fmt.Fprintf(os.Stderr, "e2e: SKIPPED, all of it: this needs %s\n", what)
 		return 0, nil
 	}
 	dir, err := os.MkdirTemp("", "vouchsafe-e2e-")
@@ -98,7 +98,11 @@ func set(ctx context.Context) (err error) {
 	if err = stage.StartRegistry(); err != nil {
 		return err
 	}
-	source, err := stage.Image(ctx, filepath.Join("..", "..", ".cache"))
+	cache, err := filepath.Abs(filepath.Join("..", "..", ".cache"))
+	if err != nil {
+		return err
+	}
+	source, err := stage.Image(ctx, cache)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -25,7 +26,7 @@ func (s *Service) refuse(ctx context.Context, r refusal) error {
 	// The caller may have gone; what it tried is recorded all the same.
 	t, err := s.cfg.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
 		Code: string(r.fault.Code), Stage: r.stage, Platform: r.platform, Subject: r.subject,
-		Cause: causeText(r.fault), Findings: r.findings,
+		Cause: causeText(r.fault), Findings: r.findings, Rule: rule(r.fault),
 	}, api.AuditEntry{Kind: r.stage, Decision: decision(r.fault.Code)})
 	if err != nil {
 		return fault.Newf(fault.Internal, "record refusal %s: %w", r.fault.Code, err)
@@ -50,10 +51,37 @@ func causeText(f *fault.Fault) string {
 	return f.Cause().Error()
 }
 
+// nonceError says that evidence answers another challenge: it was replayed.
+type nonceError struct{ seen, wanted string }
+
+func (*nonceError) Error() string { return "the runtime data has another nonce than the session" }
+
+// clipNonce bounds what a guest can put into the record.
+func clipNonce(s string) string { return s[:min(len(s), 128)] }
+
+// rule names the checks that refused, for the administrator.
+func rule(f *fault.Fault) string {
+	if _, ok := errors.AsType[*nonceError](f); ok {
+		return "challenge.nonce"
+	}
+	v, ok := errors.AsType[*measure.VerificationError](f)
+	if !ok {
+		return ""
+	}
+	names := make([]string, len(v.Failed))
+	for i, c := range v.Failed {
+		names[i] = "verify." + string(c.Name)
+	}
+	return strings.Join(names, " ")
+}
+
 // findings lists the claims of a verification that failed.
 func findings(f *fault.Fault) []api.Finding {
-	var v *measure.VerificationError
-	if !errors.As(f, &v) {
+	if n, ok := errors.AsType[*nonceError](f); ok {
+		return []api.Finding{{Claim: "nonce", Seen: n.seen, Wanted: []string{n.wanted}}}
+	}
+	v, ok := errors.AsType[*measure.VerificationError](f)
+	if !ok {
 		return nil
 	}
 	var out []api.Finding

@@ -246,7 +246,10 @@ func (s *story) told(r world.Refusal, err error) ([]string, error) {
 		"kbsctl explain ticket/" + r.Ticket + ":",
 	}
 	for _, f := range r.Explanation.Findings {
-		lines = append(lines, "    claim "+f.Claim, "    seen  "+short(f.Seen), "    want  "+short(strings.Join(f.Wanted, ", ")))
+		lines = append(lines, "    claim "+f.Claim, "    seen  "+short(f.Seen))
+		if len(f.Wanted) > 0 {
+			lines = append(lines, "    want  "+short(strings.Join(f.Wanted, ", ")))
+		}
 	}
 	if r.Explanation.Rule != "" {
 		lines = append(lines, strings.TrimRight(fmt.Sprintf("    rule  %s  %s", r.Explanation.Rule, r.Explanation.Policy), " "))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
@@ -49,26 +50,34 @@ func TestImageHasTheAwkwardParts(t *testing.T) {
 	}
 	found := map[string]bool{}
 	for _, l := range parts {
-		body, err := l.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r io.Reader = body
-		if mt, _ := l.MediaType(); mt == types.OCILayerZStd {
-			found["zstd"] = true
-			if r, err = zstd.NewReader(body); err != nil {
-				t.Fatal(err)
-			}
-		} else if r, err = l.Uncompressed(); err != nil {
-			t.Fatal(err)
-		}
-		inspect(t, tar.NewReader(r), found)
+		inspect(t, tar.NewReader(uncompressed(t, l, found)), found)
 	}
 	for _, want := range []string{"zstd", "setuid", "hard link", "xattr", "whiteout", "opaque", "nginx", "entrypoint", "busybox"} {
 		if !found[want] {
 			t.Errorf("the image has no %s", want)
 		}
 	}
+}
+
+func uncompressed(t *testing.T, l v1.Layer, found map[string]bool) io.Reader {
+	t.Helper()
+	if mt, _ := l.MediaType(); mt != types.OCILayerZStd {
+		r, err := l.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	found["zstd"] = true
+	body, err := l.Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := zstd.NewReader(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func inspect(t *testing.T, r *tar.Reader, found map[string]bool) {

@@ -80,10 +80,6 @@ func (w *layerWriter) dir(name string, mode int64, uid int) error {
 	return w.add(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, Uid: uid, Gid: uid, ModTime: epoch}, nothing)
 }
 
-func (w *layerWriter) link(name, target string) error {
-	return w.add(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: epoch}, nothing)
-}
-
 var nothing = strings.NewReader("")
 
 // merged maps bin, sbin, lib and lib64 to their places under usr.

@@ -100,7 +100,7 @@ func (n *Net) Forward(addr string) error {
 // relay copies both ways until both sides have ended.
 func relay(inside net.Conn, addr string) {
 	defer func() { _ = inside.Close() }()
-	outside, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	outside, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(context.Background(), "tcp", addr)
 	if err != nil {
 		return
 	}

@@ -56,10 +56,11 @@ type Guest struct {
 // own network, mount, process, IPC and UTS namespaces. From inside, only the
 // broker and the registry can be reached.
 func (w *World) Launch(ctx context.Context, label, vendor, commandLine string) (*Guest, error) {
-	g := &Guest{Name: label, Dir: w.Path("guest-" + label), world: w}
-	if err := os.MkdirAll(g.Dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(w.Dir, "guest-"+label+"-")
+	if err != nil {
 		return nil, err
 	}
+	g := &Guest{Name: label, Dir: dir, world: w}
 	document, err := w.initData()
 	if err != nil {
 		return nil, err

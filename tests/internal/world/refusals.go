@@ -32,7 +32,7 @@ func (w *World) refused(ctx context.Context, err error, want fault.Code) (Refusa
 	}
 	m := publicForm.FindStringSubmatch(err.Error())
 	if m == nil {
-		return Refusal{}, fmt.Errorf("no code and ticket in %q", err)
+		return Refusal{}, fmt.Errorf("no code and ticket in what came back: %w", err)
 	}
 	r := Refusal{Public: err.Error(), Code: fault.Code(m[1]), Ticket: m[2]}
 	if r.Code != want {

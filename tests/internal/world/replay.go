@@ -30,7 +30,7 @@ type wiretap struct {
 
 // auth opens a session and returns its nonce and its cookie.
 func (t *wiretap) auth(ctx context.Context) (nonce string, cookie *http.Cookie, err error) {
-	resp, body, err := t.post(ctx, api.PathAuth, map[string]any{"version": api.ProtocolVersion, "tee": "snp", "extra-params": ""}, nil)
+	cookies, body, err := t.post(ctx, api.PathAuth, map[string]any{"version": api.ProtocolVersion, "tee": "snp", "extra-params": ""}, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -38,7 +38,7 @@ func (t *wiretap) auth(ctx context.Context) (nonce string, cookie *http.Cookie, 
 	if err := json.Unmarshal(body, &c); err != nil {
 		return "", nil, err
 	}
-	for _, got := range resp.Cookies() {
+	for _, got := range cookies {
 		if got.Name == api.SessionCookie {
 			return c.Nonce, got, nil
 		}
@@ -52,7 +52,7 @@ func (t *wiretap) attest(ctx context.Context, a map[string]any, cookie *http.Coo
 	return err
 }
 
-func (t *wiretap) post(ctx context.Context, path string, body any, cookie *http.Cookie) (*http.Response, []byte, error) {
+func (t *wiretap) post(ctx context.Context, path string, body any, cookie *http.Cookie) ([]*http.Cookie, []byte, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return nil, nil, err
@@ -75,9 +75,9 @@ func (t *wiretap) post(ctx context.Context, path string, body any, cookie *http.
 		return nil, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return resp, answer, fmt.Errorf("%s: %s: %s", path, resp.Status, answer)
+		return nil, nil, fmt.Errorf("%s: %s: %s", path, resp.Status, answer)
 	}
-	return resp, answer, nil
+	return resp.Cookies(), answer, nil
 }
 
 // Replay records a good attestation of a genuine guest and sends it again: as
