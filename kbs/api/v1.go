@@ -67,6 +67,9 @@ type Policy struct {
 	Rego    string    `json:"rego"`
 	Author  string    `json:"author,omitempty"`
 	Time    time.Time `json:"time"`
+	// InForce says whether the broker ever evaluates a policy of this name. A
+	// text under any other name is kept, and decides nothing.
+	InForce bool `json:"in_force"`
 }
 
 // RefValue is one reference value.

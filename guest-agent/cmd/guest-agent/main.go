@@ -15,7 +15,7 @@ import (
 
 // The main goroutine stays on the main thread, where the reaper waits for
 // orphans; only an init function can promise that. See container.Reaper.
-func init() { runtime.LockOSThread() }
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // only init runs on the process's main thread, which the reaper needs
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == sandbox.PauseArgument {

@@ -72,7 +72,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		return err
 	}
 	for _, w := range s.Warnings {
-		log.Warn("a setting was ignored", "setting", w)
+		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
 	h, closeHub, err := newHub(o, s, log)
 	if err != nil {
@@ -109,7 +109,7 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 	if err != nil {
 		return err
 	}
-	l, err := addr.listen()
+	l, err := addr.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 		defer endREST()
 		return end(groupCtx, server, rpc)
 	})
-	log.Info("serving", "address", listen, "version", o.Version)
+	log.Info("serving", slog.String("address", listen), slog.String("version", o.Version))
 	return g.Wait()
 }
 

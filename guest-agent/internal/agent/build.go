@@ -119,7 +119,7 @@ func newHub(o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func()
 func openPlatform(o Options, s *settings.Settings, log *slog.Logger) (attester.Platform, error) {
 	platform, err := attester.Open(attester.Options{SimulatedSNP: o.SimulatedSNP, Logger: log})
 	if errors.Is(err, attester.ErrNone) && s.InitData == nil {
-		log.Warn("this machine cannot attest: nothing can be fetched from a broker", "err", err)
+		log.Warn("this machine cannot attest: nothing can be fetched from a broker", slog.Any("err", err))
 		return nil, nil
 	}
 	if err != nil {

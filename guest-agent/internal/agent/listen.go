@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,7 +53,7 @@ func parseAddress(s string) (address, error) {
 	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME or vsock://CID:PORT", s)
 }
 
-func (a address) listen() (net.Listener, error) {
+func (a address) listen(ctx context.Context) (net.Listener, error) {
 	if a.network == "vsock" {
 		l, err := vsock.ListenContextID(a.cid, a.port, nil)
 		if err != nil {
@@ -60,7 +61,7 @@ func (a address) listen() (net.Listener, error) {
 		}
 		return l, nil
 	}
-	if err := a.removeStale(); err != nil {
+	if err := a.removeStale(ctx); err != nil {
 		return nil, err
 	}
 	l, err := net.Listen("unix", a.path)
@@ -76,7 +77,7 @@ func (a address) listen() (net.Listener, error) {
 }
 
 // removeStale removes the socket of an agent that is no more, and nothing else.
-func (a address) removeStale() error {
+func (a address) removeStale(ctx context.Context) error {
 	if strings.HasPrefix(a.path, "@") {
 		return nil
 	}
@@ -90,7 +91,8 @@ func (a address) removeStale() error {
 	if fi.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket", a.path)
 	}
-	conn, err := net.Dial("unix", a.path)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", a.path)
 	if err == nil {
 		return errors.Join(fmt.Errorf("%s is in use by another process", a.path), conn.Close())
 	}

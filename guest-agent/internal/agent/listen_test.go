@@ -38,21 +38,21 @@ func TestListenReplacesOnlyADeadSocket(t *testing.T) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	a := address{network: "unix", path: filepath.Join(dir, "s")}
-	first, err := a.listen()
+	first, err := a.listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(a.path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
-	if _, err := a.listen(); err == nil {
+	if _, err := a.listen(t.Context()); err == nil {
 		t.Error("a live socket was replaced")
 	}
 	first.(*net.UnixListener).SetUnlinkOnClose(false)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second, err := a.listen()
+	second, err := a.listen(t.Context())
 	if err != nil {
 		t.Fatalf("a dead socket was not replaced: %v", err)
 	}
@@ -60,7 +60,7 @@ func TestListenReplacesOnlyADeadSocket(t *testing.T) {
 	if err := os.WriteFile(a.path, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.listen(); err == nil {
+	if _, err := a.listen(t.Context()); err == nil {
 		t.Error("a file was replaced")
 	}
 }

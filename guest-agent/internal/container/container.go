@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -134,7 +135,7 @@ func (c *Container) killAll(ctx context.Context) error {
 	if direct := p.signal(unix.SIGKILL); direct != nil && !errors.Is(direct, ErrNoProcess) {
 		return errors.Join(err, direct)
 	}
-	c.runtime.log.Debug("the runtime could not kill the container; killed its first process", "container", c.id, "err", err)
+	c.runtime.log.Debug("the runtime could not kill the container; killed its first process", slog.String("container", c.id), slog.Any("err", err))
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 var reaper *Reaper
 
 // The reaper needs the main thread, as in the agent.
-func init() { runtime.LockOSThread() }
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // only init runs on the process's main thread, which the reaper needs
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == orphanArgument {
@@ -47,6 +47,6 @@ func leaveOrphan(script string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(cmd.Process.Pid)
+	fmt.Fprintln(os.Stdout, cmd.Process.Pid)
 	os.Exit(0)
 }

@@ -21,8 +21,8 @@ type pipes struct {
 
 // newPipes gives the far ends to uid and gid, because a process that opens
 // /dev/stdout anew needs permission on the pipe itself.
-func newPipes(uid, gid uint32) (p *pipes, err error) {
-	p = &pipes{}
+func newPipes(uid, gid uint32) (_ *pipes, err error) {
+	p := &pipes{} // not a named result: that is nil by the time of the cleanup
 	defer func() {
 		if err != nil {
 			_ = p.Close()

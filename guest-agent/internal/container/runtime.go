@@ -163,7 +163,7 @@ func (r *Runtime) discard(ctx context.Context, id string) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	if err := r.cli("").Delete(ctx, id, &runc.DeleteOpts{Force: true}); err != nil {
-		r.log.Debug("nothing to discard after a failed creation", "container", id, "err", err)
+		r.log.Debug("nothing to discard after a failed creation", slog.String("container", id), slog.Any("err", err))
 	}
 }
 

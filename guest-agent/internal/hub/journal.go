@@ -21,16 +21,16 @@ type Journal struct {
 }
 
 // OpenJournal opens or makes the journal at path, readable only by its owner.
-// Together with its old file it takes at most 2*max bytes. The directory is
+// Together with its old file it takes at most 2*limit bytes. The directory is
 // made with mode 0700 if it is not there.
-func OpenJournal(path string, max int64) (*Journal, error) {
-	if max <= 0 {
+func OpenJournal(path string, limit int64) (*Journal, error) {
+	if limit <= 0 {
 		return nil, errors.New("journal: size limit must be positive")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j := &Journal{path: path, max: max}
+	j := &Journal{path: path, max: limit}
 	if err := j.open(); err != nil {
 		return nil, err
 	}

@@ -159,6 +159,7 @@ func describe(f *fault.Fault, object string) api.GuestRefusal {
 		if seen == "" && le.Err != nil {
 			seen = le.Err.Error()
 		}
+		g.Rule = "layer." + le.What // what a layer's bytes must equal before anything of them is visible
 		g.Findings = append(g.Findings, finding("layer."+le.Digest+"."+le.What, seen, []string{le.Wanted}))
 	}
 	return g

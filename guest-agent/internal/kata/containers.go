@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainer
 	}
 	r := s.containers[req.ContainerId]
 	r.ctr, r.volumes = ctr, volumes
-	s.log.Info("container created", "container", req.ContainerId)
+	s.log.Info("container created", slog.String("container", req.ContainerId))
 	return empty, nil
 }
 
@@ -218,7 +219,7 @@ func (s *Server) remove(ctx context.Context, id string) error {
 		return fmt.Errorf("remove container %q: %w", id, err)
 	}
 	delete(s.containers, id)
-	s.log.Info("container removed", "container", id)
+	s.log.Info("container removed", slog.String("container", id))
 	return nil
 }
 

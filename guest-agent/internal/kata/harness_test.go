@@ -29,7 +29,7 @@ import (
 var reaper *container.Reaper
 
 // The reaper needs the main thread, as in the agent.
-func init() { runtime.LockOSThread() }
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // only init runs on the process's main thread, which the reaper needs
 
 func TestMain(m *testing.M) {
 	var err error

@@ -286,7 +286,8 @@ func TestStuckContainer(t *testing.T) {
 func TestPauseResumeUpdateStats(t *testing.T) {
 	t.Parallel()
 	p := newSandbox(t)
-	p.run("app1", "/bin/sleep", "1000")
+	p.run("app1", "/bin/sh", "-c", "echo up; exec sleep 1000")
+	p.readUntil("app1", "", "up\n") // until then the threads of the runtime count too
 	ctx := t.Context()
 	if _, err := p.client.UpdateContainer(ctx, &agent.UpdateContainerRequest{ContainerId: "app1", Resources: &agent.LinuxResources{
 		Devices: []*agent.LinuxDeviceCgroup{{Access: "rwm"}},

@@ -60,7 +60,8 @@ func memory(in *agent.LinuxMemory) *specs.LinuxMemory {
 	}
 	out := &specs.LinuxMemory{
 		Limit: set(in.Limit), Reservation: set(in.Reservation), Swap: set(in.Swap),
-		Kernel: set(in.Kernel), KernelTCP: set(in.KernelTCP), Swappiness: set(in.Swappiness),
+		Kernel:    set(in.Kernel), //nolint:staticcheck // deprecated, and for the runtime to refuse or ignore: nothing of a spec is dropped here
+		KernelTCP: set(in.KernelTCP), Swappiness: set(in.Swappiness),
 	}
 	if in.DisableOOMKiller {
 		out.DisableOOMKiller = &in.DisableOOMKiller

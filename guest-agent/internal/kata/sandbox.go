@@ -3,6 +3,7 @@ package kata
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 		s.state = liveSandbox
 	}
 	s.sharePID, s.hostname = req.SandboxPidns, req.Hostname != ""
-	s.log.Info("sandbox created", "sandbox", req.SandboxId)
+	s.log.Info("sandbox created", slog.String("sandbox", req.SandboxId))
 	return empty, nil
 }
 
@@ -81,7 +82,7 @@ func (s *Server) Destroy(ctx context.Context) error {
 	close(s.destroying)
 	s.creations.Wait() // short: they give up
 	err := errors.Join(s.removeAll(ctx), s.sandbox.Close(ctx))
-	s.log.Info("sandbox destroyed", "err", err)
+	s.log.Info("sandbox destroyed", slog.Any("err", err))
 	return err
 }
 

@@ -131,16 +131,17 @@ func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, inf
 	name := filepath.Base(info.FullMethod)
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a call panicked", "method", name, "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			resp, err = nil, panicError()
 			return
 		}
 		if err != nil {
 			err = wireError(err)
-			s.log.Warn("call refused", "method", name, "took", time.Since(start), "code", status.Code(err).String(), "err", err)
+			s.log.Warn("call refused", slog.String("method", name), slog.Duration("took", time.Since(start)),
+				slog.String("code", status.Code(err).String()), slog.Any("err", err))
 			return
 		}
-		s.log.Debug("call answered", "method", name, "took", time.Since(start))
+		s.log.Debug("call answered", slog.String("method", name), slog.Duration("took", time.Since(start)))
 	}()
 	return method(ctx, unmarshal)
 }

@@ -142,7 +142,7 @@ func TestTooManyAtOnce(t *testing.T) {
 	s := &slow{entered: make(chan struct{}), answer: make(chan struct{})}
 	h := NewHandler(s, s, Resource)
 	request := func() int {
-		r := httptest.NewRequest("GET", "/cdh/resource/a/b/c", nil)
+		r := httptest.NewRequest(http.MethodGet, "/cdh/resource/a/b/c", nil)
 		r.RemoteAddr = "127.0.0.1:1"
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
@@ -188,7 +188,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || string(body) != "v" || resp.StatusCode != 200 {
+	if err != nil || string(body) != "v" || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%d %q %v", resp.StatusCode, body, err)
 	}
 	_ = resp.Body.Close()
@@ -218,7 +218,7 @@ func FuzzResourcePath(f *testing.F) {
 	f.Add("a/%2e%2e/b")
 	f.Fuzz(func(t *testing.T, path string) {
 		p := &pod{value: []byte("v")}
-		r := httptest.NewRequest("GET", "http://127.0.0.1/", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/", nil)
 		r.URL.Path, r.URL.RawPath = "/cdh/resource/"+path, ""
 		r.RemoteAddr = "127.0.0.1:1"
 		w := httptest.NewRecorder()

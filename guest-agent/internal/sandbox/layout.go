@@ -60,6 +60,32 @@ func (l layout) rel(path string) (string, error) {
 	return "", invalidf("path %q is not below %s", path, GuestDir)
 }
 
+// open opens the part of the state directory in which rel lies, and returns the
+// name below it. Only two parts are open to the host. The others hold what the
+// agent itself relies on: the OCI runtime's state, the bundles with their
+// config.json and pulled roots, the layers of images. If the host could mount
+// there, it could lay a directory that it writes with CopyFile under them. No
+// symbolic link leads from one part to another.
+func (l layout) open(rel string) (part *os.Root, name string, err error) {
+	for _, dir := range []string{sharedDir, sandboxDir} {
+		if name, ok := strings.CutPrefix(rel, dir+"/"); ok {
+			part, err = l.root.OpenRoot(dir)
+			return part, name, err
+		}
+	}
+	return nil, "", invalidf("path %q is not below %s or %s", filepath.Join(GuestDir, rel), filepath.Join(GuestDir, sharedDir), filepath.Join(GuestDir, sandboxDir))
+}
+
+// openFile opens the existing file or directory rel of such a part for reading.
+func (l layout) openFile(rel string) (*os.File, error) {
+	part, name, err := l.open(rel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = part.Close() }()
+	return part.Open(name)
+}
+
 // translate returns where path lies on this machine. Unlike rel it leaves a
 // path outside of the state directory alone.
 func (l layout) translate(path string) string {

@@ -103,14 +103,19 @@ func fileMode(m uint32) fs.FileMode {
 	return mode
 }
 
-// mountPoint opens the directory rel, making it if need be, without leaving the
-// state directory by symbolic links that the host may have placed there. The
-// file must be closed; its path is stable while the mount exists.
+// mountPoint opens the directory rel, making it if need be, without leaving its
+// part of the state directory by symbolic links that the host may have placed
+// there. The file must be closed; its path is stable while the mount exists.
 func (l layout) mountPoint(rel string) (*os.File, error) {
-	if err := l.root.MkdirAll(rel, 0o755); err != nil {
+	part, name, err := l.open(rel)
+	if err != nil {
 		return nil, err
 	}
-	f, err := l.root.Open(rel)
+	defer func() { _ = part.Close() }()
+	if err := part.MkdirAll(name, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := part.Open(name)
 	if err != nil {
 		return nil, err
 	}

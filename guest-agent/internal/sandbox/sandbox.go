@@ -99,13 +99,15 @@ func (s *Sandbox) RuntimeDir() string { return filepath.Join(s.dir, runtimeDir) 
 func (s *Sandbox) Translate(path string) string { return s.translate(path) }
 
 // Rootfs returns where a root path of the protocol really lies, and fails for
-// one that leaves the state directory, also by way of symbolic links.
+// one that leaves the parts of the state directory that are open to the host,
+// also by way of symbolic links. The roots of pulled images are not among them:
+// they belong to the containers that pulled them.
 func (s *Sandbox) Rootfs(path string) (string, error) {
 	rel, err := s.rel(path)
 	if err != nil {
 		return "", err
 	}
-	dir, err := s.root.Open(rel)
+	dir, err := s.openFile(rel)
 	if err != nil {
 		return "", invalidf("root path %q cannot be used: %v", path, err)
 	}

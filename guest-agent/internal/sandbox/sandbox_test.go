@@ -223,12 +223,15 @@ func TestStoragesFollowNoLinkOut(t *testing.T) {
 	if err := s.CopyFile(&agent.CopyFileRequest{Path: GuestDir + "/shared/containers/link", FileMode: unix.S_IFLNK | 0o777, Data: []byte(outside)}); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.root.MkdirAll("sandbox/from", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, st := range []*agent.Storage{
 		{Driver: "ephemeral", Fstype: "tmpfs", MountPoint: GuestDir + "/shared/containers/link"},
 		{Driver: "ephemeral", Fstype: "tmpfs", MountPoint: GuestDir + "/shared/containers/link/sub"},
 		{Driver: "local", MountPoint: GuestDir + "/shared/containers/link/sub"},
 		{Driver: "bind", Source: GuestDir + "/shared/containers/link", MountPoint: GuestDir + "/sandbox/x"},
-		{Driver: "bind", Source: GuestDir + "/sandbox", MountPoint: GuestDir + "/shared/containers/link/sub"},
+		{Driver: "bind", Source: GuestDir + "/sandbox/from", MountPoint: GuestDir + "/shared/containers/link/sub"},
 	} {
 		if _, err := s.Prepare(t.Context(), "a1", []*agent.Storage{st}); err == nil {
 			t.Errorf("%s at %s was made", st.Driver, st.MountPoint)
@@ -239,6 +242,62 @@ func TestStoragesFollowNoLinkOut(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("outside there is %v, %v", entries, err)
+	}
+}
+
+// What the agent relies on lies in the state directory too. The host, which
+// writes below shared/containers by CopyFile, must not lay that under it, nor
+// reach it through a symbolic link.
+func TestStoragesStayInTheirParts(t *testing.T) {
+	needsRoot(t)
+	s := newTestSandbox(t)
+	if _, err := s.NewBundle("app1"); err != nil {
+		t.Fatal(err)
+	}
+	const written = GuestDir + "/shared/containers/written"
+	if err := s.CopyFile(&agent.CopyFileRequest{Path: written, FileMode: unix.S_IFDIR | 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	targets := []string{
+		"runtime", "runtime/app1", "journal", "image", "image/layers", "sandbox-ns", "sandbox-ns/x", "app1", "app1/rootfs", "app2/x",
+		"shared", "shared/containers", "shared/x", "sandbox",
+	}
+	for _, kept := range []string{"runtime", "image", "app1"} {
+		if err := s.root.MkdirAll(kept, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// Relative, so that following it would not even leave the state directory.
+		if err := s.CopyFile(&agent.CopyFileRequest{Path: GuestDir + "/shared/containers/to-" + kept, FileMode: unix.S_IFLNK | 0o777, Data: []byte("../../" + kept)}); err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, "shared/containers/to-"+kept, "shared/containers/to-"+kept+"/x")
+	}
+	for _, target := range targets {
+		for _, st := range []*agent.Storage{
+			{Driver: "bind", Source: written, MountPoint: GuestDir + "/" + target},
+			{Driver: "ephemeral", Fstype: "tmpfs", MountPoint: GuestDir + "/" + target},
+			{Driver: "local", MountPoint: GuestDir + "/" + target},
+			{Driver: "bind", Source: GuestDir + "/" + target, MountPoint: GuestDir + "/sandbox/seen"},
+		} {
+			v, err := s.Prepare(t.Context(), "app1", []*agent.Storage{st})
+			if err == nil {
+				t.Errorf("%s of %q at %s was made", st.Driver, st.Source, st.MountPoint)
+				if err := v.Release(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got, err := s.Rootfs(GuestDir + "/" + target); err == nil {
+			t.Errorf("%s became the root %s", target, got)
+		}
+	}
+	for _, gone := range []string{"journal", "app2", "shared/x"} {
+		if _, err := s.root.Lstat(gone); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s was made: %v", gone, err)
+		}
+	}
+	if err := s.RemoveBundle("app1"); err != nil {
+		t.Error(err)
 	}
 }
 

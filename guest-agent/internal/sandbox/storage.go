@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,7 +155,7 @@ func (s *Sandbox) bind(rel string, st *agent.Storage) (undo, error) {
 	if o.data != "" {
 		return nil, invalidf("options %q of a bind storage are not supported", o.data)
 	}
-	source, err := s.root.Open(from)
+	source, err := s.openFile(from)
 	if err != nil {
 		return nil, err
 	}
@@ -183,8 +184,12 @@ func (s *Sandbox) unmounter(rel, path string) undo {
 		if err := unmount(path); err != nil {
 			return err
 		}
-		_ = s.root.Remove(rel)
-		return nil
+		part, name, err := s.open(rel)
+		if err != nil {
+			return err
+		}
+		_ = part.Remove(name)
+		return part.Close()
 	}
 }
 
@@ -206,7 +211,13 @@ func (s *Sandbox) local(rel string, st *agent.Storage) (undo, error) {
 	if o.mode == 0 {
 		o.mode = 0o777
 	}
-	remove := func(context.Context) error { return s.root.RemoveAll(rel) }
+	remove := func(context.Context) error {
+		part, name, err := s.open(rel)
+		if err != nil {
+			return err
+		}
+		return errors.Join(part.RemoveAll(name), part.Close())
+	}
 	if err := errors.Join(dir.Chmod(o.mode), own(fdPath(dir), gid)); err != nil {
 		return nil, errors.Join(err, remove(context.Background()))
 	}
@@ -233,7 +244,7 @@ func (s *Sandbox) image(ctx context.Context, id string, pause bool, ref string) 
 	if want := filepath.Join(bundle, "rootfs"); img.Rootfs != want {
 		return nil, errors.Join(fmt.Errorf("the image was mounted at %s, not at %s", img.Rootfs, want), release(ctx))
 	}
-	s.log.Info("image pulled", "container", id, "digest", img.Digest)
+	s.log.Info("image pulled", slog.String("container", id), slog.String("digest", img.Digest))
 	return release, nil
 }
 

@@ -35,7 +35,7 @@ func (s *Service) judge(ctx context.Context, sess session, body []byte) (judgeme
 		return judgement{}, fault.New(fault.InvalidRequest, err)
 	}
 	if !sameNonce(att.RuntimeData.Nonce, sess.Nonce) {
-		return judgement{}, fault.New(fault.NonceMismatch, &nonceError{seen: clipNonce(att.RuntimeData.Nonce), wanted: sess.Nonce})
+		return judgement{}, fault.New(fault.NonceMismatch, &nonceError{seen: clip(att.RuntimeData.Nonce, 128), wanted: sess.Nonce})
 	}
 	if att.TEEEvidence.AdditionalEvidence != "" {
 		return judgement{}, fault.Newf(fault.PlatformDisabled, "no verifier for additional devices is enabled")

@@ -56,9 +56,6 @@ type nonceError struct{ seen, wanted string }
 
 func (*nonceError) Error() string { return "the runtime data has another nonce than the session" }
 
-// clipNonce bounds what a guest can put into the record.
-func clipNonce(s string) string { return s[:min(len(s), 128)] }
-
 // rule names the checks that refused, for the administrator.
 func rule(f *fault.Fault) string {
 	if _, ok := errors.AsType[*nonceError](f); ok {

@@ -171,7 +171,7 @@ func (c *cli) step(m *manifest) (step, error) {
 	case docPolicy:
 		p, err := m.policy()
 		return func(ctx context.Context, a *admin.Client, dry bool) (string, error) {
-			return applyPolicy(ctx, a, p, dry)
+			return c.applyPolicy(ctx, a, p, dry)
 		}, err
 	case docRefValue:
 		v, err := m.refValue()
@@ -210,7 +210,7 @@ func outdated(wanted, there int64) error {
 	return nil
 }
 
-func applyPolicy(ctx context.Context, a *admin.Client, p api.Policy, dry bool) (string, error) {
+func (c *cli) applyPolicy(ctx context.Context, a *admin.Client, p api.Policy, dry bool) (string, error) {
 	live, err := a.Policy(ctx, p.Kind, p.ID)
 	none, err := absent(err)
 	if err != nil {
@@ -230,7 +230,10 @@ func applyPolicy(ctx context.Context, a *admin.Client, p api.Policy, dry bool) (
 		return what, nil
 	}
 	p.Version = live.Version // compare-and-swap: 0 where there was none
-	_, err = a.PutPolicy(ctx, p)
+	stored, err := a.PutPolicy(ctx, p)
+	if err == nil {
+		c.warnIdle(stored)
+	}
 	return what, err
 }
 

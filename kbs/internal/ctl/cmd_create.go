@@ -181,6 +181,7 @@ func (c *cli) createPolicyCommand() *cobra.Command {
 			if err != nil {
 				return doing(exists(err, overwrite), "create policy/%s", args[0])
 			}
+			c.warnIdle(stored)
 			return c.made(c.policyObject(stored), overwrite)
 		},
 	}

@@ -17,7 +17,7 @@ var policyKinds = []string{"attestation", "resource"}
 func policyKind() kind {
 	return kind{
 		name: "policy", aliases: []string{"policies"},
-		header: []string{"NAME", "VERSION", "AUTHOR", "AGE"},
+		header: []string{"NAME", "VERSION", "IN FORCE", "AUTHOR", "AGE"},
 		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
 			all, err := a.Policies(ctx)
 			return listed(all, o, c.policyObject), err
@@ -46,7 +46,8 @@ const policySchema = `kind: Policy
   "attestation" (appraises evidence) or "resource" (decides who gets what).
 
 metadata:
-  name       KIND/ID, for example resource/resource-policy
+  name       KIND/ID: attestation/default_cpu or resource/resource-policy; a
+             policy of another name is kept but never evaluated
   version    optional: apply only if this is still the version at the broker
 spec:
   rego       the text
@@ -65,15 +66,31 @@ func (c *cli) policyObject(p api.Policy) object {
 	name := p.Kind + "/" + p.ID
 	return object{
 		kind: "policy", name: name, data: p,
-		row:      []string{name, strconv.FormatInt(p.Version, 10), p.Author, age(p.Time, c.now())},
+		row:      []string{name, strconv.FormatInt(p.Version, 10), yesNo(p.InForce), p.Author, age(p.Time, c.now())},
 		manifest: func() *manifest { return policyManifest(p) },
 		describe: func(s *sheet) {
 			s.line("policy", name)
 			s.line("version", strconv.FormatInt(p.Version, 10))
+			s.line("in force", yesNo(p.InForce))
 			s.line("author", p.Author)
 			s.line("changed", stamp(p.Time, c.now()))
 			s.block("rego", p.Rego)
 		},
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// warnIdle tells of a policy that was stored under a name which the broker
+// never evaluates: its author may believe that it protects something.
+func (c *cli) warnIdle(p api.Policy) {
+	if !p.InForce {
+		c.warnf("WARNING: the broker does not evaluate %s/%s; `kbsctl list policies` shows which are in force", p.Kind, p.ID)
 	}
 }
 

@@ -37,6 +37,11 @@ const (
 	ResourcePolicy = "resource-policy"
 )
 
+// InForce reports whether the broker evaluates the policy of this name.
+func InForce(kind Kind, id string) bool {
+	return kind == Attestation && id == DefaultCPU || kind == Resource && id == ResourcePolicy
+}
+
 // MaxSize limits a policy text, in bytes.
 const MaxSize = 256 << 10
 

@@ -92,6 +92,7 @@ func (d *Documents) Put(ctx context.Context, p api.Policy, change Change) (api.P
 	if err != nil {
 		return api.Policy{}, fmt.Errorf("encode policy: %w", err)
 	}
+	p.InForce = InForce(kind, p.ID)
 	stored := p
 	err = d.st.Update(ctx, func(tx store.Tx) error {
 		v, err := tx.Put(key(kind, p.ID), raw, store.Version(p.Version))
@@ -146,6 +147,6 @@ func decode(r store.Record) (api.Policy, error) {
 	}
 	return api.Policy{
 		Kind: kind, ID: id, Version: int64(r.Version),
-		Rego: rec.Rego, Author: rec.Author, Time: rec.Time,
+		Rego: rec.Rego, Author: rec.Author, Time: rec.Time, InForce: InForce(Kind(kind), id),
 	}, nil
 }

@@ -75,7 +75,9 @@ func Commands(ctx context.Context, bin string) (string, error) {
 	return b.String(), nil
 }
 
-var subcommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) {2,}\S`)
+// subcommand is a line of cobra's lists of commands: their descriptions start
+// with a capital letter, unlike the words of examples.
+var subcommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
 
 func help(ctx context.Context, b *strings.Builder, bin, program string, path []string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, program), append(append([]string{}, path...), "--help")...)
@@ -86,12 +88,7 @@ func help(ctx context.Context, b *strings.Builder, bin, program string, path []s
 	}
 	title := strings.Join(append([]string{program}, path...), " ")
 	fmt.Fprintf(b, "\n%s %s\n\n```\n%s\n```\n", strings.Repeat("#", min(2+len(path), 4)), title, strings.TrimSpace(string(out)))
-	text := string(out)
-	_, list, ok := strings.Cut(text, "Available Commands:\n")
-	if !ok {
-		return nil
-	}
-	list, _, _ = strings.Cut(list, "\n\n")
+	list, _, _ := strings.Cut(string(out), "\nFlags:")
 	for _, m := range subcommand.FindAllStringSubmatch(list, -1) {
 		if m[1] == "help" || m[1] == "completion" {
 			continue

@@ -106,7 +106,7 @@ func (g *Guest) boot(ctx context.Context, agent string) error {
 	}
 	g.process = p
 	return p.until(ctx, "listening", func() bool {
-		k, err := dialKata(ctx, socket)
+		k, err := dialKata(ctx, socket, "/"+filepath.Base(g.Dir)+"-")
 		if err != nil {
 			return false
 		}

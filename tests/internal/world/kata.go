@@ -19,15 +19,16 @@ type Kata struct {
 	agent.AgentServiceService
 	agent.HealthService
 	client *ttrpc.Client
+	cgroup string // prefix of the containers' cgroups: unlike in a VM, guests share the host's
 }
 
-func dialKata(ctx context.Context, socket string) (*Kata, error) {
+func dialKata(ctx context.Context, socket, cgroup string) (*Kata, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
 	}
 	client := ttrpc.NewClient(conn)
-	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client}
+	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client, cgroup}
 	if _, err := k.Check(ctx, &agent.CheckRequest{}); err != nil {
 		return nil, fmt.Errorf("%w (closing: %w)", err, client.Close())
 	}
@@ -77,7 +78,7 @@ func (k *Kata) Container(ctx context.Context, id, image string, config v1.Config
 			Driver: "image_guest_pull", Source: image, Fstype: "overlay", MountPoint: rootfs,
 			DriverOptions: []string{"image_guest_pull=" + string(metadata)},
 		}},
-		OCI: spec(id, rootfs, annotations, config),
+		OCI: spec(k.cgroup+id, rootfs, annotations, config),
 	}); err != nil {
 		return fmt.Errorf("CreateContainer: %w", err)
 	}
@@ -148,7 +149,7 @@ func (k *Kata) EndPod(ctx context.Context) error {
 // spec is a container's specification as it leaves the shim: namespaces are
 // reduced to ipc, uts and mount, hooks and device rules are gone
 // (kata-agent 2.9).
-func spec(id, rootfs string, annotations map[string]string, config v1.Config) *agent.Spec {
+func spec(cgroup, rootfs string, annotations map[string]string, config v1.Config) *agent.Spec {
 	capabilities := []string{
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
 		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
@@ -176,7 +177,7 @@ func spec(id, rootfs string, annotations map[string]string, config v1.Config) *a
 			{Destination: "/dev/shm", Type: "bind", Source: "/run/kata-containers/sandbox/shm", Options: []string{"rbind"}},
 		},
 		Linux: &agent.Linux{
-			CgroupsPath: "/kubepods/" + id,
+			CgroupsPath: cgroup,
 			Namespaces:  []*agent.LinuxNamespace{{Type: "ipc"}, {Type: "uts"}, {Type: "mount"}},
 			MaskedPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
 			ReadonlyPaths: []string{

@@ -46,6 +46,9 @@ func (w *World) refused(ctx context.Context, err error, want fault.Code) (Refusa
 	if e.Code != string(want) || e.Ticket != r.Ticket {
 		return r, fmt.Errorf("ticket %s explains %s (%s), not %s", r.Ticket, e.Ticket, e.Code, want)
 	}
+	if len(e.Findings) == 0 || e.Findings[0].Claim == "" || e.Findings[0].Seen == "" || len(e.Findings[0].Wanted) == 0 || e.Rule == "" {
+		return r, fmt.Errorf("ticket %s lacks claim, value seen, values wanted or rule: %+v", r.Ticket, e)
+	}
 	return r, nil
 }
 

@@ -1,0 +1,54 @@
+package container
+
+import (
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A start that finds no room for all its pipes fails, and keeps none of them.
+// Not parallel: the limit is that of the whole process.
+func TestPipesWithoutDescriptors(t *testing.T) {
+	free, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lowest := uint64(free.Fd())
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	before := openFiles(t)
+	for room := range uint64(6) { // three pipes take six
+		t.Run("", func(t *testing.T) {
+			t.Cleanup(func() {
+				if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+					t.Fatal(err)
+				}
+				if after := openFiles(t); after != before {
+					t.Errorf("%d open files became %d", before, after)
+				}
+			})
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: lowest + room, Max: old.Max}); err != nil {
+				t.Fatal(err)
+			}
+			if p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid())); err == nil {
+				_ = p.Close()
+				t.Errorf("made with room for %d descriptors", room)
+			}
+		})
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
