@@ -28,10 +28,10 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 	if err := s.beginSandbox(); err != nil {
 		return nil, err
 	}
+	defer s.creations.Done()
 	err := s.sandbox.Setup(ctx, sandbox.Request{Hostname: req.Hostname, DNS: req.Dns, Storages: req.Storages})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.creations.Done()
 	if err != nil {
 		if s.state == creatingSandbox {
 			s.state = absentSandbox

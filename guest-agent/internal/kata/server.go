@@ -4,9 +4,11 @@
 // fails. The host is not trusted: it may ask for anything, in any order.
 //
 // What is missing: a policy over requests. Until there is one, the host's word
-// counts for what a container runs (arguments, environment, user, bind mounts of
-// guest paths, exec), and only the image itself is tied to its owner, by the
-// image policy. Storages, copied files and root paths are confined all the same.
+// counts for what a container runs and reaches (arguments, environment, user,
+// capabilities, devices, exec, any path of the guest mounted anywhere, also over
+// files of the image), and for a root that it copies in itself. Only a pulled
+// image is tied to its owner, by the image policy. Storages, copied files and
+// root paths are confined all the same.
 package kata
 
 import (

@@ -2,8 +2,9 @@
 // storages, and the directory in which all of it lies.
 //
 // The host asks for each of these things and is not trusted. So every path it
-// names is confined to the state directory, through os.Root, and every step has
-// an undo that runs when a later step fails or when the pod ends.
+// names is confined to two parts of the state directory, through os.Root (see
+// layout.open), and every step has an undo that runs when a later step fails or
+// when the pod ends.
 package sandbox
 
 import (
