@@ -180,7 +180,12 @@ func startAgent(t *testing.T) *running {
 	}
 	r := &running{log: &bytes.Buffer{}, exited: make(chan error, 1), rest: freeAddress(t)}
 	socket := filepath.Join(dir, "agent.sock")
-	r.cmd = exec.Command(program(t), "serve", "--listen", "unix://"+socket, "--state-dir", filepath.Join(dir, "state"), "--rest-listen", r.rest)
+	cmdline := filepath.Join(dir, "cmdline")
+	if err := os.WriteFile(cmdline, []byte("vouchsafe.insecure_no_agent_policy=true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.cmd = exec.Command(program(t), "serve", "--listen", "unix://"+socket, "--state-dir", filepath.Join(dir, "state"),
+		"--rest-listen", r.rest, "--kernel-cmdline", cmdline)
 	r.cmd.Stderr = r.log
 	r.cmd.Stdout = r.log
 	if err := r.cmd.Start(); err != nil {

@@ -81,8 +81,9 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	defer func() { err = errors.Join(err, closeHub()) }()
 	server, err := kata.NewServer(kata.Config{
 		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
-		Images:      images{h, s.Agent.ImagePullTimeout},
-		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
+		Images:         images{h, s.Agent.ImagePullTimeout},
+		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
+		PauseBinary:    o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -29,6 +29,9 @@ type record struct {
 // CreateContainer makes a container and parks its first process until
 // StartContainer. If a step fails, the ones before it are undone.
 func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainerRequest) (*emptypb.Empty, error) {
+	if err := s.allowed("CreateContainerRequest"); err != nil {
+		return nil, err
+	}
 	if err := checkCreate(req); err != nil {
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes) (*s
 	share, hostname := s.sharePID || req.SandboxPidns, s.hostname
 	s.mu.Unlock()
 	p := place{
-		root: v.Rootfs, hostname: hostname, translate: s.sandbox.Translate,
+		root: v.Rootfs, hostname: hostname, source: s.sandbox.MountSource,
 		ipc: s.sandbox.IPCNamespace(), uts: s.sandbox.UTSNamespace(),
 	}
 	if share {

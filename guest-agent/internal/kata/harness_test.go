@@ -106,7 +106,7 @@ func newPod(t *testing.T, options ...podOption) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{StateDir: filepath.Join(dir, "state"), Runtime: "runc", Reaper: reaper, Version: "test", Logger: testLogger()}
+	cfg := Config{StateDir: filepath.Join(dir, "state"), Runtime: "runc", Reaper: reaper, Version: "test", Logger: testLogger(), UnsafeNoPolicy: true}
 	for _, o := range options {
 		o(&cfg)
 	}

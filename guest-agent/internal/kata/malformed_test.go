@@ -210,16 +210,18 @@ func variants(m protoreflect.Message, at string, visit func(change string)) {
 	}
 }
 
-// A spec may lack any part without harm; without one of three it is refused.
+// A spec may lack any part without harm; without one of three, or with a mount
+// of no type, it is refused.
 func TestSpecWithoutParts(t *testing.T) {
 	in := &agent.Spec{}
 	(&filler{values: map[string]string{}}).fill(in.ProtoReflect())
 	in.Hooks, in.Solaris, in.Windows, in.Linux.Namespaces = nil, nil, nil, nil
+	in.Mounts[0].Type = "bind"
 	n := 0
 	variants(in.ProtoReflect(), "", func(change string) {
 		n++
-		out, err := runtimeSpec(in, place{root: "/r", translate: func(s string) string { return s }})
-		needed := slices.Contains([]string{".Process: absent", ".Root: absent", ".Linux: absent"}, change)
+		out, err := runtimeSpec(in, place{root: "/r", source: func(s string) (string, error) { return s, nil }})
+		needed := slices.Contains([]string{".Process: absent", ".Root: absent", ".Linux: absent", ".Mounts: an empty element"}, change)
 		if (err != nil) != needed {
 			t.Errorf("%s: %v", change, err)
 		}

@@ -34,6 +34,9 @@ func (s *Server) process(containerID, execID string) (*container.Process, error)
 
 // ExecProcess starts a further process in a container.
 func (s *Server) ExecProcess(ctx context.Context, req *agent.ExecProcessRequest) (*emptypb.Empty, error) {
+	if err := s.allowed("ExecProcessRequest"); err != nil {
+		return nil, err
+	}
 	r, err := s.container(req.ContainerId)
 	if err != nil {
 		return nil, err

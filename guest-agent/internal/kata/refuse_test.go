@@ -168,6 +168,13 @@ func TestRefusedCreations(t *testing.T) {
 		{"shared mounts", func(r *agent.CreateContainerRequest) { r.SharedMounts = []*agent.SharedMount{{}} }, codes.InvalidArgument, "shared"},
 		{"root outside", func(r *agent.CreateContainerRequest) { r.OCI.Root.Path = "/" }, codes.InvalidArgument, "not below"},
 		{"root by dots", func(r *agent.CreateContainerRequest) { r.OCI.Root.Path = sandbox.GuestDir + "/../../" }, codes.InvalidArgument, "not below"},
+		{"the guest's root as a mount", withMount("/", "bind"), codes.InvalidArgument, "not below"},
+		{"the guest's files as a mount", withMount("/etc", "none", "ro", "rbind"), codes.InvalidArgument, "not below"},
+		{"the runtime's state as a mount", withMount(sandbox.GuestDir+"/runtime", "bind"), codes.InvalidArgument, "not below"},
+		{"another's bundle as a mount", withMount(sandbox.GuestDir+"/other/rootfs", "local"), codes.InvalidArgument, "not below"},
+		{"a relative mount", withMount("shared/containers", "bind"), codes.InvalidArgument, "not below"},
+		{"an absent mount", withMount(sandbox.GuestDir+"/shared/containers/nothing", "bind"), codes.InvalidArgument, "cannot be used"},
+		{"a disk as a mount", withMount("/dev/vda", "ext4"), codes.InvalidArgument, "not supported"},
 		{"mount namespace of another", func(r *agent.CreateContainerRequest) {
 			r.OCI.Linux.Namespaces = []*agent.LinuxNamespace{{Type: "user", Path: "/proc/1/ns/user"}}
 		}, codes.InvalidArgument, "joined"},
@@ -306,5 +313,42 @@ func TestPanicsAreCaught(t *testing.T) {
 	wantCode(t, err, codes.Internal)
 	if strings.Contains(err.Error(), "42") {
 		t.Errorf("the host sees %v", err)
+	}
+}
+
+// withMount adds a mount to a request.
+func withMount(source, fstype string, options ...string) func(*agent.CreateContainerRequest) {
+	return func(r *agent.CreateContainerRequest) {
+		r.OCI.Mounts = append(r.OCI.Mounts, &agent.Mount{Destination: "/mnt", Source: source, Type: fstype, Options: options})
+	}
+}
+
+// A link that the host copies in leads nowhere outside.
+func TestMountThroughALink(t *testing.T) {
+	p := newSandbox(t)
+	if _, err := p.client.CopyFile(t.Context(), &agent.CopyFileRequest{
+		Path: sandbox.GuestDir + "/shared/containers/link", FileMode: unix.S_IFLNK | 0o777, DirMode: 0o755, Data: []byte("../../runtime"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	req := p.request("app1", "/bin/sh")
+	withMount(sandbox.GuestDir+"/shared/containers/link", "bind")(req)
+	_, err := p.client.CreateContainer(t.Context(), req)
+	wantCode(t, err, codes.InvalidArgument)
+}
+
+// Without a policy over requests, and without a measured word that none is
+// wanted, the host can run nothing.
+func TestNoAgentPolicyMeansNo(t *testing.T) {
+	p := newSandbox(t, func(c *Config) { c.UnsafeNoPolicy = false })
+	_, err := p.client.CreateContainer(t.Context(), p.request("app1", "/bin/sh"))
+	wantCode(t, err, codes.PermissionDenied)
+	if !strings.Contains(fmt.Sprint(err), "CreateContainerRequest is blocked by policy") {
+		t.Error(err)
+	}
+	_, err = p.client.ExecProcess(t.Context(), &agent.ExecProcessRequest{ContainerId: "app1", ExecId: "x", Process: &agent.Process{Args: []string{"/bin/sh"}}})
+	wantCode(t, err, codes.PermissionDenied)
+	if !strings.Contains(fmt.Sprint(err), "ExecProcessRequest is blocked by policy") {
+		t.Error(err)
 	}
 }

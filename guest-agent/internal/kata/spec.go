@@ -3,6 +3,7 @@ package kata
 import (
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -13,12 +14,12 @@ import (
 // place is what the sandbox decides about a container's spec, whatever the host
 // says (kata-agent 2.9).
 type place struct {
-	root      string // absolute
-	process   *specs.Process
-	ipc, uts  string              // paths of the sandbox's namespaces
-	pid       string              // empty for a pid namespace of its own
-	hostname  bool                // the sandbox's uts namespace has the pod's host name
-	translate func(string) string // paths of the protocol to paths here
+	root     string // absolute
+	process  *specs.Process
+	ipc, uts string                       // paths of the sandbox's namespaces
+	pid      string                       // empty for a pid namespace of its own
+	hostname bool                         // the sandbox's uts namespace has the pod's host name
+	source   func(string) (string, error) // where the source of a bind mount really lies
 }
 
 // ociVersion is written into the runtime's config.json. The fields used are all
@@ -37,11 +38,15 @@ func runtimeSpec(in *agent.Spec, p place) (*specs.Spec, error) {
 	case in.Solaris != nil || in.Windows != nil:
 		return nil, invalidf("the OCI spec is for another system")
 	}
+	mounted, err := mounts(in.Mounts, p.source)
+	if err != nil {
+		return nil, err
+	}
 	out := &specs.Spec{
 		Version:     ociVersion,
 		Process:     p.process,
 		Root:        &specs.Root{Path: p.root, Readonly: in.Root.Readonly},
-		Mounts:      mounts(in.Mounts, p.translate),
+		Mounts:      mounted,
 		Annotations: in.Annotations,
 	}
 	if out.Process == nil {
@@ -50,7 +55,6 @@ func runtimeSpec(in *agent.Spec, p place) (*specs.Spec, error) {
 	if !p.hostname {
 		out.Hostname = in.Hostname
 	}
-	var err error
 	out.Linux, err = linux(in.Linux, p)
 	return out, err
 }
@@ -92,22 +96,34 @@ func process(in *agent.Process) *specs.Process {
 	return out
 }
 
-// mounts translates sources below the state directory. A mount of type "local"
-// is a directory that the storage of that name has made.
-func mounts(in []*agent.Mount, translate func(string) string) []specs.Mount {
+// kernelFilesystems are what a container may mount beside directories: they
+// show the kernel's view of its own namespaces, or are empty.
+var kernelFilesystems = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
+
+// mounts finds the sources of bind mounts, which must lie where the host may
+// put things: a directory of the agent, of another container or of the guest
+// itself is not for containers. A mount of type "local" is a directory that the
+// storage of that name has made.
+func mounts(in []*agent.Mount, source func(string) (string, error)) ([]specs.Mount, error) {
 	var out []specs.Mount
 	for _, m := range in {
 		o := specs.Mount{Destination: m.Destination, Type: m.Type, Source: m.Source, Options: m.Options}
-		if path.IsAbs(o.Source) {
-			o.Source = translate(o.Source)
-		}
 		if o.Type == "local" {
 			o.Type = "bind"
 			o.Options = append([]string{"rbind"}, o.Options...)
 		}
+		switch bind := slices.Contains(o.Options, "bind") || slices.Contains(o.Options, "rbind"); {
+		case bind || o.Type == "bind":
+			var err error
+			if o.Source, err = source(m.Source); err != nil {
+				return nil, err
+			}
+		case !slices.Contains(kernelFilesystems, o.Type):
+			return nil, invalidf("mounts of type %.64q are not supported", m.Type)
+		}
 		out = append(out, o)
 	}
-	return out
+	return out, nil
 }
 
 func linux(in *agent.Linux, p place) (*specs.Linux, error) {

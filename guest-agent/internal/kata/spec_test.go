@@ -70,7 +70,8 @@ func TestSpecIsComplete(t *testing.T) {
 	f := &filler{values: map[string]string{}}
 	f.fill(in.ProtoReflect())
 	in.Hooks, in.Solaris, in.Windows, in.Linux.Namespaces = nil, nil, nil, nil
-	out, err := runtimeSpec(in, place{root: "/r", ipc: "/ipc", uts: "/uts", translate: func(s string) string { return s }})
+	in.Mounts[0].Type, f.values["grpc.Mount.type"] = "bind", `"type":"bind"`
+	out, err := runtimeSpec(in, place{root: "/r", ipc: "/ipc", uts: "/uts", source: func(s string) (string, error) { return s, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,17 +103,23 @@ func (s *Sandbox) Translate(path string) string { return s.translate(path) }
 // one that leaves the parts of the state directory that are open to the host,
 // also by way of symbolic links. The roots of pulled images are not among them:
 // they belong to the containers that pulled them.
-func (s *Sandbox) Rootfs(path string) (string, error) {
+func (s *Sandbox) Rootfs(path string) (string, error) { return s.real("root path", path) }
+
+// MountSource is Rootfs for the source of a container's bind mount, which may
+// also be a file.
+func (s *Sandbox) MountSource(path string) (string, error) { return s.real("mount source", path) }
+
+func (s *Sandbox) real(what, path string) (string, error) {
 	rel, err := s.rel(path)
 	if err != nil {
 		return "", err
 	}
-	dir, err := s.openFile(rel)
+	f, err := s.openFile(rel)
 	if err != nil {
-		return "", invalidf("root path %q cannot be used: %v", path, err)
+		return "", invalidf("%s %q cannot be used: %v", what, path, err)
 	}
-	defer func() { _ = dir.Close() }()
-	return os.Readlink(fdPath(dir))
+	defer func() { _ = f.Close() }()
+	return os.Readlink(fdPath(f))
 }
 
 // Request is what CreateSandbox asks for.

@@ -24,11 +24,12 @@ type commandLine struct {
 	kbcParams         string // agent.aa_kbc_params: "<kbc-name>::<uri>"
 	imagePolicyFile   string
 	insecurePlainHTTP bool
+	insecureNoPolicy  bool
 	warnings          []string
 }
 
 // parseCommandLine reads the agent.* parameters of kata-agent 3.2 that this
-// agent has a use for, and vouchsafe.insecure_plain_http. Words are split at
+// agent has a use for, and our own vouchsafe.* ones. Words are split at
 // white space; the last of equal keys wins, as in the kernel.
 func parseCommandLine(text string) (commandLine, error) {
 	c := commandLine{agent: Agent{
@@ -73,6 +74,8 @@ func (c *commandLine) set(key, value string) (err error) {
 		// signatures are always verified, and there are no processes to wait for.
 	case "vouchsafe.insecure_plain_http":
 		c.insecurePlainHTTP, err = strconv.ParseBool(value)
+	case "vouchsafe.insecure_no_agent_policy":
+		c.insecureNoPolicy, err = strconv.ParseBool(value)
 	default:
 		if strings.HasPrefix(key, "agent.") || strings.HasPrefix(key, "vouchsafe.") {
 			c.warnings = append(c.warnings, "kernel command line: "+key)

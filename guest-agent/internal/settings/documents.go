@@ -33,7 +33,8 @@ type cdhDocument struct {
 	} `toml:"kbc"`
 	Image     *imageTable `toml:"image"`
 	Vouchsafe struct {
-		InsecurePlainHTTP bool `toml:"insecure_plain_http"`
+		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
+		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
 	} `toml:"vouchsafe"`
 }
 
@@ -73,6 +74,10 @@ type documents struct {
 
 func parseDocuments(data map[string]string) (documents, error) {
 	var d documents
+	if _, ok := data[DocumentPolicy]; ok {
+		// Its owner relies on it. A guest that would ignore it must not run.
+		return d, fmt.Errorf("%s: policies over the host's requests are not evaluated yet", DocumentPolicy)
+	}
 	if text, ok := data[DocumentAA]; ok {
 		d.aa = new(aaDocument)
 		w, err := decode(text, d.aa)

@@ -57,6 +57,11 @@ type Agent struct {
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
 	ServeREST        bool          // agent.guest_components_procs is api-server-rest, the default
+	// InsecureNoPolicy lets containers run although no policy judges what the
+	// host asks for. Both of its sources are measured, so that a broker's policy
+	// sees it: insecure_no_agent_policy of [vouchsafe] in cdh.toml, or
+	// vouchsafe.insecure_no_agent_policy on the command line.
+	InsecureNoPolicy bool
 }
 
 // Broker says where the key broker is.
@@ -122,6 +127,7 @@ func Load(src Sources) (*Settings, error) {
 		return nil, fmt.Errorf("kernel command line: %w", err)
 	}
 	s := &Settings{Agent: cmd.agent, Warnings: cmd.warnings}
+	s.Agent.InsecureNoPolicy = cmd.insecureNoPolicy
 	var docs documents
 	if len(src.InitData) > 0 {
 		if s.InitData, err = readInitData(src.InitData); err != nil {
@@ -131,6 +137,9 @@ func Load(src Sources) (*Settings, error) {
 			return nil, fmt.Errorf("init-data: %w", err)
 		}
 		s.Warnings = append(s.Warnings, docs.warnings...)
+	}
+	if docs.cdh != nil && docs.cdh.Vouchsafe.InsecureNoAgentPolicy {
+		s.Agent.InsecureNoPolicy = true
 	}
 	if s.Broker, err = joinBroker(cmd, docs); err != nil {
 		return nil, err

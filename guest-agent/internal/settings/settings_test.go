@@ -63,7 +63,6 @@ location = "registry.local:5000"
 insecure = true
 [[image.registry_config.registry]]
 location = "quay.io"`,
-		"policy.rego": "package agent_policy",
 	})
 	var device bytes.Buffer
 	if err := initdata.WriteDevice(&device, raw); err != nil {
@@ -102,6 +101,33 @@ location = "quay.io"`,
 				}
 			}
 		})
+	}
+}
+
+// Nothing judges the host's requests yet. A document that brings a policy for
+// them must not be ignored, and doing without one is a measured decision.
+func TestAgentPolicy(t *testing.T) {
+	with := func(name, text string) []byte { return document(map[string]string{name: text}) }
+	if _, err := Load(Sources{InitData: with("policy.rego", "package agent_policy")}); err == nil || !strings.Contains(err.Error(), "policy.rego") {
+		t.Errorf("a policy was ignored: %v", err)
+	}
+	for name, c := range map[string]struct {
+		src    Sources
+		waived bool
+	}{
+		"nothing said":     {Sources{}, false},
+		"in init-data":     {Sources{InitData: with("cdh.toml", "[vouchsafe]\ninsecure_no_agent_policy = true")}, true},
+		"not in init-data": {Sources{InitData: with("cdh.toml", "[vouchsafe]\ninsecure_plain_http = true")}, false},
+		"command line":     {Sources{CommandLine: "vouchsafe.insecure_no_agent_policy=true"}, true},
+		"command line, no": {Sources{CommandLine: "vouchsafe.insecure_no_agent_policy=0"}, false},
+	} {
+		s, err := Load(c.src)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if s.Agent.InsecureNoPolicy != c.waived {
+			t.Errorf("%s: waived %v", name, s.Agent.InsecureNoPolicy)
+		}
 	}
 }
 
