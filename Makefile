@@ -4,13 +4,14 @@ MODULES := . measure image kbs guest-agent rootfs tests
 BIN     := $(CURDIR)/bin
 CACHE   := $(CURDIR)/.cache
 TOOLS   := $(CACHE)/bin
-VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 # Binaries are static: no cgo. Only the race detector needs a C compiler.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
 
 GOLANGCI_LINT := v2.15.0
 GOVULNCHECK   := v1.8.0
+PROTOC_GEN_GO       := v1.36.12
+PROTOC_GEN_GO_TTRPC := v1.2.10
 
 .DEFAULT_GOAL := help
 
@@ -60,10 +61,13 @@ vuln: ## known vulnerabilities in what is linked (needs a vulnerability database
 	@for m in $(MODULES); do echo "vuln $$m"; (cd $$m && $(TOOLS)/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...) || exit 1; done
 
 .PHONY: generate
-generate: ## regenerate the protobuf code and the reference pages
-	@build/need protoc=protobuf-compiler
-	@guest-agent/api/generate.sh
-	@go run ./tests/cmd/reference docs/reference
+generate: build ## regenerate the protobuf code and the reference pages
+	@build/need protoc=protobuf-compiler /usr/include/google/protobuf/empty.proto=libprotobuf-dev
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/protoc-gen-go || GOWORK=off GOBIN=$(TOOLS) go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
+	@test -x $(TOOLS)/protoc-gen-go-ttrpc || GOWORK=off GOBIN=$(TOOLS) go install github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc@$(PROTOC_GEN_GO_TTRPC)
+	@PATH="$(TOOLS):$$PATH" guest-agent/api/generate.sh
+	@go run ./tests/cmd/reference docs/reference $(BIN)
 
 .PHONY: clean
 clean: ## remove what was built (caches too)
