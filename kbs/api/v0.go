@@ -2,8 +2,8 @@
 // /kbs/v0 exactly as the field speaks it, and our own /v1 beside it. There is
 // no logic here beyond encoding, so that a client needs nothing else.
 //
-// Sections named in comments are those of the KBS protocol specification in
-// docs/reference.
+// Sections named in comments are those of kbs-protocol; see
+// docs/reference/specifications.md.
 package api
 
 import "encoding/json"
