@@ -18,9 +18,9 @@ func eventKind() kind {
 		header: []string{"INDEX", "KIND", "DECISION", "CODE", "TICKET", "OBJECT", "SUBJECT", "AGE"},
 		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
 			if o.limit == 0 {
-				o.limit = 50
+				return c.lastEvents(ctx, a, defaultEvents, true)
 			}
-			return c.lastEvents(ctx, a, int64(o.limit))
+			return c.lastEvents(ctx, a, int64(o.limit), false)
 		},
 		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
 			i, err := strconv.ParseInt(name, 10, 64)
@@ -50,8 +50,12 @@ const eventSchema = `kind: Event
   decision   allow, deny, error, change
   code, ticket, subject, object, details`
 
-// lastEvents returns the newest entries, oldest first.
-func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64) ([]object, error) {
+// defaultEvents is how many entries a list shows when nobody says.
+const defaultEvents = 50
+
+// lastEvents returns the newest entries, oldest first. Where nobody asked for a
+// limit it says that there is more: a list that looks whole misleads.
+func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64, tell bool) ([]object, error) {
 	note, err := a.AuditCheckpoint(ctx)
 	if err != nil {
 		return nil, err
@@ -59,6 +63,9 @@ func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64) ([]objec
 	size, err := sizeOf(note)
 	if err != nil {
 		return nil, err
+	}
+	if tell && size > n {
+		c.warnf("the newest %d of %d entries; --limit shows more, audit export all", n, size)
 	}
 	return c.events(ctx, a, max(0, size-n), size)
 }

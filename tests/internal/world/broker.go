@@ -129,15 +129,17 @@ func (b *Broker) Explain(ctx context.Context, ticket string) (api.Explanation, e
 
 // AuditEntries downloads the whole log.
 func (b *Broker) AuditEntries(ctx context.Context) ([]api.AuditEntry, error) {
-	out, err := b.Ctl(ctx, "list", "events", "-o", "json")
+	out, err := b.Ctl(ctx, "audit", "export")
 	if err != nil {
 		return nil, err
 	}
-	var list struct {
-		Items []api.AuditEntry `json:"items"`
+	var list []api.AuditEntry
+	for line := range strings.Lines(out) {
+		var e api.AuditEntry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			return nil, fmt.Errorf("kbsctl audit export: %w: %s", err, line)
+		}
+		list = append(list, e)
 	}
-	if err := json.Unmarshal([]byte(out), &list); err != nil {
-		return nil, fmt.Errorf("kbsctl list events: %w: %s", err, out)
-	}
-	return list.Items, nil
+	return list, nil
 }

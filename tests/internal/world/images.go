@@ -35,8 +35,12 @@ func (w *World) Image(ctx context.Context, cache string) (string, error) {
 
 // Keygen makes a signing key pair and returns the path prefix of its files.
 func (w *World) Keygen(ctx context.Context, label string) (string, error) {
-	prefix := w.Path(label)
-	_, err := w.Run(ctx, "kbsctl", "image", "keygen", "--out", prefix)
+	dir, err := os.MkdirTemp(w.Dir, "key-")
+	if err != nil {
+		return "", err
+	}
+	prefix := filepath.Join(dir, label)
+	_, err = w.Run(ctx, "kbsctl", "image", "keygen", "--out", prefix)
 	return prefix, err
 }
 
@@ -161,12 +165,12 @@ spec: {valueFile: policy.json}
 ---
 kind: Resource
 metadata: {name: %s}
-spec: {valueFile: %s}
+spec: {valueFile: %q}
 ---
 kind: Resource
 metadata: {name: %s}
 spec: {valueFile: greeting}
-`, PolicyResource, SignerResource, filepath.Base(signer)+".pub", SecretResource)
+`, PolicyResource, SignerResource, signer+".pub", SecretResource)
 	if err := os.WriteFile(w.Path("policies.yaml"), []byte(documents), 0o600); err != nil {
 		return err
 	}
