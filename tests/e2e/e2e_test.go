@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/debimage"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
@@ -144,6 +146,13 @@ func TestTheTreeIsWhatWasPacked(t *testing.T) {
 	if strings.Contains(out, "whiteout failed") || strings.Contains(out, "man1") {
 		t.Errorf("a whiteout was not applied:\n%s", out)
 	}
+	// A version 2 file capability is 20 bytes; its permitted set has only
+	// CAP_NET_BIND_SERVICE, bit 10.
+	var capability [20]byte
+	n, err := unix.Lgetxattr(g.Rootfs("tree")+"/usr/sbin/nginx", "security.capability", capability[:])
+	if err != nil || n != len(capability) || capability[5] != 1<<2 {
+		t.Errorf("nginx's file capability is %x, %v", capability[:max(n, 0)], err)
+	}
 }
 
 func TestAnotherMeasurementIsRefused(t *testing.T) {
@@ -236,7 +245,7 @@ func TestTheAuditLogProvesItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := entries(t)
-	if !strings.Contains(out, strconv.Itoa(len(list))) {
+	if !strings.HasPrefix(out, "verified "+strconv.Itoa(len(list))+" entries,") {
 		t.Errorf("verified something else than the %d entries: %s", len(list), out)
 	}
 	n := 0
@@ -293,11 +302,34 @@ func TestTheWorkloadGetsOnlyWhatThePolicyNames(t *testing.T) {
 // Nothing of a pod is left when it is gone.
 func TestAPodLeavesNothingBehind(t *testing.T) {
 	g := launch(t, "tidy")
+	before, err := g.Mounts()
+	if err != nil || len(before) == 0 {
+		t.Fatalf("a pod has %d mounts, %v", len(before), err)
+	}
 	serve(t, g, "app")
+	if with, err := g.Mounts(); err != nil || len(with) <= len(before) {
+		t.Fatalf("%d mounts, %d with a container: nothing to look for (%v)", len(before), len(with), err)
+	}
 	if err := g.Kata().Remove(t.Context(), "app"); err != nil {
 		t.Fatal(err)
 	}
+	after, err := g.Mounts()
+	if err != nil || len(after) != len(before) {
+		t.Errorf("mounts before the container %q, after it %q (%v)", before, after, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(g.Dir, "state", "app*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 	if err := g.Kata().EndPod(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// With its pod the agent ends, and so does every process of its namespace.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := g.Ended(ctx); err != nil {
+		t.Errorf("the agent ended with %v", err)
+	}
+	if cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(g.Dir) + "*"); len(cgroups) > 0 {
+		t.Errorf("cgroups left behind: %q", cgroups)
 	}
 }

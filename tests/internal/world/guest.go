@@ -122,8 +122,37 @@ func (g *Guest) path(parts ...string) string {
 // Kata returns the driver that plays the runtime's part.
 func (g *Guest) Kata() *Kata { return g.kata }
 
-// Log is the file with everything that the agent printed.
-func (g *Guest) Log() string { return g.path("agent.log") }
+// Rootfs returns where a container's root lies, seen from outside the guest's
+// mount namespace.
+func (g *Guest) Rootfs(id string) string {
+	return fmt.Sprintf("/proc/%d/root%s", g.PID(), g.path("state", id, "rootfs"))
+}
+
+// Mounts returns the mounts below the agent's state directory, one a line, as
+// the guest sees them.
+func (g *Guest) Mounts() ([]string, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", g.PID()))
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for line := range strings.Lines(string(raw)) {
+		if strings.Contains(line, " "+g.path("state")+"/") {
+			list = append(list, strings.TrimSpace(line))
+		}
+	}
+	return list, nil
+}
+
+// Ended waits until the agent has ended by itself, and returns how.
+func (g *Guest) Ended(ctx context.Context) error {
+	select {
+	case <-g.process.done:
+		return g.process.err
+	case <-ctx.Done():
+		return fmt.Errorf("%s still runs: %w", g.process.name, ctx.Err())
+	}
+}
 
 // Stop ends the agent and its network.
 func (g *Guest) Stop() error {
