@@ -100,6 +100,34 @@ func (c Code) entry() Entry {
 // Status returns the HTTP status that carries c; 500 for an unknown code.
 func (c Code) Status() int { return c.entry().Status }
 
+// OfStatus returns the code for an HTTP status whose body named none: an answer
+// of another implementation, or of something in between. It is never a code
+// that says more than the status does.
+func OfStatus(status int) Code {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusUnsupportedMediaType:
+		return InvalidRequest
+	case http.StatusUnauthorized:
+		return Unauthenticated
+	case http.StatusForbidden:
+		return Forbidden
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return NotFound
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return Conflict
+	case http.StatusRequestEntityTooLarge:
+		return TooLarge
+	case http.StatusTooManyRequests:
+		return TooMany
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return Unavailable
+	}
+	if status >= 300 && status < 400 {
+		return Unavailable // what was asked for is not where the configuration says
+	}
+	return Internal
+}
+
 // Exit returns the exit code of a command that fails with c.
 func (c Code) Exit() int { return c.entry().Exit }
 

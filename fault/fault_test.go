@@ -72,6 +72,12 @@ func TestTableIsComplete(t *testing.T) {
 			t.Errorf("%s does not find its row", e.Code)
 		}
 	}
+	for status, want := range map[int]Code{400: InvalidRequest, 401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict,
+		413: TooLarge, 429: TooMany, 302: Unavailable, 503: Unavailable, 500: Internal, 418: Internal} {
+		if got := OfStatus(status); got != want {
+			t.Errorf("status %d is %s, not %s", status, got, want)
+		}
+	}
 	if Code("made-up").Known() || Code("made-up").Status() != 500 {
 		t.Error("an unknown code passes for a known one")
 	}

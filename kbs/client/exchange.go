@@ -131,32 +131,7 @@ func refusalCode(status int, info api.ErrorInformation) fault.Code {
 			return fault.EvidenceInvalid
 		}
 	}
-	return statusCode(status)
-}
-
-func statusCode(status int) fault.Code {
-	switch status {
-	case http.StatusBadRequest:
-		return fault.InvalidRequest
-	case http.StatusUnauthorized:
-		return fault.Unauthenticated
-	case http.StatusForbidden:
-		return fault.Forbidden
-	case http.StatusNotFound:
-		return fault.NotFound
-	case http.StatusConflict:
-		return fault.Conflict
-	case http.StatusRequestEntityTooLarge:
-		return fault.TooLarge
-	case http.StatusTooManyRequests:
-		return fault.TooMany
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return fault.Unavailable
-	}
-	if status >= 300 && status < 400 {
-		return fault.Unavailable // the broker is not where the configuration says
-	}
-	return fault.Internal
+	return fault.OfStatus(status)
 }
 
 // clip shortens foreign text to at most n bytes, at a character border.

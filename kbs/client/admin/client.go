@@ -254,33 +254,11 @@ func refusal(resp *http.Response) error {
 	p.Status = resp.StatusCode
 	code := fault.Code(p.Code)
 	if !code.Known() {
-		code = codeOfStatus(resp.StatusCode)
+		code = fault.OfStatus(resp.StatusCode)
 	}
 	f := fault.New(code, p)
 	if t, err := fault.ParseTicket(p.Ticket); err == nil {
 		f = f.With(t)
 	}
 	return f
-}
-
-func codeOfStatus(status int) fault.Code {
-	switch status {
-	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusUnsupportedMediaType:
-		return fault.InvalidRequest
-	case http.StatusUnauthorized:
-		return fault.Unauthenticated
-	case http.StatusForbidden:
-		return fault.Forbidden
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return fault.NotFound
-	case http.StatusConflict, http.StatusPreconditionFailed:
-		return fault.Conflict
-	case http.StatusRequestEntityTooLarge:
-		return fault.TooLarge
-	case http.StatusTooManyRequests:
-		return fault.TooMany
-	case http.StatusInternalServerError:
-		return fault.Internal
-	}
-	return fault.Unavailable
 }
