@@ -96,6 +96,7 @@ type ResourceInfo struct {
 // JSON (RFC 8785) of the entry.
 type AuditEntry struct {
 	Index    int64             `json:"index"`
+	Tenant   string            `json:"tenant,omitempty"` // "" is the tenant "default"
 	Time     time.Time         `json:"time"`
 	Kind     string            `json:"kind"`     // "attest", "release", "guest.refusal", "policy.put", ...
 	Decision string            `json:"decision"` // "allow", "deny", "error", "change"
