@@ -145,8 +145,10 @@ func (l *Log) Append(ctx context.Context, e api.AuditEntry) (api.AuditEntry, err
 	return out, nil
 }
 
-// AppendTx appends e within tx. The entry exists once tx has committed.
+// AppendTx appends e within tx. The entry exists once tx has committed. The
+// transaction may be of any scope of the log's store: the log lies below them.
 func (l *Log) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
+	tx = store.Unscoped(tx)
 	n, err := readHead(tx)
 	if err != nil {
 		return api.AuditEntry{}, err
@@ -183,7 +185,7 @@ func (l *Log) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
 // valid replaces bytes that are not UTF-8, so that what is returned is what is
 // stored, and no guest can prevent an entry with a broken name.
 func valid(e api.AuditEntry) api.AuditEntry {
-	for _, s := range []*string{&e.Kind, &e.Decision, &e.Code, &e.Ticket, &e.Subject, &e.Object} {
+	for _, s := range []*string{&e.Tenant, &e.Kind, &e.Decision, &e.Code, &e.Ticket, &e.Subject, &e.Object} {
 		*s = strings.ToValidUTF8(*s, "\uFFFD")
 	}
 	if e.Details != nil {
