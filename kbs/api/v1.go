@@ -17,6 +17,10 @@ const (
 	PathAudit         = PathV1 + "/audit"          // GET /entries, /checkpoint, /proof...
 )
 
+// PathTenant begins the paths of a tenant that has no host name of its own:
+// /t/TENANT/kbs/v0/..., /t/TENANT/v1/... Without it the tenant is "default".
+const PathTenant = "/t/"
+
 // Finding is one claim that was not as wanted.
 type Finding struct {
 	Claim   string   `json:"claim"`

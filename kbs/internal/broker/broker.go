@@ -1,8 +1,8 @@
 // Package broker joins the rooms of the key broker over one state directory:
 //
 //	kbs.db                  the store (0600)
-//	keys/master.key         wraps the resources
-//	keys/token-signing.pem  signs attestation tokens
+//	keys/master.key         wraps all that is secret in the store: resources, and
+//	                        the keys that every replica must share
 //	keys/audit.key          signs the checkpoints of the audit log
 //	keys/admin.pem          signs admin tokens; read by `kbs admin-token` only
 //	keys/admin.pub          what a running broker knows of it
@@ -29,17 +29,13 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
@@ -53,12 +49,11 @@ type Options struct {
 
 // Broker is an opened broker. It serves nothing until Serve.
 type Broker struct {
-	cfg       config.Config
-	log       *slog.Logger
-	store     store.Store
-	handshake *attestation.Service
-	deps      server.Deps
-	tls       *tlsFiles // nil without TLS
+	shared
+
+	tls     *tlsFiles // nil without TLS
+	tenants *tenants
+	home    *rooms // the rooms of the tenant "default"
 }
 
 // Open opens the state directory, creating what is missing, and joins the
@@ -70,12 +65,11 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 	}
-	b := &Broker{cfg: cfg, log: o.Logger}
+	b := &Broker{shared: shared{Options: o, cfg: cfg}}
 	if b.tls, err = openTLS(cfg, o.Now); err != nil {
 		return nil, err
 	}
-	registry, err := verifiers(cfg, o.Now)
-	if err != nil {
+	if b.verifiers, err = verifiers(cfg, o.Now); err != nil {
 		return nil, err
 	}
 	if b.store, err = sqlite.Open(filepath.Join(dir, "kbs.db")); err != nil {
@@ -86,55 +80,27 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 			err = errors.Join(err, b.store.Close())
 		}
 	}()
-	return b, b.join(ctx, registry, o)
+	return b, b.join(ctx)
 }
 
 // Close closes the store. Serve must have returned.
 func (b *Broker) Close() error { return b.store.Close() }
 
-// Deps returns the rooms that Serve puts behind HTTP.
-func (b *Broker) Deps() server.Deps { return b.deps }
+// Deps returns the rooms of the tenant "default".
+func (b *Broker) Deps() server.Deps { return b.home.deps }
 
-// join opens every room over the store, in the order of their needs.
-func (b *Broker) join(ctx context.Context, registry *measure.Registry, o Options) error {
-	dir := b.cfg.StateDir
-	master, err := resource.LoadOrCreateMasterKey(filepath.Join(dir, "keys", "master.key"))
-	if err != nil {
+// join opens what all tenants share, and then the rooms of the tenant that
+// always exists, so that a broker which cannot serve does not start.
+func (b *Broker) join(ctx context.Context) error {
+	if err := b.open(ctx); err != nil {
 		return err
 	}
-	resources, err := resource.OpenBuiltin(b.store, master, o.Now)
-	if err != nil {
+	b.tenants = newTenants(&b.shared)
+	var err error
+	if b.home, err = b.tenants.rooms(ctx, tenant.Default); err != nil {
 		return err
 	}
-	log, vkey, err := openAudit(ctx, dir, b.store, o.Now)
-	if err != nil {
-		return err
-	}
-	issuer, err := openIssuer(b.cfg, o)
-	if err != nil {
-		return err
-	}
-	admins, err := openAdmin(b.cfg, o.Now)
-	if err != nil {
-		return err
-	}
-	refs := refvalue.Open(b.store, o.Now)
-	docs := policy.NewDocuments(b.store, o.Now)
-	engine := policy.NewEngine(docs, refs)
-	tickets := ticket.Open(b.store, log, o.Now)
-	b.handshake = attestation.New(attestation.Config{
-		Store: b.store, Audit: log, Tickets: tickets, Registry: registry, Policies: engine, Issuer: issuer,
-		Lifetime: b.cfg.SessionLifetime(), Now: o.Now, Logger: o.Logger,
-	})
-	b.deps = server.Deps{
-		Handshake: b.handshake, Issuer: issuer, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
-		Tickets: tickets, Audit: log, AuditLog: log, AuditKey: vkey, Admins: admins, Store: b.store,
-		Now: o.Now, Logger: o.Logger, MaxBody: b.cfg.MaxBody(), SecureCookie: b.tls != nil,
-	}
-	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
-		return err
-	}
-	return started(ctx, log, b.cfg)
+	return started(ctx, b.audit, b.cfg)
 }
 
 // installed records the policies that a new broker begins with.
@@ -205,22 +171,6 @@ func openAudit(ctx context.Context, dir string, st store.Store, now func() time.
 	}
 	log, err := audit.Open(ctx, st, signer, now)
 	return log, vkey, err
-}
-
-func openIssuer(cfg config.Config, o Options) (*token.Issuer, error) {
-	text, err := tokenKey(cfg.StateDir, o.Now())
-	if err != nil {
-		return nil, err
-	}
-	key, cert, err := token.ParseKey(text)
-	if err != nil {
-		return nil, err
-	}
-	return token.NewIssuer(token.Config{
-		Key: key, Certificate: cert, Issuer: cfg.AttestationToken.IssuerName,
-		Developer: "https://github.com/vouchsafe-cc/vouchsafe", Build: "vouchsafe-kbs " + o.Version,
-		Lifetime: cfg.TokenLifetime(), Now: o.Now,
-	})
 }
 
 // openAdmin reads the public admin key. The private half may be taken away

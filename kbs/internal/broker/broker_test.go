@@ -47,7 +47,7 @@ func TestStateDirectory(t *testing.T) {
 	b := open(t, cfg, start)
 	for name, mode := range map[string]fs.FileMode{
 		"kbs.db": 0o600, "tls/cert.pem": 0o644, "tls/key.pem": 0o600, "admin/token": 0o600, "audit.pub": 0o644,
-		"keys/master.key": 0o600, "keys/token-signing.pem": 0o600, "keys/audit.key": 0o600, "keys/admin.pem": 0o600, "keys/admin.pub": 0o644,
+		"keys/master.key": 0o600, "keys/audit.key": 0o600, "keys/admin.pem": 0o600, "keys/admin.pub": 0o644,
 	} {
 		info, err := os.Stat(filepath.Join(cfg.StateDir, name))
 		if err != nil || info.Mode().Perm() != mode {
@@ -81,7 +81,7 @@ func TestSecondStartChangesNoKey(t *testing.T) {
 	cfg := testConfig(t)
 	read := func() map[string]string {
 		out := map[string]string{}
-		for _, name := range []string{"tls/cert.pem", "tls/key.pem", "admin/token", "audit.pub", "keys/master.key", "keys/token-signing.pem", "keys/audit.key", "keys/admin.pem", "keys/admin.pub"} {
+		for _, name := range []string{"tls/cert.pem", "tls/key.pem", "admin/token", "audit.pub", "keys/master.key", "keys/audit.key", "keys/admin.pem", "keys/admin.pub"} {
 			raw, err := os.ReadFile(filepath.Join(cfg.StateDir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -147,7 +147,7 @@ func TestInterruptedFirstStart(t *testing.T) {
 }
 
 func TestReadableKeysStopTheStart(t *testing.T) {
-	for _, name := range []string{"keys/token-signing.pem", "keys/audit.key", "keys/master.key", "tls/key.pem"} {
+	for _, name := range []string{"keys/audit.key", "keys/master.key", "tls/key.pem"} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)
 			if err := open(t, cfg, start).Close(); err != nil {

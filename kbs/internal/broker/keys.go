@@ -12,7 +12,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -72,12 +71,6 @@ func auditKey(dir string) (secret.Bytes, error) {
 	return loadOrCreate(filepath.Join(dir, "keys", "audit.key"), func() (secret.Bytes, error) {
 		skey, vkey, err := audit.NewKey("vouchsafe-kbs/" + hex.EncodeToString(secret.Random(8).Reveal()))
 		return secret.New([]byte(skey + "\n" + vkey + "\n")), err
-	})
-}
-
-func tokenKey(dir string, now time.Time) (secret.Bytes, error) {
-	return loadOrCreate(filepath.Join(dir, "keys", "token-signing.pem"), func() (secret.Bytes, error) {
-		return token.GenerateKey(now)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
 // Limits of a connection. A guest on a slow link sends a few megabytes of
@@ -78,8 +79,8 @@ func (b *Broker) CertificatePath() string {
 // Serve answers until ctx ends, then lets running requests finish and returns
 // nil. It owns the listeners.
 func (b *Broker) Serve(ctx context.Context, l Listeners) error {
-	s := server.New(b.deps)
-	guest, admins := b.httpServer(s.Guest()), b.httpServer(s.Admin())
+	front := server.NewFront(b.tenants, tenant.Default, server.New(b.home.deps))
+	guest, admins := b.httpServer(front.Guest()), b.httpServer(front.Admin())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -119,7 +120,7 @@ func (b *Broker) httpServer(h http.Handler) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,
-		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(b.Logger.Handler(), slog.LevelDebug),
 	}
 	if b.tls != nil {
 		srv.TLSConfig = b.tls.config.Clone()
@@ -134,7 +135,7 @@ func (b *Broker) serveOn(srv *http.Server, ln net.Listener) error {
 	return srv.ServeTLS(ln, "", "")
 }
 
-// sweep deletes expired sessions until ctx ends.
+// sweep deletes expired sessions of the tenants in use until ctx ends.
 func (b *Broker) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -144,10 +145,12 @@ func (b *Broker) sweep(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		if n, err := b.handshake.Sweep(ctx); err != nil {
-			b.log.WarnContext(ctx, "sweep of sessions failed", slog.Any("error", err))
-		} else if n > 0 {
-			b.log.DebugContext(ctx, "expired sessions deleted", slog.Int("count", n))
+		for _, r := range b.tenants.pool.Held() {
+			if n, err := r.deps.Handshake.Sweep(ctx); err != nil {
+				r.deps.Logger.WarnContext(ctx, "sweep of sessions failed", slog.Any("error", err))
+			} else if n > 0 {
+				r.deps.Logger.DebugContext(ctx, "expired sessions deleted", slog.Int("count", n))
+			}
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.setCookie(w, opened.Cookie, opened.Expires)
+	s.setCookie(w, r, opened.Cookie, opened.Expires)
 	s.answerJSON(w, http.StatusOK, "application/json", opened.Challenge)
 	return nil
 }
@@ -36,15 +36,16 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.setCookie(w, id, out.Expires)
+	s.setCookie(w, r, id, out.Expires)
 	s.answerJSON(w, http.StatusOK, "application/json", api.AttestResponse{Token: out.Token})
 	return nil
 }
 
-// setCookie sends the session id. No script and no other site sees it.
-func (s *Server) setCookie(w http.ResponseWriter, id string, expires time.Time) {
+// setCookie sends the session id. No script, no other site and no other
+// tenant's path sees it.
+func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, id string, expires time.Time) {
 	http.SetCookie(w, &http.Cookie{
-		Name: api.SessionCookie, Value: id, Path: api.PathPrefix, Expires: expires,
+		Name: api.SessionCookie, Value: id, Path: base(r.Context()) + api.PathPrefix, Expires: expires,
 		HttpOnly: true, Secure: s.SecureCookie, SameSite: http.SameSiteStrictMode,
 	})
 }

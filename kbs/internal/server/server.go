@@ -45,6 +45,7 @@ type RefValues interface {
 
 // Deps are the rooms behind the server. All are required.
 type Deps struct {
+	Tenant    string // whose rooms these are
 	Handshake *attestation.Service
 	Issuer    *token.Issuer
 	Engine    *policy.Engine

@@ -54,6 +54,10 @@ func (s *Server) wrap(mux *http.ServeMux) http.Handler {
 	mux.Handle("/", s.v1(func(http.ResponseWriter, *http.Request) error {
 		return fault.Newf(fault.NotFound, "no such endpoint")
 	}))
+	return s.around(mux)
+}
+
+func (s *Server) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
 		rec := &recorder{ResponseWriter: w}
@@ -63,7 +67,7 @@ func (s *Server) wrap(mux *http.ServeMux) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
 		r.Body = http.MaxBytesReader(rec, r.Body, s.MaxBody)
-		s.serve(mux, rec, r)
+		s.serve(next, rec, r)
 		attrs := []slog.Attr{
 			slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Int("status", rec.status),
 			slog.Int64("ms", s.Now().Sub(start).Milliseconds()),
@@ -75,7 +79,7 @@ func (s *Server) wrap(mux *http.ServeMux) http.Handler {
 	})
 }
 
-func (s *Server) serve(mux *http.ServeMux, w *recorder, r *http.Request) {
+func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -98,7 +102,7 @@ func (s *Server) serve(mux *http.ServeMux, w *recorder, r *http.Request) {
 		s.v0(opRelease, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
 	}
-	mux.ServeHTTP(w, r)
+	next.ServeHTTP(w, r)
 }
 
 // checkTarget refuses paths that ServeMux would answer with a redirect to

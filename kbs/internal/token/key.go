@@ -21,7 +21,7 @@ import (
 const keyLifetime = 10 * 365 * 24 * time.Hour
 
 // GenerateKey returns a P-256 key and its self-signed certificate as one PEM
-// text: what a broker keeps as keys/token-signing.pem.
+// text: what the broker keeps in its key ring.
 func GenerateKey(now time.Time) (secret.Bytes, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,0 +1,84 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// rooms are what belongs to one tenant. They are dropped when the tenant has
+// not been asked for in a while, so they hold nothing that must be closed.
+type rooms struct {
+	deps     server.Deps
+	handlers server.Handlers
+}
+
+// rooms opens the rooms of one tenant over its scope of the store, in the
+// order of their needs.
+func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
+	st := tenant.Scope(s.store, rec.Name)
+	log := tenant.Recorder(s.audit, rec.Name)
+	// What is wrapped for this tenant opens for no other.
+	wrap := tenant.Wrapper(s.kek, rec.Name)
+	ring := keyring.Open(st, wrap)
+	logger := s.Logger
+	if rec.Name != tenant.Default {
+		logger = logger.With(slog.String("tenant", rec.Name))
+	}
+	resources, err := resource.OpenBuiltin(st, s.master, s.Now)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.issuer(ctx, ring)
+	if err != nil {
+		return nil, err
+	}
+	refs := refvalue.Open(st, s.Now)
+	docs := policy.NewDocuments(st, s.Now)
+	engine := policy.NewEngine(docs, refs)
+	tickets := ticket.Open(st, log, s.Now)
+	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
+		return nil, err
+	}
+	handshake := attestation.New(attestation.Config{
+		Store: st, Audit: log, Tickets: tickets, Registry: s.verifiers, Policies: engine, Issuer: issuer,
+		Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
+	})
+	r := &rooms{deps: server.Deps{
+		Tenant:    rec.Name,
+		Handshake: handshake, Issuer: issuer, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
+		Tickets: tickets, Audit: log, AuditLog: s.audit, AuditKey: s.auditKey, Admins: s.admins, Store: st,
+		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
+	}}
+	r.handlers = server.New(r.deps).Handlers()
+	return r, nil
+}
+
+// issuer signs a tenant's tokens with a key of its own: a token of one tenant
+// is a forgery to every other.
+func (s *shared) issuer(ctx context.Context, ring *keyring.Ring) (*token.Issuer, error) {
+	text, err := ring.LoadOrCreate(ctx, "token/signing", func() (secret.Bytes, error) { return token.GenerateKey(s.Now()) })
+	if err != nil {
+		return nil, err
+	}
+	key, cert, err := token.ParseKey(text)
+	if err != nil {
+		return nil, err
+	}
+	return token.NewIssuer(token.Config{
+		Key: key, Certificate: cert, Issuer: s.cfg.AttestationToken.IssuerName,
+		Developer: "https://github.com/vouchsafe-cc/vouchsafe", Build: "vouchsafe-kbs " + s.Version,
+		Lifetime: time.Duration(s.cfg.AttestationToken.DurationMin) * time.Minute, Now: s.Now,
+	})
+}

@@ -1,0 +1,48 @@
+package broker
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// shared are the rooms that all tenants have in common, with the clock and the
+// log. What is not here belongs to one tenant: see rooms.
+type shared struct {
+	Options
+
+	cfg       config.Config
+	store     store.Store // whole; tenants get scopes of it
+	master    secret.Bytes
+	kek       kek.Wrapper   // what all else is sealed under
+	ring      *keyring.Ring // the broker's own keys
+	audit     *audit.Log    // one chain
+	auditKey  string        // its verifier key
+	verifiers *measure.Registry
+	admins    *admin.Authenticator
+}
+
+// open opens the shared rooms over the store, in the order of their needs.
+func (s *shared) open(ctx context.Context) (err error) {
+	if s.master, err = resource.LoadOrCreateMasterKey(filepath.Join(s.cfg.StateDir, "keys", "master.key")); err != nil {
+		return err
+	}
+	if s.kek, err = kek.NewLocal(s.master); err != nil {
+		return err
+	}
+	s.ring = keyring.Open(s.store, s.kek)
+	if s.audit, s.auditKey, err = openAudit(ctx, s.cfg.StateDir, s.store, s.Now); err != nil {
+		return err
+	}
+	s.admins, err = openAdmin(s.cfg, s.Now)
+	return err
+}

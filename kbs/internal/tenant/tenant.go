@@ -1,0 +1,92 @@
+// Package tenant keeps apart those who share one broker.
+//
+// A tenant has its own policies, reference values, resources, tickets, keys and
+// administrators. All of them lie in one scope of the one store, and what seals
+// them binds the tenant's name: a record that is carried from one tenant to
+// another does not open there. The audit log is the one thing that is shared,
+// because there is one chain; each entry names its tenant.
+//
+// Tenants come and go while the broker runs. Each replica knows the records
+// from a snapshot that it compares with the store at most once a second, and
+// builds what serves a tenant when the first request for it comes.
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Default is the tenant of whoever names none. It always exists.
+const Default = "default"
+
+var (
+	// ErrName says that a text cannot name a tenant.
+	ErrName = errors.New("tenant: a name is 1 to 40 of a-z, 0-9 and -, with no - at either end")
+
+	nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+)
+
+// CheckName returns ErrName if no tenant can have this name.
+func CheckName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("%w: %.64q", ErrName, name)
+	}
+	return nil
+}
+
+// Scope is the part of the store that belongs to one tenant.
+func Scope(st store.Store, name string) store.Store { return store.Scope(st, prefix(name)) }
+
+func prefix(name string) string { return "t/" + name + "/" }
+
+// Wrapper returns w for one tenant: what it wraps opens for no other.
+func Wrapper(w kek.Wrapper, name string) kek.Wrapper {
+	return bound{w, []byte("vouchsafe tenant v1\x00" + name + "\x00")}
+}
+
+type bound struct {
+	kek.Wrapper
+	to []byte
+}
+
+func (b bound) Wrap(ctx context.Context, key secret.Bytes, with []byte) ([]byte, error) {
+	return b.Wrapper.Wrap(ctx, key, b.both(with))
+}
+
+func (b bound) Unwrap(ctx context.Context, wrapped, with []byte) (secret.Bytes, error) {
+	return b.Wrapper.Unwrap(ctx, wrapped, b.both(with))
+}
+
+func (b bound) both(with []byte) []byte { return append(b.to[:len(b.to):len(b.to)], with...) }
+
+// Recorder returns rec for one tenant: every entry names it. Entries of the
+// tenant Default name none.
+func Recorder(rec audit.Recorder, name string) audit.Recorder {
+	if name == Default {
+		name = ""
+	}
+	return recorder{rec, name}
+}
+
+type recorder struct {
+	rec  audit.Recorder
+	name string
+}
+
+func (r recorder) Append(ctx context.Context, e api.AuditEntry) (api.AuditEntry, error) {
+	e.Tenant = r.name
+	return r.rec.Append(ctx, e)
+}
+
+func (r recorder) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
+	e.Tenant = r.name
+	return r.rec.AppendTx(store.Unscoped(tx), e)
+}
