@@ -9,8 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const (

@@ -10,8 +10,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const (

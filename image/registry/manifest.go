@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // MaxManifest is the size limit for manifests, indexes and image configs, in

@@ -9,8 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // The cosign conventions (guest-protocol 15.3).

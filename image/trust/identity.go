@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // An identityRule says which name a signature must carry for the image that

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const maxPolicy = 1 << 20 // bytes

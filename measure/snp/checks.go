@@ -52,6 +52,15 @@ func (a *examination) checkReport() measure.Check {
 	return c
 }
 
+// signed reports, once computed, whether the leaf's key signed the report.
+func (a *examination) signed() bool {
+	if a.signature == nil {
+		ok := a.leaf.signed(a.raw, a.report)
+		a.signature = &ok
+	}
+	return *a.signature
+}
+
 func (a *examination) checkSignature() measure.Check {
 	var t tally
 	switch {
@@ -59,7 +68,7 @@ func (a *examination) checkSignature() measure.Check {
 		t.finding("the signature algorithm is not ECDSA P-384 with SHA-384", "sig_algo", fmt.Sprint(a.report.SignatureAlgorithm), "1")
 	case a.leaf == nil:
 		t.fail(a.leafErr)
-	case !a.leaf.signed(a.raw, a.report):
+	case !a.signed():
 		t.fail(errors.New("the key of the VCEK certificate did not sign this report"))
 	}
 	return t.check(measure.CheckSignature)
@@ -75,7 +84,9 @@ func (a *examination) checkChain() measure.Check {
 	case a.root == nil:
 		a.reportRoot(&t)
 	default:
-		a.checkSupplied(&t)
+		if !a.known {
+			a.checkSupplied(&t)
+		}
 		for _, c := range []*x509.Certificate{a.leaf.cert, a.root.ask, a.root.ark} {
 			if a.now.Before(c.NotBefore) || a.now.After(c.NotAfter) {
 				t.finding(fmt.Sprintf("the certificate %s is not valid at this time", c.Subject.CommonName), "time", a.now.UTC().Format(time.RFC3339),
@@ -83,7 +94,7 @@ func (a *examination) checkChain() measure.Check {
 			}
 		}
 	}
-	if len(t.reasons) == 0 && a.generation != Turin && a.leaf.signed(a.raw, a.report) {
+	if len(t.reasons) == 0 && !a.known && a.generation != Turin && a.signed() {
 		if err := a.libraryVerify(); err != nil {
 			t.fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
 		}
@@ -95,7 +106,7 @@ func (a *examination) checkChain() measure.Check {
 // broken under a root that is trusted.
 func (a *examination) reportRoot(t *tally) {
 	var names []string
-	ark, err := x509.ParseCertificate(a.evidence.Certificate(CertARK))
+	ark, err := x509.ParseCertificate(certificate(a.certificates, CertARK))
 	for _, r := range a.v.roots[a.generation] {
 		names = append(names, r.name)
 		if err == nil && sameKey(ark, r.ark) {
@@ -117,7 +128,7 @@ func (a *examination) checkSupplied(t *tally) {
 		kind CertType
 		want *x509.Certificate
 	}{{CertASK, a.root.ask}, {CertARK, a.root.ark}} {
-		der := a.evidence.Certificate(s.kind)
+		der := certificate(a.certificates, s.kind)
 		if len(der) == 0 {
 			continue
 		}
@@ -177,7 +188,7 @@ func (a *examination) checkTCB() measure.Check {
 	if hidden := r.chipMasked() && r.ChipID == [64]byte{}; !hidden && !a.leaf.ofChip(r.ChipID) {
 		t.finding("the VCEK certificate is for another chip", "chip_id", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(a.leaf.hwid))
 	}
-	if len(t.reasons) == 0 && a.generation != Turin {
+	if len(t.reasons) == 0 && !a.known && a.generation != Turin {
 		if err := a.libraryValidate(); err != nil {
 			t.fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
 		}

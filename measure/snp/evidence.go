@@ -45,8 +45,10 @@ type Evidence struct {
 }
 
 // Certificate returns the data of the entry of a type, nil if there is none.
-func (e *Evidence) Certificate(t CertType) []byte {
-	for _, c := range e.Certificates {
+func (e *Evidence) Certificate(t CertType) []byte { return certificate(e.Certificates, t) }
+
+func certificate(certs []Certificate, t CertType) []byte {
+	for _, c := range certs {
 		if c.Type == t {
 			return c.Data
 		}
@@ -59,28 +61,38 @@ func (e *Evidence) Certificate(t CertType) []byte {
 // a member that comes twice is an error; they cannot hide anything, since the
 // signature covers the report that is rebuilt from the known ones.
 func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
+	r, raw, err := splitEvidence(ev)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := parseCertificates(raw)
+	if err != nil {
+		return nil, fmt.Errorf("SNP evidence: cert_chain: %w", err)
+	}
+	return &Evidence{Report: r, Certificates: certs}, nil
+}
+
+// splitEvidence reads the report and leaves the certificates as they came.
+func splitEvidence(ev measure.Evidence) (*Report, json.RawMessage, error) {
 	if ev.Platform != measure.SNP {
-		return nil, fmt.Errorf("evidence of platform %q given to the SNP parser", ev.Platform)
+		return nil, nil, fmt.Errorf("evidence of platform %q given to the SNP parser", ev.Platform)
 	}
 	if len(ev.Data) > MaxEvidenceSize {
-		return nil, fmt.Errorf("SNP evidence has %d bytes, at most %d are allowed", len(ev.Data), MaxEvidenceSize)
+		return nil, nil, fmt.Errorf("SNP evidence has %d bytes, at most %d are allowed", len(ev.Data), MaxEvidenceSize)
 	}
 	top, err := parseObject(ev.Data)
 	if err != nil {
-		return nil, fmt.Errorf("SNP evidence: %w", err)
+		return nil, nil, fmt.Errorf("SNP evidence: %w", err)
 	}
 	body, err := parseObject(top.members["attestation_report"])
 	if err != nil {
-		return nil, fmt.Errorf("SNP evidence: attestation_report: %w", err)
+		return nil, nil, fmt.Errorf("SNP evidence: attestation_report: %w", err)
 	}
-	e := new(Evidence)
-	if e.Report, err = body.report(); err != nil {
-		return nil, fmt.Errorf("SNP evidence: attestation_report: %w", err)
+	r, err := body.report()
+	if err != nil {
+		return nil, nil, fmt.Errorf("SNP evidence: attestation_report: %w", err)
 	}
-	if e.Certificates, err = parseCertificates(top.members["cert_chain"]); err != nil {
-		return nil, fmt.Errorf("SNP evidence: cert_chain: %w", err)
-	}
-	return e, nil
+	return r, top.members["cert_chain"], nil
 }
 
 func parseCertificates(raw json.RawMessage) ([]Certificate, error) {

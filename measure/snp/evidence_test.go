@@ -96,17 +96,17 @@ func TestEvidenceForms(t *testing.T) {
 		{"mitigations left out", strings.Replace(replace(`"launch_mit_vector":null,`, ""), `"current_mit_vector":null,`, "", 1), ""},
 		{"fmc left out", replace(`"fmc":null,`, ""), ""},
 
-		{"data after", good + "x", "after the object"},
-		{"object after", good + "{}", "after the object"},
-		{"cut", good[:len(good)-1], "EOF"},
+		{"data after", good + "x", "data after the end"},
+		{"object after", good + "{}", "data after the end"},
+		{"cut", good[:len(good)-1], "ends too early"},
 		{"empty", "", "not an object"},
 		{"a list", "[]", "not an object"},
 		{"null", "null", "not an object"},
 		{"no report", replace(report, `"x":1`), "attestation_report: missing"},
 		{"report is null", replace(report, `"attestation_report":null`), "not an object"},
-		{"member twice", replace(`"vmpl"`, `"policy":1,"vmpl"`), `"policy" comes twice`},
-		{"report twice", replace(`,"cert_chain"`, `,"attestation_report":{},"cert_chain"`), "comes twice"},
-		{"tcb member twice", replace(`"bootloader"`, `"snp":1,"bootloader"`), "comes twice"},
+		{"member twice", replace(`"vmpl"`, `"policy":1,"vmpl"`), `duplicate member "policy"`},
+		{"report twice", replace(`,"cert_chain"`, `,"attestation_report":{},"cert_chain"`), "duplicate member"},
+		{"tcb member twice", replace(`"bootloader"`, `"snp":1,"bootloader"`), "duplicate member"},
 		{"member missing", replace(`"vmpl":`, `"VMPL":`), "vmpl: missing"},
 		{"tcb missing", replace(`"launch_tcb":`, `"x":`), "launch_tcb: missing"},
 		{"version too large", replace(`"version":3`, `"version":4294967299`), "32 bits"},
@@ -143,7 +143,7 @@ func TestEvidenceForms(t *testing.T) {
 		{"large certificate", replace(`[48,130,0,255]`, `[`+strings.Repeat("1,", maxCertificateSize)+`1]`), "longer than 65536"},
 		{"too large", good + strings.Repeat(" ", MaxEvidenceSize), "at most 1048576"},
 		{"deep", strings.Repeat("[", 1<<18), "not an object"},
-		{"deep inside", replace(`"vmpl":`, `"x":`+strings.Repeat("[", 1<<18)+`,"vmpl":`), "max depth"},
+		{"deep inside", replace(`"vmpl":`, `"x":`+strings.Repeat("[", 1<<18)+`,"vmpl":`), "nested deeper"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ParseEvidence(measure.Evidence{Platform: measure.SNP, Data: json.RawMessage(c.in)})

@@ -29,7 +29,7 @@ var vendorKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
 
 // lab is a vendor with one guest, and the time at which all was made.
 type lab struct {
-	t         *testing.T
+	t         testing.TB
 	now       time.Time
 	vendor    *vendor
 	vendorDir string
@@ -37,9 +37,9 @@ type lab struct {
 	sim       *Simulator
 }
 
-func newLab(t *testing.T, g Generation) *lab { return newLabWith(t, g, 0, 1) }
+func newLab(t testing.TB, g Generation) *lab { return newLabWith(t, g, 0, 1) }
 
-func newLabWith(t *testing.T, g Generation, ark, ask int) *lab {
+func newLabWith(t testing.TB, g Generation, ark, ask int) *lab {
 	t.Helper()
 	l := &lab{t: t, now: time.Now(), vendorDir: filepath.Join(t.TempDir(), "vendor")}
 	var err error

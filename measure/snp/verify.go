@@ -34,13 +34,15 @@ type VerifierConfig struct {
 	Now func() time.Time
 }
 
-// Verifier judges SNP evidence. It does not change after it was made and never
-// uses the network.
+// Verifier judges SNP evidence. What it trusts does not change after it was
+// made, and it never uses the network. It remembers the chains that it found
+// good.
 type Verifier struct {
 	roots     map[Generation][]*root
 	noRevoke  bool
 	acceptOld bool
 	now       func() time.Time
+	chains    chains
 }
 
 // NewVerifier checks the configuration as a whole: names, bundles, and the
@@ -94,9 +96,12 @@ func (v *Verifier) Platform() measure.Platform { return measure.SNP }
 // *[measure.VerificationError], whose UntrustedRoot method singles out
 // evidence that is whole but ends in a root that is not trusted here.
 //
-// Signature, chain and TCB are checked twice: by this package, which can name
-// each finding, and by go-sev-guest. Both must agree. Turin is the exception,
-// because go-sev-guest does not know its certificates.
+// Signature, chain and TCB are checked twice where a chain is seen for the
+// first time: by this package, which can name each finding, and by
+// go-sev-guest. Both must agree. Turin is the exception, because go-sev-guest
+// does not know its certificates. From then on, what the chain's bytes alone
+// decide is not computed again; all that the report and the time decide is,
+// by this package.
 func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure.Expected) (measure.Verdict, error) {
 	verdict := measure.Verdict{Platform: measure.SNP, Class: "cpu"}
 	if err := ctx.Err(); err != nil {
@@ -105,46 +110,76 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if err := want.Validate(); err != nil {
 		return verdict, err
 	}
-	e, err := ParseEvidence(ev)
+	a, err := v.examine(ev)
 	if err != nil {
 		return verdict, err
 	}
-	a := v.examine(e)
 	verdict.Checks = []measure.Check{
 		a.checkReport(),
 		a.checkSignature(),
 		a.checkChain(),
 		a.checkRevocation(),
 		a.checkTCB(),
-		checkBinding(e.Report, want.ReportData),
-		checkInitData(e.Report, want.InitData),
+		checkBinding(a.report, want.ReportData),
+		checkInitData(a.report, want.InitData),
 		{Name: measure.CheckEventLog, Outcome: measure.NotApplicable, Reason: "SNP keeps no event log"},
 	}
 	if a.root != nil {
 		verdict.Root = measure.Root{Name: a.root.name, Simulated: a.root.simulated}
 	}
 	verdict.Claims = a.claims()
-	return verdict, verdict.Err()
+	err = verdict.Err()
+	if err == nil && !a.known && a.keyed {
+		v.chains.remember(a.key, chain{certificates: a.certificates, leaf: a.leaf, root: a.root})
+	}
+	return verdict, err
 }
 
 // examination is one piece of evidence with what was found out about it
 // before the checks.
 type examination struct {
-	v          *Verifier
-	now        time.Time
-	evidence   *Evidence
-	report     *Report
-	raw        []byte
-	leaf       *vcek // nil if there is none, and leafErr says why
-	leafErr    error
-	generation Generation // empty if unknown, and genErr says why
-	genErr     error
-	root       *root // whose ASK signed the leaf; nil if none of the trusted
+	v            *Verifier
+	now          time.Time
+	report       *Report
+	raw          []byte
+	certificates []Certificate
+	leaf         *vcek // nil if there is none, and leafErr says why
+	leafErr      error
+	generation   Generation // empty if unknown, and genErr says why
+	genErr       error
+	root         *root // whose ASK signed the leaf; nil if none of the trusted
+	key          chainKey
+	keyed        bool  // the chain may be remembered under key
+	known        bool  // and is: it was found good before
+	signature    *bool // see signed
 }
 
-func (v *Verifier) examine(e *Evidence) *examination {
-	a := &examination{v: v, now: v.now(), evidence: e, report: e.Report, raw: e.Report.Marshal()}
-	switch der := e.Certificate(CertVCEK); {
+// examine parses evidence. An error is about its form.
+func (v *Verifier) examine(ev measure.Evidence) (*examination, error) {
+	r, certs, err := splitEvidence(ev)
+	if err != nil {
+		return nil, err
+	}
+	a := &examination{v: v, now: v.now(), report: r, raw: r.Marshal()}
+	a.key, a.keyed = keyOf(certs, r)
+	if a.keyed && r.SigningKey() == VCEK {
+		var found chain
+		if found, a.known = v.chains.find(a.key); a.known {
+			a.certificates, a.leaf, a.root = found.certificates, found.leaf, found.root
+			a.generation, a.genErr = r.Generation()
+			return a, nil
+		}
+	}
+	if a.certificates, err = parseCertificates(certs); err != nil {
+		return nil, fmt.Errorf("SNP evidence: cert_chain: %w", err)
+	}
+	a.findLeaf()
+	a.findRoot()
+	return a, nil
+}
+
+func (a *examination) findLeaf() {
+	switch der := certificate(a.certificates, CertVCEK); {
 	case a.report.SigningKey() != VCEK:
 		a.leafErr = fmt.Errorf("the report is signed by a key of kind %s, only VCEK is supported", a.report.SigningKey())
 	case len(der) == 0:
@@ -154,6 +189,9 @@ func (v *Verifier) examine(e *Evidence) *examination {
 			a.leafErr = fmt.Errorf("the VCEK certificate is malformed: %w", a.leafErr)
 		}
 	}
+}
+
+func (a *examination) findRoot() {
 	switch {
 	case a.report.Version >= 3:
 		a.generation, a.genErr = a.report.Generation()
@@ -163,13 +201,12 @@ func (v *Verifier) examine(e *Evidence) *examination {
 		a.genErr = errors.New("neither the report nor a certificate names the processor")
 	}
 	if a.leaf == nil {
-		return a
+		return
 	}
-	for _, r := range v.roots[a.generation] {
+	for _, r := range a.v.roots[a.generation] {
 		if a.leaf.cert.CheckSignatureFrom(r.ask) == nil {
 			a.root = r
-			break
+			return
 		}
 	}
-	return a
 }

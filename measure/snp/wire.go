@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
+
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // octets is a byte string as serde writes it: a list of numbers. The standard
@@ -78,33 +79,11 @@ func parseObject(raw json.RawMessage) (*object, error) {
 	if raw == nil {
 		return nil, errors.New("missing")
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("not an object")
-	}
-	o := &object{members: map[string]json.RawMessage{}}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := t.(string) // the decoder lets no other key pass
-		if _, twice := o.members[name]; twice {
-			return nil, fmt.Errorf("member %q comes twice", name)
-		}
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return nil, err
-		}
-		o.members[name] = v
-	}
-	if _, err := dec.Token(); err != nil {
+	members, err := strictjson.Members(raw)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("data after the object")
-	}
-	return o, nil
+	return &object{members: members}, nil
 }
 
 func (o *object) fail(name string, err error) {

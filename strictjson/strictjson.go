@@ -1,0 +1,75 @@
+// Package strictjson reads JSON from strangers.
+//
+// encoding/json takes the last of two members with the same name, matches
+// names without regard to case and leaves what follows the value to its
+// caller. Each lets two readers of one text see different things: what was
+// hashed and what was obeyed, what was signed and what was followed. This
+// package refuses such texts.
+//
+// It looks at every byte once and allocates next to nothing, because evidence
+// is a list of thousands of numbers and each handshake brings one.
+package strictjson
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// MaxDepth limits nesting. No message of the protocols nests deeper than
+// twelve.
+const MaxDepth = 64
+
+// ErrSyntax is returned for every text that is refused.
+var ErrSyntax = errors.New("malformed JSON")
+
+// Decode checks exactly one JSON value and reads it into v. Members that v
+// does not know are ignored, as the field's protocols want it.
+func Decode(raw []byte, v any) error {
+	if err := Check(raw); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return nil
+}
+
+// Check refuses invalid UTF-8, member names that are repeated at any depth,
+// also where they differ only in case, nesting beyond [MaxDepth], and data
+// after the value.
+func Check(raw []byte) error { return check(raw, true) }
+
+// CheckExact is [Check] for texts whose names are read exactly: two that
+// differ in case are two.
+func CheckExact(raw []byte) error { return check(raw, false) }
+
+func check(raw []byte, fold bool) error {
+	if !utf8.Valid(raw) {
+		return fmt.Errorf("%w: not UTF-8", ErrSyntax)
+	}
+	s := scanner{raw: raw, fold: fold}
+	if err := s.document(); err != nil {
+		return fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return nil
+}
+
+// Members checks exactly one JSON object, as [CheckExact] does, and returns
+// its members: slices of raw, under their exact names.
+func Members(raw []byte) (map[string]json.RawMessage, error) {
+	if !utf8.Valid(raw) {
+		return nil, fmt.Errorf("%w: not UTF-8", ErrSyntax)
+	}
+	members := map[string]json.RawMessage{}
+	s := scanner{raw: raw, member: func(name string, value []byte) { members[name] = value }}
+	s.space()
+	if s.peek() != '{' {
+		return nil, fmt.Errorf("%w: not an object", ErrSyntax)
+	}
+	if err := s.document(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return members, nil
+}
