@@ -53,7 +53,7 @@ func (p *program) command() *cobra.Command {
 		RunE:          needsCommand,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), &cobra.Command{
+	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.referenceCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

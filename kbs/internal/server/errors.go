@@ -149,23 +149,21 @@ func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 	}
 }
 
+const typeProblem = "application/problem+json"
+
 // v1 adapts a handler to problem details (RFC 9457).
-func (s *Server) v1(h handler) http.Handler {
+func (s *Server) v1(op operation, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := h(w, r)
 		if err == nil {
 			return
-		}
-		op := opAdmin
-		if r.URL.Path == api.PathGuestRefusals {
-			op = opGuest
 		}
 		f := s.settle(r.Context(), op, err)
 		if f.Code == fault.Unauthenticated || f.Code == fault.TokenInvalid {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
 		observe(w, f)
-		s.answerJSON(w, f.Code.Status(), "application/problem+json", api.Problem{
+		s.answerJSON(w, f.Code.Status(), typeProblem, api.Problem{
 			Type:   "about:blank",
 			Title:  http.StatusText(f.Code.Status()),
 			Status: f.Code.Status(),

@@ -57,9 +57,7 @@ func (f *Front) Admin() http.Handler {
 }
 
 func (f *Front) handler(side func(Handlers) http.Handler) http.Handler {
-	nowhere := http.NewServeMux()
-	nowhere.Handle(api.PathPrefix+"/", f.lost.v0(opRelease, unknownPlugin))
-	lost := f.lost.wrap(nowhere)
+	lost := f.lost.around(f.lost.mount(absentRoutes(), OnGuest))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to, r, err := f.route(r)
 		var h Handlers
@@ -70,7 +68,7 @@ func (f *Front) handler(side func(Handlers) http.Handler) http.Handler {
 		case errors.Is(err, ErrNoTenant):
 			lost.ServeHTTP(w, r)
 		case err != nil:
-			f.lost.around(f.lost.v1(func(http.ResponseWriter, *http.Request) error {
+			f.lost.around(f.lost.v1(opRelease, func(http.ResponseWriter, *http.Request) error {
 				return fault.Newf(fault.Unavailable, "tenant: %w", err)
 			})).ServeHTTP(w, r)
 		default:

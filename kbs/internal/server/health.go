@@ -18,16 +18,9 @@ const readyDeadline = 3 * time.Second
 
 func isHealth(path string) bool { return path == "/healthz" || path == "/livez" || path == "/readyz" }
 
-// routeHealth serves the probes. They say which check failed, never why: the
-// reason is in the log.
-func (s *Server) routeHealth(mux *http.ServeMux) {
-	alive := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	mux.Handle("GET /healthz", alive)
-	mux.Handle("GET /livez", alive)
-	mux.HandleFunc("GET /readyz", s.ready)
-}
-
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+// ready answers the readiness probe. It says which check failed, never why:
+// the reason is in the log.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), readyDeadline)
 	defer cancel()
 	status, text := http.StatusOK, &strings.Builder{}
@@ -47,6 +40,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		text.Reset()
 	}
 	s.answer(w, status, "text/plain; charset=utf-8", []byte(text.String()))
+	return nil
 }
 
 func (s *Server) checkStore(ctx context.Context) error {

@@ -46,6 +46,10 @@ func TestMain(m *testing.M) {
 	vendorRoot = dir
 	code := m.Run()
 	_ = os.RemoveAll(dir)
+	if c, err := published(); err == nil && code == 0 && wholeRun() && len(c.undriven()) > 0 {
+		fmt.Fprintln(os.Stderr, "no test drove these routes to a success through stage.send:", c.undriven())
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -235,7 +239,24 @@ func (s *stage) send(method, url string, body []byte, headers ...string) answer 
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, raw}
+	a := answer{resp.StatusCode, resp.Header, raw}
+	s.hold(req, body, a)
+	return a
+}
+
+// hold checks an exchange against the published document.
+func (s *stage) hold(req *http.Request, sent []byte, a answer) {
+	s.t.Helper()
+	c, err := published()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	switch "https://" + req.URL.Host {
+	case s.guestURL:
+		c.hold(s.t, "guests", req, sent, a)
+	case s.adminURL:
+		c.hold(s.t, "admins", req, sent, a)
+	}
 }
 
 func (s *stage) admin(method, path string, body []byte) answer {

@@ -79,6 +79,7 @@ func (s *Server) removeResource(r *http.Request, who admin.Identity) error {
 
 // policyBody is that of both policy endpoints (kbs-protocol 7).
 type policyBody struct {
+	Type   string `json:"type,omitempty"` // "rego", and ignored
 	ID     string `json:"policy_id"`
 	Policy string `json:"policy"` // base64url without padding
 }

@@ -88,9 +88,7 @@ func (s *Server) answerProof(w http.ResponseWriter, proof [][]byte, err error) e
 	if proof == nil {
 		proof = [][]byte{}
 	}
-	raw, err := json.Marshal(struct {
-		Proof [][]byte `json:"proof"` // standard base64
-	}{proof})
+	raw, err := json.Marshal(auditProof{proof})
 	if err != nil {
 		return err
 	}

@@ -48,15 +48,8 @@ func observe(w http.ResponseWriter, f *fault.Fault) {
 	}
 }
 
-// wrap is what every request goes through: limits, headers, recovery, one line
+// around is what every request goes through: limits, headers, recovery, one line
 // in the log. The log names the route, never the path: paths name secrets.
-func (s *Server) wrap(mux *http.ServeMux) http.Handler {
-	mux.Handle("/", s.v1(func(http.ResponseWriter, *http.Request) error {
-		return fault.Newf(fault.NotFound, "no such endpoint")
-	}))
-	return s.around(mux)
-}
-
 func (s *Server) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
@@ -90,7 +83,7 @@ func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
 		if w.status != 0 {
 			panic(http.ErrAbortHandler) // half an answer must not look whole
 		}
-		adapter := s.v1
+		adapter := func(h handler) http.Handler { return s.v1(opAdmin, h) }
 		if strings.HasPrefix(r.URL.Path, api.PathPrefix) {
 			adapter = func(h handler) http.Handler { return s.v0(opRelease, h) }
 		}
@@ -123,7 +116,7 @@ func checkTarget(r *http.Request) error {
 	return nil
 }
 
-// body reads a whole request body, within the limit that wrap set.
+// body reads a whole request body, within the limit that around set.
 func body(r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {

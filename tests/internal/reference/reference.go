@@ -17,6 +17,9 @@ import (
 // Programs are the commands that have a page.
 var Programs = []string{"kbs", "kbsctl", "measure", "guest-agent"}
 
+// BrokerPages are those that the broker writes itself (`kbs reference`).
+var BrokerPages = []string{"openapi.json", "api.md"}
+
 // Write renders all pages into dir.
 func Write(ctx context.Context, dir, bin string) error {
 	pages := map[string]string{"codes.md": Codes()}
@@ -24,12 +27,28 @@ func Write(ctx context.Context, dir, bin string) error {
 	if pages["commands.md"], err = Commands(ctx, bin); err != nil {
 		return err
 	}
+	for _, name := range BrokerPages {
+		if pages[name], err = brokerPage(ctx, bin, name); err != nil {
+			return err
+		}
+	}
 	for name, text := range pages {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func brokerPage(ctx context.Context, bin, name string) (string, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "kbs"), "reference", name).Output()
+	if err != nil {
+		return "", fmt.Errorf("kbs reference %s: %w", name, err)
+	}
+	if strings.HasSuffix(name, ".md") {
+		return generated + string(out), nil
+	}
+	return string(out), nil
 }
 
 const generated = "<!-- Generated from the code by `make generate`. -->\n\n"

@@ -20,7 +20,7 @@ func TestPagesAreCurrent(t *testing.T) {
 	if err := Write(t.Context(), out, bin); err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"codes.md", "commands.md"} {
+	for _, page := range append([]string{"codes.md", "commands.md"}, BrokerPages...) {
 		want, err := os.ReadFile(filepath.Join(out, page))
 		if err != nil {
 			t.Fatal(err)

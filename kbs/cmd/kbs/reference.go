@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+)
+
+// pages are the parts of docs/reference that only the broker's own packages
+// can write.
+var pages = map[string]func() string{
+	"openapi.json": func() string { return string(server.Document()) },
+	"api.md":       func() string { return server.Describe(server.Routes()).Page() },
+}
+
+// referenceCommand prints one of the pages, for `make generate`.
+func (p *program) referenceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "reference PAGE",
+		Short:  "Print a page of the reference",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			page, ok := pages[args[0]]
+			if !ok {
+				return fmt.Errorf("%w: there is no page %q, only %q", errUsage, args[0], slices.Sorted(maps.Keys(pages)))
+			}
+			_, err := io.WriteString(p.io.out, page())
+			return err
+		},
+	}
+}

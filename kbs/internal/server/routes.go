@@ -1,0 +1,185 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+)
+
+// Route is one endpoint: everything that the broker enforces about it and
+// everything that it publishes about it. The muxes, the roles, the labels of
+// the metrics and the OpenAPI document are all made from this table, so an
+// endpoint that is not in the table cannot exist and one that is cannot go
+// undocumented.
+//
+// To add endpoints, write their rows in the file of their room
+// (routes_<room>.go) as a function that returns []Route, and name that
+// function in [Routes]. Give the success answers with ok or noContent, the
+// request with jsonBody or rawBody, and in Codes the refusals that come from
+// the handler itself; those that every caller can meet are added by
+// [Route.AllCodes]. Then drive the endpoint once in a test through stage.send:
+// it holds each answer, of every test, against the document, and
+// TestEveryRouteIsDriven fails until a success of the new row was seen.
+// `make generate` writes docs/reference/openapi.json and api.md anew.
+type Route struct {
+	Pattern string // as http.ServeMux takes it: "GET /v1/tickets/{ticket}"
+	ID      string // operationId, camel case, unique
+	Summary string // one sentence without a full stop
+	Access  Access
+	On      Listener
+	Query   []Query
+	Request Body
+	Answers []Answer     // successes only
+	Codes   []fault.Code // refusals that are particular to this route
+
+	stage operation // the stage that tickets show; opAdmin by default
+	admin func(*Server, http.ResponseWriter, *http.Request, admin.Identity) error
+	open  func(*Server, http.ResponseWriter, *http.Request) error
+}
+
+// Access says who may call a route: anyone, a guest with an attestation token,
+// or an administrator of at least the role of that name.
+type Access string
+
+// The accesses that are no roles.
+const (
+	Public   Access = "public"
+	Attested Access = "guest"
+
+	viewer   = Access(admin.Viewer)
+	operator = Access(admin.Operator)
+	owner    = Access(admin.Owner)
+)
+
+// Listener is a set of listeners.
+type Listener uint8
+
+// The listeners. What is not meant for a listener is not there.
+const (
+	OnGuest Listener = 1 << iota
+	OnAdmin
+	OnMetrics
+)
+
+// Query is a query parameter.
+type Query struct {
+	Name, Summary string
+	Of            any // a value of its type: "" or int64(0)
+}
+
+// Body is what a request or an answer carries.
+type Body struct {
+	Type     string   // media type; "" for none
+	Of       any      // a value of the Go type of a JSON body; nil for raw bytes
+	Required []string // members that a request must have; answers have what their type always writes
+}
+
+// Answer is a success.
+type Answer struct {
+	Status int
+	Body
+}
+
+const typeJSON = "application/json"
+
+func jsonBody(of any, required ...string) Body { return Body{typeJSON, of, required} }
+func rawBody(contentType string) Body          { return Body{Type: contentType} }
+func ok(b Body) []Answer                       { return []Answer{{http.StatusOK, b}} }
+func noContent() []Answer                      { return []Answer{{Status: http.StatusNoContent}} }
+func codes(all ...fault.Code) []fault.Code     { return all }
+func prefixQuery(what string) []Query {
+	return []Query{{"prefix", "only " + what + " that begin with this", ""}}
+}
+func (r Route) v0() bool                     { return strings.HasPrefix(r.Path(), api.PathPrefix) }
+func (r Route) isAdmin() bool                { return r.admin != nil }
+func (r Route) split() (method, path string) { return splitPattern(r.Pattern) }
+
+// Path is the pattern without its method.
+func (r Route) Path() string { _, path := r.split(); return path }
+
+func splitPattern(pattern string) (method, path string) {
+	if method, path, ok := strings.Cut(pattern, " "); ok {
+		return method, path
+	}
+	return "", pattern
+}
+
+// Routes is the table. Each room has a file of its own.
+func Routes() []Route {
+	return slices.Concat(
+		handshakeRoutes(),
+		fieldRoutes(),
+		policyRoutes(),
+		refValueRoutes(),
+		resourceRoutes(),
+		ticketRoutes(),
+		auditRoutes(),
+		healthRoutes(),
+		documentRoutes(),
+		absentRoutes(),
+	)
+}
+
+// AllCodes are all refusals that a caller of the route can meet.
+func (r Route) AllCodes() []fault.Code {
+	all := append(codes(fault.InvalidRequest, fault.NotFound, fault.Internal), r.Codes...)
+	if r.Request.Type != "" {
+		all = append(all, fault.TooLarge)
+	}
+	switch {
+	case r.isAdmin():
+		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable)
+	case r.Access == Attested:
+		all = append(all, fault.TokenInvalid, fault.Unavailable)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// mount fills a mux with those routes that are for a listener.
+func (s *Server) mount(routes []Route, on Listener) *http.ServeMux {
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		if r.On&on != 0 {
+			mux.Handle(r.Pattern, s.endpoint(r))
+		}
+	}
+	return mux
+}
+
+// endpoint is the handler of a route behind its role and its form of errors.
+func (s *Server) endpoint(r Route) http.Handler {
+	h := func(w http.ResponseWriter, req *http.Request) error { return r.open(s, w, req) }
+	if r.isAdmin() {
+		h = s.as(admin.Role(r.Access), func(w http.ResponseWriter, req *http.Request, who admin.Identity) error {
+			return r.admin(s, w, req, who)
+		})
+	}
+	stage := r.stage
+	if stage == "" {
+		stage = opAdmin
+	}
+	if r.v0() {
+		return s.v0(stage, h)
+	}
+	return s.v1(stage, h)
+}
+
+// absentRoutes answer for what is not there, in the form of the protocol that
+// was asked (kbs-protocol 2.1: an unknown first segment is an unknown plugin).
+func absentRoutes() []Route {
+	unknown := func(*Server, http.ResponseWriter, *http.Request) error { return unknownPlugin(nil, nil) }
+	absent := func(*Server, http.ResponseWriter, *http.Request) error {
+		return fault.Newf(fault.NotFound, "no such endpoint")
+	}
+	return []Route{
+		{Pattern: api.PathPrefix + "/{path...}", ID: "unknownPlugin", Summary: "Any other name under /kbs/v0 is an unknown plugin",
+			Access: Public, On: OnGuest | OnAdmin, stage: opRelease, open: unknown},
+		{Pattern: "/{path...}", ID: "absent", Summary: "Nothing else is here",
+			Access: Public, On: OnGuest | OnAdmin | OnMetrics, open: absent},
+	}
+}

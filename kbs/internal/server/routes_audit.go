@@ -1,0 +1,34 @@
+package server
+
+import "github.com/vouchsafe-cc/vouchsafe/kbs/api"
+
+// auditPage is the form of GET /v1/audit/entries; the handler writes it by
+// hand, because the leaves must go out exactly as they were hashed.
+type auditPage struct {
+	Entries []api.AuditEntry `json:"entries"`
+}
+
+// auditProof has the hashes of an inclusion or consistency proof (RFC 6962).
+type auditProof struct {
+	Proof [][]byte `json:"proof"` // standard base64
+}
+
+func auditRoutes() []Route {
+	number := func(name, summary string) Query { return Query{name, summary, int64(0)} }
+	text := ok(rawBody("text/plain; charset=utf-8"))
+	return []Route{
+		{Pattern: "GET " + api.PathAudit + "/entries", ID: "auditEntries", Summary: "Read the leaves of the audit log",
+			Query:  []Query{number("from", "index of the first (0)"), number("limit", "at most this many, from 1 to 1000 (100)")},
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(auditPage{})), admin: (*Server).auditEntries},
+		{Pattern: "GET " + api.PathAudit + "/checkpoint", ID: "auditCheckpoint", Summary: "Sign the head of the audit log",
+			Access: viewer, On: OnAdmin, Answers: text, admin: (*Server).auditCheckpoint},
+		{Pattern: "GET " + api.PathAudit + "/key", ID: "auditKey", Summary: "Read the key that verifies checkpoints",
+			Access: viewer, On: OnAdmin, Answers: text, admin: (*Server).auditKey},
+		{Pattern: "GET " + api.PathAudit + "/inclusion", ID: "auditInclusion", Summary: "Prove that a leaf is in the log",
+			Query:  []Query{number("index", "index of the leaf"), number("size", "size of the log")},
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(auditProof{})), admin: (*Server).auditInclusion},
+		{Pattern: "GET " + api.PathAudit + "/consistency", ID: "auditConsistency", Summary: "Prove that the log only grew",
+			Query:  []Query{number("old", "the older size"), number("new", "the newer size")},
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(auditProof{})), admin: (*Server).auditConsistency},
+	}
+}

@@ -1,0 +1,13 @@
+package server
+
+import "github.com/vouchsafe-cc/vouchsafe/kbs/api"
+
+func ticketRoutes() []Route {
+	return []Route{
+		{Pattern: "GET " + api.PathTickets, ID: "listTickets", Summary: "List refusals, newest first",
+			Query:  []Query{{"limit", "at most this many, from 1 to 1000 (100)", int64(0)}},
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.Explanation]{})), admin: (*Server).listTickets},
+		{Pattern: "GET " + api.PathTickets + "/{ticket}", ID: "getTicket", Summary: "Explain a refusal",
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.Explanation{})), admin: (*Server).getTicket},
+	}
+}
