@@ -9,7 +9,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -23,7 +22,7 @@ type shared struct {
 	cfg       config.Config
 	store     store.Store // whole; tenants get scopes of it
 	master    secret.Bytes
-	kek       kek.Wrapper   // what all else is sealed under
+	kek       *kek.Set      // what all else is sealed under
 	ring      *keyring.Ring // the broker's own keys
 	audit     *audit.Log    // one chain
 	auditKey  string        // its verifier key
@@ -33,10 +32,10 @@ type shared struct {
 
 // open opens the shared rooms over the store, in the order of their needs.
 func (s *shared) open(ctx context.Context) (err error) {
-	if s.master, err = resource.LoadOrCreateMasterKey(filepath.Join(s.cfg.StateDir, "keys", "master.key")); err != nil {
+	if s.master, err = kek.LoadOrCreate(filepath.Join(s.cfg.StateDir, "keys", "master.key")); err != nil {
 		return err
 	}
-	if s.kek, err = kek.NewLocal(s.master); err != nil {
+	if s.kek, err = s.openKeys(ctx); err != nil {
 		return err
 	}
 	s.ring = keyring.Open(s.store, s.kek)

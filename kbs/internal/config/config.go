@@ -34,6 +34,7 @@ type Config struct {
 	AttestationService AttestationService `toml:"attestation_service"`
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	Verifier           Verifier           `toml:"verifier"`
+	MasterKey          MasterKey          `toml:"master_key"`
 }
 
 // HTTPServer says where and how the broker listens.
@@ -107,6 +108,7 @@ func Default(getenv func(string) string) Config {
 		AttestationService: AttestationService{Timeout: 5},
 		AttestationToken:   AttestationToken{DurationMin: 5, IssuerName: "vouchsafe-kbs"},
 		Verifier:           Verifier{SNP: SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}}},
+		MasterKey:          defaultMasterKey(),
 	}
 }
 
@@ -172,6 +174,7 @@ func (c *Config) resolve(dir string) {
 	abs(&c.StateDir)
 	abs(&c.HTTPServer.PrivateKey)
 	abs(&c.HTTPServer.Certificate)
+	c.MasterKey.resolve(abs)
 	for name, path := range c.Verifier.SNP.RevocationLists {
 		abs(&path)
 		c.Verifier.SNP.RevocationLists[name] = path
@@ -215,6 +218,7 @@ func (c Config) Insecure() []string {
 	if c.Verifier.SNP.InsecureNoRevocation {
 		out = append(out, "verifier.snp.insecure_no_revocation")
 	}
+	out = append(out, c.MasterKey.insecure()...)
 	return out
 }
 
@@ -259,6 +263,7 @@ func (c Config) Validate() error {
 		bad("attestation_token.issuer_name", "must not be empty")
 	}
 	all = append(all, c.Verifier.SNP.validate()...)
+	all = append(all, c.MasterKey.validate()...)
 	return errors.Join(all...)
 }
 

@@ -72,7 +72,7 @@ func NewLocal(key secret.Bytes) (*Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kek: %w", err)
 	}
-	return &Local{id: "local:" + hex.EncodeToString(id), aead: aead}, nil
+	return &Local{id: localPrefix + hex.EncodeToString(id), aead: aead}, nil
 }
 
 // ID is derived from the key, one way.

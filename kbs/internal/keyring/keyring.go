@@ -5,6 +5,7 @@ package keyring
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -40,7 +41,7 @@ func (r *Ring) Get(ctx context.Context, name string) (secret.Bytes, error) {
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	return open(ctx, r.by, name, rec.Value)
+	return r.open(ctx, name, rec.Value)
 }
 
 // LoadOrCreate returns the key of this name, and makes it where there is none.
@@ -68,14 +69,48 @@ func (r *Ring) Put(ctx context.Context, name string, key secret.Bytes) error {
 }
 
 func (r *Ring) put(ctx context.Context, name string, key secret.Bytes, want store.Version) error {
-	sealed, err := seal(ctx, r.by, name, key)
-	if err != nil {
-		return err
-	}
-	return r.st.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Put(prefix+name, sealed, want)
-		return err
+	return kek.Current(ctx, r.by, func() error {
+		sealed, err := r.seal(ctx, name, key)
+		if err != nil {
+			return err
+		}
+		raw, err := json.Marshal(sealed)
+		if err != nil {
+			return err
+		}
+		return r.st.Update(ctx, func(tx store.Tx) error {
+			if err := kek.Fence(r.by, tx, sealed.DataKey); err != nil {
+				return err
+			}
+			_, err := tx.Put(prefix+name, raw, want)
+			return err
+		})
 	})
+}
+
+// page is how many records List reads at once.
+const page = 100
+
+// List names the keys whose names start with start, in byte order.
+func (r *Ring) List(ctx context.Context, start string) ([]string, error) {
+	var names []string
+	err := r.st.View(ctx, func(tx store.Tx) error {
+		names = nil
+		for after := ""; ; {
+			records, err := tx.List(prefix+start, after, page)
+			if err != nil {
+				return err
+			}
+			for _, rec := range records {
+				names = append(names, rec.Key[len(prefix):])
+			}
+			if len(records) < page {
+				return nil
+			}
+			after = records[len(records)-1].Key
+		}
+	})
+	return names, err
 }
 
 // Delete removes a key; store.ErrNotFound if there is none.

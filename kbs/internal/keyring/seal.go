@@ -8,45 +8,42 @@ import (
 	"fmt"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // sealed is one record: the key under a data key of its own, because a holder
 // wraps 32 bytes and not a PEM text.
 type sealed struct {
-	Under   string `json:"under"` // kek.Wrapper.ID
-	DataKey []byte `json:"data_key"`
+	DataKey []byte `json:"data_key"` // wrapped
 	Value   []byte `json:"value"`
 }
 
 func bound(name string) []byte { return []byte("vouchsafe keyring v1\x00" + name) }
 
-func seal(ctx context.Context, by kek.Wrapper, name string, key secret.Bytes) ([]byte, error) {
+func (r *Ring) seal(ctx context.Context, name string, key secret.Bytes) (sealed, error) {
 	if !nameForm.MatchString(name) || key.Len() == 0 || key.Len() > MaxKey {
-		return nil, fmt.Errorf("keyring: %q cannot name a key of %d bytes", name, key.Len())
+		return sealed{}, fmt.Errorf("keyring: %q cannot name a key of %d bytes", name, key.Len())
 	}
 	data := secret.Random(kek.Size)
 	defer data.Destroy()
-	wrapped, err := by.Wrap(ctx, data, bound(name))
+	wrapped, err := r.by.Wrap(ctx, data, bound(name))
 	if err != nil {
-		return nil, fmt.Errorf("keyring: wrap %s: %w", name, err)
+		return sealed{}, fmt.Errorf("keyring: wrap %s: %w", name, err)
 	}
 	aead, err := newAEAD(data)
 	if err != nil {
-		return nil, err
+		return sealed{}, err
 	}
-	return json.Marshal(sealed{Under: by.ID(), DataKey: wrapped, Value: aead.Seal(nil, nil, key.Reveal(), bound(name))})
+	return sealed{DataKey: wrapped, Value: aead.Seal(nil, nil, key.Reveal(), bound(name))}, nil
 }
 
-func open(ctx context.Context, by kek.Wrapper, name string, raw []byte) (secret.Bytes, error) {
-	var s sealed
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return secret.Bytes{}, fmt.Errorf("keyring: the record of %s is damaged: %w", name, err)
+func (r *Ring) open(ctx context.Context, name string, raw []byte) (secret.Bytes, error) {
+	s, err := parse(raw)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("keyring: %s: %w", name, err)
 	}
-	if s.Under != by.ID() {
-		return secret.Bytes{}, fmt.Errorf("keyring: %s is under %s, this is %s: %w", name, s.Under, by.ID(), kek.ErrUnwrap)
-	}
-	data, err := by.Unwrap(ctx, s.DataKey, bound(name))
+	data, err := r.by.Unwrap(ctx, s.DataKey, bound(name))
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("keyring: %s: %w", name, err)
 	}
@@ -60,6 +57,37 @@ func open(ctx context.Context, by kek.Wrapper, name string, raw []byte) (secret.
 		return secret.Bytes{}, fmt.Errorf("keyring: %s: %w", name, kek.ErrUnwrap)
 	}
 	return secret.New(value), nil
+}
+
+func parse(raw []byte) (sealed, error) {
+	var s sealed
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return s, fmt.Errorf("%w: the record is damaged: %w", kek.ErrUnwrap, err)
+	}
+	return s, nil
+}
+
+// Records are the ring's records, for the walk to another master key.
+type Records struct{}
+
+var _ kek.Room = Records{}
+
+// Prefix implements kek.Room.
+func (Records) Prefix() string { return prefix }
+
+// Rewrap implements kek.Room.
+func (Records) Rewrap(ctx context.Context, keys kek.Rewrapper, r store.Record) ([]byte, bool, error) {
+	s, err := parse(r.Value)
+	if err != nil {
+		return nil, false, err
+	}
+	var changed bool
+	s.DataKey, changed, err = keys.Rewrap(ctx, s.DataKey, bound(r.Key[len(prefix):]))
+	if err != nil || !changed {
+		return nil, false, err
+	}
+	raw, err := json.Marshal(s)
+	return raw, true, err
 }
 
 func newAEAD(key secret.Bytes) (cipher.AEAD, error) {

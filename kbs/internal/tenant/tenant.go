@@ -21,7 +21,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // Default is the tenant of whoever names none. It always exists.
@@ -49,23 +48,8 @@ func prefix(name string) string { return "t/" + name + "/" }
 
 // Wrapper returns w for one tenant: what it wraps opens for no other.
 func Wrapper(w kek.Wrapper, name string) kek.Wrapper {
-	return bound{w, []byte("vouchsafe tenant v1\x00" + name + "\x00")}
+	return kek.Bind(w, "vouchsafe tenant v1\x00"+name+"\x00")
 }
-
-type bound struct {
-	kek.Wrapper
-	to []byte
-}
-
-func (b bound) Wrap(ctx context.Context, key secret.Bytes, with []byte) ([]byte, error) {
-	return b.Wrapper.Wrap(ctx, key, b.both(with))
-}
-
-func (b bound) Unwrap(ctx context.Context, wrapped, with []byte) (secret.Bytes, error) {
-	return b.Wrapper.Unwrap(ctx, wrapped, b.both(with))
-}
-
-func (b bound) both(with []byte) []byte { return append(b.to[:len(b.to):len(b.to)], with...) }
 
 // Recorder returns rec for one tenant: every entry names it. Entries of the
 // tenant Default name none.

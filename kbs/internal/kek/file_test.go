@@ -1,4 +1,4 @@
-package resource
+package kek
 
 import (
 	"bytes"
@@ -15,14 +15,14 @@ import (
 func TestMasterKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "master")
-	if _, err := LoadMasterKey(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("load of nothing: %v", err)
 	}
-	key, err := LoadOrCreateMasterKey(path)
+	key, err := LoadOrCreate(path)
 	if err != nil || key.Len() != 32 {
 		t.Fatalf("create: %d bytes, %v", key.Len(), err)
 	}
-	again, err := LoadOrCreateMasterKey(path)
+	again, err := LoadOrCreate(path)
 	if err != nil || !again.Equal(key) {
 		t.Fatalf("the second load gave another key, %v", err)
 	}
@@ -43,7 +43,7 @@ func TestMasterKeyRace(t *testing.T) {
 	for i := range keys {
 		wg.Go(func() {
 			var err error
-			if keys[i], err = LoadOrCreateMasterKey(path); err != nil {
+			if keys[i], err = LoadOrCreate(path); err != nil {
 				t.Error(err)
 			}
 		})
@@ -79,8 +79,8 @@ func TestMasterKeyFilesThatAreRefused(t *testing.T) {
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := LoadOrCreateMasterKey(path); !errors.Is(err, ErrMasterKey) {
-				t.Fatalf("load: %v, want ErrMasterKey", err)
+			if _, err := LoadOrCreate(path); !errors.Is(err, ErrFile) {
+				t.Fatalf("load: %v, want ErrFile", err)
 			}
 			now, err := os.ReadFile(path)
 			if err != nil || !bytes.Equal(now, tt.content) {
@@ -88,10 +88,10 @@ func TestMasterKeyFilesThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := LoadOrCreateMasterKey(t.TempDir()); err == nil {
+	if _, err := LoadOrCreate(t.TempDir()); err == nil {
 		t.Error("a folder was taken for a key")
 	}
-	if _, err := LoadOrCreateMasterKey(filepath.Join(t.TempDir(), "no", "master")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := LoadOrCreate(filepath.Join(t.TempDir(), "no", "master")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing folder: %v", err)
 	}
 }
