@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // Scope returns a view of st that sees only the keys under prefix, without the
@@ -75,6 +76,17 @@ func (t scopedTx) Put(key string, value []byte, want Version) (Version, error) {
 		return 0, err
 	}
 	return t.tx.Put(t.prefix+key, value, want)
+}
+
+func (t scopedTx) PutUntil(key string, value []byte, want Version, until time.Time) (Version, error) {
+	if err := CheckKey(key); err != nil {
+		return 0, err
+	}
+	return t.tx.PutUntil(t.prefix+key, value, want, until)
+}
+
+func (t scopedTx) DeleteExpired(prefix string, now time.Time, limit int) (int, error) {
+	return t.tx.DeleteExpired(t.prefix+prefix, now, limit)
 }
 
 func (t scopedTx) Delete(key string, want Version) error {

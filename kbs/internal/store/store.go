@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
 // Errors that engines return, wrapped or bare.
@@ -26,9 +28,21 @@ var (
 	ErrKey = errors.New("store: key must be 1 to 1024 bytes of UTF-8 without NUL")
 	// ErrTooLarge says that a value is longer than [MaxValue].
 	ErrTooLarge = errors.New("store: value is too large")
-	// ErrLimit says that List was asked for no records at all.
+	// ErrLimit says that a call was asked for no records at all.
 	ErrLimit = errors.New("store: limit must be at least 1")
+	// ErrUnavailable says that the engine cannot serve now: its database is
+	// gone, full or locked. See [Unavailable].
+	ErrUnavailable = errors.New("store: unavailable")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store: closed")
 )
+
+// Unavailable marks err as trouble that passes. The result is a fault with the
+// public code fault.Unavailable, so that no caller has to translate it, and it
+// wraps both [ErrUnavailable] and err.
+func Unavailable(err error) error {
+	return fault.New(fault.Unavailable, fmt.Errorf("%w: %w", ErrUnavailable, err))
+}
 
 // Limits that every engine enforces, in bytes.
 const (
@@ -49,8 +63,10 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// Version counts the writes to one key, starting at 1. A deleted key starts
-// again above every version it ever had.
+// Version counts the writes to one key. A key that was never deleted starts at
+// 1, or above: a new record starts higher than every version that a deleted
+// record of its key ever had, and engines remember that bound for many keys
+// together, so that a deleted key costs nothing.
 type Version int64
 
 // Wanted versions for Put and Delete.
@@ -64,6 +80,7 @@ type Record struct {
 	Key      string
 	Version  Version
 	Modified time.Time // UTC
+	Expires  time.Time // UTC; zero: never
 	Value    []byte    // owned by the caller
 }
 
@@ -81,23 +98,57 @@ type Tx interface {
 	// below 1 is ErrLimit.
 	List(prefix, after string, limit int) ([]Record, error)
 	// Put writes the value if the record is at version want, else ErrConflict.
-	// It returns the new version.
+	// It returns the new version. The record never expires, whatever it did
+	// before.
 	Put(key string, value []byte, want Version) (Version, error)
+	// PutUntil is Put of a record that may be deleted after the time until. It
+	// stays readable until somebody sweeps: who must not see an expired record
+	// compares the time.
+	PutUntil(key string, value []byte, want Version, until time.Time) (Version, error)
 	// Delete removes the record if it is at version want, else ErrConflict; an
 	// absent key is ErrNotFound.
 	Delete(key string, want Version) error
+	// DeleteExpired deletes records whose keys start with prefix and whose time
+	// came before now, the oldest first, at most limit of them, without
+	// reading their values. It returns how many. A limit below 1 is ErrLimit.
+	DeleteExpired(prefix string, now time.Time, limit int) (int, error)
 }
 
 // Store is an engine. Update may call its function more than once when the
 // engine has to retry, so the function must have no effect outside the
-// transaction until Update has returned nil; then the change is durable.
+// transaction until Update has returned nil; then the change is durable. View
+// may do so too.
 //
-// An error or a panic in the function undoes the transaction. The function
-// must not call Update of the same store: an engine may admit one writer at a
-// time and would wait for itself until ctx ends.
+// An error or a panic in the function undoes the transaction and no other's.
+// An error of the engine (ErrUnavailable above all) may leave it open whether
+// the change was made, never half of it. The function must not call Update of
+// the same store: an engine admits one writer at a time and would wait for
+// itself until ctx ends. Nor should it wait for anything else, as other
+// writers wait for it. Readers never wait for writers.
 type Store interface {
 	// View runs f on one snapshot of the store.
 	View(ctx context.Context, f func(Tx) error) error
 	Update(ctx context.Context, f func(Tx) error) error
 	Close() error
+}
+
+// sweepBatch is how many expired records one transaction deletes.
+const sweepBatch = 500
+
+// Sweep deletes every record of st whose time came before now, in small
+// transactions, and returns how many there were.
+func Sweep(ctx context.Context, st Store, now time.Time) (int, error) {
+	for all := 0; ; {
+		n := 0
+		err := st.Update(ctx, func(tx Tx) (err error) {
+			n, err = tx.DeleteExpired("", now, sweepBatch)
+			return err
+		})
+		if err != nil {
+			return all, err
+		}
+		if all += n; n < sweepBatch {
+			return all, nil
+		}
+	}
 }

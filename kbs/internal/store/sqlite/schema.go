@@ -5,18 +5,23 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/group"
 )
 
 // applicationID marks the file as ours in its header ("VSKB").
 const applicationID = 0x56534b42
 
-// steps lead from one schema to the next; user_version counts those taken. A
-// released step is never edited.
-//
-// A tombstone keeps the last version of a deleted key, so that a writer who
-// saw the old record cannot take a new one for it.
-var steps = []string{
-	`CREATE TABLE records (
+// step leads from one schema to the next. user_version counts those taken, and
+// a released step is never edited.
+type step struct {
+	what string // for people
+	do   func(context.Context, *sql.Tx) error
+}
+
+var steps = []step{
+	{"records and tombstones", run(`CREATE TABLE records (
 		key      BLOB NOT NULL UNIQUE,
 		version  INTEGER NOT NULL,
 		modified INTEGER NOT NULL, -- microseconds since 1970, UTC
@@ -25,13 +30,62 @@ var steps = []string{
 	CREATE TABLE tombstones (
 		key     BLOB NOT NULL PRIMARY KEY,
 		version INTEGER NOT NULL
-	) STRICT, WITHOUT ROWID;`,
+	) STRICT, WITHOUT ROWID`)},
+	{"a bound of versions for many deleted keys, where each had a tombstone", floorsForTombstones},
+	{"records that expire", run(`ALTER TABLE records ADD COLUMN expires INTEGER NOT NULL DEFAULT 0; -- microseconds since 1970; 0: never
+	CREATE INDEX expiring ON records (expires) WHERE expires > 0`)},
+}
+
+func run(statements string) func(context.Context, *sql.Tx) error {
+	return func(ctx context.Context, t *sql.Tx) error {
+		_, err := t.ExecContext(ctx, statements)
+		return err
+	}
+}
+
+func floorsForTombstones(ctx context.Context, t *sql.Tx) error {
+	floors, err := tombstones(ctx, t)
+	if err != nil {
+		return err
+	}
+	if err := run(`DROP TABLE tombstones; CREATE TABLE floors (lane INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT`)(ctx, t); err != nil {
+		return err
+	}
+	for lane, v := range floors {
+		if _, err := t.ExecContext(ctx, `INSERT INTO floors VALUES (?, ?)`, int64(lane), int64(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tombstones(ctx context.Context, t *sql.Tx) (group.Floors, error) {
+	rows, err := t.QueryContext(ctx, `SELECT key, version FROM tombstones`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has the error that matters
+	floors := group.Floors{}
+	for rows.Next() {
+		var key []byte
+		var v store.Version
+		if err := rows.Scan(&key, &v); err != nil {
+			return nil, err
+		}
+		floors.Raise(string(key), v)
+	}
+	return floors, rows.Err()
 }
 
 // errForeign says that the file belongs to another application.
 var errForeign = errors.New("the file is a database of another application")
 
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, path string) (err error) {
+	db, err := sql.Open("sqlite", source(path, false)+"&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	var mode string
 	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
 		return err
@@ -52,7 +106,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("the file has schema %d, and this program knows schemas up to %d: it is older than the file", have, len(steps))
 	}
 	for i := have; i < len(steps); i++ {
-		if _, err := t.ExecContext(ctx, steps[i]); err != nil {
+		if err := steps[i].do(ctx, t); err != nil {
 			return fmt.Errorf("schema %d: %w", i+1, err)
 		}
 	}

@@ -4,26 +4,25 @@
 // The file is in WAL mode with synchronous=FULL, so that a write is on disk
 // before Update returns. All writes go through one connection, whose
 // transactions begin IMMEDIATE: a writer never finds out half way that
-// another was faster. Reads use a pool of connections that cannot write, and
-// each View sees one snapshot. A second process may open the same file; it
-// waits for the write lock up to the busy timeout.
+// another was faster. Writers that wait at the same time share a commit
+// (package group). Reads use a pool of connections that cannot write, and each
+// View sees one snapshot. A second process may open the same file; it waits
+// for the write lock up to the busy timeout.
 package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
-	driver "modernc.org/sqlite"
-
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/group"
 )
 
 // busyTimeout bounds the wait for another process that holds the write lock.
@@ -44,7 +43,8 @@ func open(path string, now func() time.Time) (store.Store, error) {
 	if err := private(abs); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	e := &engine{now: now}
+	e := &engine{readers: make(chan *conn, max(4, runtime.NumCPU()))}
+	e.writers = group.New(group.Config{Begin: e.begin, Now: now})
 	if err := e.start(abs); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: open %s: %w", path, err), e.Close())
 	}
@@ -76,97 +76,81 @@ func private(path string) error {
 }
 
 type engine struct {
-	now         func() time.Time
-	write, read *sql.DB
-	writing     statements
-	reading     statements
+	writers *group.Queue
+	writer  *conn // of who has the turn
+	readers chan *conn
+	open    int // readers there are, here or in use
+	close   sync.Once
 }
 
 func (e *engine) start(path string) error {
-	var err error
-	if e.write, err = connect(path, false, 1); err != nil {
-		return err
-	}
 	ctx := context.Background()
-	if err := migrate(ctx, e.write); err != nil {
+	if err := migrate(ctx, path); err != nil {
 		return err
 	}
-	if e.writing, err = prepare(ctx, e.write, true); err != nil {
+	var err error
+	if e.writer, err = connect(ctx, path, false); err != nil {
 		return err
 	}
-	if e.read, err = connect(path, true, max(4, runtime.NumCPU())); err != nil {
-		return err
+	for range cap(e.readers) {
+		c, err := connect(ctx, path, true)
+		if err != nil {
+			return err
+		}
+		e.open++
+		e.readers <- c
 	}
-	e.reading, err = prepare(ctx, e.read, false)
-	return err
-}
-
-func connect(path string, readOnly bool, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
-		"journal_mode(WAL)",
-		"synchronous(FULL)",
-		"temp_store(MEMORY)", // what a query spills never reaches the disk
-		"journal_size_limit(67108864)",
-		"trusted_schema(OFF)",
-	}, "_defensive": {"1"}, "_txlock": {"immediate"}}
-	if readOnly {
-		q.Set("_query_only", "1")
-		q.Set("_txlock", "deferred")
-	}
-	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
-	c, err := driver.NewConnector(u.String())
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(c)
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
-	return db, nil
+	return nil
 }
 
 // Close waits for running transactions and closes the file.
 func (e *engine) Close() error {
 	var errs []error
-	for _, db := range []*sql.DB{e.read, e.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
+	e.close.Do(func() {
+		e.writers.Close()
+		for range e.open {
+			errs = append(errs, (<-e.readers).Close())
 		}
-	}
+		close(e.readers)
+		if e.writer != nil {
+			errs = append(errs, e.writer.Close())
+		}
+	})
 	return errors.Join(errs...)
 }
 
 // View runs f on one snapshot, taken at its first read.
 func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
-	t, err := e.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("sqlite: begin: %w", err)
-	}
-	defer func() { _ = t.Rollback() }() // nothing to undo; also after a panic
-	x := &tx{ctx: ctx, now: e.now, bound: bind(ctx, t, e.reading), readOnly: true}
-	if err := f(x); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return x.broken
+	var c *conn
+	select {
+	case c = <-e.readers:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if c == nil {
+		return store.ErrClosed
+	}
+	defer func() { e.readers <- c }()
+	if err := c.exec(begin); err != nil {
+		return unavailable("begin", err)
+	}
+	defer func() { _ = c.exec(rollback) }() // nothing to undo; also after a panic
+	return group.View(ctx, ctx, c, f)
 }
 
-// Update runs f alone among writers and commits. Other processes that write to
-// the file can make it wait up to the busy timeout.
+// Update runs f alone among writers, and returns when its changes are on disk.
 func (e *engine) Update(ctx context.Context, f func(store.Tx) error) error {
-	t, err := e.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("sqlite: begin: %w", err)
+	return e.writers.Update(ctx, f)
+}
+
+// begin takes the write lock. Other processes that write to the file can make
+// it wait up to the busy timeout.
+func (e *engine) begin(context.Context) (group.Unit, error) {
+	if err := e.writer.exec(beginWrite); err != nil {
+		return nil, unavailable("begin", err)
 	}
-	defer func() { _ = t.Rollback() }() // no effect after Commit; runs after a panic
-	x := &tx{ctx: ctx, now: e.now, bound: bind(ctx, t, e.writing)}
-	if err := f(x); err != nil {
-		return err
-	}
-	if x.broken != nil {
-		return x.broken
-	}
-	if err := t.Commit(); err != nil {
-		return fmt.Errorf("sqlite: commit: %w", err)
-	}
-	return nil
+	return unit{e.writer}, nil
 }

@@ -38,6 +38,12 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"caller owns the values", aliasing},
 		{"context ends", cancelled},
 		{"modified is set", modified},
+		{"expiry", expiry},
+		{"expiry, oldest first", expiryOrder},
+		{"many deleted keys", manyDeleted},
+		{"updates in bad company", company},
+		{"a transaction that is over", overTx},
+		{"a closed store", closedStore},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := open(t)
