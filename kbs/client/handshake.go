@@ -19,7 +19,7 @@ import (
 
 const (
 	maxNonce  = 64 << 10 // bytes; one platform gets a JSON document as its nonce
-	maxCookie = 1 << 10  // bytes
+	maxCookie = 4 << 10  // bytes (RFC 6265, section 6.1)
 )
 
 // authDelays are the pauses before the attempts to open a handshake again. The

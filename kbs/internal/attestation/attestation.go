@@ -1,16 +1,18 @@
 // Package attestation runs the RCAR handshake: a challenge, the evidence that
 // answers it, a verdict, and a token (kbs-protocol 3).
 //
-// A challenge is good for one attempt. The session's record is consumed by a
-// compare-and-swap before the evidence is looked at, so of two answers to one
-// challenge, on however many replicas, at most one is judged.
-//
-// Every outcome is in the audit log before the caller learns of it.
+// Opening a handshake writes nothing: see package challenge. A challenge is
+// good for one answer. The only write of a handshake puts the record of its
+// outcome, where there must be none, together with the audit entry; so of two
+// answers to one challenge, on however many replicas, at most one gets a token,
+// and every outcome is in the audit log before the caller learns of it.
 package attestation
 
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,12 +22,14 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // Stages, as Explanation.Stage tells them.
@@ -33,6 +37,8 @@ const (
 	stageAuth   = "auth"
 	stageAttest = "attest"
 )
+
+const nonceSize = 32 // bytes (kbs-protocol 3.2)
 
 // ErrVersion is in the cause of a fault with code protocol_version_unsupported.
 // Clients of the field look for its text (kbs-protocol 3.1).
@@ -51,15 +57,16 @@ type Appraiser interface {
 
 // Config joins what the service needs. All members are required.
 type Config struct {
-	Store    store.Store
-	Audit    audit.Recorder
-	Tickets  ticket.Book
-	Registry *measure.Registry
-	Policies Appraiser
-	Issuer   *token.Issuer
-	Lifetime time.Duration // of a session, from the challenge on
-	Now      func() time.Time
-	Logger   *slog.Logger
+	Store      store.Store
+	Audit      audit.Recorder
+	Tickets    ticket.Book // over the same store
+	Challenges *challenge.Sealer
+	Registry   *measure.Registry
+	Policies   Appraiser
+	Issuer     *token.Issuer
+	Lifetime   time.Duration // of a session, from the challenge on; at most challenge.Period
+	Now        func() time.Time
+	Logger     *slog.Logger
 }
 
 // Service is the handshake. It is safe for concurrent use.
@@ -70,12 +77,12 @@ type Service struct {
 
 // New returns the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, sessions: sessions{st: cfg.Store, now: cfg.Now, lifetime: cfg.Lifetime}}
+	return &Service{cfg: cfg, sessions: sessions{st: cfg.Store, now: cfg.Now}}
 }
 
 // Opened is an opened handshake.
 type Opened struct {
-	Cookie    string // the session id: whoever holds it may answer
+	Cookie    string // whoever holds it may answer
 	Expires   time.Time
 	Challenge api.Challenge
 }
@@ -94,11 +101,16 @@ func (s *Service) Open(ctx context.Context, body []byte) (Opened, error) {
 	if err != nil {
 		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, platform: platform, fault: fault.New(fault.PlatformDisabled, err)})
 	}
-	opened, err := s.sessions.open(ctx, platform)
+	cookie, c, err := s.cfg.Challenges.Seal(ctx, challenge.Challenge{
+		Platform: platform,
+		Nonce:    base64.StdEncoding.EncodeToString(secret.Random(nonceSize).Reveal()),
+		Expires:  s.cfg.Now().Add(s.cfg.Lifetime),
+		Ceremony: hex.EncodeToString(secret.Random(16).Reveal()),
+	})
 	if err != nil {
-		return Opened{}, fault.Newf(fault.Internal, "open session: %w", err)
+		return Opened{}, fault.Newf(fault.Internal, "seal challenge: %w", err)
 	}
-	return opened, nil
+	return Opened{Cookie: cookie, Expires: c.Expires, Challenge: api.Challenge{Nonce: c.Nonce, ExtraParams: api.NoExtraParams()}}, nil
 }
 
 // platform finds the platform of a request and checks that it can be served.
@@ -158,37 +170,71 @@ type Attested struct {
 	Expires time.Time // of the session
 }
 
-// Attest judges the answer to the challenge of a session. Whatever the
-// outcome, the challenge is spent.
+// Attest judges the answer to the challenge in a cookie. An outcome that was
+// recorded spends the challenge, whatever it is. Who already has a token gets
+// it again, and what was sent along is only parsed (kbs-protocol 3.3).
 func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attested, error) {
-	sess, err := s.sessions.consume(ctx, cookie)
+	c, past, err := s.find(ctx, cookie)
 	if errors.Is(err, errSession) {
 		return Attested{}, s.refuse(ctx, refusal{stage: stageAttest, fault: fault.New(fault.SessionInvalid, err)})
 	}
 	if err != nil {
-		return Attested{}, fault.Newf(fault.Internal, "consume session: %w", err)
+		return Attested{}, fault.Newf(fault.Internal, "find session: %w", err)
 	}
-	j, err := s.judge(ctx, sess, body)
+	var att api.Attestation
+	if err := strictjson.Decode(body, &att); err != nil {
+		return Attested{}, s.refuseAnswer(ctx, c, fault.New(fault.InvalidRequest, err))
+	}
+	if past.Token != "" {
+		return Attested{Token: past.Token, Expires: c.Expires}, nil
+	}
+	j, err := s.judge(ctx, c, att)
 	if err != nil {
-		f := faultOf(err)
-		return Attested{}, s.refuse(ctx, refusal{
-			stage: stageAttest, platform: sess.Platform, subject: sess.subject(), fault: f, findings: findings(f),
-		})
+		return Attested{}, s.refuseAnswer(ctx, c, faultOf(err))
 	}
-	text, _, err := s.cfg.Issuer.Issue(sess.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	return s.accept(ctx, c, j)
+}
+
+// accept issues the token. Entry and record become durable together, and only
+// the first answer to a challenge gets that far.
+func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement) (Attested, error) {
+	text, _, err := s.cfg.Issuer.Issue(c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)
 	}
 	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		if _, err := s.cfg.Audit.AppendTx(tx, j.entry(sess)); err != nil {
+		if err := s.sessions.put(tx, c, text); err != nil {
+			return err
+		}
+		if _, err := s.cfg.Audit.AppendTx(tx, j.entry(c)); err != nil {
 			return fmt.Errorf("append audit entry: %w", err)
 		}
-		return s.sessions.attested(tx, sess, text)
+		return nil
 	})
+	if errors.Is(err, store.ErrConflict) {
+		return Attested{}, s.refuseAnswer(ctx, c, fault.Newf(fault.SessionInvalid, "%w: another answer came first", errSession))
+	}
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "record attestation: %w", err)
 	}
-	return Attested{Token: text, Expires: sess.Expires}, nil
+	return Attested{Token: text, Expires: c.Expires}, nil
+}
+
+// find returns the challenge of a cookie, and what became of it: a session
+// without a token if nothing did. A challenge that was spent is errSession.
+func (s *Service) find(ctx context.Context, cookie string) (challenge.Challenge, session, error) {
+	c, err := s.cfg.Challenges.Open(ctx, cookie)
+	if errors.Is(err, challenge.ErrCookie) {
+		return c, session{}, fmt.Errorf("%w: %w", errSession, err)
+	}
+	if err != nil {
+		return c, session{}, err
+	}
+	past, answered, err := s.sessions.answered(ctx, c)
+	if err == nil && answered && past.Token == "" {
+		err = fmt.Errorf("%w: its challenge was answered before", errSession)
+	}
+	return c, past, err
 }
 
 // faultOf gives an error without a code one: a context that ended is an
@@ -203,10 +249,14 @@ func faultOf(err error) *fault.Fault {
 // Token returns the attestation token of a session, or false if the cookie
 // names no attested session that is still alive.
 func (s *Service) Token(ctx context.Context, cookie string) (string, bool, error) {
-	return s.sessions.token(ctx, cookie)
+	_, past, err := s.find(ctx, cookie)
+	if errors.Is(err, errSession) {
+		return "", false, nil
+	}
+	return past.Token, err == nil && past.Token != "", err
 }
 
-// Sweep deletes expired sessions and returns their number.
+// Sweep deletes the records of expired sessions and returns their number.
 func (s *Service) Sweep(ctx context.Context) (int, error) { return s.sessions.sweep(ctx) }
 
 func sameNonce(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -142,15 +142,3 @@ func TestNames(t *testing.T) {
 		t.Errorf("platform %q", Platform(c))
 	}
 }
-
-func TestSessionKeys(t *testing.T) {
-	for _, bad := range []string{"", "x", "00", "00112233445566778899aabbccddeef", "00112233445566778899aabbccddeeff00", "../../../../../../../../../../../x", "00112233-4455-6677-8899-aabbccddeeff"} {
-		if k, ok := sessionKey(bad); ok {
-			t.Errorf("%q is %q", bad, k)
-		}
-	}
-	a, ok := sessionKey("00112233445566778899aabbccddeeff")
-	if !ok || len(a) != len(sessionPrefix)+64 {
-		t.Errorf("key %q", a)
-	}
-}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
@@ -29,13 +29,9 @@ type judgement struct {
 
 // judge goes through the answer in the order of the specification: freshness,
 // binding, hardware, policy. Every refusal is a *fault.Fault.
-func (s *Service) judge(ctx context.Context, sess session, body []byte) (judgement, error) {
-	var att api.Attestation
-	if err := strictjson.Decode(body, &att); err != nil {
-		return judgement{}, fault.New(fault.InvalidRequest, err)
-	}
-	if !sameNonce(att.RuntimeData.Nonce, sess.Nonce) {
-		return judgement{}, fault.New(fault.NonceMismatch, &nonceError{seen: clip(att.RuntimeData.Nonce, 128), wanted: sess.Nonce})
+func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Attestation) (judgement, error) {
+	if !sameNonce(att.RuntimeData.Nonce, c.Nonce) {
+		return judgement{}, fault.New(fault.NonceMismatch, &nonceError{seen: clip(att.RuntimeData.Nonce, 128), wanted: c.Nonce})
 	}
 	if att.TEEEvidence.AdditionalEvidence != "" {
 		return judgement{}, fault.Newf(fault.PlatformDisabled, "no verifier for additional devices is enabled")
@@ -44,11 +40,11 @@ func (s *Service) judge(ctx context.Context, sess session, body []byte) (judgeme
 	if err != nil {
 		return judgement{}, err
 	}
-	verifier, ok := s.cfg.Registry.Verifier(measure.Platform(sess.Platform))
-	if !ok { // it was there when the session was opened
-		return judgement{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", sess.Platform)
+	verifier, ok := s.cfg.Registry.Verifier(measure.Platform(c.Platform))
+	if !ok { // it was there when the handshake was opened
+		return judgement{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", c.Platform)
 	}
-	ev := measure.Evidence{Platform: measure.Platform(sess.Platform), Data: att.TEEEvidence.PrimaryEvidence}
+	ev := measure.Evidence{Platform: measure.Platform(c.Platform), Data: att.TEEEvidence.PrimaryEvidence}
 	verdict, err := verifier.Verify(ctx, ev, want)
 	if err == nil {
 		err = verdict.Err() // a verifier that forgets to say no must not mean yes
@@ -182,9 +178,9 @@ func annotated(att api.Attestation, doc *initdata.Document, v measure.Verdict) (
 
 // entry is the audit entry of a successful attestation. A token that is not
 // affirming opens nothing under the default policies; the entry tells.
-func (j judgement) entry(sess session) api.AuditEntry {
+func (j judgement) entry(c challenge.Challenge) api.AuditEntry {
 	details := map[string]string{
-		"platform": sess.Platform,
+		"platform": c.Platform,
 		"status":   string(j.submod.Vector.Status()),
 		"policy":   j.policy,
 		"root":     j.verdict.Root.Name,
@@ -192,10 +188,10 @@ func (j judgement) entry(sess session) api.AuditEntry {
 	if j.verdict.Root.Simulated {
 		details["simulated_root"] = j.verdict.Root.Name
 	}
-	for _, c := range j.verdict.Checks {
-		if c.Outcome == measure.Waived {
-			details["waived_"+string(c.Name)] = c.Reason
+	for _, k := range j.verdict.Checks {
+		if k.Outcome == measure.Waived {
+			details["waived_"+string(k.Name)] = k.Reason
 		}
 	}
-	return api.AuditEntry{Kind: "attest", Decision: "allow", Subject: sess.subject(), Object: "token/" + sess.Ceremony, Details: details}
+	return api.AuditEntry{Kind: "attest", Decision: "allow", Subject: subject(c), Object: "token/" + c.Ceremony, Details: details}
 }

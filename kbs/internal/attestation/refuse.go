@@ -8,7 +8,9 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
@@ -17,21 +19,44 @@ import (
 type refusal struct {
 	stage, platform, subject string
 	fault                    *fault.Fault
-	findings                 []api.Finding
+}
+
+// record is what an administrator finds under the ticket, and the audit entry.
+func (r refusal) record() (api.Explanation, api.AuditEntry) {
+	return api.Explanation{
+		Code: string(r.fault.Code), Stage: r.stage, Platform: r.platform, Subject: r.subject,
+		Cause: causeText(r.fault), Findings: findings(r.fault), Rule: rule(r.fault),
+	}, api.AuditEntry{Kind: r.stage, Decision: decision(r.fault.Code)}
 }
 
 // refuse records a refusal and returns it under its ticket. If it cannot be
 // recorded the caller is told so, and nothing else.
 func (s *Service) refuse(ctx context.Context, r refusal) error {
+	x, entry := r.record()
 	// The caller may have gone; what it tried is recorded all the same.
-	t, err := s.cfg.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
-		Code: string(r.fault.Code), Stage: r.stage, Platform: r.platform, Subject: r.subject,
-		Cause: causeText(r.fault), Findings: r.findings, Rule: rule(r.fault),
-	}, api.AuditEntry{Kind: r.stage, Decision: decision(r.fault.Code)})
+	t, err := s.cfg.Tickets.Record(context.WithoutCancel(ctx), x, entry)
 	if err != nil {
 		return fault.Newf(fault.Internal, "record refusal %s: %w", r.fault.Code, err)
 	}
 	return r.fault.With(t)
+}
+
+// refuseAnswer is refuse for an answer to a challenge, which it spends in the
+// same transaction.
+func (s *Service) refuseAnswer(ctx context.Context, c challenge.Challenge, f *fault.Fault) error {
+	x, entry := refusal{stage: stageAttest, platform: c.Platform, subject: subject(c), fault: f}.record()
+	var t fault.Ticket
+	err := s.cfg.Store.Update(context.WithoutCancel(ctx), func(tx store.Tx) (err error) {
+		if err := s.sessions.put(tx, c, ""); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		t, err = s.cfg.Tickets.RecordTx(tx, x, entry)
+		return err
+	})
+	if err != nil {
+		return fault.Newf(fault.Internal, "record refusal %s: %w", f.Code, err)
+	}
+	return f.With(t)
 }
 
 // decision tells a refusal from a failure of ours.

@@ -2,207 +2,122 @@ package attestation
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 const (
 	sessionPrefix = "session/"
-	nonceSize     = 32 // bytes (kbs-protocol 3.2)
-	cookieSize    = 16 // bytes, 32 hex digits on the wire
 	sweepBatch    = 500
+	// sweepGrace is how long the record of a challenge outlives it. A replica
+	// whose clock is behind must still find that it was answered.
+	sweepGrace = 10 * time.Minute
 )
 
 // errSession says that a cookie names no session that could be used.
 var errSession = errors.New("the session is unknown, expired or spent")
 
-// State of a session. It only moves forward.
-type state string
-
-const (
-	challenged state = "challenged"
-	spent      state = "spent" // an answer came; nothing came of it yet
-	attested   state = "attested"
-)
-
-// session is the stored record. Its key is the hash of the cookie, so that a
-// reader of the store cannot take a session over.
+// session is the record of an answer to a challenge, the only trace that a
+// handshake leaves. It is put where there is none and never changed, so of two
+// answers at most one comes to anything.
 type session struct {
-	State    state     `json:"state"`
-	Platform string    `json:"platform"`
-	Nonce    string    `json:"nonce,omitempty"`
-	Expires  time.Time `json:"expires"`
-	// Ceremony names the handshake in the audit log and becomes the id of the
-	// token, so that a release can be traced to its attestation.
-	Ceremony string `json:"ceremony"`
-	// Token is of use to the guest alone: what is released for it is
-	// encrypted to a key that only the guest has.
+	// Token is that of a handshake that succeeded; empty if it was refused. It
+	// is of use to the guest alone: what is released for it is encrypted to a
+	// key that only the guest has.
 	Token string `json:"token,omitempty"`
-
-	key     string
-	version store.Version
+	// Ceremony names the handshake in the audit log.
+	Ceremony string `json:"ceremony"`
 }
-
-func (s session) subject() string { return Subject(s.Platform, s.Ceremony) }
 
 // Subject names a guest in audit entries and tickets: its platform and the id
 // of its token.
 func Subject(platform, tokenID string) string { return "guest:" + platform + "/" + tokenID }
 
+func subject(c challenge.Challenge) string { return Subject(c.Platform, c.Ceremony) }
+
+// sessions keeps the records, each under the key of its challenge.
 type sessions struct {
-	st       store.Store
-	now      func() time.Time
-	lifetime time.Duration
+	st  store.Store
+	now func() time.Time
 }
 
-// sessionKey refuses anything but the form that open gives out.
-func sessionKey(cookie string) (string, bool) {
-	raw, err := hex.DecodeString(cookie)
-	if err != nil || len(raw) != cookieSize {
-		return "", false
-	}
-	sum := sha256.Sum256(raw)
-	return sessionPrefix + hex.EncodeToString(sum[:]), true
-}
-
-func (s sessions) open(ctx context.Context, platform string) (Opened, error) {
-	cookie := hex.EncodeToString(secret.Random(cookieSize).Reveal())
-	key, _ := sessionKey(cookie)
-	sess := session{
-		State: challenged, Platform: platform,
-		Nonce:    base64.StdEncoding.EncodeToString(secret.Random(nonceSize).Reveal()),
-		Expires:  s.now().UTC().Add(s.lifetime),
-		Ceremony: hex.EncodeToString(secret.Random(16).Reveal()),
-	}
-	err := s.st.Update(ctx, func(tx store.Tx) error { return put(tx, key, sess, store.Absent) })
-	return Opened{
-		Cookie: cookie, Expires: sess.Expires,
-		Challenge: api.Challenge{Nonce: sess.Nonce, ExtraParams: api.NoExtraParams()},
-	}, err
-}
-
-// consume takes the challenge of a session, once.
-func (s sessions) consume(ctx context.Context, cookie string) (session, error) {
-	key, ok := sessionKey(cookie)
-	if !ok {
-		return session{}, errSession
-	}
+// answered returns the record of a challenge, and whether there is one.
+func (s sessions) answered(ctx context.Context, c challenge.Challenge) (session, bool, error) {
 	var out session
-	err := s.st.Update(ctx, func(tx store.Tx) error {
-		sess, err := s.get(tx, key)
+	err := s.st.View(ctx, func(tx store.Tx) error {
+		r, err := tx.Get(sessionPrefix + c.Key())
 		if err != nil {
 			return err
 		}
-		if sess.State != challenged {
-			return fmt.Errorf("%w: its challenge was answered before", errSession)
+		if err := json.Unmarshal(r.Value, &out); err != nil {
+			return fmt.Errorf("session record: %w", err)
 		}
-		out = sess
-		sess.State, sess.Nonce = spent, ""
-		v, err := tx.Put(key, encode(sess), sess.version)
-		out.key, out.version = key, v
-		return err
+		return nil
 	})
-	if errors.Is(err, store.ErrConflict) {
-		err = fmt.Errorf("%w: another answer came first", errSession)
-	}
-	return out, err
-}
-
-// attested stores the token in a session that consume returned.
-func (s sessions) attested(tx store.Tx, sess session, text string) error {
-	want := sess.version
-	sess.State, sess.Nonce, sess.Token = attested, "", text
-	return put(tx, sess.key, sess, want)
-}
-
-func (s sessions) token(ctx context.Context, cookie string) (string, bool, error) {
-	key, ok := sessionKey(cookie)
-	if !ok {
-		return "", false, nil
-	}
-	var text string
-	err := s.st.View(ctx, func(tx store.Tx) error {
-		sess, err := s.get(tx, key)
-		text = sess.Token
-		return err
-	})
-	if errors.Is(err, errSession) {
-		return "", false, nil
-	}
-	return text, err == nil && text != "", err
-}
-
-func (s sessions) get(tx store.Tx, key string) (session, error) {
-	r, err := tx.Get(key)
 	if errors.Is(err, store.ErrNotFound) {
-		return session{}, errSession
+		return session{}, false, nil
 	}
-	if err != nil {
-		return session{}, err
-	}
-	var sess session
-	if err := json.Unmarshal(r.Value, &sess); err != nil {
-		return session{}, fmt.Errorf("session record: %w", err)
-	}
-	sess.version = r.Version
-	if !s.now().Before(sess.Expires) {
-		return session{}, fmt.Errorf("%w: it expired", errSession)
-	}
-	return sess, nil
+	return out, err == nil, err
 }
 
-// sweep deletes expired sessions, a batch in each transaction.
+// put is store.ErrConflict if the challenge was answered before.
+func (s sessions) put(tx store.Tx, c challenge.Challenge, token string) error {
+	raw, err := json.Marshal(session{Token: token, Ceremony: c.Ceremony})
+	if err != nil {
+		return fmt.Errorf("session record: %w", err)
+	}
+	_, err = tx.Put(sessionPrefix+c.Key(), raw, store.Absent)
+	return err
+}
+
+// sweep deletes the records of expired challenges, a batch in each
+// transaction. Keys sort by expiry, so it reads no record that stays.
 func (s sessions) sweep(ctx context.Context) (int, error) {
-	deleted, after := 0, ""
-	for {
-		batch, last, gone := 0, after, 0
-		err := s.st.Update(ctx, func(tx store.Tx) error {
-			batch, last, gone = 0, after, 0
-			rs, err := tx.List(sessionPrefix, after, sweepBatch)
-			if err != nil {
-				return err
-			}
-			for _, r := range rs {
-				batch, last = batch+1, r.Key
-				var sess session
-				if json.Unmarshal(r.Value, &sess) == nil && s.now().Before(sess.Expires) {
-					continue
-				}
-				if err := tx.Delete(r.Key, r.Version); err != nil {
+	limit := sessionPrefix + challenge.KeysBefore(s.now().Add(-sweepGrace))
+	for deleted := 0; ; {
+		var old []store.Record
+		err := s.st.View(ctx, func(tx store.Tx) (err error) {
+			old, err = expired(tx, limit)
+			return err
+		})
+		if err != nil || len(old) == 0 {
+			return deleted, err
+		}
+		gone := 0
+		err = s.st.Update(ctx, func(tx store.Tx) error {
+			gone = 0
+			for _, r := range old {
+				switch err := tx.Delete(r.Key, store.Any); {
+				case errors.Is(err, store.ErrNotFound): // another replica sweeps too
+				case err != nil:
 					return err
+				default:
+					gone++
 				}
-				gone++
 			}
 			return nil
 		})
 		if err != nil {
 			return deleted, err
 		}
-		deleted, after = deleted+gone, last
-		if batch < sweepBatch {
-			return deleted, nil
+		deleted += gone
+	}
+}
+
+func expired(tx store.Tx, limit string) ([]store.Record, error) {
+	rs, err := tx.List(sessionPrefix, "", sweepBatch)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rs {
+		if r.Key >= limit {
+			return rs[:i], nil
 		}
 	}
-}
-
-func put(tx store.Tx, key string, sess session, want store.Version) error {
-	_, err := tx.Put(key, encode(sess), want)
-	return err
-}
-
-func encode(sess session) []byte {
-	raw, err := json.Marshal(sess)
-	if err != nil {
-		panic("attestation: a session cannot be encoded: " + err.Error()) // strings and a time
-	}
-	return raw
+	return rs, nil
 }

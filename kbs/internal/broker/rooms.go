@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
@@ -52,7 +53,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		return nil, err
 	}
 	handshake := attestation.New(attestation.Config{
-		Store: st, Audit: log, Tickets: tickets, Registry: s.verifiers, Policies: engine, Issuer: issuer,
+		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now), Registry: s.verifiers, Policies: engine, Issuer: issuer,
 		Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
 	})
 	r := &rooms{deps: server.Deps{

@@ -6,22 +6,16 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
-	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
 // Every way in which an answer to a challenge can be wrong, its code, and a
@@ -36,11 +30,11 @@ func TestAttestRefused(t *testing.T) {
 		code  fault.Code
 		claim string
 	}{
-		"challenge answered twice": {func(*testing.T) answer {
+		"cookie of an attested session, body malformed": {func(*testing.T) answer {
 			h := s.auth(sim)
 			h.token()
-			return h.attest(h.message(h.nonce))
-		}, fault.SessionInvalid, ""},
+			return h.attestRaw([]byte(`{`))
+		}, fault.InvalidRequest, ""},
 		"challenge answered again after a failure": {func(t *testing.T) answer {
 			h := s.auth(sim)
 			if a := h.attest(h.message("another")); a.status == http.StatusOK {
@@ -232,27 +226,50 @@ func TestSessionExpires(t *testing.T) {
 	if x := s.explain(a.info(t).Ticket); !strings.Contains(x.Cause, "expired") {
 		t.Errorf("explanation %+v", x)
 	}
-	if n, err := s.b.Deps().Handshake.Sweep(t.Context()); err != nil || n != 1 {
-		t.Errorf("swept %d sessions: %v", n, err)
-	}
 }
 
-// Of many answers to one challenge exactly one is judged.
-func TestOneAnswerToOneChallenge(t *testing.T) {
+// What a handshake leaves in the store goes away, but not before every replica
+// agrees that its time is over.
+func TestSweep(t *testing.T) {
+	s := newStage(t)
+	s.know()
+	s.acceptLab()
+	sim := guest(t, "lab", "agent 1")
+	sweep := func(want int) {
+		t.Helper()
+		if n, err := s.b.Deps().Handshake.Sweep(t.Context()); err != nil || n != want {
+			t.Errorf("swept %d sessions, want %d: %v", n, want, err)
+		}
+	}
+	s.auth(sim).token()
+	s.auth(sim).attestRaw([]byte(`{`))
+	s.auth(sim) // leaves nothing
+	s.clock.advance(14 * time.Minute)
+	sweep(0)
+	s.auth(sim).token()
+	s.clock.advance(2 * time.Minute)
+	sweep(2)
+	sweep(0)
+}
+
+// Who has a token gets the same one again (kbs-protocol 3.3).
+func TestAnAttestedSessionKeepsItsToken(t *testing.T) {
 	s := newStage(t)
 	s.know()
 	s.acceptLab()
 	h := s.auth(guest(t, "lab", "agent 1"))
-	m := h.message(h.nonce)
-	var wg sync.WaitGroup
-	status := make([]int, 8)
-	for i := range status {
-		wg.Go(func() { status[i] = h.attest(m).status })
+	first := h.token()
+	entries := len(s.entries())
+	if again := h.token(); again != first {
+		t.Error("another token for one challenge")
 	}
-	wg.Wait()
-	slices.Sort(status)
-	if status[0] != http.StatusOK || status[1] != http.StatusUnauthorized {
-		t.Fatalf("answers %v", status)
+	a := h.attest(api.Attestation{TEEEvidence: api.TEEEvidence{PrimaryEvidence: json.RawMessage(`{}`)}})
+	var r api.AttestResponse
+	if err := json.Unmarshal(a.body, &r); err != nil || a.status != http.StatusOK || r.Token != first {
+		t.Errorf("%d %s: %v", a.status, a.body, err)
+	}
+	if n := len(s.entries()); n != entries {
+		t.Errorf("%d entries for one attestation", n-entries)
 	}
 }
 
@@ -261,31 +278,11 @@ func TestNoTokenWithoutEntry(t *testing.T) {
 	s := newStage(t)
 	s.know()
 	s.acceptLab()
-	d := s.b.Deps()
-	bundle, err := os.ReadFile(filepath.Join(vendor(t, "lab"), "root.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := snp.NewVerifier(snp.VerifierConfig{UnsafeSimulatedRoots: []snp.SimulatedRoot{{Name: "lab", Bundle: bundle}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry, err := measure.NewRegistry(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, recorder := range map[string]audit.Recorder{"sound": d.Audit, "deaf": deaf{}} {
-		service := attestation.New(attestation.Config{
-			Store: d.Store, Audit: recorder, Tickets: d.Tickets, Registry: registry, Policies: d.Engine, Issuer: d.Issuer,
-			Lifetime: time.Minute, Now: d.Now, Logger: d.Logger,
-		})
-		h := s.auth(guest(t, "lab", "agent 1"))
-		raw, err := json.Marshal(h.message(h.nonce))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, cookie, _ := strings.Cut(h.cookie, "=")
-		out, err := service.Attest(t.Context(), cookie, raw)
+	sim := guest(t, "lab", "agent 1")
+	for name, recorder := range map[string]audit.Recorder{"sound": s.b.Deps().Audit, "deaf": deaf{}} {
+		service := s.service(newRing(t, s.b.Deps().Store), labVerifier(t), recorder)
+		h, cookie := s.openAt(service, sim)
+		out, err := service.Attest(t.Context(), cookie, h.raw(h.message(h.nonce)))
 		if name == "sound" && (err != nil || out.Token == "") {
 			t.Fatalf("the honest case: %v", err)
 		}

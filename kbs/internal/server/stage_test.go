@@ -465,13 +465,18 @@ func (h *handshake) message(nonce string) api.Attestation {
 	return m
 }
 
-func (h *handshake) attest(m api.Attestation) answer {
+func (h *handshake) raw(m api.Attestation) []byte {
 	h.s.t.Helper()
 	raw, err := json.Marshal(m)
 	if err != nil {
 		h.s.t.Fatal(err)
 	}
-	return h.attestRaw(raw)
+	return raw
+}
+
+func (h *handshake) attest(m api.Attestation) answer {
+	h.s.t.Helper()
+	return h.attestRaw(h.raw(m))
 }
 
 func (h *handshake) attestRaw(raw []byte) answer {

@@ -53,7 +53,7 @@ type book struct {
 func (b *book) Record(ctx context.Context, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error) {
 	var t fault.Ticket
 	err := b.st.Update(ctx, func(tx store.Tx) (err error) {
-		t, err = b.record(tx, e, entry)
+		t, err = b.RecordTx(tx, e, entry)
 		return err
 	})
 	if err != nil {
@@ -62,7 +62,8 @@ func (b *book) Record(ctx context.Context, e api.Explanation, entry api.AuditEnt
 	return t, nil
 }
 
-func (b *book) record(tx store.Tx, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error) {
+// RecordTx implements [Book].
+func (b *book) RecordTx(tx store.Tx, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error) {
 	t, err := b.free(tx)
 	if err != nil {
 		return "", err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 // Book records refusals together with their audit entry, in one transaction.
@@ -15,6 +16,9 @@ type Book interface {
 	// entry (its Code, Ticket, Subject and Object are taken from the
 	// explanation). It returns the ticket.
 	Record(ctx context.Context, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error)
+	// RecordTx is Record within a transaction of the same store, so that a
+	// refusal becomes durable together with what it ends.
+	RecordTx(tx store.Tx, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error)
 	// Explain returns store.ErrNotFound for an unknown ticket.
 	Explain(ctx context.Context, t fault.Ticket) (api.Explanation, error)
 	// List returns explanations, newest first, at most limit of them.
