@@ -41,6 +41,24 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 fuzz: ## run every fuzz target for FUZZTIME (default 3s)
 	@build/fuzz $(or $(FUZZTIME),3s)
 
+.PHONY: bench
+bench: bench-kbs ## every benchmark that has a gate
+
+.PHONY: bench-kbs
+bench-kbs: build ## what attestations and releases cost the broker, beside the cryptography that they cannot avoid
+	@$(GOBUILD) -o $(BIN)/ ./tests/load
+	@$(BIN)/load bench --bin $(BIN)
+
+.PHONY: soak-kbs
+soak-kbs: build ## 200,000 handshakes: the broker's memory, threads and files stay flat
+	@$(GOBUILD) -o $(BIN)/ ./tests/load
+	@$(BIN)/load soak --bin $(BIN)
+
+.PHONY: growth-kbs
+growth-kbs: build ## the cost of a request with up to 100,000 resources, 10,000 reference values, 1,000 policies
+	@$(GOBUILD) -o $(BIN)/ ./tests/load
+	@$(BIN)/load growth --bin $(BIN)
+
 .PHONY: alone
 alone: ## build and vet every module without the workspace
 	@for m in $(MODULES); do echo "alone $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -75,6 +76,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock that token expiry is judged by; nil is time.Now.
 	Now func() time.Time
+	// Dial opens the connections, for a guest whose way to the broker is not
+	// the default route; nil is an ordinary dialer. TLS comes on top.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // A Client talks to one broker on behalf of one guest.
@@ -109,7 +113,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		base:         base,
-		http:         newHTTPClient(cfg.RootCAs),
+		http:         newHTTPClient(cfg),
 		attester:     cfg.Attester,
 		initData:     cfg.InitData,
 		keyAlgorithm: cfg.KeyAlgorithm,
@@ -146,14 +150,15 @@ func baseURL(cfg Config) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-func newHTTPClient(roots *x509.CertPool) *http.Client {
+func newHTTPClient(cfg Config) *http.Client {
 	return &http.Client{
 		Timeout: requestTimeout,
 		// The broker is who the configuration says, not who an answer says.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
-			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			DialContext:            cfg.Dial,
+			TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:      true,
 			DisableCompression:     true, // the size limit counts what is read
 			MaxResponseHeaderBytes: maxAnswerHead,

@@ -63,6 +63,9 @@ func (b *Broker) serve(ctx context.Context) (err error) {
 	return b.process.until(ctx, "ready", func() bool { return b.ready(ctx) })
 }
 
+// PID is the process of the broker, as it runs now.
+func (b *Broker) PID() int { return b.process.cmd.Process.Pid }
+
 // Log is the file with the broker's output.
 func (b *Broker) Log() string { return b.process.log }
 
