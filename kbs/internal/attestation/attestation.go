@@ -198,7 +198,7 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 // accept issues the token. Entry and record become durable together, and only
 // the first answer to a challenge gets that far.
 func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement) (Attested, error) {
-	text, _, err := s.cfg.Issuer.Issue(c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	text, _, err := s.cfg.Issuer.Issue(ctx, c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)
 	}

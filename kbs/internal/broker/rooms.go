@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
@@ -14,8 +13,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // rooms are what belongs to one tenant. They are dropped when the tenant has
@@ -41,7 +38,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := s.issuer(ctx, ring)
+	tokens, err := openTokens(ctx, rec.Name, s.cfg, st, ring, log, s.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -53,33 +50,15 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		return nil, err
 	}
 	handshake := attestation.New(attestation.Config{
-		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now), Registry: s.verifiers, Policies: engine, Issuer: issuer,
+		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now), Registry: s.verifiers, Policies: engine, Issuer: tokens.issuer,
 		Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
 	})
 	r := &rooms{deps: server.Deps{
 		Tenant:    rec.Name,
-		Handshake: handshake, Issuer: issuer, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
+		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, AuditKey: s.auditKey, Admins: s.admins, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 	}}
 	r.handlers = server.New(r.deps).Handlers()
 	return r, nil
-}
-
-// issuer signs a tenant's tokens with a key of its own: a token of one tenant
-// is a forgery to every other.
-func (s *shared) issuer(ctx context.Context, ring *keyring.Ring) (*token.Issuer, error) {
-	text, err := ring.LoadOrCreate(ctx, "token/signing", func() (secret.Bytes, error) { return token.GenerateKey(s.Now()) })
-	if err != nil {
-		return nil, err
-	}
-	key, cert, err := token.ParseKey(text)
-	if err != nil {
-		return nil, err
-	}
-	return token.NewIssuer(token.Config{
-		Key: key, Certificate: cert, Issuer: s.cfg.AttestationToken.IssuerName,
-		Developer: "https://github.com/vouchsafe-cc/vouchsafe", Build: "vouchsafe-kbs " + s.Version,
-		Lifetime: time.Duration(s.cfg.AttestationToken.DurationMin) * time.Minute, Now: s.Now,
-	})
 }

@@ -146,6 +146,9 @@ func (b *Broker) sweep(ctx context.Context) {
 		case <-t.C:
 		}
 		for _, r := range b.tenants.pool.Held() {
+			if err := r.deps.TokenKeys.Maintain(ctx); err != nil {
+				r.deps.Logger.WarnContext(ctx, "token keys were not rotated", slog.Any("error", err))
+			}
 			if n, err := r.deps.Handshake.Sweep(ctx); err != nil {
 				r.deps.Logger.WarnContext(ctx, "sweep of sessions failed", slog.Any("error", err))
 			} else if n > 0 {

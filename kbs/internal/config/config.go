@@ -32,7 +32,6 @@ type Config struct {
 	HTTPServer         HTTPServer         `toml:"http_server"`
 	Admin              Admin              `toml:"admin"`
 	AttestationService AttestationService `toml:"attestation_service"`
-	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	Verifier           Verifier           `toml:"verifier"`
 	MasterKey          MasterKey          `toml:"master_key"`
 }
@@ -52,17 +51,6 @@ type HTTPServer struct {
 type Admin struct {
 	// TokenLifetimeHours is that of the token written at the first start.
 	TokenLifetimeHours int `toml:"token_lifetime_hours"`
-}
-
-// AttestationService settings.
-type AttestationService struct {
-	Timeout int `toml:"timeout"` // lifetime of a session, in minutes
-}
-
-// AttestationToken settings.
-type AttestationToken struct {
-	DurationMin int    `toml:"duration_min"` // lifetime of a token, in minutes
-	IssuerName  string `toml:"issuer_name"`
 }
 
 // Verifier has one table for each platform.
@@ -105,8 +93,7 @@ func Default(getenv func(string) string) Config {
 			PayloadRequestSize: 2,
 		},
 		Admin:              Admin{TokenLifetimeHours: 12},
-		AttestationService: AttestationService{Timeout: 5},
-		AttestationToken:   AttestationToken{DurationMin: 5, IssuerName: "vouchsafe-kbs"},
+		AttestationService: defaultAttestationService(),
 		Verifier:           Verifier{SNP: SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}}},
 		MasterKey:          defaultMasterKey(),
 	}
@@ -175,6 +162,7 @@ func (c *Config) resolve(dir string) {
 	abs(&c.HTTPServer.PrivateKey)
 	abs(&c.HTTPServer.Certificate)
 	c.MasterKey.resolve(abs)
+	c.AttestationService.AttestationTokenBroker.resolve(abs)
 	for name, path := range c.Verifier.SNP.RevocationLists {
 		abs(&path)
 		c.Verifier.SNP.RevocationLists[name] = path
@@ -187,16 +175,6 @@ func (c *Config) resolve(dir string) {
 // Dump writes the configuration as TOML. It holds no secrets: keys are named
 // by file only.
 func (c Config) Dump() ([]byte, error) { return toml.Marshal(c) }
-
-// SessionLifetime is that of a handshake.
-func (c Config) SessionLifetime() time.Duration {
-	return time.Duration(c.AttestationService.Timeout) * time.Minute
-}
-
-// TokenLifetime is that of an attestation token.
-func (c Config) TokenLifetime() time.Duration {
-	return time.Duration(c.AttestationToken.DurationMin) * time.Minute
-}
 
 // AdminTokenLifetime is that of the token written at the first start.
 func (c Config) AdminTokenLifetime() time.Duration {
@@ -258,10 +236,7 @@ func (c Config) Validate() error {
 	between("http_server.payload_request_size", h.PayloadRequestSize, 1, 64)
 	between("admin.token_lifetime_hours", c.Admin.TokenLifetimeHours, 1, 720)
 	between("attestation_service.timeout", c.AttestationService.Timeout, 1, 60)
-	between("attestation_token.duration_min", c.AttestationToken.DurationMin, 1, 1440)
-	if c.AttestationToken.IssuerName == "" {
-		bad("attestation_token.issuer_name", "must not be empty")
-	}
+	all = append(all, c.AttestationService.AttestationTokenBroker.validate()...)
 	all = append(all, c.Verifier.SNP.validate()...)
 	all = append(all, c.MasterKey.validate()...)
 	return errors.Join(all...)

@@ -34,7 +34,7 @@ func TestLoad(t *testing.T) {
 state_dir = "data"
 [http_server]
 sockets = ["127.0.0.1:0"]
-[attestation_token]
+[attestation_service.attestation_token_broker]
 duration_min = 7
 [verifier.snp]
 insecure_simulated_roots = [{name = "lab", path = "root.pem"}]
@@ -82,7 +82,7 @@ func TestRefused(t *testing.T) {
 		"no socket":      {"[http_server]\nsockets = []\n", "at least one"},
 		"bad socket":     {"[http_server]\nsockets = ['nowhere']\n", "not host:port"},
 		"tls and no tls": {"[http_server]\ninsecure_http=true\ncertificate = 'x'\nprivate_key='y'\n", "exclude"},
-		"forever":        {"[attestation_token]\nduration_min = 1000000\n", "must be from"},
+		"forever":        {"[attestation_service.attestation_token_broker]\nduration_min = 1000000\n", "must be from"},
 		"root name":      {"[verifier.snp]\ninsecure_simulated_roots = [{name = 'a b', path = 'p'}]\n", "unique name"},
 		"root twice":     {"[verifier.snp]\ninsecure_simulated_roots = [{name = 'a', path = 'p'}, {name = 'a', path = 'q'}]\n", "unique name"},
 		"disabled":       {"[verifier.snp]\nenabled = false\ninsecure_no_revocation = true\n", "enabled is false"},
@@ -102,7 +102,7 @@ func TestRefused(t *testing.T) {
 
 func TestValidateReportsEverything(t *testing.T) {
 	c := Default(env(nil))
-	c.HTTPServer.Sockets, c.AttestationToken.DurationMin, c.AttestationService.Timeout = nil, 0, 0
+	c.HTTPServer.Sockets, c.AttestationService.AttestationTokenBroker.DurationMin, c.AttestationService.Timeout = nil, 0, 0
 	err := c.Validate()
 	for _, want := range []string{"sockets", "duration_min", "timeout"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -30,7 +30,7 @@ func (s *Server) guestRefusal(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return fault.New(fault.TokenInvalid, errNoToken)
 	}
-	claims, err := s.verified(text)
+	claims, err := s.verified(r.Context(), text)
 	if err != nil {
 		return err
 	}

@@ -55,12 +55,12 @@ func (s *Server) checkStore(ctx context.Context) error {
 }
 
 // checkKey signs a token for nobody and verifies it.
-func (s *Server) checkKey(context.Context) error {
-	text, _, err := s.Issuer.Issue("probe", nil)
+func (s *Server) checkKey(ctx context.Context) error {
+	text, _, err := s.Issuer.Issue(ctx, "probe", nil)
 	if err != nil {
 		return err
 	}
-	_, err = s.Issuer.Verify(text)
+	_, err = s.Tokens.Verify(ctx, text)
 	return err
 }
 

@@ -69,22 +69,22 @@ func (s *Server) attested(r *http.Request) (token.Claims, error) {
 			return token.Claims{}, err
 		}
 		if ok {
-			return s.verified(text)
+			return s.verified(r.Context(), text)
 		}
 	}
 	text, ok := bearer(r)
 	if !ok {
 		return token.Claims{}, fault.New(fault.TokenInvalid, errNoToken)
 	}
-	return s.verified(text)
+	return s.verified(r.Context(), text)
 }
 
-func (s *Server) verified(text string) (token.Claims, error) {
-	claims, err := s.Issuer.Verify(text)
-	if err != nil {
+func (s *Server) verified(ctx context.Context, text string) (token.Claims, error) {
+	claims, err := s.Tokens.Verify(ctx, text)
+	if errors.Is(err, token.ErrInvalid) {
 		return token.Claims{}, fault.New(fault.TokenInvalid, err)
 	}
-	return claims, nil
+	return claims, err
 }
 
 func bearer(r *http.Request) (string, bool) {

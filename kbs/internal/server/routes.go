@@ -116,6 +116,7 @@ func Routes() []Route {
 		policyRoutes(),
 		refValueRoutes(),
 		resourceRoutes(),
+		tokenRoutes(),
 		ticketRoutes(),
 		auditRoutes(),
 		healthRoutes(),

@@ -48,6 +48,8 @@ type Deps struct {
 	Tenant    string // whose rooms these are
 	Handshake *attestation.Service
 	Issuer    *token.Issuer
+	Tokens    *token.Verifier
+	TokenKeys *token.Keys
 	Engine    *policy.Engine
 	Policies  *policy.Documents
 	Resources resource.Backend

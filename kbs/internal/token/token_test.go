@@ -1,13 +1,9 @@
 package token
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -16,45 +12,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-
-func newIssuer(t testing.TB, now func() time.Time) *Issuer {
-	t.Helper()
-	text, err := GenerateKey(start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, cert, err := ParseKey(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i, err := NewIssuer(Config{
-		Key: key, Certificate: cert, Issuer: "test", Developer: "dev", Build: "build", Lifetime: 5 * time.Minute, Now: now,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i
-}
-
-func submods() map[string]Submod {
-	return map[string]Submod{CPU: {
-		Vector: Vector{"hardware": 2, "executables": 3}, PolicyID: "default",
-		Evidence: map[string]any{"runtime_data_claims": map[string]any{
-			"tee-pubkey": map[string]any{"kty": "EC", "crv": "P-256", "alg": "ECDH-ES+A256KW", "x": "eA", "y": "eQ"},
-		}},
-		Extensions: map[string]any{"ear.trustee.identifiers": map[string]any{}},
-	}}
-}
-
 func TestIssueAndVerify(t *testing.T) {
-	now := start
-	i := newIssuer(t, func() time.Time { return now })
-	text, exp, err := i.Issue("id-1", submods())
+	s := newStage(t)
+	r := s.replica()
+	text, exp, err := r.Issue(t.Context(), "id-1", submods())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := i.Verify(text)
+	c, err := r.Verify(t.Context(), text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,28 +29,29 @@ func TestIssueAndVerify(t *testing.T) {
 	if key, err := c.TEEKey(); err != nil || key.Kty != "EC" || key.X != "eA" {
 		t.Fatalf("key %+v, %v", key, err)
 	}
-	now = exp.Add(-time.Nanosecond)
-	if _, err := i.Verify(text); err != nil {
-		t.Fatalf("just before expiry: %v", err)
-	}
-	now = exp
-	if _, err := i.Verify(text); !errors.Is(err, ErrInvalid) {
-		t.Fatalf("at expiry: %v", err)
-	}
-	now = start.Add(-time.Minute)
-	if _, err := i.Verify(text); !errors.Is(err, ErrInvalid) {
-		t.Fatalf("before it was issued: %v", err)
+	// Clocks may be apart by the leeway of kbs-protocol 5.2, and no more.
+	for name, at := range map[string]struct {
+		time time.Time
+		good bool
+	}{
+		"just before expiry":       {exp.Add(leeway - time.Nanosecond), true},
+		"at expiry":                {exp.Add(leeway), false},
+		"just before it was made":  {start.Add(-leeway), true},
+		"long before it was made":  {start.Add(-leeway - time.Nanosecond), false},
+		"while it is good, really": {start.Add(time.Minute), true},
+	} {
+		s.clock.set(at.time)
+		if got := r.accepts(text); got != at.good {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
 // The header is what third parties rely on (kbs-protocol 10 and 20.7): typ,
 // alg, kid and a jwk whose x5c certifies the very key.
 func TestHeader(t *testing.T) {
-	i := newIssuer(t, func() time.Time { return start })
-	text, _, err := i.Issue("id", submods())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newStage(t).replica()
+	text, own := r.issue("id"), r.signer()
 	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[0])
 	if err != nil {
 		t.Fatal(err)
@@ -100,14 +66,14 @@ func TestHeader(t *testing.T) {
 	if err := json.Unmarshal(raw, &h); err != nil {
 		t.Fatal(err)
 	}
-	if h.Typ != "JWT" || h.Alg != "ES256" || h.Kid != i.KeyID() || h.JWK.Kty != "EC" || h.JWK.Crv != "P-256" || h.JWK.Alg != "ES256" {
+	if h.Typ != "JWT" || h.Alg != "ES256" || h.Kid != own.id || h.JWK.Kty != "EC" || h.JWK.Crv != "P-256" || h.JWK.Alg != "ES256" {
 		t.Fatalf("header %s", raw)
 	}
 	if len(h.JWK.X5c) != 1 {
 		t.Fatalf("x5c has %d certificates", len(h.JWK.X5c))
 	}
 	cert, err := x509.ParseCertificate(h.JWK.X5c[0])
-	if err != nil || !i.cfg.Key.PublicKey.Equal(cert.PublicKey) {
+	if err != nil || !own.public.Equal(cert.PublicKey) {
 		t.Fatalf("x5c does not certify the key: %v", err)
 	}
 	x, err := base64.RawURLEncoding.DecodeString(h.JWK.X)
@@ -117,17 +83,9 @@ func TestHeader(t *testing.T) {
 }
 
 func TestForgeries(t *testing.T) {
-	now := func() time.Time { return start }
-	i := newIssuer(t, now)
-	good, _, err := i.Issue("id", submods())
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := newIssuer(t, now)
-	foreign, _, err := other.Issue("id", submods())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newStage(t).replica()
+	own, good := r.signer(), r.issue("id")
+	foreign := newStage(t).replica().issue("id")
 	parts := strings.Split(good, ".")
 	b64 := base64.RawURLEncoding.EncodeToString
 	sign := func(alg jose.SignatureAlgorithm, key any, kid, payload string) string {
@@ -145,36 +103,33 @@ func TestForgeries(t *testing.T) {
 		}
 		return text
 	}
-	thief, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	thief := newP256(t)
 	claims := fmt.Sprintf(`{"iss":"test","exp":%d,"submods":{"cpu0":{"ear.status":"affirming"}}}`, start.Unix()+60)
 	cases := map[string]string{
 		"empty":                      "",
 		"not a token":                "a.b.c",
 		"no signature":               parts[0] + "." + parts[1] + ".",
-		"alg none":                   b64([]byte(`{"alg":"none","kid":"`+i.KeyID()+`"}`)) + "." + parts[1] + ".",
+		"alg none":                   b64([]byte(`{"alg":"none","kid":"`+own.id+`"}`)) + "." + parts[1] + ".",
 		"another issuer's":           foreign,
-		"own kid, stolen header key": sign(jose.ES256, thief, i.KeyID(), claims),
-		"hmac with the public key":   sign(jose.HS256, i.cfg.Certificate.RawSubjectPublicKeyInfo, i.KeyID(), claims),
+		"own kid, stolen header key": sign(jose.ES256, thief, own.id, claims),
+		"hmac with the public key":   sign(jose.HS256, own.chain[0].RawSubjectPublicKeyInfo, own.id, claims),
 		"payload changed":            parts[0] + "." + b64([]byte(claims)) + "." + parts[2],
-		"no kid":                     sign(jose.ES256, i.cfg.Key, "", claims),
-		"no expiry":                  sign(jose.ES256, i.cfg.Key, i.KeyID(), `{"iss":"test"}`),
-		"expiry null":                sign(jose.ES256, i.cfg.Key, i.KeyID(), `{"iss":"test","exp":null}`),
-		"other iss":                  sign(jose.ES256, i.cfg.Key, i.KeyID(), strings.Replace(claims, "test", "evil", 1)),
-		"payload not an object":      sign(jose.ES256, i.cfg.Key, i.KeyID(), `[]`),
+		"no kid":                     sign(jose.ES256, own.private, "", claims),
+		"no expiry":                  sign(jose.ES256, own.private, own.id, `{"iss":"test"}`),
+		"expiry null":                sign(jose.ES256, own.private, own.id, `{"iss":"test","exp":null}`),
+		"other iss":                  sign(jose.ES256, own.private, own.id, strings.Replace(claims, "test", "evil", 1)),
+		"payload not an object":      sign(jose.ES256, own.private, own.id, `[]`),
 		"trailing":                   good + ".x",
 		"too large":                  strings.Repeat("a", MaxSize+1),
 	}
 	for name, text := range cases {
-		if _, err := i.Verify(text); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: accepted (%v)", name, err)
+		if r.accepts(text) {
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	// The baseline of the cases above is accepted, so each fails for its name.
-	if _, err := i.Verify(sign(jose.ES256, i.cfg.Key, i.KeyID(), claims)); err != nil {
-		t.Errorf("baseline refused: %v", err)
+	if !r.accepts(sign(jose.ES256, own.private, own.id, claims)) {
+		t.Error("the baseline is refused")
 	}
 }
 
@@ -215,16 +170,13 @@ func TestTiers(t *testing.T) {
 // Run it with -fuzzminimizetime=5x: signatures and the store make coverage
 // vary from run to run, and the minimiser would spend all its time on that.
 func FuzzVerify(f *testing.F) {
-	i := newIssuer(f, func() time.Time { return start })
-	good, _, err := i.Issue("id", submods())
-	if err != nil {
-		f.Fatal(err)
-	}
+	r := newStage(f).replica()
+	good := r.issue("id")
 	f.Add(good)
 	f.Add("a.b.c")
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := i.Verify(text)
+		c, err := r.Verify(t.Context(), text)
 		if err == nil && text != good && c.ID != "id" {
 			t.Fatalf("accepted %q", text)
 		}

@@ -1,0 +1,52 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+)
+
+// tokenRoom is what makes and judges the tokens of one tenant.
+type tokenRoom struct {
+	keys     *token.Keys
+	issuer   *token.Issuer
+	verifier *token.Verifier
+}
+
+// openTokens joins the token room over a tenant's store and ring. A tenant's
+// keys are its own: a token of one tenant is a forgery to every other.
+func openTokens(ctx context.Context, name string, cfg config.Config, st store.Store, ring *keyring.Ring, log token.Recorder, o Options) (tokenRoom, error) {
+	c := cfg.AttestationService.AttestationTokenBroker
+	kc := token.KeysConfig{
+		Store: st, Ring: ring, Audit: log, Lifetime: cfg.TokenLifetime(), RotateAfter: cfg.TokenKeyAge(), Now: o.Now, Logger: o.Logger,
+	}
+	if s := c.Signer; s.KeyPath != "" {
+		kc.Signer = &token.Signer{KeyPath: s.KeyPath, CertPath: s.CertPath, CertURL: s.CertURL}
+	}
+	if name != tenant.Default { // where its key set is, if issuers are named by URL
+		c.IssuerName = strings.TrimSuffix(c.IssuerName, "/") + api.PathTenant + name
+	}
+	var (
+		room tokenRoom
+		err  error
+	)
+	if room.keys, err = token.OpenKeys(ctx, kc); err != nil {
+		return room, err
+	}
+	room.issuer, err = token.NewIssuer(token.Config{
+		Keys: room.keys, Issuer: c.IssuerName, Developer: c.DeveloperName, Profile: c.ProfileName,
+		Build: cmp.Or(c.BuildName, "vouchsafe-kbs "+o.Version), Lifetime: cfg.TokenLifetime(), Now: o.Now,
+	})
+	if err != nil {
+		return room, err
+	}
+	room.verifier = token.NewVerifier(room.issuer)
+	return room, nil
+}
