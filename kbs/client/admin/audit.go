@@ -73,6 +73,22 @@ func (c *Client) AuditKey(ctx context.Context) (string, error) {
 	return string(b), err
 }
 
+// AuditKeys returns the broker's key, and the hand-overs that lead to it from
+// the first one. They can be checked by whoever has any of these keys.
+func (c *Client) AuditKeys(ctx context.Context) (api.AuditKeys, error) {
+	var out api.AuditKeys
+	err := c.audit(ctx, "keys", nil, &out)
+	return out, err
+}
+
+// RotateAuditKey makes the broker sign its checkpoints with a new key in the
+// place of current; it is a conflict if another is in force.
+func (c *Client) RotateAuditKey(ctx context.Context, current string) (api.AuditKeys, error) {
+	var out api.AuditKeys
+	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathAudit, segments: []string{"key", "rotation"}}, api.AuditKeyRotation{Current: current}, &out)
+	return out, err
+}
+
 // AuditInclusion returns the hashes that prove that entry index is in the tree
 // of the given size.
 func (c *Client) AuditInclusion(ctx context.Context, index, size int64) ([][]byte, error) {

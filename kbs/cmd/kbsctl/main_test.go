@@ -130,7 +130,7 @@ func cmdLie(ts *testscript.TestScript, _ bool, args []string) {
 			return strings.HasSuffix(r.URL.Path, "/checkpoint") && write(w, "a log\n5\nAAAA\n")
 		},
 		"key": func(w http.ResponseWriter, r *http.Request) bool {
-			return strings.HasSuffix(r.URL.Path, "/key") && write(w, "kbs.test/audit+00000000+AAAA")
+			return strings.HasSuffix(r.URL.Path, "/keys") && write(w, `{"current":"kbs.test/audit+00000000+AAAA"}`)
 		},
 	}
 	lie, ok := lies[args[0]]

@@ -16,49 +16,77 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // clock is a fixed moment with more digits than an entry keeps.
 var clock = time.Date(2031, 2, 3, 4, 5, 6, 123456789, time.FixedZone("x", 3600))
 
 type world struct {
-	dir    string
-	st     store.Store
-	log    *Log
-	signer note.Signer
-	vkey   string
+	dir   string
+	st    store.Store
+	ring  *keyring.Ring
+	log   *Log
+	trust Trust
+}
+
+// newRing returns a ring whose keys a thief of st cannot open.
+func newRing(t testing.TB, st store.Store) *keyring.Ring {
+	t.Helper()
+	by, err := kek.NewLocal(secret.Random(kek.Size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyring.Open(st, by)
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	skey, vkey, err := NewKey("broker.example/audit")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{dir: t.TempDir(), signer: signer, vkey: vkey}
-	w.st, err = sqlite.Open(filepath.Join(w.dir, "kbs.db"))
-	if err != nil {
+	w := &world{dir: t.TempDir()}
+	var err error
+	if w.st, err = sqlite.Open(filepath.Join(w.dir, "kbs.db")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.st.Close() })
+	w.ring = newRing(t, w.st)
 	if err := w.reopen(); err != nil {
+		t.Fatal(err)
+	}
+	k, err := w.log.Keys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.trust, err = NewTrust(k.Current); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
+// open opens the log as another replica would.
+func (w *world) open() (*Log, error) {
+	return Open(context.Background(), w.st, w.ring, func() time.Time { return clock })
+}
+
 func (w *world) reopen() error {
-	l, err := Open(context.Background(), w.st, w.signer, func() time.Time { return clock })
+	l, err := w.open()
 	if err == nil {
 		w.log = l
 	}
 	return err
+}
+
+// signer is the key that the broker signs checkpoints with.
+func (w *world) signer(t testing.TB) note.Signer {
+	t.Helper()
+	k, err := w.log.keys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.current.signer
 }
 
 func (w *world) fill(t testing.TB, n int) {
@@ -84,7 +112,7 @@ func (w *world) checkpoint(t testing.TB) []byte {
 func (w *world) verify(cp []byte, size int64, options ...Option) (Report, error) {
 	ctx := context.Background()
 	options = append(options, WithConsistency(func(older, newer int64) ([][]byte, error) { return w.log.Consistency(ctx, older, newer) }))
-	return Verify(w.log.All(ctx, size), cp, w.vkey, options...)
+	return Verify(w.log.All(ctx, size), cp, w.trust, options...)
 }
 
 // raw changes the store behind the log's back.
@@ -184,7 +212,7 @@ func TestAppendTxRollsBackWithTheChange(t *testing.T) {
 
 func TestConcurrentAppends(t *testing.T) {
 	w := newWorld(t)
-	other, err := Open(context.Background(), w.st, w.signer, time.Now) // another replica on the same store
+	other, err := Open(context.Background(), w.st, w.ring, time.Now) // another replica on the same store
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +264,7 @@ func TestAppendIsDurableWhenItReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = again.Close() }()
-	l, err := Open(context.Background(), again, w.signer, time.Now)
+	l, err := Open(context.Background(), again, w.ring, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,20 +276,20 @@ func TestAppendIsDurableWhenItReturns(t *testing.T) {
 func TestCheckpointForm(t *testing.T) {
 	w := newWorld(t)
 	empty := w.checkpoint(t)
-	c, err := ParseCheckpoint(empty, w.vkey)
+	c, err := ParseCheckpoint(empty, w.trust)
 	if err != nil || c.Size != 0 || c.Root.String() != "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" { // SHA-256 of nothing: RFC 6962 section 2.1
 		t.Fatalf("empty log: %+v, %v", c, err)
 	}
 	w.fill(t, 3)
 	cp := w.checkpoint(t)
 	lines := strings.Split(string(cp), "\n")
-	if len(lines) != 6 || lines[0] != "broker.example/audit" || lines[1] != "3" || lines[3] != "" || !strings.HasPrefix(lines[4], "— broker.example/audit ") {
+	if name := w.trust.Origin(); len(lines) != 6 || lines[0] != name || lines[1] != "3" || lines[3] != "" || !strings.HasPrefix(lines[4], "— "+name+" ") {
 		t.Fatalf("checkpoint:\n%s", cp)
 	}
 	if again := w.checkpoint(t); !bytes.Equal(cp, again) {
 		t.Error("the checkpoint of an unchanged log changed")
 	}
-	if r, err := Verify(w.log.All(context.Background(), 0), empty, w.vkey); err != nil || r.Entries != 0 {
+	if r, err := Verify(w.log.All(context.Background(), 0), empty, w.trust); err != nil || r.Entries != 0 {
 		t.Errorf("verify of the empty log: %+v, %v", r, err)
 	}
 }
@@ -321,24 +349,4 @@ func definition(entries []json.RawMessage) tlog.Hash {
 		k *= 2
 	}
 	return tlog.NodeHash(definition(entries[:k]), definition(entries[k:]))
-}
-
-func BenchmarkAppend(b *testing.B) {
-	w := newWorld(b)
-	e := api.AuditEntry{Kind: "release", Decision: "allow", Subject: "guest", Object: "repo/type/tag", Details: map[string]string{"platform": "snp"}}
-	for b.Loop() {
-		if _, err := w.log.Append(b.Context(), e); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkEntries(b *testing.B) {
-	w := newWorld(b)
-	w.fill(b, 100)
-	for b.Loop() {
-		if _, err := w.log.Entries(b.Context(), 50, 10); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -51,15 +50,11 @@ func (c Checkpoint) text() string {
 // ParseCheckpoint checks the signature of a checkpoint and reads it (C2SP
 // tlog-checkpoint; extension lines are ignored). Its errors wrap
 // [ErrCheckpoint].
-func ParseCheckpoint(msg []byte, vkey string) (Checkpoint, error) {
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: public key: %w", ErrCheckpoint, err)
-	}
+func ParseCheckpoint(msg []byte, trust Trust) (Checkpoint, error) {
 	if len(msg) > maxCheckpoint {
 		return Checkpoint{}, fmt.Errorf("%w: %d bytes", ErrCheckpoint, len(msg))
 	}
-	n, err := note.Open(msg, note.VerifierList(verifier))
+	n, err := note.Open(msg, trust.verifiers())
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
@@ -67,10 +62,15 @@ func ParseCheckpoint(msg []byte, vkey string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	if c.Origin != verifier.Name() {
-		return Checkpoint{}, fmt.Errorf("%w: it is about the log %q, and the key is of %q", ErrCheckpoint, c.Origin, verifier.Name())
+	if c.Origin != trust.Origin() {
+		return Checkpoint{}, fmt.Errorf("%w: it is about the log %q, and the key is of %q", ErrCheckpoint, c.Origin, trust.Origin())
 	}
-	return c, nil
+	for _, s := range n.Sigs {
+		if trust.speaks(s.Hash, c.Size) {
+			return c, nil
+		}
+	}
+	return Checkpoint{}, fmt.Errorf("%w: its key was not in force for a log of %d entries", ErrCheckpoint, c.Size)
 }
 
 func parseBody(text string) (Checkpoint, error) {
@@ -91,45 +91,89 @@ func parseBody(text string) (Checkpoint, error) {
 	return c, nil
 }
 
-// Checkpoint returns the signed checkpoint of the log as it stands. It is kept
-// in the store, and the next one is signed only if the tree still contains it:
-// whoever can write to the store, but has no key, cannot make the broker sign
-// a history that contradicts the last checkpoint there.
+// errRotated says that the signing key changed between two transactions.
+var errRotated = errors.New("audit: the signing key was rotated meanwhile")
+
+// Checkpoint returns the signed checkpoint of the log as it stands. It reads
+// the newest entry, and of the others only what a consistency proof needs.
+//
+// The checkpoint is kept in the store, and the next one is signed only if the
+// tree still contains it: whoever can write to the store, but has no key,
+// cannot make the broker sign a history that contradicts the last checkpoint
+// there. Replicas agree on the one checkpoint of each size, because all of it,
+// the signature included, follows from the size, the root and the key.
 func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
 	var msg []byte
-	err := l.st.View(ctx, func(tx store.Tx) error {
-		size, err := readHead(tx)
-		if err != nil {
-			return err
-		}
-		last, kept, err := l.lastCheckpoint(tx)
-		msg = nil
-		if kept != nil && last.Size == size {
-			msg = kept
+	err := l.withKeys(ctx, func(k *keys) (err error) {
+		if msg, err = l.kept(ctx, k); err == nil && msg == nil {
+			msg, err = l.renew(ctx, k)
 		}
 		return err
 	})
-	if err != nil || msg != nil {
-		return msg, err
+	return msg, err
+}
+
+// withKeys calls f with the keys in force, again if they change meanwhile.
+func (l *Log) withKeys(ctx context.Context, f func(*keys) error) error {
+	for {
+		k, err := l.keys(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f(k); !errors.Is(err, errRotated) {
+			return err
+		}
 	}
-	err = l.st.Update(ctx, func(tx store.Tx) error {
-		last, _, err := l.lastCheckpoint(tx)
+}
+
+// kept returns the checkpoint in the store if it is of the log as it stands.
+func (l *Log) kept(ctx context.Context, k *keys) ([]byte, error) {
+	var msg []byte
+	var end tip
+	before := l.seen.Load()
+	err := l.st.View(ctx, func(tx store.Tx) error {
+		msg = nil
+		var err error
+		if end, err = readTip(tx, l.mac.Reveal()); err != nil {
+			return err
+		}
+		last, raw, err := l.lastCheckpoint(tx, k, end)
+		if err == nil && raw != nil && last.Size == end.size {
+			msg = raw
+		}
+		return errors.Join(err, grown(end, before))
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.saw(end.size)
+	return msg, nil
+}
+
+// renew signs the log as it stands.
+func (l *Log) renew(ctx context.Context, k *keys) ([]byte, error) {
+	var msg []byte
+	var end tip
+	before := l.seen.Load()
+	err := l.st.Update(ctx, func(tx store.Tx) error {
+		var err error
+		if end, err = readTip(tx, l.mac.Reveal()); err != nil {
+			return err
+		}
+		if err := grown(end, before); err != nil {
+			return err
+		}
+		last, raw, err := l.lastCheckpoint(tx, k, end)
 		if err != nil {
 			return err
 		}
-		size, err := readHead(tx)
-		if err != nil {
-			return err
+		if raw != nil && last.Size == end.size { // another replica was first
+			msg = raw
+			return nil
 		}
-		root, err := tlog.TreeHash(size, hashes(tx))
-		if err != nil {
-			return fmt.Errorf("audit: root: %w", err)
-		}
-		if err := continues(tx, last, size, root); err != nil {
-			return err
-		}
-		if msg, err = l.sign(Checkpoint{Origin: l.signer.Name(), Size: size, Root: root}); err != nil {
-			return err
+		c := Checkpoint{Origin: k.trust.Origin(), Size: end.size, Root: end.root()}
+		if msg, err = note.Sign(&note.Note{Text: c.text()}, k.current.signer); err != nil {
+			return fmt.Errorf("audit: sign: %w", err)
 		}
 		_, err = tx.Put(keyCheckpoint, msg, store.Any)
 		return err
@@ -137,37 +181,20 @@ func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return msg, nil
-}
-
-// continues checks that the tree about to be signed contains the last one.
-// Equal roots at the last size are not enough: the store holds each node of
-// the tree by itself.
-func continues(tx store.Tx, last Checkpoint, size int64, root tlog.Hash) error {
-	if last.Size == 0 {
-		return nil
-	}
-	proof, err := tlog.ProveTree(size, last.Size, hashes(tx))
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	if err := tlog.CheckTree(proof, size, root, last.Size, last.Root); err != nil {
-		return fmt.Errorf("%w: its tree of %d entries does not contain its last checkpoint, of size %d", ErrTampered, size, last.Size)
-	}
-	return nil
-}
-
-func (l *Log) sign(c Checkpoint) ([]byte, error) {
-	msg, err := note.Sign(&note.Note{Text: c.text()}, l.signer)
-	if err != nil {
-		return nil, fmt.Errorf("audit: sign: %w", err)
-	}
+	l.saw(end.size)
 	return msg, nil
 }
 
 // lastCheckpoint returns the checkpoint in the store, nil if there is none yet,
-// after checking that it is ours and that the tree contains it.
-func (l *Log) lastCheckpoint(tx store.Tx) (Checkpoint, []byte, error) {
+// after checking that it is ours and that the log still contains it.
+func (l *Log) lastCheckpoint(tx store.Tx, k *keys, end tip) (Checkpoint, []byte, error) {
+	said, err := readHandovers(tx)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	if said.Version != k.version {
+		return Checkpoint{}, nil, errRotated
+	}
 	r, err := tx.Get(keyCheckpoint)
 	if errors.Is(err, store.ErrNotFound) {
 		return Checkpoint{}, nil, nil
@@ -175,31 +202,22 @@ func (l *Log) lastCheckpoint(tx store.Tx) (Checkpoint, []byte, error) {
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
-	c, err := parseBody(string(r.Value))
+	c, err := ParseCheckpoint(r.Value, k.trust)
 	if err != nil {
-		return Checkpoint{}, nil, fmt.Errorf("%w: the last checkpoint: %w", ErrTampered, err)
+		return Checkpoint{}, nil, fmt.Errorf("%w: the last checkpoint is not ours: %w", ErrTampered, err)
 	}
-	// Ed25519 signatures are deterministic: ours can be made again.
-	again, err := l.sign(c)
+	if end.size < c.Size {
+		return Checkpoint{}, nil, fmt.Errorf("%w: it has %d entries, and its last checkpoint %d", ErrTampered, end.size, c.Size)
+	}
+	if c.Size == 0 {
+		return c, r.Value, nil
+	}
+	proof, err := tlog.ProveTree(end.size, c.Size, l.hashes(tx))
 	if err != nil {
-		return Checkpoint{}, nil, err
+		return Checkpoint{}, nil, fmt.Errorf("audit: %w", err)
 	}
-	if !bytes.Equal(again, r.Value) {
-		return Checkpoint{}, nil, fmt.Errorf("%w: the last checkpoint (of %q) was not signed by the key %q in use", ErrTampered, c.Origin, l.signer.Name())
-	}
-	size, err := readHead(tx)
-	if err != nil {
-		return Checkpoint{}, nil, err
-	}
-	if size < c.Size {
-		return Checkpoint{}, nil, fmt.Errorf("%w: it has %d entries, and its last checkpoint %d", ErrTampered, size, c.Size)
-	}
-	root, err := tlog.TreeHash(c.Size, hashes(tx))
-	if err != nil {
-		return Checkpoint{}, nil, fmt.Errorf("audit: root: %w", err)
-	}
-	if root != c.Root {
-		return Checkpoint{}, nil, fmt.Errorf("%w: its tree contradicts its last checkpoint, of size %d", ErrTampered, c.Size)
+	if err := tlog.CheckTree(proof, end.size, end.root(), c.Size, c.Root); err != nil {
+		return Checkpoint{}, nil, fmt.Errorf("%w: its tree of %d entries does not contain its last checkpoint, of size %d", ErrTampered, end.size, c.Size)
 	}
 	return c, r.Value, nil
 }

@@ -3,10 +3,13 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,29 +18,64 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
+
+// stored reads one record.
+func stored(tx store.Tx, i int64) (record, error) {
+	found, err := tx.Get(entryKey(i))
+	if err != nil {
+		return record{}, err
+	}
+	return parseRecord(found)
+}
+
+// put writes a leaf in the place of another, as somebody does who knows the
+// layout and has no key.
+func put(tx store.Tx, i int64, leaf []byte) error {
+	r, err := stored(tx, i)
+	if err != nil {
+		return err
+	}
+	raw := append([]byte{layout}, r.mac...)
+	_, err = tx.Put(entryKey(i), append(append(raw, r.hashes...), leaf...), store.Any)
+	return err
+}
+
+// rehash is put with the hash of the leaf put right.
+func rehash(tx store.Tx, i int64, leaf []byte) error {
+	r, err := stored(tx, i)
+	if err != nil {
+		return err
+	}
+	hash := tlog.RecordHash(leaf)
+	copy(r.hashes, hash[:])
+	raw := append([]byte{layout}, r.mac...)
+	_, err = tx.Put(entryKey(i), append(append(raw, r.hashes...), leaf...), store.Any)
+	return err
+}
 
 func edit(index int64, from, to string) func(store.Tx) error {
 	return func(tx store.Tx) error {
-		r, err := tx.Get(numbered(prefixEntry, index))
+		r, err := stored(tx, index)
 		if err != nil {
 			return err
 		}
-		changed := strings.Replace(string(r.Value), from, to, 1)
-		if changed == string(r.Value) {
-			return fmt.Errorf("nothing to edit in %s", r.Value)
+		changed := strings.Replace(string(r.leaf), from, to, 1)
+		if changed == string(r.leaf) {
+			return fmt.Errorf("nothing to edit in %s", r.leaf)
 		}
-		_, err = tx.Put(r.Key, []byte(changed), store.Any)
-		return err
+		return put(tx, index, []byte(changed))
 	}
 }
 
 func entry(tx store.Tx, i int64) []byte {
-	r, err := tx.Get(numbered(prefixEntry, i))
+	r, err := stored(tx, i)
 	if err != nil {
 		return nil
 	}
-	return r.Value
+	return r.leaf
 }
 
 // Whoever writes to the store behind the log's back is found, and so is the
@@ -45,10 +83,6 @@ func entry(tx store.Tx, i int64) []byte {
 func TestVerifyNamesTheBadEntry(t *testing.T) {
 	const size = 21
 	last := int64(size - 1)
-	put := func(tx store.Tx, i int64, v []byte) error {
-		_, err := tx.Put(numbered(prefixEntry, i), v, store.Any)
-		return err
-	}
 	tests := []struct {
 		name  string
 		do    func(store.Tx) error
@@ -61,8 +95,8 @@ func TestVerifyNamesTheBadEntry(t *testing.T) {
 			return errors.Join(edit(17, "allow", "denyy")(tx), edit(6, "allow", "denyy")(tx))
 		}, 6},
 		{"index edited", edit(4, `"index":4`, `"index":5`), 4},
-		{"dropped", func(tx store.Tx) error { return tx.Delete(numbered(prefixEntry, 8), store.Any) }, 8},
-		{"dropped last", func(tx store.Tx) error { return tx.Delete(numbered(prefixEntry, last), store.Any) }, last},
+		{"dropped", func(tx store.Tx) error { return tx.Delete(entryKey(8), store.Any) }, 8},
+		{"dropped last", func(tx store.Tx) error { return tx.Delete(entryKey(last), store.Any) }, last},
 		{"swapped", func(tx store.Tx) error {
 			a, b := entry(tx, 3), entry(tx, 11)
 			return errors.Join(put(tx, 3, b), put(tx, 11, a))
@@ -75,13 +109,26 @@ func TestVerifyNamesTheBadEntry(t *testing.T) {
 		{"inserted, the rest moved up", func(tx store.Tx) error {
 			for i := last; i >= 9; i-- {
 				moved := strings.Replace(string(entry(tx, i)), fmt.Sprintf(`"index":%d`, i), fmt.Sprintf(`"index":%d`, i+1), 1)
-				if err := put(tx, i+1, []byte(moved)); err != nil {
+				if i == last { // the record beyond has the hashes of none
+					raw := append(make([]byte, 1+sha256.Size+(1+bits.OnesCount64(uint64(i+1)))*tlog.HashSize), moved...)
+					raw[0] = layout
+					if _, err := tx.Put(entryKey(i+1), raw, store.Absent); err != nil {
+						return err
+					}
+				} else if err := put(tx, i+1, []byte(moved)); err != nil {
 					return err
 				}
 			}
 			return put(tx, 9, []byte(`{"decision":"allow","index":9,"kind":"forged","time":"2031-02-03T03:05:06Z"}`))
 		}, 9},
 		{"not JSON", func(tx store.Tx) error { return put(tx, 5, []byte("{")) }, 5},
+		{"rehashed", func(tx store.Tx) error {
+			return rehash(tx, 10, []byte(strings.Replace(string(entry(tx, 10)), "allow", "denyy", 1)))
+		}, 10},
+		{"the record cut", func(tx store.Tx) error {
+			_, err := tx.Put(entryKey(5), []byte{layout, 1, 2}, store.Any)
+			return err
+		}, 5},
 		{"two indexes", func(tx store.Tx) error { return put(tx, 5, []byte(`{"index":5,"index":5}`)) }, 5},
 	}
 	for _, tt := range tests {
@@ -97,7 +144,7 @@ func TestVerifyNamesTheBadEntry(t *testing.T) {
 			if !errors.Is(err, ErrTampered) || r.FirstBad != tt.first {
 				t.Fatalf("first bad %d, want %d: %v", r.FirstBad, tt.first, err)
 			}
-			if _, err := Verify(w.log.All(context.Background(), size), cp, w.vkey); !errors.Is(err, ErrTampered) {
+			if _, err := Verify(w.log.All(context.Background(), size), cp, w.trust); !errors.Is(err, ErrTampered) {
 				t.Fatalf("without anybody to ask: %v", err)
 			}
 		})
@@ -123,17 +170,17 @@ func TestVerifyWantsExactlyWhatWasSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := Verify(seq(entries), cp, w.vkey); !errors.Is(err, ErrTampered) || r.FirstBad != 9 {
+	if r, err := Verify(seq(entries), cp, w.trust); !errors.Is(err, ErrTampered) || r.FirstBad != 9 {
 		t.Errorf("one too many: %+v, %v", r, err)
 	}
-	if r, err := Verify(seq(entries[:8]), cp, w.vkey); !errors.Is(err, ErrTampered) || r.FirstBad != 8 {
+	if r, err := Verify(seq(entries[:8]), cp, w.trust); !errors.Is(err, ErrTampered) || r.FirstBad != 8 {
 		t.Errorf("one missing at the end: %+v, %v", r, err)
 	}
-	if _, err := Verify(seq(entries[:9]), cp, w.vkey); err != nil {
+	if _, err := Verify(seq(entries[:9]), cp, w.trust); err != nil {
 		t.Errorf("exactly: %v", err)
 	}
 	broken := errors.New("broken pipe")
-	_, err = Verify(func(yield func(json.RawMessage, error) bool) { yield(nil, broken) }, cp, w.vkey)
+	_, err = Verify(func(yield func(json.RawMessage, error) bool) { yield(nil, broken) }, cp, w.trust)
 	if !errors.Is(err, broken) || errors.Is(err, ErrTampered) {
 		t.Errorf("an error of the source: %v", err)
 	}
@@ -149,7 +196,7 @@ func TestVerifyWantsExactlyWhatWasSigned(t *testing.T) {
 		}
 		spaced = append(spaced, append([]byte(" \n"), b...))
 	}
-	if _, err := Verify(seq(spaced), cp, w.vkey); err != nil {
+	if _, err := Verify(seq(spaced), cp, w.trust); err != nil {
 		t.Errorf("entries that were escaped on their way: %v", err)
 	}
 }
@@ -158,7 +205,7 @@ func TestForgedCheckpoints(t *testing.T) {
 	w := newWorld(t)
 	w.fill(t, 5)
 	good := w.checkpoint(t)
-	c, err := ParseCheckpoint(good, w.vkey)
+	c, err := ParseCheckpoint(good, w.trust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +225,7 @@ func TestForgedCheckpoints(t *testing.T) {
 		return msg
 	}
 	own := func(text string) []byte {
-		msg, err := note.Sign(&note.Note{Text: text}, w.signer)
+		msg, err := note.Sign(&note.Note{Text: text}, w.signer(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +233,7 @@ func TestForgedCheckpoints(t *testing.T) {
 	}
 	for name, msg := range map[string][]byte{
 		"empty":                nil,
-		"signed by a namesake": sign(w.signer.Name(), c.text()),
+		"signed by a namesake": sign(w.trust.Origin(), c.text()),
 		"signed by another":    sign("other", c.text()),
 		"size changed":         bytes.Replace(good, []byte("\n5\n"), []byte("\n4\n"), 1),
 		"unsigned":             []byte(c.text()),
@@ -204,25 +251,27 @@ func TestForgedCheckpoints(t *testing.T) {
 	if _, err := w.verify(own(c.text()+"extension\n"), 5); err != nil {
 		t.Errorf("an extension line: %v", err)
 	}
-	if _, err := Verify(seq(nil), good, "nonsense"); !errors.Is(err, ErrCheckpoint) {
-		t.Errorf("a public key that is none: %v", err)
+	if _, err := Verify(seq(nil), good, Trust{}); !errors.Is(err, ErrCheckpoint) {
+		t.Errorf("nobody to trust: %v", err)
 	}
 }
 
-// rewrite makes a whole new log in the store, consistent in itself.
+// wipe removes all records of a log but its checkpoint.
+func wipe(tx store.Tx) error {
+	rs, err := tx.List(prefixEntry, "", 1000)
+	for _, r := range rs {
+		err = errors.Join(err, tx.Delete(r.Key, store.Any))
+	}
+	return err
+}
+
+// rewrite makes a whole new log in the store, consistent in itself, with the
+// broker's own keys: what somebody can do who has those too.
 func rewrite(t *testing.T, w *world, n int) {
 	t.Helper()
 	w.raw(t, func(tx store.Tx) error {
-		for _, prefix := range []string{prefixEntry, prefixHashes, keyHead} {
-			rs, err := tx.List(prefix, "", 1000)
-			if err != nil {
-				return err
-			}
-			for _, r := range rs {
-				if err := tx.Delete(r.Key, store.Any); err != nil {
-					return err
-				}
-			}
+		if err := wipe(tx); err != nil {
+			return err
 		}
 		for range n {
 			if _, err := w.log.AppendTx(tx, api.AuditEntry{Kind: "forged"}); err != nil {
@@ -233,8 +282,9 @@ func rewrite(t *testing.T, w *world, n int) {
 	})
 }
 
-// A thief of the store, who has no key, rewrites everything in it. The broker
-// refuses to sign that, or even to start on it.
+// Even somebody who can write entries, but not sign, cannot have a history
+// signed that contradicts the last checkpoint. The broker does not even start
+// on it.
 func TestBrokerDoesNotSignARewrittenLog(t *testing.T) {
 	for _, n := range []int{3, 7, 12} {
 		w := newWorld(t)
@@ -253,19 +303,110 @@ func TestBrokerDoesNotSignARewrittenLog(t *testing.T) {
 	}
 }
 
-// Each node of the tree lies in the store by itself, so one that the last
-// checkpoint does not touch may lie about those below it.
+// thief has the store and knows this code, but not the keys in the ring.
+func thief(t *testing.T, w *world) *Log {
+	t.Helper()
+	other, err := sqlite.Open(filepath.Join(t.TempDir(), "kbs.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	own := newRing(t, other)
+	mac, err := own.LoadOrCreate(t.Context(), keyRecords, func() (secret.Bytes, error) { return secret.Random(32), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Log{st: w.st, keeper: &keeper{ring: own}, mac: mac, now: w.log.now, wake: make(chan struct{}, 1)}
+}
+
+// Whoever writes to the store without the broker's keys cannot make it go on:
+// not with an entry of his own, not with one that was there before.
+func TestNobodyElseAppends(t *testing.T) {
+	forge := func(t *testing.T, w *world, tx store.Tx, before tip) error {
+		t.Helper()
+		leaf := fmt.Appendf(nil, `{"decision":"allow","index":%d,"kind":"release","time":"2031-02-03T03:05:06Z"}`, before.size)
+		_, err := tx.Put(entryKey(before.size), newRecord(before, leaf).sealed(thief(t, w).mac.Reveal()), store.Any)
+		return err
+	}
+	tests := []struct {
+		name string
+		do   func(t *testing.T, w *world, tx store.Tx) error
+	}{
+		{"one more", func(t *testing.T, w *world, tx store.Tx) error {
+			end, err := readTip(tx, w.log.mac.Reveal())
+			return errors.Join(err, forge(t, w, tx, end))
+		}},
+		{"another in the place of the last", func(t *testing.T, w *world, tx store.Tx) error {
+			r, err := stored(tx, 7)
+			return errors.Join(err, forge(t, w, tx, r.tip()))
+		}},
+		{"a whole log", func(t *testing.T, w *world, tx store.Tx) error {
+			var end tip
+			for end.size < 12 {
+				if err := forge(t, w, tx, end); err != nil {
+					return err
+				}
+				r, err := stored(tx, end.size)
+				if err != nil {
+					return err
+				}
+				end = r.tip()
+			}
+			return nil
+		}},
+		{"an older record again", func(_ *testing.T, _ *world, tx store.Tx) error {
+			r, err := tx.Get(entryKey(5)) // as many peaks as 9 has
+			if err == nil {
+				_, err = tx.Put(entryKey(9), r.Value, store.Absent)
+			}
+			return err
+		}},
+		{"the last leaf edited", func(_ *testing.T, _ *world, tx store.Tx) error { return edit(8, "allow", "denyy")(tx) }},
+		{"a peak of the last", func(_ *testing.T, _ *world, tx store.Tx) error {
+			r, err := tx.Get(entryKey(8))
+			if err == nil {
+				r.Value[1+2*32] ^= 1
+				_, err = tx.Put(r.Key, r.Value, store.Any)
+			}
+			return err
+		}},
+		{"cut off", func(_ *testing.T, _ *world, tx store.Tx) error { return tx.Delete(entryKey(8), store.Any) }},
+		{"all gone", func(_ *testing.T, _ *world, tx store.Tx) error { return wipe(tx) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fill(t, 9)
+			cp := w.checkpoint(t)
+			w.raw(t, func(tx store.Tx) error { return tt.do(t, w, tx) })
+			if e, err := w.log.Append(t.Context(), api.AuditEntry{Kind: "release"}); !errors.Is(err, ErrTampered) {
+				t.Errorf("the broker went on with %+v, %v", e, err)
+			}
+			if msg, err := w.log.Checkpoint(t.Context()); !errors.Is(err, ErrTampered) {
+				t.Errorf("the broker signed %q, %v", msg, err)
+			}
+			if err := w.reopen(); !errors.Is(err, ErrTampered) {
+				t.Errorf("the broker started: %v", err)
+			}
+			if c, err := ParseCheckpoint(cp, w.trust); err != nil || c.Size != 9 {
+				t.Error("the checkpoint that was given out before must stand")
+			}
+		})
+	}
+}
+
+// A record below the newest one is noticed when the next checkpoint needs it.
 func TestBrokerDoesNotSignATreeThatContradictsItself(t *testing.T) {
 	w := newWorld(t)
 	w.fill(t, 7)
 	w.checkpoint(t)
-	w.fill(t, 1)
+	w.fill(t, 3)
 	w.raw(t, func(tx store.Tx) error {
-		r, err := tx.Get(numbered(prefixHashes, 7)) // completes the node over all eight
+		r, err := tx.Get(entryKey(7)) // completes the node over all eight
 		if err != nil {
 			return err
 		}
-		r.Value[len(r.Value)-1] ^= 1
+		r.Value[1+32] ^= 1
 		_, err = tx.Put(r.Key, r.Value, store.Any)
 		return err
 	})
@@ -286,22 +427,22 @@ func TestRememberedCheckpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := VerifyConsistency(older, newer, proof, w.vkey); err != nil {
+	if err := VerifyConsistency(older, newer, proof, w.trust); err != nil {
 		t.Errorf("an honest log: %v", err)
 	}
 	if _, err := w.verify(newer, 11, WithRemembered(older)); err != nil {
 		t.Errorf("an honest log: %v", err)
 	}
-	if err := VerifyConsistency(newer, older, proof, w.vkey); !errors.Is(err, ErrTampered) {
+	if err := VerifyConsistency(newer, older, proof, w.trust); !errors.Is(err, ErrTampered) {
 		t.Errorf("a log that shrank: %v", err)
 	}
 	if _, err := w.verify(older, 7, WithRemembered(newer)); !errors.Is(err, ErrTampered) {
 		t.Errorf("a log that shrank: %v", err)
 	}
-	if err := VerifyConsistency(older, newer, proof[1:], w.vkey); !errors.Is(err, ErrTampered) {
+	if err := VerifyConsistency(older, newer, proof[1:], w.trust); !errors.Is(err, ErrTampered) {
 		t.Errorf("a short proof: %v", err)
 	}
-	if err := VerifyConsistency(older, newer, [][]byte{{1}}, w.vkey); err == nil {
+	if err := VerifyConsistency(older, newer, [][]byte{{1}}, w.trust); err == nil {
 		t.Error("a proof of odd sizes was accepted")
 	}
 
@@ -311,7 +452,7 @@ func TestRememberedCheckpoint(t *testing.T) {
 	if proof, err = w.log.Consistency(context.Background(), 7, 11); err != nil {
 		t.Fatal(err)
 	}
-	if err := VerifyConsistency(older, forged, proof, w.vkey); !errors.Is(err, ErrTampered) {
+	if err := VerifyConsistency(older, forged, proof, w.trust); !errors.Is(err, ErrTampered) {
 		t.Errorf("a rewritten log: %v", err)
 	}
 	if _, err := w.verify(forged, 11); err != nil {
@@ -326,7 +467,7 @@ func TestVerifyConsistencyFromTheEmptyLog(t *testing.T) {
 	w := newWorld(t)
 	empty := w.checkpoint(t)
 	w.fill(t, 2)
-	if err := VerifyConsistency(empty, w.checkpoint(t), nil, w.vkey); err != nil {
+	if err := VerifyConsistency(empty, w.checkpoint(t), nil, w.trust); err != nil {
 		t.Error(err)
 	}
 }
@@ -343,14 +484,14 @@ func TestVerifyInclusion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := VerifyInclusion(entries[4], cp, proof, w.vkey); err != nil {
+	if err := VerifyInclusion(entries[4], cp, proof, w.trust); err != nil {
 		t.Error(err)
 	}
 	for name, e := range map[string]json.RawMessage{
 		"another entry": entries[3], "an edited entry": bytes.Replace(entries[4], []byte("allow"), []byte("denyy"), 1),
 		"beyond": json.RawMessage(`{"index":6}`), "negative": json.RawMessage(`{"index":-1}`), "no index": json.RawMessage(`{}`),
 	} {
-		if err := VerifyInclusion(e, cp, proof, w.vkey); err == nil {
+		if err := VerifyInclusion(e, cp, proof, w.trust); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
@@ -362,27 +503,29 @@ func TestOpenRefuses(t *testing.T) {
 		name string
 		do   func(store.Tx) error
 	}{
-		{"the last entry edited", edit(8, "allow", "denyy")},
-		{"the last entry gone", func(tx store.Tx) error { return tx.Delete(numbered(prefixEntry, 8), store.Any) }},
-		{"an entry beyond the size", func(tx store.Tx) error {
-			_, err := tx.Put(numbered(prefixEntry, 9), []byte(`{"index":9}`), store.Absent)
+		{"a key that is no entry", func(tx store.Tx) error {
+			_, err := tx.Put(prefixEntry+"0", []byte("x"), store.Absent)
 			return err
 		}},
-		{"the size gone", func(tx store.Tx) error { return tx.Delete(keyHead, store.Any) }},
-		{"the size damaged", func(tx store.Tx) error { _, err := tx.Put(keyHead, []byte(`{"size":-1}`), store.Any); return err }},
-		{"hashes gone", func(tx store.Tx) error { return tx.Delete(numbered(prefixHashes, 8), store.Any) }},
-		{"hashes cut", func(tx store.Tx) error {
-			_, err := tx.Put(numbered(prefixHashes, 7), []byte("x"), store.Any)
+		{"another layout", func(tx store.Tx) error {
+			r, err := tx.Get(entryKey(8))
+			if err == nil {
+				r.Value[0]++
+				_, err = tx.Put(r.Key, r.Value, store.Any)
+			}
 			return err
 		}},
-		{"truncated below the checkpoint", func(tx store.Tx) error {
-			_, err := tx.Put(keyHead, []byte(`{"size":8}`), store.Any)
-			return errors.Join(err, tx.Delete(numbered(prefixEntry, 8), store.Any))
-		}},
+		{"hashes cut", func(tx store.Tx) error { _, err := tx.Put(entryKey(8), []byte{layout}, store.Any); return err }},
+		{"truncated below the checkpoint", func(tx store.Tx) error { return tx.Delete(entryKey(8), store.Any) }},
 		{"the checkpoint replaced", func(tx store.Tx) error {
 			_, err := tx.Put(keyCheckpoint, []byte("x\n1\n"+tlog.Hash{}.String()+"\n\n"), store.Any)
 			return err
 		}},
+		{"a hand-over of nobody", func(tx store.Tx) error {
+			_, err := tx.Put(keyHandovers, []byte(`["x"]`), store.Any)
+			return err
+		}},
+		{"hand-overs that are none", func(tx store.Tx) error { _, err := tx.Put(keyHandovers, []byte(`{`), store.Any); return err }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -397,13 +540,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.checkpoint(t)
-	skey, _, err := NewKey("another")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.signer, err = note.NewSigner(skey); err != nil {
-		t.Fatal(err)
-	}
+	w.ring = newRing(t, store.Scope(w.st, "elsewhere/"))
 	if err := w.reopen(); !errors.Is(err, ErrTampered) {
 		t.Errorf("another key took over the log: %v", err)
 	}
@@ -422,10 +559,14 @@ func FuzzParseCheckpoint(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	trust, err := NewTrust(vkey)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add("log\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n")
 	f.Add("log\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\next\n\n— log AAAA\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := ParseCheckpoint([]byte(text), vkey); err == nil {
+		if _, err := ParseCheckpoint([]byte(text), trust); err == nil {
 			t.Fatal("a signature came out of nowhere")
 		}
 		c, err := parseBody(text)

@@ -10,34 +10,29 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
-func join(hs []tlog.Hash) []byte {
-	b := make([]byte, 0, len(hs)*tlog.HashSize)
-	for _, h := range hs {
-		b = append(b, h[:]...)
-	}
-	return b
-}
-
-// hashes reads the tree's nodes. The node at level k that covers the leaves
+// hashes reads nodes of the tree. The node at level k that covers the leaves
 // [m<<k, (m+1)<<k) was completed by the last of these, and lies with it.
-func hashes(tx store.Tx) tlog.HashReader {
+func (l *Log) hashes(tx store.Tx) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
 		for i, index := range indexes {
 			level, m := tlog.SplitStoredHashIndex(index)
 			last := (m+1)<<level - 1
-			r, err := tx.Get(numbered(prefixHashes, last))
+			found, err := tx.Get(entryKey(last))
 			if errors.Is(err, store.ErrNotFound) {
-				return nil, fmt.Errorf("%w: the hashes of entry %d are gone", ErrTampered, last)
+				return nil, fmt.Errorf("%w: entry %d is gone", ErrTampered, last)
 			}
 			if err != nil {
 				return nil, err
 			}
-			at := level * tlog.HashSize
-			if len(r.Value)%tlog.HashSize != 0 || len(r.Value) < at+tlog.HashSize {
-				return nil, fmt.Errorf("%w: the hashes of entry %d are damaged", ErrTampered, last)
+			r, err := parseRecord(found)
+			if err != nil {
+				return nil, err
 			}
-			copy(out[i][:], r.Value[at:])
+			if err := r.authentic(l.mac.Reveal()); err != nil {
+				return nil, err
+			}
+			out[i] = r.node(level)
 		}
 		return out, nil
 	})
@@ -65,14 +60,14 @@ func (l *Log) Consistency(ctx context.Context, older, newer int64) ([][]byte, er
 func (l *Log) prove(ctx context.Context, size int64, f func(tlog.HashReader) ([]tlog.Hash, error)) ([][]byte, error) {
 	var proof []tlog.Hash
 	err := l.st.View(ctx, func(tx store.Tx) error {
-		n, err := readHead(tx)
+		_, err := tx.Get(entryKey(size - 1))
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("%w: the log has fewer than %d entries", ErrRange, size)
+		}
 		if err != nil {
 			return err
 		}
-		if size > n {
-			return fmt.Errorf("%w: the log has %d entries, not %d", ErrRange, n, size)
-		}
-		proof, err = f(hashes(tx))
+		proof, err = f(l.hashes(tx))
 		return err
 	})
 	if err != nil {

@@ -33,7 +33,7 @@ func WithConsistency(prove func(older, newer int64) ([][]byte, error)) Option {
 	return func(v *verification) { v.prove = prove }
 }
 
-// WithRemembered adds an older checkpoint of the same key, which somebody kept
+// WithRemembered adds an older checkpoint of the same log, which somebody kept
 // outside the broker: the log must contain that history too.
 func WithRemembered(older []byte) Option {
 	return func(v *verification) { v.remembered = append(v.remembered, older) }
@@ -67,14 +67,14 @@ func (v *verification) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 // The error is nil only if everything agrees. Otherwise it wraps ErrCheckpoint
 // if a checkpoint is not to be believed, ErrTampered if the entries are not
 // what was signed, or else is an error of the sequence itself.
-func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, vkey string, options ...Option) (Report, error) {
+func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, trust Trust, options ...Option) (Report, error) {
 	var v verification
 	for _, o := range options {
 		o(&v)
 	}
 	r := Report{FirstBad: -1}
 	var err error
-	if r.Checkpoint, err = ParseCheckpoint(checkpoint, vkey); err != nil {
+	if r.Checkpoint, err = ParseCheckpoint(checkpoint, trust); err != nil {
 		return r, err
 	}
 	if r.FirstBad, err = v.read(entries, &r); err != nil {
@@ -98,17 +98,20 @@ func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, vkey s
 			return r, fmt.Errorf("%w: entry %d is not the one that was signed", ErrTampered, r.FirstBad)
 		}
 	}
-	return r, v.checkRemembered(r.Checkpoint, vkey)
+	return r, v.checkRemembered(r.Checkpoint, trust)
 }
 
 // read builds the tree and checks the order of the entries. It returns the
 // index of the first entry out of order, and -1 if there is none.
 func (v *verification) read(entries iter.Seq2[json.RawMessage, error], r *Report) (int64, error) {
 	for raw, err := range entries {
-		if err != nil {
-			return -1, fmt.Errorf("audit: entry %d: %w", r.Entries, err)
-		}
 		n := r.Entries
+		if errors.Is(err, ErrTampered) {
+			return n, err // the source itself cannot make sense of it
+		}
+		if err != nil {
+			return -1, fmt.Errorf("audit: entry %d: %w", n, err)
+		}
 		if n == r.Checkpoint.Size {
 			return n, fmt.Errorf("%w: there are entries beyond the %d that were signed", ErrTampered, n)
 		}
@@ -189,9 +192,9 @@ func checkTree(proof [][]byte, newer, older Checkpoint) error {
 	return tlog.CheckTree(p, newer.Size, newer.Root, older.Size, older.Root)
 }
 
-func (v *verification) checkRemembered(newer Checkpoint, vkey string) error {
+func (v *verification) checkRemembered(newer Checkpoint, trust Trust) error {
 	for _, msg := range v.remembered {
-		older, err := ParseCheckpoint(msg, vkey)
+		older, err := ParseCheckpoint(msg, trust)
 		if err != nil {
 			return fmt.Errorf("remembered: %w", err)
 		}
@@ -212,12 +215,12 @@ func (v *verification) checkRemembered(newer Checkpoint, vkey string) error {
 // VerifyConsistency checks, without any entries, that a remembered older
 // checkpoint is a prefix of a newer one. The proof is that of
 // [Log.Consistency]; it is empty where the older log was.
-func VerifyConsistency(older, newer []byte, proof [][]byte, vkey string) error {
-	was, err := ParseCheckpoint(older, vkey)
+func VerifyConsistency(older, newer []byte, proof [][]byte, trust Trust) error {
+	was, err := ParseCheckpoint(older, trust)
 	if err != nil {
 		return fmt.Errorf("older: %w", err)
 	}
-	is, err := ParseCheckpoint(newer, vkey)
+	is, err := ParseCheckpoint(newer, trust)
 	if err != nil {
 		return fmt.Errorf("newer: %w", err)
 	}
@@ -242,8 +245,8 @@ func emptyRoot() tlog.Hash {
 }
 
 // VerifyInclusion checks that an entry is in the log of the checkpoint. The proof is that of [Log.Inclusion].
-func VerifyInclusion(entry json.RawMessage, checkpoint []byte, proof [][]byte, vkey string) error {
-	c, err := ParseCheckpoint(checkpoint, vkey)
+func VerifyInclusion(entry json.RawMessage, checkpoint []byte, proof [][]byte, trust Trust) error {
+	c, err := ParseCheckpoint(checkpoint, trust)
 	if err != nil {
 		return err
 	}

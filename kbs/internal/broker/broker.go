@@ -3,7 +3,6 @@
 //	kbs.db                  the store (0600)
 //	keys/master.key         wraps all that is secret in the store: resources, and
 //	                        the keys that every replica must share
-//	keys/audit.key          signs the checkpoints of the audit log
 //	keys/admin.pem          signs admin tokens; read by `kbs admin-token` only
 //	keys/admin.pub          what a running broker knows of it
 //	audit.pub               verifies the checkpoints
@@ -24,8 +23,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
@@ -154,23 +151,6 @@ func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, erro
 		all = append(all, v)
 	}
 	return measure.NewRegistry(all...)
-}
-
-func openAudit(ctx context.Context, dir string, st store.Store, now func() time.Time) (*audit.Log, string, error) {
-	text, err := auditKey(dir)
-	if err != nil {
-		return nil, "", err
-	}
-	skey, vkey, _ := strings.Cut(strings.TrimSpace(string(text.Reveal())), "\n")
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		return nil, "", fmt.Errorf("audit key: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "audit.pub"), []byte(vkey+"\n"), 0o644); err != nil {
-		return nil, "", fmt.Errorf("audit key: %w", err)
-	}
-	log, err := audit.Open(ctx, st, signer, now)
-	return log, vkey, err
 }
 
 // openAdmin reads the public admin key. The private half may be taken away

@@ -47,7 +47,7 @@ func TestStateDirectory(t *testing.T) {
 	b := open(t, cfg, start)
 	for name, mode := range map[string]fs.FileMode{
 		"kbs.db": 0o600, "tls/cert.pem": 0o644, "tls/key.pem": 0o600, "admin/token": 0o600, "audit.pub": 0o644,
-		"keys/master.key": 0o600, "keys/audit.key": 0o600, "keys/admin.pem": 0o600, "keys/admin.pub": 0o644,
+		"keys/master.key": 0o600, "keys/admin.pem": 0o600, "keys/admin.pub": 0o644,
 	} {
 		info, err := os.Stat(filepath.Join(cfg.StateDir, name))
 		if err != nil || info.Mode().Perm() != mode {
@@ -64,8 +64,9 @@ func TestStateDirectory(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	pub, err := os.ReadFile(filepath.Join(cfg.StateDir, "audit.pub"))
-	if err != nil || strings.TrimSpace(string(pub)) != b.Deps().AuditKey {
-		t.Errorf("audit.pub %q: %v", pub, err)
+	keys, kerr := b.Deps().AuditLog.Keys(t.Context())
+	if err != nil || kerr != nil || strings.TrimSpace(string(pub)) != keys.Current {
+		t.Errorf("audit.pub %q: %v, %v", pub, err, kerr)
 	}
 	token, err := os.ReadFile(AdminTokenPath(cfg.StateDir))
 	if err != nil {
@@ -81,7 +82,7 @@ func TestSecondStartChangesNoKey(t *testing.T) {
 	cfg := testConfig(t)
 	read := func() map[string]string {
 		out := map[string]string{}
-		for _, name := range []string{"tls/cert.pem", "tls/key.pem", "admin/token", "audit.pub", "keys/master.key", "keys/audit.key", "keys/admin.pem", "keys/admin.pub"} {
+		for _, name := range []string{"tls/cert.pem", "tls/key.pem", "admin/token", "audit.pub", "keys/master.key", "keys/admin.pem", "keys/admin.pub"} {
 			raw, err := os.ReadFile(filepath.Join(cfg.StateDir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -147,7 +148,7 @@ func TestInterruptedFirstStart(t *testing.T) {
 }
 
 func TestReadableKeysStopTheStart(t *testing.T) {
-	for _, name := range []string{"keys/audit.key", "keys/master.key", "tls/key.pem"} {
+	for _, name := range []string{"keys/master.key", "tls/key.pem"} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)
 			if err := open(t, cfg, start).Close(); err != nil {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -63,15 +61,6 @@ func firstAdmin(dir string, lifetime time.Duration, now time.Time) (pub []byte, 
 		return nil, fmt.Errorf("admin key: %w", err)
 	}
 	return pub, nil
-}
-
-// auditKey returns the signer key and the verifier key, a line each. The name
-// of the log is random, so that no two logs share one.
-func auditKey(dir string) (secret.Bytes, error) {
-	return loadOrCreate(filepath.Join(dir, "keys", "audit.key"), func() (secret.Bytes, error) {
-		skey, vkey, err := audit.NewKey("vouchsafe-kbs/" + hex.EncodeToString(secret.Random(8).Reveal()))
-		return secret.New([]byte(skey + "\n" + vkey + "\n")), err
-	})
 }
 
 // loadOrCreate reads a key file, making it if it is missing.

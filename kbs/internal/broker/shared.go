@@ -25,7 +25,6 @@ type shared struct {
 	kek       *kek.Set      // what all else is sealed under
 	ring      *keyring.Ring // the broker's own keys
 	audit     *audit.Log    // one chain
-	auditKey  string        // its verifier key
 	verifiers *measure.Registry
 	admins    *admin.Authenticator
 }
@@ -39,7 +38,7 @@ func (s *shared) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.ring = keyring.Open(s.store, s.kek)
-	if s.audit, s.auditKey, err = openAudit(ctx, s.cfg.StateDir, s.store, s.Now); err != nil {
+	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
 	s.admins, err = openAdmin(s.cfg, s.Now)

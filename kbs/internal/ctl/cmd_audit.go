@@ -72,7 +72,7 @@ func (c *cli) verifyExport(logKey, file, checkpoint string) error {
 	if err != nil {
 		return err
 	}
-	key, err := readLogKey(firstOf(logKey, s.LogKey))
+	trust, err := readLogKey(firstOf(logKey, s.LogKey))
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,28 @@ func (c *cli) verifyExport(logKey, file, checkpoint string) error {
 		return usagef("%w", err)
 	}
 	defer func() { _ = f.Close() }()
-	return c.verify(lines(f), note, key)
+	if trust, err = follow(trust, handoversIn(lines(f))); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return c.verify(lines(f), note, trust)
+}
+
+// handoversIn finds the hand-overs of the key that the entries record.
+func handoversIn(entries iter.Seq2[json.RawMessage, error]) []string {
+	var found []string
+	for raw, err := range entries {
+		var e api.AuditEntry
+		if err != nil || json.Unmarshal(raw, &e) != nil {
+			break // what cannot be read here cannot be verified either
+		}
+		if h := audit.HandoverOf(e); h != "" {
+			found = append(found, h)
+		}
+	}
+	return found
 }
 
 // lines yields an export entry by entry, so that its size does not matter.
@@ -114,15 +135,15 @@ func (c *cli) verifyBroker(ctx context.Context, logKey string) error {
 		return err
 	}
 	defer a.Close()
-	key, err := c.logKey(ctx, a, firstOf(logKey, s.LogKey))
-	if err != nil {
-		return err
-	}
 	note, err := a.AuditCheckpoint(ctx)
 	if err != nil {
 		return doing(err, "fetch the checkpoint")
 	}
-	signed, err := audit.ParseCheckpoint(note, key)
+	trust, err := c.logTrust(ctx, a, firstOf(logKey, s.LogKey))
+	if err != nil {
+		return err
+	}
+	signed, err := audit.ParseCheckpoint(note, trust)
 	if err != nil {
 		return invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
 	}
@@ -138,7 +159,7 @@ func (c *cli) verifyBroker(ctx context.Context, logKey string) error {
 		options = append(options, audit.WithRemembered(older))
 	}
 	// One entry more than was signed is not asked for: the log grows meanwhile.
-	if err := c.verify(a.AuditEntries(ctx, 0, signed.Size), note, key, options...); err != nil {
+	if err := c.verify(a.AuditEntries(ctx, 0, signed.Size), note, trust, options...); err != nil {
 		return err
 	}
 	if err := replaceFile(path, note); err != nil {
@@ -147,30 +168,50 @@ func (c *cli) verifyBroker(ctx context.Context, logKey string) error {
 	return nil
 }
 
-// logKey returns the key of the log: from a file, or else, loudly, from the
-// broker itself.
-func (c *cli) logKey(ctx context.Context, a *admin.Client, file string) (string, error) {
-	if file != "" {
-		return readLogKey(file)
-	}
-	key, err := a.AuditKey(ctx)
+// logTrust returns whom to believe about the log: the key in a file, or else,
+// loudly, the broker's own; and those keys that it was handed over from and to.
+func (c *cli) logTrust(ctx context.Context, a *admin.Client, file string) (audit.Trust, error) {
+	keys, err := a.AuditKeys(ctx)
 	if err != nil {
-		return "", doing(err, "fetch the log's key")
+		return audit.Trust{}, doing(err, "fetch the log's keys")
+	}
+	if file != "" {
+		trust, err := readLogKey(file)
+		if err != nil {
+			return audit.Trust{}, err
+		}
+		return follow(trust, keys.Handovers)
 	}
 	c.warnf("WARNING: the key comes from the broker itself, which proves nothing about a broker that lies")
 	c.warnf("WARNING: get audit.pub by another way and use --log-key FILE, or log-key in the context")
-	return strings.TrimSpace(key), nil
+	trust, err := audit.NewTrust(keys.Current)
+	if err != nil {
+		return audit.Trust{}, invalidf("the broker's key is none: %w", err)
+	}
+	return follow(trust, keys.Handovers)
 }
 
-func readLogKey(file string) (string, error) {
+func follow(trust audit.Trust, handovers []string) (audit.Trust, error) {
+	followed, err := trust.Follow(handovers)
+	if err != nil {
+		return trust, invalidf("the keys of the log are not to be believed: %w", err).hint("is the key that of this broker?")
+	}
+	return followed, nil
+}
+
+func readLogKey(file string) (audit.Trust, error) {
 	if file == "" {
-		return "", usagef("the log's key is needed").hint("--log-key FILE; kbs serve writes audit.pub to its state directory")
+		return audit.Trust{}, usagef("the log's key is needed").hint("--log-key FILE; kbs serve writes audit.pub to its state directory")
 	}
 	b, err := readFile(file, maxCheckpoint)
 	if err != nil {
-		return "", usagef("log key: %w", err)
+		return audit.Trust{}, usagef("log key: %w", err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	trust, err := audit.NewTrust(strings.TrimSpace(string(b)))
+	if err != nil {
+		return audit.Trust{}, invalidf("log key %s: %w", file, err)
+	}
+	return trust, nil
 }
 
 // tally counts entries by decision.
@@ -215,7 +256,7 @@ type verified struct {
 	Decisions tally  `json:"decisions"`
 }
 
-func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, key string, options ...audit.Option) error {
+func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, trust audit.Trust, options ...audit.Option) error {
 	var found verified
 	counted := func(yield func(json.RawMessage, error) bool) {
 		for raw, err := range entries {
@@ -227,7 +268,7 @@ func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, key
 			}
 		}
 	}
-	report, err := audit.Verify(counted, note, key, options...)
+	report, err := audit.Verify(counted, note, trust, options...)
 	if errors.Is(err, audit.ErrTampered) || errors.Is(err, audit.ErrCheckpoint) {
 		return invalidf("the audit log does not verify: %w", err).
 			hint("keep what you have of it: kbsctl audit export --checkpoint FILE")

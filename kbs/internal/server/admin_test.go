@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
@@ -52,6 +53,7 @@ var adminRoutes = []struct {
 	{"GET", "/v1/audit/entries?from=0&limit=2", "", admin.Viewer, false},
 	{"GET", "/v1/audit/checkpoint", "", admin.Viewer, false},
 	{"GET", "/v1/audit/key", "", admin.Viewer, false},
+	{"GET", "/v1/audit/keys", "", admin.Viewer, false},
 	{"GET", "/v1/audit/inclusion?index=0&size=2", "", admin.Viewer, false},
 	{"GET", "/v1/audit/consistency?old=1&new=2", "", admin.Viewer, false},
 	{"POST", "/kbs/v0/resource/a/b/c", "x", admin.Operator, true},
@@ -355,5 +357,35 @@ func TestSecurityHeaders(t *testing.T) {
 		if h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") == "" {
 			t.Errorf("%s: %v", url, h)
 		}
+	}
+}
+
+// The old key hands over to the new one, and whoever knows the old one follows.
+func TestAuditKeyRotation(t *testing.T) {
+	s := newStage(t)
+	key := func() string { return string(s.must(http.MethodGet, api.PathAudit+"/key", nil)) }
+	before := key()
+	trust, err := audit.NewTrust(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, body := api.PathAudit+"/key/rotation", []byte(`{"current":"`+before+`"}`)
+	if a := s.send(http.MethodPost, s.adminURL+path, body, s.role(admin.Operator)); a.status != http.StatusForbidden {
+		t.Errorf("an operator: %d %s", a.status, a.body)
+	}
+	var keys api.AuditKeys
+	if err := json.Unmarshal(s.must(http.MethodPost, path, body), &keys); err != nil || keys.Current == before || keys.Current != key() {
+		t.Fatalf("%+v, %v; was %s", keys, err, before)
+	}
+	if a := s.admin(http.MethodPost, path, body); a.status != http.StatusConflict {
+		t.Errorf("twice: %d %s", a.status, a.body)
+	}
+	if trust, err = trust.Follow(keys.Handovers); err != nil || trust.Current() != keys.Current {
+		t.Fatalf("%v, %v", trust.Current(), err)
+	}
+	c, err := audit.ParseCheckpoint(s.must(http.MethodGet, api.PathAudit+"/checkpoint", nil), trust)
+	all := s.entries()
+	if e := all[c.Size-1]; err != nil || e.Kind != "audit.key.rotate" || e.Subject != "admin:bootstrap" || audit.HandoverOf(e) != keys.Handovers[0] {
+		t.Errorf("%+v: %v", e, err)
 	}
 }

@@ -1,6 +1,9 @@
 package server
 
-import "github.com/vouchsafe-cc/vouchsafe/kbs/api"
+import (
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+)
 
 // auditPage is the form of GET /v1/audit/entries; the handler writes it by
 // hand, because the leaves must go out exactly as they were hashed.
@@ -24,6 +27,11 @@ func auditRoutes() []Route {
 			Access: viewer, On: OnAdmin, Answers: text, admin: (*Server).auditCheckpoint},
 		{Pattern: "GET " + api.PathAudit + "/key", ID: "auditKey", Summary: "Read the key that verifies checkpoints",
 			Access: viewer, On: OnAdmin, Answers: text, admin: (*Server).auditKey},
+		{Pattern: "GET " + api.PathAudit + "/keys", ID: "auditKeys", Summary: "Read how that key was handed over from older ones",
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.AuditKeys{})), admin: (*Server).auditKeys},
+		{Pattern: "POST " + api.PathAudit + "/key/rotation", ID: "rotateAuditKey", Summary: "Replace the key that signs checkpoints",
+			Request: jsonBody(api.AuditKeyRotation{}, "current"), Codes: codes(fault.Conflict),
+			Access: owner, On: OnAdmin, Answers: ok(jsonBody(api.AuditKeys{})), admin: (*Server).rotateAuditKey},
 		{Pattern: "GET " + api.PathAudit + "/inclusion", ID: "auditInclusion", Summary: "Prove that a leaf is in the log",
 			Query:  []Query{number("index", "index of the leaf"), number("size", "size of the log")},
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(auditProof{})), admin: (*Server).auditInclusion},

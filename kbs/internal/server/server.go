@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
@@ -35,6 +36,8 @@ type AuditLog interface {
 	Checkpoint(ctx context.Context) ([]byte, error)
 	Inclusion(ctx context.Context, index, size int64) ([][]byte, error)
 	Consistency(ctx context.Context, older, newer int64) ([][]byte, error)
+	Keys(ctx context.Context) (api.AuditKeys, error)
+	RotateKey(ctx context.Context, current string, e api.AuditEntry) (api.AuditKeys, error)
 }
 
 // RefValues is a registrar whose changes can be audited in one transaction.
@@ -57,7 +60,6 @@ type Deps struct {
 	Tickets   ticket.Book
 	Audit     audit.Recorder
 	AuditLog  AuditLog
-	AuditKey  string // verifier key of the log
 	Admins    *admin.Authenticator
 	Store     store.Store
 	Now       func() time.Time

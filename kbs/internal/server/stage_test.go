@@ -371,7 +371,10 @@ func (s *stage) entries() []api.AuditEntry {
 		s.t.Fatal(err)
 	}
 	note := s.must(http.MethodGet, api.PathAudit+"/checkpoint", nil)
-	key := strings.TrimSpace(string(s.must(http.MethodGet, api.PathAudit+"/key", nil)))
+	trust, err := audit.NewTrust(strings.TrimSpace(string(s.must(http.MethodGet, api.PathAudit+"/key", nil))))
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	each := func(yield func(json.RawMessage, error) bool) {
 		for _, e := range page.Entries {
 			if !yield(e, nil) {
@@ -379,7 +382,7 @@ func (s *stage) entries() []api.AuditEntry {
 			}
 		}
 	}
-	if _, err := audit.Verify(each, note, key); err != nil {
+	if _, err := audit.Verify(each, note, trust); err != nil {
 		s.t.Fatalf("the log does not verify: %v", err)
 	}
 	out := make([]api.AuditEntry, len(page.Entries))

@@ -6,7 +6,9 @@ import (
 	"net/http"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 // auditEntries sends the leaves exactly as they were hashed.
@@ -44,8 +46,40 @@ func (s *Server) auditCheckpoint(w http.ResponseWriter, r *http.Request, _ admin
 	return nil
 }
 
-func (s *Server) auditKey(w http.ResponseWriter, _ *http.Request, _ admin.Identity) error {
-	s.answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte(s.AuditKey))
+func (s *Server) auditKey(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	k, err := s.AuditLog.Keys(r.Context())
+	if err != nil {
+		return err
+	}
+	s.answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte(k.Current))
+	return nil
+}
+
+// auditKeys is what an auditor follows who knows an older key.
+func (s *Server) auditKeys(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	k, err := s.AuditLog.Keys(r.Context())
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", k)
+	return nil
+}
+
+// rotateAuditKey lets the key in force hand over to a new one.
+func (s *Server) rotateAuditKey(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	raw, err := body(r)
+	if err != nil {
+		return err
+	}
+	var want api.AuditKeyRotation
+	if err := strictjson.Decode(raw, &want); err != nil {
+		return fault.New(fault.InvalidRequest, err)
+	}
+	k, err := s.AuditLog.RotateKey(r.Context(), want.Current, api.AuditEntry{Subject: who.String()})
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", k)
 	return nil
 }
 

@@ -11,13 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 var clock = time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -29,16 +30,12 @@ func open(t testing.TB) (*book, *audit.Log) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	skey, _, err := audit.NewKey("log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
+	by, err := kek.NewLocal(secret.Random(kek.Size))
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := func() time.Time { return clock }
-	log, err := audit.Open(context.Background(), st, signer, now)
+	log, err := audit.Open(context.Background(), st, keyring.Open(st, by), now)
 	if err != nil {
 		t.Fatal(err)
 	}
