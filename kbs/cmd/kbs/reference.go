@@ -8,14 +8,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
 
 // pages are the parts of docs/reference that only the broker's own packages
 // can write.
-var pages = map[string]func() string{
-	"openapi.json": func() string { return string(server.Document()) },
-	"api.md":       func() string { return server.Describe(server.Routes()).Page() },
+var pages = map[string]func() (string, error){
+	"openapi.json": func() (string, error) { return string(server.Document()), nil },
+	"api.md":       func() (string, error) { return server.Describe(server.Routes()).Page(), nil },
+	"config.md":    config.Page,
+	"config.schema.json": func() (string, error) {
+		raw, err := config.Schema()
+		return string(raw), err
+	},
 }
 
 // referenceCommand prints one of the pages, for `make generate`.
@@ -30,7 +36,11 @@ func (p *program) referenceCommand() *cobra.Command {
 			if !ok {
 				return fmt.Errorf("%w: there is no page %q, only %q", errUsage, args[0], slices.Sorted(maps.Keys(pages)))
 			}
-			_, err := io.WriteString(p.io.out, page())
+			text, err := page()
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(p.io.out, text)
 			return err
 		},
 	}

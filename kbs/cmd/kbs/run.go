@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 )
 
 // stdio is where data and messages go.
@@ -44,14 +43,24 @@ func run(ctx context.Context, args []string, getenv func(string) string, io stdi
 }
 
 func (p *program) command() *cobra.Command {
+	var from settings
 	root := &cobra.Command{
-		Use:           "kbs",
-		Short:         "The key broker for confidential containers",
+		Use:   "kbs",
+		Short: "The key broker for confidential containers",
+		Long: `The key broker for confidential containers.
+
+With a configuration file and no command it serves, as the field's broker does.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
-		RunE:          needsCommand,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if p.file(from) == "" {
+				return needsCommand(cmd, args)
+			}
+			return p.serveFrom(cmd.Context(), from)
+		},
 	}
+	from.flags(root.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.referenceCommand(), &cobra.Command{
 		Use:   "version",
@@ -78,54 +87,4 @@ func version() string {
 		return "devel"
 	}
 	return info.Main.Version
-}
-
-// load reads the configuration; a state directory given on the command line
-// goes before the file.
-func (p *program) load(path, stateDir string) (config.Config, error) {
-	cfg, err := config.Load(path, p.getenv)
-	if stateDir != "" {
-		cfg.StateDir = stateDir
-	}
-	return cfg, err
-}
-
-func (p *program) configCommand() *cobra.Command {
-	var path, state string
-	cmd := &cobra.Command{Use: "config", Short: "Check or show the configuration", Args: cobra.NoArgs, RunE: needsCommand}
-	cmd.PersistentFlags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
-	cmd.PersistentFlags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
-	cmd.AddCommand(&cobra.Command{
-		Use:   "validate",
-		Short: "Report everything that is wrong with the configuration",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := p.load(path, state)
-			if err != nil {
-				return err
-			}
-			for _, w := range cfg.Insecure() {
-				_, _ = fmt.Fprintln(p.io.err, "warning: in force:", w)
-			}
-			_, err = fmt.Fprintln(p.io.err, "the configuration is valid")
-			return err
-		},
-	}, &cobra.Command{
-		Use:   "dump",
-		Short: "Print the configuration in force, defaults included",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := p.load(path, state)
-			if err != nil {
-				return err
-			}
-			raw, err := cfg.Dump()
-			if err != nil {
-				return err
-			}
-			_, err = p.io.out.Write(raw)
-			return err
-		},
-	})
-	return cmd
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) serveCommand() *cobra.Command {
-	var path, state string
+	var from settings
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the broker",
@@ -27,17 +27,18 @@ Without a configuration it keeps its state in $STATE_DIRECTORY or ./state,
 listens on loopback only, and makes every key and its TLS certificate at the
 first start.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.load(path, state)
-			if err != nil {
-				return err
-			}
-			return p.serve(cmd.Context(), cfg)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serveFrom(cmd.Context(), from) },
 	}
-	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
-	cmd.Flags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
+	from.flags(cmd.Flags())
 	return cmd
+}
+
+func (p *program) serveFrom(ctx context.Context, from settings) error {
+	cfg, err := p.load(from)
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, cfg.Config)
 }
 
 func (p *program) serve(ctx context.Context, cfg config.Config) (err error) {
@@ -85,7 +86,8 @@ func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listene
 }
 
 func (p *program) adminTokenCommand() *cobra.Command {
-	var path, state, role, subject string
+	var from settings
+	var role, subject string
 	var ttl time.Duration
 	cmd := &cobra.Command{
 		Use:   "admin-token",
@@ -96,7 +98,7 @@ Roles: viewer reads everything but secrets, operator also changes resources and
 reference values, owner also changes policies.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := p.load(path, state)
+			cfg, err := p.load(from)
 			if err != nil {
 				return err
 			}
@@ -112,8 +114,7 @@ reference values, owner also changes policies.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (TOML)")
-	cmd.Flags().StringVar(&state, "state", "", "state `DIR`, before that of the file")
+	from.flags(cmd.Flags())
 	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "viewer, operator or owner")
 	cmd.Flags().StringVar(&subject, "subject", "cli", "who will bear it, as the audit log shows")
 	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime, at most 720h")

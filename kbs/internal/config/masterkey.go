@@ -31,7 +31,7 @@ type KeyHolder struct {
 	Type string `toml:"type"` // "file" or "vault_transit"
 	// Path of the key file, by default keys/master.key in the state directory.
 	// Keys that follow it by rotation lie beside it.
-	Path string `toml:"path,omitempty"`
+	Path string `toml:"path,omitempty" kind:"path"`
 	// Mount and Key name the key of a Vault's or OpenBao's transit engine.
 	Mount string `toml:"mount,omitempty"`
 	Key   string `toml:"key,omitempty"`
@@ -51,20 +51,6 @@ func (h KeyHolder) FilePath(stateDir string) string {
 		return filepath.Join(stateDir, "keys", "master.key")
 	}
 	return h.Path
-}
-
-func (m *MasterKey) resolve(abs func(*string)) {
-	m.KeyHolder.resolve(abs)
-	for i := range m.Former {
-		m.Former[i].resolve(abs)
-	}
-}
-
-func (h *KeyHolder) resolve(abs func(*string)) {
-	abs(&h.Path)
-	if h.Vault != nil {
-		h.Vault.resolve(abs)
-	}
 }
 
 func (m MasterKey) insecure() []string {

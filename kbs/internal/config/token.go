@@ -21,8 +21,8 @@ type TokenBroker struct {
 // Signer names a key that is not the broker's own making. Without one the
 // broker makes its keys, keeps them in its store and rotates them.
 type Signer struct {
-	KeyPath  string `toml:"key_path"`  // PEM, SEC 1 or PKCS #8, on P-256
-	CertPath string `toml:"cert_path"` // PEM, leaf first
+	KeyPath  string `toml:"key_path" kind:"path"`  // PEM, SEC 1 or PKCS #8, on P-256
+	CertPath string `toml:"cert_path" kind:"path"` // PEM, leaf first
 	CertURL  string `toml:"cert_url"`
 }
 
@@ -40,11 +40,6 @@ func (c Config) TokenLifetime() time.Duration {
 // TokenKeyAge is when a signing key gives way to the next; 0 is never.
 func (c Config) TokenKeyAge() time.Duration {
 	return time.Duration(c.AttestationService.AttestationTokenBroker.RotateDays) * 24 * time.Hour
-}
-
-func (b *TokenBroker) resolve(abs func(*string)) {
-	abs(&b.Signer.KeyPath)
-	abs(&b.Signer.CertPath)
 }
 
 func (b TokenBroker) validate() []error {

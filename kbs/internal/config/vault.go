@@ -20,21 +20,21 @@ type Vault struct {
 	Namespace string `toml:"namespace,omitempty"` // of the enterprise editions
 	// CAFile (PEM) verifies the server's certificate; "" means the system's
 	// roots.
-	CAFile string `toml:"ca_file,omitempty"`
+	CAFile string `toml:"ca_file,omitempty" kind:"path"`
 	// InsecureHTTP allows an http address, which shows every key to the network.
 	InsecureHTTP   bool `toml:"insecure_http,omitempty"`
 	TimeoutSeconds int  `toml:"timeout_seconds,omitempty"` // of one attempt; 0 is 5
 
 	Auth      string `toml:"auth"`                 // "token_file", "approle" or "kubernetes"
 	AuthMount string `toml:"auth_mount,omitempty"` // "" is the method's usual one
-	TokenFile string `toml:"token_file,omitempty"`
+	TokenFile string `toml:"token_file,omitempty" kind:"path"`
 	// RoleID and SecretIDFile are an AppRole's.
 	RoleID       string `toml:"role_id,omitempty"`
-	SecretIDFile string `toml:"secret_id_file,omitempty"`
+	SecretIDFile string `toml:"secret_id_file,omitempty" kind:"path"`
 	// Role and JWTFile are those of the Kubernetes method; the file is by
 	// default the pod's service account token.
 	Role    string `toml:"role,omitempty"`
-	JWTFile string `toml:"jwt_file,omitempty"`
+	JWTFile string `toml:"jwt_file,omitempty" kind:"path"`
 }
 
 // Timeout of one attempt.
@@ -43,13 +43,6 @@ func (v Vault) Timeout() time.Duration {
 		return 5 * time.Second
 	}
 	return time.Duration(v.TimeoutSeconds) * time.Second
-}
-
-func (v *Vault) resolve(abs func(*string)) {
-	abs(&v.CAFile)
-	abs(&v.TokenFile)
-	abs(&v.SecretIDFile)
-	abs(&v.JWTFile)
 }
 
 func (v Vault) insecure(key string) []string {

@@ -1,0 +1,67 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Configurations as the field's operators have them (kbs-protocol 13.1): what
+// works unchanged, and what is refused with a reason.
+func TestConfigurationsOfTheField(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want []string // complaints; none means that it works
+	}{
+		"listening":       {"[http_server]\nsockets = ['0.0.0.0:8080']\ninsecure_http = true\npayload_request_size = 10\nworker_count = 4\n", nil},
+		"own certificate": {"[http_server]\nprivate_key = 'k.pem'\ncertificate = 'c.pem'\ntls_profile = 'modern'\n", nil},
+		"custom tls": {"[http_server]\ntls_profile = 'custom'\ntls_min_version = '1.2'\ntls_max_version = '1.3'\n" +
+			"tls_ciphers = 'ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305'\ntls_groups = 'X25519MLKEM768:X25519:secp256r1:secp384r1:?X448MLKEM1024'\n", nil},
+		"old tls":         {"[http_server]\ntls_profile = 'old'\n", []string{"http_server.tls_profile: old is TLS 1.0"}},
+		"no such cipher":  {"[http_server]\ntls_ciphers = 'AES128-SHA'\n", []string{`http_server.tls_ciphers: "AES128-SHA" is not offered`}},
+		"no such group":   {"[http_server]\ntls_groups = 'X448'\n", []string{`http_server.tls_groups: "X448" is not offered`}},
+		"no group at all": {"[http_server]\ntls_groups = '?X448'\n", []string{"nothing is left"}},
+		"tls upside down": {"[http_server]\ntls_min_version = '1.3'\ntls_max_version = '1.2'\n", []string{"is above tls_max_version"}},
+		"built-in verifier": {"[attestation_service]\ntype = 'coco_as_builtin'\ntimeout = 10\n[attestation_service.attestation_token_broker]\nduration_min = 6\n" +
+			"[attestation_service.rvps_config]\ntype = 'BuiltIn'\n", nil},
+		"verifier elsewhere": {"[attestation_service]\ntype = 'intel_ta'\nbase_url = 'https://x'\n", []string{"line 3: attestation_service.base_url: unknown key: Intel Trust Authority"}},
+		"resources":          {"[[plugins]]\nname = 'resource'\n", nil},
+		"resources, kv":      {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'kvstorage'\n", nil},
+		"another plugin":     {"[[plugins]]\nname = 'resource'\n[[plugins]]\nname = 'nebula-ca'\n", []string{`plugins[1].name: there is no plugin "nebula-ca"`}},
+		"resources, aliyun":  {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'aliyun'\n", []string{`there is no back end "aliyun"`}},
+		"storage":            {"[storage_backend]\nstorage_type = 'LocalFs'\n", []string{"line 1: storage_backend: unknown key: the broker keeps all its state in one store, under state_dir"}},
+		"sessions":           {"session_storage_type = 'Memory'\n", []string{"line 1: session_storage_type: unknown key: the broker keeps"}},
+		"open to everyone":   {"[admin]\ninsecure_api = true\n", []string{"line 2: admin.insecure_api: unknown key: the admin API cannot be opened"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(written(t, map[string]string{"kbs-config.toml": c.text}), "kbs-config.toml")
+			cfg, err := Load(path, env(nil))
+			if (err == nil) != (c.want == nil) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want %q", err, want)
+				}
+			}
+			if name == "built-in verifier" && (cfg.AttestationService.AttestationTokenBroker.DurationMin != 6 || cfg.AttestationService.Timeout != 10) {
+				t.Errorf("%+v", cfg)
+			}
+		})
+	}
+}
+
+func TestTLSParameters(t *testing.T) {
+	h := defaultHTTPServer()
+	if p := h.TLS(); p.Min != 0x0303 || p.Max != 0x0304 || p.Suites != nil || p.Groups != nil {
+		t.Errorf("intermediate: %+v", p)
+	}
+	h.TLSProfile = "modern"
+	if p := h.TLS(); p.Min != 0x0304 {
+		t.Errorf("modern: %+v", p)
+	}
+	h.TLSProfile, h.TLSGroups, h.TLSMaxVersion, h.TLSCiphers = "custom", "X25519MLKEM768:prime256v1", "1.2", "ECDHE-RSA-AES128-GCM-SHA256"
+	if p := h.TLS(); len(p.Groups) != 2 || p.Groups[0] != 4588 || p.Max != 0x0303 || len(p.Suites) != 1 {
+		t.Errorf("custom: %+v", p)
+	}
+}
