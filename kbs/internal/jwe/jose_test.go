@@ -16,7 +16,7 @@ import (
 // An independent implementation must open what Seal makes, and Open must take
 // what it makes.
 func TestAgainstJOSE(t *testing.T) {
-	for _, alg := range allKeys {
+	for _, alg := range []string{KeyP256, KeyP384, KeyP521, KeyRSA} { // no KEM in go-jose
 		t.Run(alg, func(t *testing.T) {
 			key := generate(t, alg)
 			want := secret.Random(1000)

@@ -6,7 +6,7 @@
 // the protected header are part of the contract: the field's guest parses the
 // header, writes it again in its own order and uses that as the associated
 // data. A header in any other order cannot be opened. And a broker that knows
-// only three algorithms cannot be talked into a fourth.
+// only a handful of algorithms cannot be talked into another.
 //
 // Functions are safe for concurrent use; a [PrivateKey] is immutable.
 package jwe
@@ -29,9 +29,11 @@ import (
 
 // Values of the alg and enc header members (kbs-protocol 4).
 const (
-	AlgECDH = "ECDH-ES+A256KW" // with P-256, P-384 or P-521
-	AlgRSA  = "RSA-OAEP-256"
-	EncGCM  = "A256GCM"
+	AlgECDH   = "ECDH-ES+A256KW" // with P-256, P-384 or P-521
+	AlgRSA    = "RSA-OAEP-256"
+	AlgMLKEM  = "ML-KEM-768+A192KW"
+	AlgHybrid = "X25519+ML-KEM-768+A256KW" // ours: see docs/adr/0010
+	EncGCM    = "A256GCM"
 )
 
 // MaxPlaintext is the longest secret in bytes: the JWE of a longer one would
@@ -54,6 +56,7 @@ var ErrOpen = errors.New("jwe: cannot be opened with this key")
 type header struct {
 	Alg string        `json:"alg"`
 	Enc string        `json:"enc"`
+	EK  string        `json:"ek,omitempty"` // KEM ciphertext
 	EPK *ephemeralKey `json:"epk,omitempty"`
 }
 
@@ -66,8 +69,8 @@ type ephemeralKey struct {
 
 // Seal encrypts plaintext to the guest key jwk. Randomness comes from random,
 // crypto/rand.Reader if that is nil; it is read in the order ephemeral key,
-// content key, IV. Keys that are not EC on a known curve or RSA of at least
-// 2048 bits, with the right alg, are refused.
+// content key, IV. (ML-KEM has its own source.) Keys that [Check] refuses are
+// refused.
 func Seal(random io.Reader, jwk api.JWK, plaintext []byte) (api.JWE, error) {
 	if random == nil {
 		random = rand.Reader
@@ -75,7 +78,11 @@ func Seal(random io.Reader, jwk api.JWK, plaintext []byte) (api.JWE, error) {
 	if len(plaintext) > MaxPlaintext {
 		return api.JWE{}, fmt.Errorf("jwe: a secret has at most %d bytes", MaxPlaintext)
 	}
-	to, err := newRecipient(random, jwk)
+	key, err := parse(jwk)
+	if err != nil {
+		return api.JWE{}, err
+	}
+	to, err := key.recipient(random)
 	if err != nil {
 		return api.JWE{}, err
 	}
@@ -88,33 +95,41 @@ func Seal(random io.Reader, jwk api.JWK, plaintext []byte) (api.JWE, error) {
 
 // sealUnder encrypts with the given text as the protected header.
 func sealUnder(random io.Reader, to *recipient, text, plaintext []byte) (api.JWE, error) {
-	var cek [cekBytes]byte
-	var iv [ivBytes]byte
-	defer clear(cek[:])
-	if _, err := io.ReadFull(random, cek[:]); err != nil {
-		return api.JWE{}, fmt.Errorf("jwe: draw content key: %w", err)
-	}
-	if _, err := io.ReadFull(random, iv[:]); err != nil {
-		return api.JWE{}, fmt.Errorf("jwe: draw iv: %w", err)
-	}
-	encryptedKey, err := to.wrap(random, cek[:])
+	cek, iv, err := draw(random)
 	if err != nil {
 		return api.JWE{}, err
 	}
-	gcm, err := contentCipher(cek[:])
+	defer clear(cek)
+	encryptedKey, err := to.wrap(random, cek)
+	if err != nil {
+		return api.JWE{}, err
+	}
+	gcm, err := contentCipher(cek)
 	if err != nil {
 		return api.JWE{}, err
 	}
 	protected := encode(text)
-	sealed := gcm.Seal(nil, iv[:], plaintext, []byte(protected))
+	sealed := gcm.Seal(nil, iv, plaintext, []byte(protected))
 	cut := len(sealed) - tagBytes
 	return api.JWE{
 		Protected:    protected,
 		EncryptedKey: encode(encryptedKey),
-		IV:           encode(iv[:]),
+		IV:           encode(iv),
 		Ciphertext:   encode(sealed[:cut]),
 		Tag:          encode(sealed[cut:]),
 	}, nil
+}
+
+// draw takes the content key and the IV of one message from random.
+func draw(random io.Reader) (cek, iv []byte, err error) {
+	cek, iv = make([]byte, cekBytes), make([]byte, ivBytes)
+	if _, err := io.ReadFull(random, cek); err != nil {
+		return nil, nil, fmt.Errorf("jwe: draw content key: %w", err)
+	}
+	if _, err := io.ReadFull(random, iv); err != nil {
+		return nil, nil, fmt.Errorf("jwe: draw iv: %w", err)
+	}
+	return cek, iv, nil
 }
 
 // Open decrypts a message that was sealed to k. The header must name exactly
@@ -187,6 +202,11 @@ func parseHeader(protected string) (header, error) {
 	}
 	if h.Enc != EncGCM {
 		return header{}, fmt.Errorf("jwe: header enc %.32q is not %s", h.Enc, EncGCM)
+	}
+	if _, ok := members["ek"]; ok {
+		if err := exact(members, "ek", &h.EK); err != nil {
+			return header{}, err
+		}
 	}
 	if raw, ok := members["epk"]; ok {
 		h.EPK, err = parseEphemeral(raw)

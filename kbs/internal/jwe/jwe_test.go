@@ -20,7 +20,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-var allKeys = []string{KeyP256, KeyP384, KeyP521, KeyRSA}
+var allKeys = []string{KeyP256, KeyP384, KeyP521, KeyRSA, KeyMLKEM, KeyHybrid}
 
 func generate(t testing.TB, alg string) *PrivateKey {
 	t.Helper()
@@ -38,6 +38,15 @@ func seal(t testing.TB, jwk api.JWK, plaintext []byte) api.JWE {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// prepare makes a key ready, as Seal does.
+func prepare(jwk api.JWK) (*recipient, error) {
+	p, err := parse(jwk)
+	if err != nil {
+		return nil, err
+	}
+	return p.recipient(rand.Reader)
 }
 
 // counting returns n bytes first, first+1, ...
@@ -60,7 +69,7 @@ func vectorKey(t testing.TB) *PrivateKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &PrivateKey{alg: AlgECDH, curve: c, ec: d}
+	return &PrivateKey{AlgECDH, ecPrivate{c, d}}
 }
 
 const vectorMessage = `{"protected":"eyJhbGciOiJFQ0RILUVTK0EyNTZLVyIsImVuYyI6IkEyNTZHQ00iLCJlcGsiOnsiY3J2IjoiUC0yNTYiLCJrdHkiOiJFQyIsIngiOiJIeFFCUnIteHNsSDRUMDNiNE5UTno5ZDZfWmhLbFNEalY1UUNINE1TdTU0IiwieSI6IjdKbGFDTEg2ZHdUZlBjd0xVS2xtVW1QN2R4SDVYNS1LUkp4UWx1UjhpU3MifX0","encrypted_key":"IC-TxB6P94l1m8KtMEKBPVM4CBSoUuX9KUa5kyy9fsmuUDIVmfHZlw","iv":"YGFiY2RlZmdoaWpr","ciphertext":"xE1laWi05NR88g1TYA","tag":"u5yKhbnht5rWWl2-oF95rg"}`
@@ -92,11 +101,12 @@ func TestVector(t *testing.T) {
 		t.Fatalf("opened %d bytes, %v", plain.Len(), err)
 	}
 
+	d := key.half.(ecPrivate).key
 	ephemeral, err := ecdh.P256().NewPrivateKey(counting(0x21, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	z, err := ephemeral.ECDH(key.ec.PublicKey())
+	z, err := ephemeral.ECDH(d.PublicKey())
 	if err != nil || hex.EncodeToString(z) != "4fe243908f378aa1c2a69538822e6ed908c3225d8692575507c649901245150a" {
 		t.Errorf("Z = %x, %v", z, err)
 	}
@@ -110,6 +120,9 @@ func TestRoundTrip(t *testing.T) {
 	for _, alg := range allKeys {
 		t.Run(alg, func(t *testing.T) {
 			key, other := generate(t, alg), generate(t, alg)
+			if err := Check(key.JWK()); err != nil {
+				t.Fatal(err)
+			}
 			for _, n := range sizes {
 				want := secret.Random(n)
 				m := seal(t, key.JWK(), want.Reveal())
@@ -174,6 +187,13 @@ func TestSealRefusesKeys(t *testing.T) {
 	p521 := generate(t, KeyP521).JWK()
 	rsaJWK := generate(t, KeyRSA).JWK()
 	small := rsaOf(t, 1024)
+	kem, hybrid := generate(t, KeyMLKEM).JWK(), generate(t, KeyHybrid).JWK()
+	kemBytes, err1 := decode(kem.Pub, 2000)
+	hybridBytes, err2 := decode(hybrid.Pub, 2000)
+	orderEight, err3 := hex.DecodeString("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
 	with := func(k api.JWK, f func(*api.JWK)) api.JWK { f(&k); return k }
 	tests := []struct {
 		name string
@@ -201,12 +221,29 @@ func TestSealRefusesKeys(t *testing.T) {
 		{"line break in x", with(ec, func(k *api.JWK) { k.X = k.X[:20] + "\n" + k.X[20:] })},
 		{"padded x", with(ec, func(k *api.JWK) { k.X += "=" })},
 		{"OKP", api.JWK{Kty: "OKP", Crv: "X25519", Alg: AlgECDH, X: encode(make([]byte, 32))}},
-		{"AKP", api.JWK{Kty: "AKP", Alg: "ML-KEM-768+A192KW", Pub: encode(make([]byte, 1184))}},
+		{"EC with a KEM's alg", with(ec, func(k *api.JWK) { k.Alg = AlgHybrid })},
+		{"AKP of another alg", with(kem, func(k *api.JWK) { k.Alg = "ML-KEM-1024+A256KW" })},
+		{"ML-KEM cut", with(kem, func(k *api.JWK) { k.Pub = encode(kemBytes[:1183]) })},
+		{"ML-KEM longer", with(kem, func(k *api.JWK) { k.Pub = encode(append(bytes.Clone(kemBytes), 0)) })},
+		{"ML-KEM empty", with(kem, func(k *api.JWK) { k.Pub = "" })},
+		{"ML-KEM with coefficients out of range", with(kem, func(k *api.JWK) { k.Pub = encode(bytes.Repeat([]byte{0xff}, 1184)) })},
+		{"ML-KEM padded", with(kem, func(k *api.JWK) { k.Pub += "=" })},
+		{"hybrid without its second half", with(hybrid, func(k *api.JWK) { k.Pub = encode(hybridBytes[:1184]) })},
+		{"hybrid longer", with(hybrid, func(k *api.JWK) { k.Pub = encode(append(bytes.Clone(hybridBytes), 0)) })},
+		{"hybrid with an ML-KEM key out of range", with(hybrid, func(k *api.JWK) { k.Pub = encode(bytes.Repeat([]byte{0xff}, 1216)) })},
+		{"hybrid with the point zero", with(hybrid, func(k *api.JWK) { k.Pub = encode(append(bytes.Clone(hybridBytes[:1184]), make([]byte, 32)...)) })},
+		{"hybrid with the point one", with(hybrid, func(k *api.JWK) {
+			k.Pub = encode(append(append(bytes.Clone(hybridBytes[:1184]), 1), make([]byte, 31)...))
+		})},
+		{"hybrid with a point of order eight", with(hybrid, func(k *api.JWK) { k.Pub = encode(append(bytes.Clone(hybridBytes[:1184]), orderEight...)) })},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if m, err := Seal(nil, tt.key, []byte("x")); err == nil {
 				t.Fatalf("sealed %+v", m)
+			}
+			if Check(tt.key) == nil {
+				t.Fatal("the key passes the check")
 			}
 		})
 	}
@@ -219,7 +256,7 @@ func rsaOf(t *testing.T, bits int) api.JWK {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&PrivateKey{alg: AlgRSA, rsa: key}).JWK()
+	return rsaPrivate{key}.jwk()
 }
 
 // Both algorithms take 76 random bytes: scalar or OAEP seed, content key, IV.
@@ -355,7 +392,7 @@ func TestHeaders(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			to, err := newRecipient(rand.Reader, key.JWK())
+			to, err := prepare(key.JWK())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -379,7 +416,7 @@ func TestOpenRSARefuses(t *testing.T) {
 	key := generate(t, KeyRSA)
 	m := seal(t, key.JWK(), []byte("x"))
 	short := seal(t, key.JWK(), []byte("x"))
-	r, err := newRecipient(rand.Reader, key.JWK())
+	r, err := prepare(key.JWK())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,6 +438,12 @@ func TestPEM(t *testing.T) {
 	for _, alg := range allKeys {
 		key := generate(t, alg)
 		text, err := key.PEM()
+		if key.alg == AlgMLKEM || key.alg == AlgHybrid {
+			if !errors.Is(err, ErrNoPEM) {
+				t.Errorf("%s: %v", alg, err)
+			}
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -410,7 +453,7 @@ func TestPEM(t *testing.T) {
 		}
 		if alg == KeyRSA {
 			back, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-			if err != nil || block.Type != "RSA PRIVATE KEY" || !back.Equal(key.rsa) {
+			if err != nil || block.Type != "RSA PRIVATE KEY" || !back.Equal(key.half.(rsaPrivate).key) {
 				t.Errorf("%s: %s, %v", alg, block.Type, err)
 			}
 			continue
@@ -422,19 +465,19 @@ func TestPEM(t *testing.T) {
 		back, err := parsed.(interface {
 			ECDH() (*ecdh.PrivateKey, error)
 		}).ECDH()
-		if err != nil || !back.Equal(key.ec) {
+		if err != nil || !back.Equal(key.half.(ecPrivate).key) {
 			t.Errorf("%s: another key came back (%v)", alg, err)
 		}
 	}
 }
 
 func TestGenerate(t *testing.T) {
-	for alg, crv := range map[string]string{"": "P-256", AlgECDH: "P-256", KeyP256: "P-256", KeyP384: "P-384", KeyP521: "P-521", KeyRSA: ""} {
+	for alg, crv := range map[string]string{"": "P-256", AlgECDH: "P-256", KeyP256: "P-256", KeyP384: "P-384", KeyP521: "P-521", KeyRSA: "", KeyMLKEM: "", KeyHybrid: ""} {
 		if got := generate(t, alg).JWK(); got.Crv != crv || !KnownKey(alg) {
 			t.Errorf("%q: curve %q", alg, got.Crv)
 		}
 	}
-	for _, alg := range []string{"RSA1_5", "P-256", "ecdh-es+a256kw", "ML-KEM-768+A192KW"} {
+	for _, alg := range []string{"RSA1_5", "P-256", "ecdh-es+a256kw", "ML-KEM-1024+A256KW"} {
 		if _, err := Generate(alg); err == nil || KnownKey(alg) {
 			t.Errorf("made a key for %q", alg)
 		}

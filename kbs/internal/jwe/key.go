@@ -1,171 +1,64 @@
 package jwe
 
 import (
-	"crypto/ecdh"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // Names for [Generate], as guests write them in their configuration
-// (kbs-protocol 3.6). P-384 is ours beside them; not every broker takes it.
+// (kbs-protocol 3.6). P-384 and the hybrid are ours beside them; not every
+// broker takes those.
 const (
-	KeyP256 = AlgECDH + "-P256"
-	KeyP384 = AlgECDH + "-P384"
-	KeyP521 = AlgECDH + "-P521"
-	KeyRSA  = AlgRSA
+	KeyP256   = AlgECDH + "-P256"
+	KeyP384   = AlgECDH + "-P384"
+	KeyP521   = AlgECDH + "-P521"
+	KeyRSA    = AlgRSA
+	KeyMLKEM  = AlgMLKEM
+	KeyHybrid = AlgHybrid
 )
 
-// RSA moduli in bits. Below the first, the protection is gone; above the
-// second, a guest could buy the broker's time.
-const (
-	minRSA      = 2048
-	maxRSA      = 8192
-	generateRSA = 2048 // what the field's guests use
-)
+// ErrNoPEM says that a key of this kind has no PEM form that others read.
+var ErrNoPEM = errors.New("jwe: a key of this kind has no PEM form")
 
-// A curve of the ECDH-ES family, with the length of a coordinate in bytes.
-type curve struct {
-	name string
-	size int
-	top  byte // mask for the first byte of a random scalar
-	ecdh ecdh.Curve
+// public is a guest key that was found to be sound.
+type public interface {
+	recipient(random io.Reader) (*recipient, error)
 }
 
-func curves() []curve {
-	return []curve{
-		{"P-256", 32, 0xff, ecdh.P256()},
-		{"P-384", 48, 0xff, ecdh.P384()},
-		{"P-521", 66, 0x01, ecdh.P521()},
-	}
+// Check refuses a key that [Seal] cannot encrypt to: of another type, off its
+// curve, too small, of the wrong length.
+func Check(jwk api.JWK) error {
+	_, err := parse(jwk)
+	return err
 }
 
-func curveOf(name string) (curve, error) {
-	for _, c := range curves() {
-		if c.name == name {
-			return c, nil
-		}
+func parse(jwk api.JWK) (public, error) {
+	switch {
+	case jwk.Kty == "EC" && jwk.Alg == AlgECDH:
+		return parseEC(jwk)
+	case jwk.Kty == "RSA" && jwk.Alg == AlgRSA:
+		key, err := parseRSA(jwk)
+		return rsaPublic{key}, err
+	case jwk.Kty == "AKP" && jwk.Alg == AlgMLKEM:
+		return parseMLKEM(jwk)
+	case jwk.Kty == "AKP" && jwk.Alg == AlgHybrid:
+		return parseHybrid(jwk)
 	}
-	return curve{}, fmt.Errorf("jwe: curve %.16q is not supported", name)
-}
-
-// draw takes a scalar from random, by trying candidates (FIPS 186-5, A.2.2).
-// crypto/ecdh ignores the reader it is given, and vectors need theirs.
-func (c curve) draw(random io.Reader) (*ecdh.PrivateKey, error) {
-	b := make([]byte, c.size)
-	defer clear(b)
-	for range 64 { // each try fails with probability below 2^-1
-		if _, err := io.ReadFull(random, b); err != nil {
-			return nil, fmt.Errorf("jwe: draw key: %w", err)
-		}
-		b[0] &= c.top
-		if key, err := c.ecdh.NewPrivateKey(b); err == nil {
-			return key, nil
-		}
-	}
-	return nil, errors.New("jwe: the random source gives no usable key")
-}
-
-// point reads coordinates of exactly the curve's length; a point off the curve
-// is refused, or the shared secret would tell something about the private key.
-func (c curve) point(x, y string) (*ecdh.PublicKey, error) {
-	xb, err1 := decode(x, c.size)
-	yb, err2 := decode(y, c.size)
-	if err1 != nil || err2 != nil || len(xb) != c.size || len(yb) != c.size {
-		return nil, fmt.Errorf("jwe: coordinates of %s have %d bytes in base64url", c.name, c.size)
-	}
-	p, err := c.ecdh.NewPublicKey(append(append([]byte{4}, xb...), yb...))
-	if err != nil {
-		return nil, fmt.Errorf("jwe: no point of %s: %w", c.name, err)
-	}
-	return p, nil
-}
-
-func (c curve) coordinates(p *ecdh.PublicKey) (x, y string) {
-	b := p.Bytes() // 4, x, y
-	return encode(b[1 : 1+c.size]), encode(b[1+c.size:])
+	return nil, fmt.Errorf("jwe: a key of type %.16q with alg %.32q is not supported", jwk.Kty, jwk.Alg)
 }
 
 // A recipient is a guest key made ready to wrap one content key.
 type recipient struct {
 	header header
-	kek    []byte         // EC
+	kek    []byte         // all but RSA
 	rsa    *rsa.PublicKey // RSA
-}
-
-func newRecipient(random io.Reader, jwk api.JWK) (*recipient, error) {
-	switch {
-	case jwk.Kty == "EC" && jwk.Alg == AlgECDH:
-		return ecRecipient(random, jwk)
-	case jwk.Kty == "RSA" && jwk.Alg == AlgRSA:
-		pub, err := rsaPublic(jwk)
-		if err != nil {
-			return nil, err
-		}
-		return &recipient{header: header{Alg: AlgRSA, Enc: EncGCM}, rsa: pub}, nil
-	}
-	return nil, fmt.Errorf("jwe: a key of type %.16q with alg %.32q is not supported", jwk.Kty, jwk.Alg)
-}
-
-func ecRecipient(random io.Reader, jwk api.JWK) (*recipient, error) {
-	c, err := curveOf(jwk.Crv)
-	if err != nil {
-		return nil, err
-	}
-	theirs, err := c.point(jwk.X, jwk.Y)
-	if err != nil {
-		return nil, err
-	}
-	ephemeral, err := c.draw(random)
-	if err != nil {
-		return nil, err
-	}
-	kek, err := agree(ephemeral, theirs)
-	if err != nil {
-		return nil, err
-	}
-	epk := &ephemeralKey{Crv: c.name, Kty: "EC"}
-	epk.X, epk.Y = c.coordinates(ephemeral.PublicKey())
-	return &recipient{header: header{Alg: AlgECDH, Enc: EncGCM, EPK: epk}, kek: kek}, nil
-}
-
-// agree derives the key-wrapping key. crypto/ecdh returns the x-coordinate in
-// full length, as RFC 7518 wants it.
-func agree(own *ecdh.PrivateKey, other *ecdh.PublicKey) ([]byte, error) {
-	z, err := own.ECDH(other)
-	if err != nil {
-		return nil, fmt.Errorf("jwe: %w", err)
-	}
-	defer clear(z)
-	return concatKDF(z, AlgECDH, nil, nil, 256), nil
-}
-
-func rsaPublic(jwk api.JWK) (*rsa.PublicKey, error) {
-	n, err1 := decode(jwk.N, maxRSA/8)
-	e, err2 := decode(jwk.E, 4)
-	if err1 != nil || err2 != nil || len(n) == 0 || n[0] == 0 || len(e) == 0 || e[0] == 0 {
-		return nil, errors.New("jwe: RSA modulus or exponent is malformed")
-	}
-	pub := &rsa.PublicKey{N: new(big.Int).SetBytes(n)}
-	exponent := new(big.Int).SetBytes(e).Int64()
-	if bits := pub.N.BitLen(); bits < minRSA || bits > maxRSA || pub.N.Bit(0) == 0 {
-		return nil, fmt.Errorf("jwe: an RSA key has an odd modulus of %d to %d bits", minRSA, maxRSA)
-	}
-	// RFC 8017 wants an odd exponent; 65537 and more is what FIPS 186-5 takes.
-	if exponent < 65537 || exponent > 1<<31-1 || exponent%2 == 0 {
-		return nil, errors.New("jwe: RSA exponent is out of range")
-	}
-	pub.E = int(exponent)
-	return pub, nil
 }
 
 func (r *recipient) wrap(random io.Reader, cek []byte) ([]byte, error) {
@@ -182,80 +75,57 @@ func (r *recipient) wrap(random io.Reader, cek []byte) ([]byte, error) {
 
 // A PrivateKey is the guest's half: it opens what was sealed to [PrivateKey.JWK].
 type PrivateKey struct {
-	alg   string
-	curve curve // EC
-	ec    *ecdh.PrivateKey
-	rsa   *rsa.PrivateKey
+	alg  string
+	half half
 }
 
-// curveName returns the curve of a name that [Generate] takes.
-func curveName(alg string) (string, bool) {
-	switch alg {
-	case "", AlgECDH, KeyP256:
-		return "P-256", true
-	case KeyP384:
-		return "P-384", true
-	case KeyP521:
-		return "P-521", true
-	}
-	return "", false
+// half is the part that each algorithm has of its own.
+type half interface {
+	jwk() api.JWK
+	// der returns the type of a PEM block and its bytes, or ErrNoPEM.
+	der() (blockType string, der []byte, err error)
+	// unwrap returns the content key of a message whose header names the key's
+	// algorithm.
+	unwrap(h header, encryptedKey []byte) ([]byte, error)
+}
+
+// makers are the keys that Generate makes. "" is the field's default.
+var makers = map[string]func() (*PrivateKey, error){
+	"":        func() (*PrivateKey, error) { return generateEC("P-256") },
+	AlgECDH:   func() (*PrivateKey, error) { return generateEC("P-256") },
+	KeyP256:   func() (*PrivateKey, error) { return generateEC("P-256") },
+	KeyP384:   func() (*PrivateKey, error) { return generateEC("P-384") },
+	KeyP521:   func() (*PrivateKey, error) { return generateEC("P-521") },
+	KeyRSA:    generateRSAKey,
+	KeyMLKEM:  generateMLKEM,
+	KeyHybrid: generateHybrid,
 }
 
 // KnownKey reports whether [Generate] takes this name.
-func KnownKey(alg string) bool {
-	_, ec := curveName(alg)
-	return ec || alg == KeyRSA
-}
+func KnownKey(alg string) bool { return makers[alg] != nil }
 
-// Generate makes a key: [KeyP256], [KeyP384], [KeyP521] or [KeyRSA] (2048
-// bits). [AlgECDH] alone, or "", means P-256, the field's default.
+// Generate makes a key of a name above. [AlgECDH] alone, or "", means P-256,
+// the field's default; RSA keys have 2048 bits.
 func Generate(alg string) (*PrivateKey, error) {
-	if name, ok := curveName(alg); ok {
-		c, err := curveOf(name)
-		if err != nil {
-			return nil, err
-		}
-		key, err := c.ecdh.GenerateKey(rand.Reader)
-		if err != nil {
-			return nil, fmt.Errorf("jwe: %w", err)
-		}
-		return &PrivateKey{alg: AlgECDH, curve: c, ec: key}, nil
-	}
-	if alg != KeyRSA {
+	makeKey, ok := makers[alg]
+	if !ok {
 		return nil, fmt.Errorf("jwe: key algorithm %.32q is not supported", alg)
 	}
-	key, err := rsa.GenerateKey(rand.Reader, generateRSA)
-	if err != nil {
-		return nil, fmt.Errorf("jwe: %w", err)
-	}
-	return &PrivateKey{alg: AlgRSA, rsa: key}, nil
+	return makeKey()
 }
 
 // JWK returns the public half as the handshake sends it (kbs-protocol 3.6).
-func (k *PrivateKey) JWK() api.JWK {
-	if k.rsa != nil {
-		return api.JWK{Kty: "RSA", Alg: AlgRSA, N: encode(k.rsa.N.Bytes()), E: encode(big.NewInt(int64(k.rsa.E)).Bytes())}
-	}
-	j := api.JWK{Kty: "EC", Crv: k.curve.name, Alg: AlgECDH}
-	j.X, j.Y = k.curve.coordinates(k.ec.PublicKey())
-	return j
-}
+func (k *PrivateKey) JWK() api.JWK { return k.half.jwk() }
 
 // PEM returns the private key as guests hand it on: PKCS#8 for EC, PKCS#1 for
-// RSA (guest-protocol 7.1).
+// RSA (guest-protocol 7.1). The others have no such form: [ErrNoPEM].
 func (k *PrivateKey) PEM() (secret.Bytes, error) {
-	block := &pem.Block{Type: "PRIVATE KEY"}
-	if k.rsa != nil {
-		block.Type, block.Bytes = "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(k.rsa)
-	} else {
-		der, err := x509.MarshalPKCS8PrivateKey(k.ec)
-		if err != nil {
-			return secret.Bytes{}, fmt.Errorf("jwe: %w", err)
-		}
-		block.Bytes = der
+	blockType, der, err := k.half.der()
+	if err != nil {
+		return secret.Bytes{}, err
 	}
-	defer clear(block.Bytes)
-	return secret.New(pem.EncodeToMemory(block)), nil
+	defer clear(der)
+	return secret.New(pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der})), nil
 }
 
 // String hides the key from every printer of k; see also [PrivateKey.Format].
@@ -267,22 +137,9 @@ func (k *PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.St
 // MarshalJSON refuses.
 func (k *PrivateKey) MarshalJSON() ([]byte, error) { return nil, secret.ErrMarshal }
 
-// unwrap returns the content key of a message whose header names k's alg.
 func (k *PrivateKey) unwrap(h header, encryptedKey []byte) ([]byte, error) {
-	var cek []byte
-	var err error
-	if k.rsa != nil {
-		if h.EPK != nil {
-			return nil, errors.New("jwe: an RSA message has no epk")
-		}
-		cek, err = rsa.DecryptOAEP(sha256.New(), nil, k.rsa, encryptedKey, nil)
-	} else {
-		cek, err = k.unwrapEC(h.EPK, encryptedKey)
-	}
+	cek, err := k.half.unwrap(h, encryptedKey)
 	if err != nil {
-		if errors.Is(err, rsa.ErrDecryption) {
-			return nil, ErrOpen
-		}
 		return nil, err
 	}
 	if len(cek) != cekBytes {
@@ -290,20 +147,4 @@ func (k *PrivateKey) unwrap(h header, encryptedKey []byte) ([]byte, error) {
 		return nil, ErrOpen
 	}
 	return cek, nil
-}
-
-func (k *PrivateKey) unwrapEC(epk *ephemeralKey, encryptedKey []byte) ([]byte, error) {
-	if epk == nil || epk.Kty != "EC" || epk.Crv != k.curve.name {
-		return nil, fmt.Errorf("jwe: epk is not an EC key on %s", k.curve.name)
-	}
-	theirs, err := k.curve.point(epk.X, epk.Y)
-	if err != nil {
-		return nil, err
-	}
-	kek, err := agree(k.ec, theirs)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(kek)
-	return unwrapKey(kek, encryptedKey)
 }
