@@ -61,6 +61,7 @@ func command(io stdio) *cobra.Command {
 			return err
 		},
 	})
+	root.AddCommand(personCommands(io)...)
 	return root
 }
 

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
+)
+
+// personCommands are for a person in the guest, or one with a simulated device
+// on a desk.
+func personCommands(io stdio) []*cobra.Command {
+	p := agent.Person{Options: agent.Options{Version: version(), Stderr: io.err}}
+	var data string
+	evidence := &cobra.Command{
+		Use:   "evidence",
+		Short: "Print evidence of this guest, as it travels to a broker",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ev, err := p.Evidence(cmd.Context(), data)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(io.out, "%s\n", ev)
+			return err
+		},
+	}
+	evidence.Flags().StringVar(&data, "report-data", "", "up to 64 bytes in hex or base64 that the evidence is to be bound to")
+	token := &cobra.Command{
+		Use:   "token",
+		Short: "Attest to the broker and print the attestation token",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := p.Token(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(io.out, "%s\n", t.JWT.Reveal())
+			return err
+		},
+	}
+	resource := &cobra.Command{
+		Use:     "resource URI",
+		Short:   "Attest to the broker and print a resource that it releases to this guest",
+		Example: "  guest-agent resource kbs:///default/key/1",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			value, err := p.Resource(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			defer value.Destroy()
+			_, err = io.out.Write(value.Reveal())
+			return err
+		},
+	}
+	for _, cmd := range []*cobra.Command{evidence, token, resource} {
+		cmd.Flags().StringVar(&p.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
+	}
+	for _, cmd := range []*cobra.Command{token, resource} {
+		f := cmd.Flags()
+		f.StringVar(&p.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
+		f.StringVar(&p.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
+		f.StringVar(&p.BrokerURL, "kbs", "", "URL of the broker (default: that of init-data or kernel command line)")
+		f.StringVar(&p.BrokerCA, "kbs-ca", "", "PEM file with the certificate that the broker's must end in (default: the system's)")
+	}
+	return []*cobra.Command{evidence, token, resource}
+}

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Person is a person in the guest who tries what the agent would do: the same
+// settings, attester and client, for one question.
+type Person struct {
+	Options
+	BrokerURL string // before that of the settings
+	BrokerCA  string // PEM file; before that of the settings
+}
+
+// Evidence obtains evidence over 64 bytes, given as base64 or hex; less is
+// filled up with zeros. It returns the JSON that the wire carries.
+func (p Person) Evidence(ctx context.Context, data string) (json.RawMessage, error) {
+	raw, err := hex.DecodeString(data)
+	if err != nil {
+		if raw, err = base64.StdEncoding.DecodeString(data); err != nil {
+			return nil, errors.New("the report data is neither hex nor base64")
+		}
+	}
+	want, err := measure.NewReportData(raw)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := attester.Open(attester.Options{SimulatedSNP: p.SimulatedSNP, Logger: p.logger()})
+	if err != nil {
+		return nil, err
+	}
+	ev, err := platform.Evidence(ctx, want)
+	return ev.Data, err
+}
+
+// Token attests to the broker and returns the token that it gave.
+func (p Person) Token(ctx context.Context) (client.Token, error) {
+	c, err := p.client()
+	if err != nil {
+		return client.Token{}, err
+	}
+	defer c.Close()
+	return c.Token(ctx)
+}
+
+// Resource attests to the broker and fetches what it releases to this guest.
+func (p Person) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
+	c, err := p.client()
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer c.Close()
+	return c.Resource(ctx, uri)
+}
+
+func (p Person) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(p.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// client believes the init-data only if the hardware was launched with it, as
+// the agent does.
+func (p Person) client() (*client.Client, error) {
+	s, err := load(p.Options)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := attester.Open(attester.Options{SimulatedSNP: p.SimulatedSNP, Logger: p.logger()})
+	if err != nil {
+		return nil, err
+	}
+	if err := settings.CheckBinding(s.InitData, platform); err != nil {
+		return nil, fmt.Errorf("init-data: %w", err)
+	}
+	if p.BrokerURL != "" {
+		s.Broker.URL, s.Broker.RootCertificates = p.BrokerURL, nil
+	}
+	if p.BrokerCA != "" {
+		if s.Broker.RootCertificates, err = readFile(p.BrokerCA); err != nil {
+			return nil, err
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(s.Broker.RootCertificates) {
+			return nil, fmt.Errorf("%s holds no certificate", p.BrokerCA)
+		}
+	}
+	c, err := newBroker(s, platform, p.logger())
+	if err == nil && c == nil {
+		err = errors.New("no broker is known: neither the settings nor --kbs name one")
+	}
+	return c, err
+}

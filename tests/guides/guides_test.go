@@ -1,0 +1,102 @@
+// Package guides runs the guides of the documentation as they are written:
+// every shell block of a page, from top to bottom, in one shell, as a reader
+// would paste them.
+package guides
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
+)
+
+const root = "../.."
+
+func TestBroker(t *testing.T) { follow(t, "broker.md") }
+
+// follow runs a page in a directory of its own and in a network of its own, so
+// that the ports it names are free, with the built commands on the path.
+func follow(t *testing.T, page string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace needs root")
+	}
+	bin, err := filepath.Abs(filepath.Join(root, "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "kbs")); err != nil {
+		t.Skip("the commands are not built: make build")
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs", "guides", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := blocks(string(text))
+	if script == "" {
+		t.Fatalf("%s has no shell block", page)
+	}
+	network, err := guestnet.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := network.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8"}
+	// What a page leaves running ends with it: the whole group is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	if err := network.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	if kill := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err == nil && !errors.Is(kill, syscall.ESRCH) {
+		err = errors.New("the page leaves programs running")
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", page, err, &out)
+	}
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "the launch code") && !strings.HasPrefix(line, "+") {
+			t.Errorf("a secret was printed: %s", line)
+		}
+	}
+}
+
+// blocks joins the blocks that are marked as shell. The shell shows each line
+// that it runs, so that a failure shows how far it came.
+func blocks(text string) string {
+	var script strings.Builder
+	inside := false
+	for line := range strings.Lines(text) {
+		switch trimmed := strings.TrimRight(line, "\n"); {
+		case !inside && trimmed == "```sh":
+			inside = true
+			script.WriteString("set -x\n")
+		case inside && trimmed == "```":
+			inside = false
+		case inside:
+			script.WriteString(line)
+		}
+	}
+	return script.String()
+}
