@@ -28,6 +28,8 @@ const (
 	PlatformDisabled   Code = "platform_not_enabled"
 	PolicyDenied       Code = "policy_denied"
 	PolicyError        Code = "policy_error"
+	StageRequired      Code = "policy_stage_required"
+	NewlyAllowed       Code = "policy_newly_allows"
 	ImageUnsigned      Code = "image_signature_rejected"
 	ImagePolicyMissing Code = "image_policy_missing"
 	ImageCorrupt       Code = "image_layer_corrupt"
@@ -79,6 +81,8 @@ func Table() []Entry {
 		{PlatformDisabled, http.StatusUnauthorized, ExitRefused, "This kind of platform is not enabled here."},
 		{PolicyDenied, http.StatusForbidden, ExitRefused, "A policy denied it."},
 		{PolicyError, http.StatusInternalServerError, ExitUnavailable, "A policy could not be evaluated, so nothing was released."},
+		{StageRequired, http.StatusConflict, ExitRefused, "Policies must pass the stages here, and this one has not."},
+		{NewlyAllowed, http.StatusConflict, ExitRefused, "The policy would allow what is recorded as refused, and nobody said that this is wanted."},
 		{ImageUnsigned, http.StatusForbidden, ExitRefused, "No signature on the image satisfies the image policy."},
 		{ImagePolicyMissing, http.StatusForbidden, ExitRefused, "No image policy is in force, so no image may run."},
 		{ImageCorrupt, http.StatusForbidden, ExitEvidence, "A layer's bytes do not match its digest, HMAC or diffID."},

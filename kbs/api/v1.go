@@ -62,20 +62,6 @@ type Explanation struct {
 	Audit    int64     `json:"audit_entry"` // index in the audit log
 }
 
-// Policy is one policy document. Version 0 on PUT means "must not exist", -1
-// "whatever is there"; a stale version is a conflict.
-type Policy struct {
-	Kind    string    `json:"kind"` // "attestation" or "resource"
-	ID      string    `json:"id"`
-	Version int64     `json:"version"`
-	Rego    string    `json:"rego"`
-	Author  string    `json:"author,omitempty"`
-	Time    time.Time `json:"time"`
-	// InForce says whether the broker ever evaluates a policy of this name. A
-	// text under any other name is kept, and decides nothing.
-	InForce bool `json:"in_force"`
-}
-
 // RefValue is one reference value.
 type RefValue struct {
 	Name    string          `json:"name"`

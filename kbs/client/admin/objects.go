@@ -17,34 +17,6 @@ type items[T any] struct {
 	Items []T `json:"items"`
 }
 
-// Policies lists the policies, without their text.
-func (c *Client) Policies(ctx context.Context) ([]api.Policy, error) {
-	var out items[api.Policy]
-	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathPolicies}, nil, &out)
-	return out.Items, err
-}
-
-// Policy returns one policy with its text; the fault is NotFound if absent.
-func (c *Client) Policy(ctx context.Context, kind, id string) (api.Policy, error) {
-	var out api.Policy
-	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathPolicies, segments: []string{kind, id}}, nil, &out)
-	return out, err
-}
-
-// PutPolicy writes p if the stored policy is at p.Version; see [api.Policy] for
-// versions 0 and -1. The fault is Conflict if it is not, InvalidRequest if the
-// text does not compile. It returns the policy as stored.
-func (c *Client) PutPolicy(ctx context.Context, p api.Policy) (api.Policy, error) {
-	var out api.Policy
-	err := c.doJSON(ctx, call{method: http.MethodPut, root: api.PathPolicies, segments: []string{p.Kind, p.ID}}, p, &out)
-	return out, err
-}
-
-// DeletePolicy removes a policy.
-func (c *Client) DeletePolicy(ctx context.Context, kind, id string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathPolicies, segments: []string{kind, id}}, nil, nil)
-}
-
 // RefValues lists the reference values.
 func (c *Client) RefValues(ctx context.Context) ([]api.RefValue, error) {
 	var out items[api.RefValue]

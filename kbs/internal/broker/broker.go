@@ -81,7 +81,10 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 }
 
 // Close closes the store. Serve must have returned.
-func (b *Broker) Close() error { return b.store.Close() }
+func (b *Broker) Close() error {
+	b.host.Close()
+	return b.store.Close()
+}
 
 // Deps returns the rooms of the tenant "default".
 func (b *Broker) Deps() server.Deps { return b.home.deps }

@@ -7,7 +7,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
@@ -43,8 +42,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		return nil, err
 	}
 	refs := refvalue.Open(st, s.Now)
-	docs := policy.NewDocuments(st, s.Now)
-	engine := policy.NewEngine(docs, refs)
+	docs, engine := s.policies(st, refs)
 	tickets := ticket.Open(st, log, s.Now)
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -26,6 +27,7 @@ type shared struct {
 	ring      *keyring.Ring // the broker's own keys
 	audit     *audit.Log    // one chain
 	verifiers *measure.Registry
+	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
 }
 
@@ -41,6 +43,7 @@ func (s *shared) open(ctx context.Context) (err error) {
 	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
+	s.host = policy.NewHost()
 	s.admins, err = openAdmin(s.cfg, s.Now)
 	return err
 }

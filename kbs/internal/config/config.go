@@ -36,6 +36,7 @@ type Config struct {
 	Logging            Logging            `toml:"logging"`
 	Metrics            Metrics            `toml:"metrics"`
 	Tracing            Tracing            `toml:"tracing"`
+	Policy             Policy             `toml:"policy"`
 	Plugins            []Plugin           `toml:"plugins"`
 }
 
@@ -59,6 +60,7 @@ func Default(getenv func(string) string) Config {
 		Logging:            defaultLogging(),
 		Metrics:            defaultMetrics(),
 		Tracing:            defaultTracing(),
+		Policy:             defaultPolicy(),
 		Plugins:            []Plugin{},
 	}
 }
@@ -88,6 +90,7 @@ func (c Config) Validate() error {
 	c.Logging.validate(&p)
 	c.Metrics.validate(&p)
 	c.Tracing.validate(&p)
+	c.Policy.validate(&p)
 	validatePlugins(c.Plugins, &p)
 	return p.err()
 }

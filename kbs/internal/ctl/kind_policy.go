@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 )
 
 // policyKinds are the kinds of policies that the broker evaluates.
@@ -56,8 +57,11 @@ spec:
 // splitPolicy reads KIND/ID.
 func splitPolicy(name string) (policyKind, id string, err error) {
 	k, id, ok := strings.Cut(name, "/")
-	if !ok || id == "" || strings.Contains(id, "/") || !slices.Contains(policyKinds, k) {
+	if !ok || !slices.Contains(policyKinds, k) {
 		return "", "", usagef("a policy's name is KIND/ID with KIND one of %s, not %q", strings.Join(policyKinds, ", "), name)
+	}
+	if _, err := policy.ParseName(k, id); err != nil {
+		return "", "", usagef("%w", err)
 	}
 	return k, id, nil
 }

@@ -20,3 +20,8 @@ func Defaults() []api.Policy {
 		{Kind: string(Resource), ID: ResourcePolicy, Rego: defaultResource},
 	}
 }
+
+// Required returns the policies without which a broker is not ready.
+func Required() []api.Policy {
+	return []api.Policy{{Kind: string(Attestation), ID: DefaultCPU}, {Kind: string(Resource), ID: ResourcePolicy}}
+}

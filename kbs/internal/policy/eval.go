@@ -1,87 +1,104 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
-	"time"
+	"sync/atomic"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 )
-
-// Deadline limits one evaluation.
-const Deadline = 2 * time.Second
 
 // ErrEvaluation says that a policy could not be evaluated: it took too long,
 // two rules disagreed, or its result has the wrong type. Nothing was decided.
 var ErrEvaluation = errors.New("policy: evaluation failed")
 
-// Engine evaluates stored policies. It is safe for concurrent use.
+// Engine evaluates the policies in force. It is safe for concurrent use.
 type Engine struct {
-	docs     *Documents
-	refs     References
-	deadline time.Duration
+	*Host
 
-	mu    sync.Mutex
-	cache map[string]cached // by kind/id: only the newest version is kept
+	docs  *Documents
+	refs  References
+	index atomic.Pointer[index]
 }
 
-type cached struct {
-	version int64
-	policy  *compiled
+// Question is what a policy is asked.
+type Question struct {
+	Kind    Kind
+	ID      string // attestation: the policy that is asked
+	Release Release
+	Input   Input
 }
 
-// NewEngine returns an engine over the stored policies and reference values.
-func NewEngine(docs *Documents, refs References) *Engine {
-	return &Engine{docs: docs, refs: refs, deadline: Deadline, cache: map[string]cached{}}
+// answer is what a program says to a question.
+type answer struct {
+	allow      bool
+	vector     token.Vector // attestation only
+	extensions []Extension  // attestation only
 }
 
-// load returns the current version of a policy, compiled. Every replica reads
-// the version from the store, so a change bites everywhere at once.
-func (e *Engine) load(ctx context.Context, kind Kind, id string) (*compiled, error) {
-	p, err := e.docs.Get(ctx, kind, id)
+// options of an evaluation of this question.
+func (q Question) options() []rego.EvalOption {
+	opts := []rego.EvalOption{rego.EvalParsedInput(q.Input.value), rego.EvalGenerateJSON(boundedJSON)}
+	if q.Kind == Resource {
+		opts = append(opts, rego.EvalTransaction(q.Release.transaction()))
+	}
+	return opts
+}
+
+// ask evaluates the decision of a program.
+func (r *runner) ask(ctx context.Context, p *program, q Question, l *lookups, more ...rego.EvalOption) (answer, error) {
+	out, err := r.eval(ctx, p, p.decision, l, append(q.options(), more...)...)
 	if err != nil {
-		return nil, fmt.Errorf("policy %s/%s: %w", kind, id, err)
+		return answer{}, err
 	}
-	name := string(kind) + "/" + id
-	e.mu.Lock()
-	hit, ok := e.cache[name]
-	e.mu.Unlock()
-	if ok && hit.version == p.Version {
-		return hit.policy, nil
+	if q.Kind == Resource {
+		allow, _ := defined(out, 0)
+		return answer{allow: allow == true}, nil
 	}
-	c, err := compile(ctx, kind, Ref(kind, id, p.Version), p.Rego)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, name, err)
+	a := answer{}
+	if a.vector, err = vector(out); err != nil {
+		return answer{}, fmt.Errorf("%w: %s: trust_claims: %w", ErrEvaluation, p.ref, err)
 	}
-	e.mu.Lock()
-	e.cache[name] = cached{p.Version, c}
-	e.mu.Unlock()
-	return c, nil
+	if a.extensions, err = extensions(out); err != nil {
+		return answer{}, fmt.Errorf("%w: %s: extensions: %w", ErrEvaluation, p.ref, err)
+	}
+	a.allow = a.vector.Status() == token.Affirming
+	return a, nil
 }
 
-// run evaluates one prepared query and returns the list it yields.
-func (e *Engine) run(ctx context.Context, q rego.PreparedEvalQuery, l *lookups, opts ...rego.EvalOption) ([]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.deadline)
-	defer cancel()
-	rs, err := q.Eval(l.with(ctx), opts...)
+// eval evaluates one prepared query within the limits and returns the list
+// that it yields.
+func (r *runner) eval(ctx context.Context, p *program, q rego.PreparedEvalQuery, l *lookups, opts ...rego.EvalOption) ([]any, error) {
+	if p.stuck.Load() {
+		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, p.ref, errStuck)
+	}
+	out, err := r.run(ctx, func(ctx context.Context, cancel topdown.Cancel) ([]any, error) {
+		rs, err := q.Eval(l.with(ctx), append(opts, rego.EvalExternalCancel(cancel))...)
+		if err != nil {
+			return nil, err
+		}
+		if len(rs) != 1 || len(rs[0].Expressions) != 1 {
+			return nil, fmt.Errorf("%d results", len(rs))
+		}
+		out, ok := rs[0].Expressions[0].Value.([]any)
+		if !ok {
+			return nil, fmt.Errorf("result is %T", rs[0].Expressions[0].Value)
+		}
+		return out, nil
+	})
+	if errors.Is(err, errStuck) {
+		p.stuck.Store(true)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEvaluation, err)
-	}
-	if len(rs) != 1 || len(rs[0].Expressions) != 1 {
-		return nil, fmt.Errorf("%w: %d results", ErrEvaluation, len(rs))
-	}
-	out, ok := rs[0].Expressions[0].Value.([]any)
-	if !ok {
-		return nil, fmt.Errorf("%w: result is %T", ErrEvaluation, rs[0].Expressions[0].Value)
+		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, p.ref, err)
 	}
 	return out, nil
 }
@@ -114,26 +131,69 @@ type Appraisal struct {
 // Appraise evaluates an attestation policy over the claims of kbs-protocol
 // 9.2. Undefined trust_claims are eight zeros, which affirm nothing.
 func (e *Engine) Appraise(ctx context.Context, id string, input json.RawMessage) (Appraisal, error) {
-	c, err := e.load(ctx, Attestation, id)
+	in, err := ParseInput(input)
 	if err != nil {
 		return Appraisal{}, err
 	}
-	in, err := parseInput(input)
+	ref, a, err := e.decide(ctx, Question{Kind: Attestation, ID: id, Input: in})
 	if err != nil {
 		return Appraisal{}, err
 	}
-	out, err := e.run(ctx, c.decision, newLookups(e.refs), rego.EvalParsedInput(in))
+	return Appraisal{Policy: ref, Vector: a.vector, Extensions: a.extensions}, nil
+}
+
+// Decision is the answer of a resource policy.
+type Decision struct {
+	Policy string // the version that decided, as of Ref
+	Allow  bool
+}
+
+// Authorize asks the most specific resource policy in force about a release by
+// any plugin: of PLUGIN/a/b/c, PLUGIN/a/b, PLUGIN/a and resource-policy the
+// first that there is. Only the boolean true allows.
+func (e *Engine) Authorize(ctx context.Context, r Release) (Decision, error) {
+	in, err := r.input()
 	if err != nil {
-		return Appraisal{}, fmt.Errorf("%s: %w", c.ref, err)
+		return Decision{}, err
 	}
-	a := Appraisal{Policy: c.ref}
-	if a.Vector, err = vector(out); err != nil {
-		return Appraisal{}, fmt.Errorf("%w: %s: trust_claims: %w", ErrEvaluation, c.ref, err)
+	ref, a, err := e.decide(ctx, Question{Kind: Resource, Release: r, Input: in})
+	return Decision{Policy: ref, Allow: a.allow}, err
+}
+
+// decide asks the policy in force, and tells the witness.
+func (e *Engine) decide(ctx context.Context, q Question) (string, answer, error) {
+	x, err := e.current(ctx)
+	if err != nil {
+		return "", answer{}, err
 	}
-	if a.Extensions, err = extensions(out); err != nil {
-		return Appraisal{}, fmt.Errorf("%w: %s: extensions: %w", ErrEvaluation, c.ref, err)
+	id, _ := x.names(q)
+	p, err := e.enforced(ctx, x, q.Kind, id)
+	if err != nil {
+		return "", answer{}, err
 	}
-	return a, nil
+	a, err := e.runner.ask(ctx, p, q, newLookups(e.refs))
+	return p.ref, a, err
+}
+
+// names returns the policy that a question goes to, and that whose shadow is
+// asked beside it.
+func (x *index) names(q Question) (enforce, shadow string) {
+	if q.Kind == Resource {
+		return x.resource(q.Release.Plugin, q.Release.Path)
+	}
+	if x.parts[indexName(q.Kind, q.ID)].shadow != 0 {
+		shadow = q.ID
+	}
+	return q.ID, shadow
+}
+
+// enforced returns the program in force under a name.
+func (e *Engine) enforced(ctx context.Context, x *index, kind Kind, id string) (*program, error) {
+	n := x.parts[indexName(kind, id)].enforce
+	if n == 0 {
+		return nil, fmt.Errorf("policy %s/%s is not in force: %w", kind, id, store.ErrNotFound)
+	}
+	return e.program(ctx, kind, id, n)
 }
 
 func vector(out []any) (token.Vector, error) {
@@ -186,65 +246,16 @@ func extensions(out []any) ([]Extension, error) {
 	return exts, nil
 }
 
-// Release is a question to the resource policy.
-type Release struct {
-	Plugin string
-	Path   []string
-	Query  map[string]string
-	Claims json.RawMessage // of the verified token
-}
-
-func (r Release) transaction() *transaction {
-	path := make([]any, len(r.Path))
-	for i, p := range r.Path {
-		path[i] = p
-	}
-	query := make(map[string]any, len(r.Query))
-	for k, v := range r.Query {
-		query[k] = v
-	}
-	return &transaction{root: map[string]any{"plugin": r.Plugin, "resource-path": path, "query": query}}
-}
-
-// Decision is the answer of the resource policy.
-type Decision struct {
-	Policy string // the version that decided, as of Ref
-	Allow  bool
-}
-
-// Authorize evaluates the resource policy. Only the boolean true allows.
-func (e *Engine) Authorize(ctx context.Context, r Release) (Decision, error) {
-	c, err := e.load(ctx, Resource, ResourcePolicy)
-	if err != nil {
-		return Decision{}, err
-	}
-	in, err := parseInput(r.Claims)
-	if err != nil {
-		return Decision{}, err
-	}
-	out, err := e.run(ctx, c.decision, newLookups(e.refs),
-		rego.EvalParsedInput(in), rego.EvalTransaction(r.transaction()))
-	if err != nil {
-		return Decision{Policy: c.ref}, fmt.Errorf("%s: %w", c.ref, err)
-	}
-	allow, _ := defined(out, 0)
-	return Decision{Policy: c.ref, Allow: allow == true}, nil
-}
-
-func parseInput(raw json.RawMessage) (ast.Value, error) {
-	v, err := ast.ValueFromReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil, fmt.Errorf("%w: input: %w", ErrEvaluation, err)
-	}
-	return v, nil
-}
-
-// Missing reports whether a policy is not there at all.
+// Missing names the first of the given policies that cannot be evaluated.
 func (e *Engine) Missing(ctx context.Context, ps ...api.Policy) (string, error) {
+	x, err := e.current(ctx)
 	for _, p := range ps {
-		if _, err := e.load(ctx, Kind(p.Kind), p.ID); err != nil {
+		if err == nil {
+			_, err = e.enforced(ctx, x, Kind(p.Kind), p.ID)
+		}
+		if err != nil {
 			return p.Kind + "/" + p.ID, err
 		}
 	}
-	return "", nil
+	return "", err
 }

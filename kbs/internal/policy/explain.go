@@ -26,44 +26,58 @@ type Explanation struct {
 // ExplainAppraisal says why a vector is not affirming, over the input that
 // Appraise had.
 func (e *Engine) ExplainAppraisal(ctx context.Context, id string, input json.RawMessage) (Explanation, error) {
-	c, err := e.load(ctx, Attestation, id)
+	in, err := ParseInput(input)
 	if err != nil {
 		return Explanation{}, err
 	}
-	in, err := parseInput(input)
-	if err != nil {
-		return Explanation{}, err
-	}
-	return e.explain(ctx, c, "trust_claims", in, rego.EvalParsedInput(in))
+	return e.explain(ctx, Question{Kind: Attestation, ID: id, Input: in})
 }
 
 // ExplainRelease says why the resource policy did not allow.
 func (e *Engine) ExplainRelease(ctx context.Context, r Release) (Explanation, error) {
-	c, err := e.load(ctx, Resource, ResourcePolicy)
+	in, err := r.input()
 	if err != nil {
 		return Explanation{}, err
 	}
-	in, err := parseInput(r.Claims)
+	return e.explain(ctx, Question{Kind: Resource, Release: r, Input: in})
+}
+
+func (e *Engine) explain(ctx context.Context, q Question) (Explanation, error) {
+	x, err := e.current(ctx)
 	if err != nil {
 		return Explanation{}, err
 	}
-	return e.explain(ctx, c, "allow", in, rego.EvalParsedInput(in), rego.EvalTransaction(r.transaction()))
+	id, _ := x.names(q)
+	p, err := e.enforced(ctx, x, q.Kind, id)
+	if err != nil {
+		return Explanation{}, err
+	}
+	return e.runner.explain(ctx, p, q, e.refs)
+}
+
+// rule is the one that decides a kind of question.
+func (q Question) rule() string {
+	if q.Kind == Resource {
+		return "allow"
+	}
+	return "trust_claims"
 }
 
 // explain evaluates the decision again under a tracer, then the policy's own
 // `explain` rule. A policy without one is explained by the reference values it
 // asked for and no claim had.
-func (e *Engine) explain(ctx context.Context, c *compiled, rule string, in ast.Value, opts ...rego.EvalOption) (Explanation, error) {
-	x := Explanation{Policy: c.ref, Rule: rule}
-	l, t := newLookups(e.refs), &failures{rules: map[uint64]string{}, line: map[string]int{}}
-	if _, err := e.run(ctx, c.decision, l, append(opts, rego.EvalQueryTracer(t))...); err != nil {
+func (r *runner) explain(ctx context.Context, p *program, q Question, refs References) (Explanation, error) {
+	rule := q.rule()
+	x := Explanation{Policy: p.ref, Rule: rule}
+	l, t := newLookups(refs), &failures{rules: map[uint64]string{}, line: map[string]int{}}
+	if _, err := r.eval(ctx, p, p.decision, l, append(q.options(), rego.EvalQueryTracer(t))...); err != nil {
 		return x, err
 	}
-	out, err := e.run(ctx, c.explain, l, opts...)
+	out, err := r.eval(ctx, p, p.explain, l, q.options()...)
 	if err != nil {
 		return x, err
 	}
-	claims, err := ast.JSON(in)
+	claims, err := ast.JSON(q.Input.value)
 	if err != nil {
 		return x, err
 	}
@@ -86,13 +100,13 @@ func (e *Engine) explain(ctx context.Context, c *compiled, rule string, in ast.V
 		if len(f.Wanted) == 0 && f.Seen == "" {
 			continue
 		}
-		m, err := e.refs.Nearest(ctx, "", f.Seen)
+		m, err := refs.Nearest(ctx, "", f.Seen)
 		if err != nil {
 			return x, err
 		}
 		x.Findings[i].Nearest = m.Name
 	}
-	x.Line = cmp.Or(t.line[x.Rule], c.line(x.Rule), c.line(rule))
+	x.Line = cmp.Or(t.line[x.Rule], p.line(x.Rule), p.line(rule))
 	return x, nil
 }
 

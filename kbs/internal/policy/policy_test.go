@@ -34,8 +34,15 @@ func newBench(t testing.TB) *bench {
 			t.Error(err)
 		}
 	})
-	docs, refs := NewDocuments(st, time.Now), refvalue.Open(st, time.Now)
-	return &bench{st: st, docs: docs, refs: refs, engine: NewEngine(docs, refs)}
+	docs, refs := NewDocuments(st, time.Now, Settings{}), refvalue.Open(st, time.Now)
+	return &bench{st: st, docs: docs, refs: refs, engine: newHost(t).Engine(docs, refs)}
+}
+
+func newHost(t testing.TB) *Host {
+	t.Helper()
+	h := NewHost()
+	t.Cleanup(h.Close)
+	return h
 }
 
 func unaudited(store.Tx, api.Policy) error { return nil }
@@ -97,13 +104,13 @@ func TestVersions(t *testing.T) {
 	if _, err := b.docs.Get(ctx, Attestation, "p"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("kinds share names: %v", err)
 	}
-	if err := b.docs.Delete(ctx, Resource, "p", 2, unaudited); !errors.Is(err, store.ErrConflict) {
+	if err := b.docs.Delete(ctx, Resource, "p", "me", 2, unaudited); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("stale delete: %v", err)
 	}
-	if err := b.docs.Delete(ctx, Resource, "p", 3, unaudited); err != nil {
+	if err := b.docs.Delete(ctx, Resource, "p", "me", 3, unaudited); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.docs.Delete(ctx, Resource, "p", -1, unaudited); !errors.Is(err, store.ErrNotFound) {
+	if err := b.docs.Delete(ctx, Resource, "p", "me", -1, unaudited); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("second delete: %v", err)
 	}
 	p.Version = 0
@@ -226,7 +233,7 @@ func TestRefusesRatherThanDecides(t *testing.T) {
 	if d, err := b.engine.Authorize(ctx, Release{Claims: json.RawMessage(`{}`)}); err == nil || d.Allow {
 		t.Fatalf("no policy: %+v, %v", d, err)
 	}
-	b.engine.deadline = 50 * time.Millisecond
+	b.engine.runner.deadline = 50 * time.Millisecond
 	for name, text := range map[string]string{
 		"runaway":  "allow if count([1 | some i in numbers.range(1, 100000); some j in numbers.range(1, 100000); i == j + 200000]) == 0",
 		"conflict": "allow := true if input\n\nallow := false if input",

@@ -148,7 +148,7 @@ func TestPolicyAPI(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		api.PathPolicies + "/other/x": 400, api.PathPolicies + "/resource/a%2Fb": 400, api.PathPolicies + "/resource/none": 404,
+		api.PathPolicies + "/other/x": 400, api.PathPolicies + "/resource/a%40b": 400, api.PathPolicies + "/resource/none": 404,
 	} {
 		if a := s.admin(http.MethodGet, path, nil); a.status != want {
 			t.Errorf("%s: %d %s", path, a.status, a.body)

@@ -50,7 +50,7 @@ func known(err error) *fault.Fault {
 		return fault.New(fault.NotFound, err)
 	case errors.Is(err, store.ErrConflict):
 		return fault.New(fault.Conflict, err)
-	case errors.Is(err, resource.ErrPath), errors.Is(err, policy.ErrName), errors.As(err, &syntax),
+	case errors.Is(err, resource.ErrPath), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage),
 		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
 		return fault.New(fault.InvalidRequest, err)
@@ -181,7 +181,7 @@ func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
 		return ""
 	}
 	switch f.Code {
-	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge:
+	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge, fault.StageRequired, fault.NewlyAllowed:
 		return causeText(f)
 	case fault.Forbidden:
 		return fmt.Sprint(f.Cause())

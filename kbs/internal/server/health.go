@@ -65,7 +65,7 @@ func (s *Server) checkKey(ctx context.Context) error {
 }
 
 func (s *Server) checkPolicies(ctx context.Context) error {
-	name, err := s.Engine.Missing(ctx, policy.Defaults()...)
+	name, err := s.Engine.Missing(ctx, policy.Required()...)
 	if err != nil {
 		return fmt.Errorf("policy %s: %w", name, err)
 	}

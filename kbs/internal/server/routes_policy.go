@@ -6,16 +6,23 @@ import (
 )
 
 func policyRoutes() []Route {
-	const one = api.PathPolicies + "/{kind}/{id}"
+	const name = "/{kind}/{id...}"
+	one := jsonBody(api.Policy{})
 	return []Route{
-		{Pattern: "GET " + api.PathPolicies, ID: "listPolicies", Summary: "List the policies",
+		{Pattern: "GET " + api.PathPolicies, ID: "listPolicies", Summary: "List the policies, each as its version in force or else its newest",
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.Policy]{})), admin: (*Server).listPolicies},
-		{Pattern: "GET " + one, ID: "getPolicy", Summary: "Read a policy",
-			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.Policy{})), admin: (*Server).getPolicy},
-		{Pattern: "PUT " + one, ID: "putPolicy", Summary: "Create or replace a policy",
-			Access: owner, On: OnAdmin, Request: jsonBody(api.Policy{}, "rego"), Answers: ok(jsonBody(api.Policy{})),
-			Codes: codes(fault.Conflict), admin: (*Server).putPolicy},
-		{Pattern: "DELETE " + one, ID: "deletePolicy", Summary: "Delete a policy",
+		{Pattern: "GET " + api.PathPolicies + name, ID: "getPolicy", Summary: "Read a version of a policy",
+			Query:  []Query{{"version", "its number (the one in force, or else the newest)", int64(0)}},
+			Access: viewer, On: OnAdmin, Answers: ok(one), admin: (*Server).getPolicy},
+		{Pattern: "PUT " + api.PathPolicies + name, ID: "putPolicy", Summary: "Write a new version of a policy, into force or into an earlier stage",
+			Access: owner, On: OnAdmin, Request: jsonBody(api.Policy{}, "rego"), Answers: ok(one),
+			Codes: codes(fault.Conflict, fault.StageRequired), admin: (*Server).putPolicy},
+		{Pattern: "DELETE " + api.PathPolicies + name, ID: "deletePolicy", Summary: "Take a policy out of force; its versions are kept",
 			Access: owner, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deletePolicy},
+		{Pattern: "GET " + api.PathPolicyVersions + name, ID: "listPolicyVersions", Summary: "List the versions of a policy that are kept",
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.Policy]{})), admin: (*Server).policyVersions},
+		{Pattern: "POST " + api.PathPolicyStages + name, ID: "movePolicy", Summary: "Promote a version of a policy, take it back, or roll back to one that was in force",
+			Access: owner, On: OnAdmin, Request: jsonBody(api.StageChange{}, "to"), Answers: ok(one),
+			Codes: codes(fault.Conflict, fault.StageRequired, fault.NewlyAllowed), admin: (*Server).movePolicy},
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
@@ -25,76 +24,6 @@ func listed[T any](all []T) items[T] {
 		all = []T{} // an empty list is [], not null
 	}
 	return items[T]{all}
-}
-
-func (s *Server) listPolicies(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	all, err := s.Policies.List(r.Context())
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", listed(all))
-	return nil
-}
-
-func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	kind, err := policy.ParseName(r.PathValue("kind"), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	p, err := s.Policies.Get(r.Context(), kind, r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", p)
-	return nil
-}
-
-func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
-	var p api.Policy
-	if err := strictjson.Decode(raw, &p); err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	kind, id := r.PathValue("kind"), r.PathValue("id")
-	if (p.Kind != "" && p.Kind != kind) || (p.ID != "" && p.ID != id) {
-		return fault.Newf(fault.InvalidRequest, "the body names another policy than the path")
-	}
-	p.Kind, p.ID, p.Author = kind, id, who.String()
-	stored, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, "policy.put"))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", stored)
-	return nil
-}
-
-func (s *Server) deletePolicy(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	kind, err := policy.ParseName(r.PathValue("kind"), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	if err := s.Policies.Delete(r.Context(), kind, r.PathValue("id"), -1, s.policyEntry(who, "policy.delete")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// policyEntry appends the entry of a policy change in its transaction. The
-// hash lets anyone who has the text find out when it was in force.
-func (s *Server) policyEntry(who admin.Identity, kind string) policy.Change {
-	return func(tx store.Tx, p api.Policy) error {
-		sum := sha256.Sum256([]byte(p.Rego))
-		_, err := s.Audit.AppendTx(tx, api.AuditEntry{
-			Kind: kind, Decision: "change", Subject: who.String(),
-			Object:  "policy/" + policy.Ref(policy.Kind(p.Kind), p.ID, p.Version),
-			Details: map[string]string{"sha256": hex.EncodeToString(sum[:])},
-		})
-		return err
-	}
 }
 
 func (s *Server) listRefValues(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {

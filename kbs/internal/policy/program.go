@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -25,19 +26,26 @@ const packagePath = "data.policy"
 // one evaluation answers for all of them.
 const (
 	queryAppraise = `[[x | x := data.policy.trust_claims], [x | x := data.policy.extensions]]`
-	queryAllow    = `[[x | x := data.policy.allow]]`
+	queryAllow    = `[[x | x := data.policy.allow; x == true]]`
 	queryExplain  = `[[x | x := data.policy.explain]]`
 )
 
-// forbidden builtins reach outside the policy: the network, the process, other
-// modules, the trace log. Policies that use one do not compile.
+// forbidden builtins reach outside the policy (the network, the process, other
+// modules, the trace log), or can spend without limit within a single call,
+// where no deadline interrupts them. Policies that use one do not compile.
 func forbidden(name string) bool {
 	switch name {
 	case "http.send", "opa.runtime", "rego.parse_module", "rego.metadata.chain", "rego.metadata.rule",
-		"trace", "rand.intn", "uuid.rfc4122":
+		"trace", "rand.intn", "uuid.rfc4122", "bits.lsh", "graph.reachable_paths",
+		"json.match_schema", "json.verify_schema":
 		return true
 	}
-	return strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "providers.")
+	for _, family := range []string{"net.", "providers.", "graphql."} {
+		if strings.HasPrefix(name, family) {
+			return true
+		}
+	}
+	return false
 }
 
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
@@ -53,22 +61,27 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return c
 })
 
-// compiled is one version of one policy, ready to be evaluated concurrently.
-type compiled struct {
+// program is one version of one policy, ready to be evaluated concurrently.
+type program struct {
+	kind     Kind
+	id       string
+	version  int64
 	ref      string
 	module   *ast.Module
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
+	// stuck says that an evaluation ignored its end. Nobody asks again.
+	stuck atomic.Bool
 }
 
 // Check parses and compiles a policy text without keeping it. The error is a
 // *SyntaxError for anything that its author can mend.
 func Check(kind Kind, text string) error {
-	_, err := compile(context.Background(), kind, string(kind), text)
+	_, err := compile(context.Background(), kind, "", 0, text)
 	return err
 }
 
-func compile(ctx context.Context, kind Kind, ref, text string) (*compiled, error) {
+func compile(ctx context.Context, kind Kind, id string, n int64, text string) (*program, error) {
 	if len(text) > MaxSize {
 		return nil, &SyntaxError{[]string{fmt.Sprintf("policy is larger than %d bytes", MaxSize)}}
 	}
@@ -86,7 +99,7 @@ func compile(ctx context.Context, kind Kind, ref, text string) (*compiled, error
 	if compiler.Failed() {
 		return nil, syntaxError(compiler.Errors)
 	}
-	c := &compiled{ref: ref, module: module}
+	c := &program{kind: kind, id: id, version: n, ref: Ref(kind, id, n), module: module}
 	query := queryAllow
 	if kind == Attestation {
 		query = queryAppraise
@@ -131,7 +144,7 @@ func syntaxError(err error) error {
 
 // line returns where the module defines a rule, its conditional bodies before
 // its default; 0 if it has no such rule.
-func (c *compiled) line(rule string) int {
+func (c *program) line(rule string) int {
 	row := 0
 	for _, r := range c.module.Rules {
 		if r.Head.Name.String() != rule && r.Head.Ref().String() != rule {

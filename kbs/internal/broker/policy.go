@@ -1,0 +1,14 @@
+package broker
+
+import (
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+)
+
+// policies opens the policies of one tenant, whose store is st.
+func (s *shared) policies(st store.Store, refs policy.References) (*policy.Documents, *policy.Engine) {
+	docs := policy.NewDocuments(st, s.Now, policy.Settings{
+		RequireStages: s.cfg.Policy.RequireStages, MaxVersions: s.cfg.Policy.MaxVersions,
+	})
+	return docs, s.host.Engine(docs, refs)
+}
