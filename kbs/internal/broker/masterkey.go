@@ -2,10 +2,13 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek/transit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/vault"
 )
 
 // openKeys opens the master keys that the configuration names: the first one
@@ -16,7 +19,7 @@ func (s *shared) openKeys(ctx context.Context) (*kek.Set, error) {
 	for _, h := range append([]config.KeyHolder{c.KeyHolder}, c.Former...) {
 		holder, err := s.holder(h)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("master_key: %w", err)
 		}
 		holders = append(holders, holder)
 	}
@@ -24,10 +27,42 @@ func (s *shared) openKeys(ctx context.Context) (*kek.Set, error) {
 }
 
 func (s *shared) holder(h config.KeyHolder) (kek.Holder, error) {
-	switch h.Type {
-	case config.MasterKeyFile:
+	if h.Type == config.MasterKeyFile {
 		return kek.Files(h.FilePath(s.cfg.StateDir)), nil
-	default:
-		return nil, fmt.Errorf("master_key: there is no holder %q", h.Type)
 	}
+	client, err := s.vault(*h.Vault)
+	if err != nil {
+		return nil, err
+	}
+	c := s.cfg.MasterKey
+	return kek.Caching(transit.New(client, h.Mount, h.Key), c.CacheSize, c.CacheTTL(), s.Now), nil
+}
+
+// vault returns a client that stays logged in while the broker serves.
+func (s *shared) vault(v config.Vault) (*vault.Client, error) {
+	c := vault.Config{Address: v.Address, Namespace: v.Namespace, Timeout: v.Timeout(), Now: s.Now}
+	if v.CAFile != "" {
+		pem, err := readFile(v.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("vault: ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("vault: ca_file: %s holds no certificate", v.CAFile)
+		}
+	}
+	switch v.Auth {
+	case config.VaultTokenFile:
+		c.Auth = vault.TokenFile(v.TokenFile)
+	case config.VaultAppRole:
+		c.Auth = vault.AppRole(v.AuthMount, v.RoleID, v.SecretIDFile)
+	case config.VaultKubernetes:
+		c.Auth = vault.Kubernetes(v.AuthMount, v.Role, v.JWTFile)
+	}
+	client, err := vault.New(c)
+	if err != nil {
+		return nil, err
+	}
+	s.background = append(s.background, client.Keep)
+	return client, nil
 }

@@ -97,6 +97,9 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	run(guest, l.Guest)
 	run(admins, l.Admin)
 	wg.Go(func() { b.sweep(ctx) })
+	for _, job := range b.background {
+		wg.Go(func() { job(ctx) })
+	}
 
 	<-ctx.Done()
 	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)

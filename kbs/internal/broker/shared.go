@@ -29,6 +29,8 @@ type shared struct {
 	verifiers *measure.Registry
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
+	// background runs while the broker serves, each until its context ends.
+	background []func(context.Context)
 }
 
 // open opens the shared rooms over the store, in the order of their needs.
