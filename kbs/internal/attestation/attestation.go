@@ -77,7 +77,7 @@ type Service struct {
 
 // New returns the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, sessions: sessions{st: cfg.Store, now: cfg.Now}}
+	return &Service{cfg: cfg, sessions: sessions{st: cfg.Store}}
 }
 
 // Opened is an opened handshake.
@@ -255,9 +255,6 @@ func (s *Service) Token(ctx context.Context, cookie string) (string, bool, error
 	}
 	return past.Token, err == nil && past.Token != "", err
 }
-
-// Sweep deletes the records of expired sessions and returns their number.
-func (s *Service) Sweep(ctx context.Context) (int, error) { return s.sessions.sweep(ctx) }
 
 func sameNonce(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 

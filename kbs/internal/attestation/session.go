@@ -13,10 +13,9 @@ import (
 
 const (
 	sessionPrefix = "session/"
-	sweepBatch    = 500
-	// sweepGrace is how long the record of a challenge outlives it. A replica
-	// whose clock is behind must still find that it was answered.
-	sweepGrace = 10 * time.Minute
+	// grace is how long the record of a challenge outlives it. A replica whose
+	// clock is behind must still find that it was answered.
+	grace = 10 * time.Minute
 )
 
 // errSession says that a cookie names no session that could be used.
@@ -41,10 +40,7 @@ func Subject(platform, tokenID string) string { return "guest:" + platform + "/"
 func subject(c challenge.Challenge) string { return Subject(c.Platform, c.Ceremony) }
 
 // sessions keeps the records, each under the key of its challenge.
-type sessions struct {
-	st  store.Store
-	now func() time.Time
-}
+type sessions struct{ st store.Store }
 
 // answered returns the record of a challenge, and whether there is one.
 func (s sessions) answered(ctx context.Context, c challenge.Challenge) (session, bool, error) {
@@ -71,53 +67,6 @@ func (s sessions) put(tx store.Tx, c challenge.Challenge, token string) error {
 	if err != nil {
 		return fmt.Errorf("session record: %w", err)
 	}
-	_, err = tx.Put(sessionPrefix+c.Key(), raw, store.Absent)
+	_, err = tx.PutUntil(sessionPrefix+c.Key(), raw, store.Absent, c.Expires.Add(grace))
 	return err
-}
-
-// sweep deletes the records of expired challenges, a batch in each
-// transaction. Keys sort by expiry, so it reads no record that stays.
-func (s sessions) sweep(ctx context.Context) (int, error) {
-	limit := sessionPrefix + challenge.KeysBefore(s.now().Add(-sweepGrace))
-	for deleted := 0; ; {
-		var old []store.Record
-		err := s.st.View(ctx, func(tx store.Tx) (err error) {
-			old, err = expired(tx, limit)
-			return err
-		})
-		if err != nil || len(old) == 0 {
-			return deleted, err
-		}
-		gone := 0
-		err = s.st.Update(ctx, func(tx store.Tx) error {
-			gone = 0
-			for _, r := range old {
-				switch err := tx.Delete(r.Key, store.Any); {
-				case errors.Is(err, store.ErrNotFound): // another replica sweeps too
-				case err != nil:
-					return err
-				default:
-					gone++
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return deleted, err
-		}
-		deleted += gone
-	}
-}
-
-func expired(tx store.Tx, limit string) ([]store.Record, error) {
-	rs, err := tx.List(sessionPrefix, "", sweepBatch)
-	if err != nil {
-		return nil, err
-	}
-	for i, r := range rs {
-		if r.Key >= limit {
-			return rs[:i], nil
-		}
-	}
-	return rs, nil
 }

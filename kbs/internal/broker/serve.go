@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
@@ -152,11 +153,11 @@ func (b *Broker) sweep(ctx context.Context) {
 			if err := r.deps.TokenKeys.Maintain(ctx); err != nil {
 				r.deps.Logger.WarnContext(ctx, "token keys were not rotated", slog.Any("error", err))
 			}
-			if n, err := r.deps.Handshake.Sweep(ctx); err != nil {
-				r.deps.Logger.WarnContext(ctx, "sweep of sessions failed", slog.Any("error", err))
-			} else if n > 0 {
-				r.deps.Logger.DebugContext(ctx, "expired sessions deleted", slog.Int("count", n))
-			}
+		}
+		if n, err := store.Sweep(ctx, b.store, b.Now()); err != nil {
+			b.Logger.WarnContext(ctx, "sweep of expired records failed", slog.Any("error", err))
+		} else if n > 0 {
+			b.Logger.DebugContext(ctx, "expired records deleted", slog.Int("count", n))
 		}
 	}
 }

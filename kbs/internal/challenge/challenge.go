@@ -41,14 +41,8 @@ type Challenge struct {
 	id [sha256.Size]byte // of the sealed bytes
 }
 
-// Key names the challenge in the store. Keys sort by expiry.
-func (c Challenge) Key() string { return keyOf(c.Expires) + "/" + hex.EncodeToString(c.id[:]) }
-
-// KeysBefore returns a text that sorts after the keys of all challenges that
-// expired before t, and before all others.
-func KeysBefore(t time.Time) string { return keyOf(t) }
-
-func keyOf(t time.Time) string { return fmt.Sprintf("%012x", max(0, t.Unix())) }
+// Key names the challenge in the store. It tells nothing of the cookie.
+func (c Challenge) Key() string { return hex.EncodeToString(c.id[:]) }
 
 // The sealed form: a version, the number of the key, the expiry in Unix
 // seconds, and the JSON under AES-256-GCM, whose associated data is all that

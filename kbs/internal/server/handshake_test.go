@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 // Every way in which an answer to a challenge can be wrong, its code, and a
@@ -237,8 +238,8 @@ func TestSweep(t *testing.T) {
 	sim := guest(t, "lab", "agent 1")
 	sweep := func(want int) {
 		t.Helper()
-		if n, err := s.b.Deps().Handshake.Sweep(t.Context()); err != nil || n != want {
-			t.Errorf("swept %d sessions, want %d: %v", n, want, err)
+		if n, err := store.Sweep(t.Context(), s.b.Deps().Store, s.clock.now()); err != nil || n != want {
+			t.Errorf("swept %d records, want %d: %v", n, want, err)
 		}
 	}
 	s.auth(sim).token()
