@@ -88,7 +88,7 @@ type AuditEntry struct {
 	Index    int64             `json:"index"`
 	Tenant   string            `json:"tenant,omitempty"` // "" is the tenant "default"
 	Time     time.Time         `json:"time"`
-	Kind     string            `json:"kind"`     // "attest", "release", "guest.refusal", "policy.put", ...
+	Kind     AuditKind         `json:"kind"`
 	Decision string            `json:"decision"` // "allow", "deny", "error", "change"
 	Code     string            `json:"code,omitempty"`
 	Ticket   string            `json:"ticket,omitempty"`

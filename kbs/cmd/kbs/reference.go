@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/ocsf"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
@@ -22,6 +23,8 @@ var pages = map[string]func() (string, error){
 		raw, err := config.Schema()
 		return string(raw), err
 	},
+	"audit.md":                func() (string, error) { return ocsf.Page(), nil },
+	"audit-event.schema.json": func() (string, error) { return string(ocsf.Schema()), nil },
 }
 
 // referenceCommand prints one of the pages, for `make generate`.

@@ -193,5 +193,5 @@ func (j judgement) entry(c challenge.Challenge) api.AuditEntry {
 			details["waived_"+string(k.Name)] = k.Reason
 		}
 	}
-	return api.AuditEntry{Kind: "attest", Decision: "allow", Subject: subject(c), Object: "token/" + c.Ceremony, Details: details}
+	return api.AuditEntry{Kind: api.AuditAttest, Decision: "allow", Subject: subject(c), Object: "token/" + c.Ceremony, Details: details}
 }

@@ -26,7 +26,7 @@ func (r refusal) record() (api.Explanation, api.AuditEntry) {
 	return api.Explanation{
 		Code: string(r.fault.Code), Stage: r.stage, Platform: r.platform, Subject: r.subject,
 		Cause: causeText(r.fault), Findings: findings(r.fault), Rule: rule(r.fault),
-	}, api.AuditEntry{Kind: r.stage, Decision: decision(r.fault.Code)}
+	}, api.AuditEntry{Kind: api.AuditKind(r.stage), Decision: decision(r.fault.Code)}
 }
 
 // refuse records a refusal and returns it under its ticket. If it cannot be

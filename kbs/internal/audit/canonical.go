@@ -24,7 +24,7 @@ func appendCanonical(b []byte, e *api.AuditEntry) []byte {
 		b = append(appendDetails(append(b, `"details":`...), e.Details), ',')
 	}
 	b = strconv.AppendInt(append(b, `"index":`...), e.Index, 10)
-	b = appendString(append(b, `,"kind":`...), e.Kind)
+	b = appendString(append(b, `,"kind":`...), string(e.Kind))
 	for _, m := range [...]struct{ name, value string }{
 		{`,"object":`, e.Object}, {`,"subject":`, e.Subject}, {`,"tenant":`, e.Tenant}, {`,"ticket":`, e.Ticket},
 	} {

@@ -39,7 +39,7 @@ func TestCanonicalIsWhatJCSWrites(t *testing.T) {
 	for range 5000 {
 		e := api.AuditEntry{
 			Index: r.Int64N(maxIndex), Tenant: word(), Time: time.Unix(r.Int64N(4e9), r.Int64N(1e9)).UTC().Truncate(time.Microsecond),
-			Kind: word(), Decision: word(), Code: word(), Ticket: word(), Subject: word(), Object: word(),
+			Kind: api.AuditKind(word()), Decision: word(), Code: word(), Ticket: word(), Subject: word(), Object: word(),
 		}
 		if n := r.IntN(12); n > 0 {
 			e.Details = map[string]string{}
@@ -56,6 +56,6 @@ func FuzzCanonical(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, subject, object, a, b string, index, nano int64) {
 		index &= maxIndex - 1
 		at := time.Unix(nano&0xffffffff, nano&0x3fffffff).UTC().Truncate(time.Microsecond)
-		same(t, api.AuditEntry{Index: index, Kind: kind, Subject: subject, Object: object, Time: at, Details: map[string]string{a: b, b: a}})
+		same(t, api.AuditEntry{Index: index, Kind: api.AuditKind(kind), Subject: subject, Object: object, Time: at, Details: map[string]string{a: b, b: a}})
 	})
 }

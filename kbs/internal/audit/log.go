@@ -135,9 +135,10 @@ func (l *Log) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
 // makeValid replaces bytes that are not UTF-8, so that what is returned is what
 // is stored, and no guest can prevent an entry with a broken name.
 func makeValid(e *api.AuditEntry) {
-	for _, s := range []*string{&e.Tenant, &e.Decision, &e.Code, &e.Ticket, &e.Subject, &e.Object, &e.Kind} {
+	for _, s := range []*string{&e.Tenant, &e.Decision, &e.Code, &e.Ticket, &e.Subject, &e.Object} {
 		*s = strings.ToValidUTF8(*s, "\uFFFD")
 	}
+	e.Kind = api.AuditKind(strings.ToValidUTF8(string(e.Kind), "\uFFFD"))
 	if e.Details == nil {
 		return
 	}

@@ -13,10 +13,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-const (
-	kindRotate     = "audit.key.rotate"
-	detailHandover = "handover"
-)
+const detailHandover = "handover" // in the entry of a rotation
 
 // Keys returns what an auditor needs beside the key that he trusts.
 func (l *Log) Keys(ctx context.Context) (api.AuditKeys, error) {
@@ -61,7 +58,7 @@ func (l *Log) RotateKey(ctx context.Context, current string, e api.AuditEntry) (
 // HandoverOf returns the hand-over that an entry records, "" if it records
 // none. Only [Trust.Follow] can say what it is worth.
 func HandoverOf(e api.AuditEntry) string {
-	if e.Kind != kindRotate {
+	if e.Kind != api.AuditKeyRotate {
 		return ""
 	}
 	return e.Details[detailHandover]
@@ -82,7 +79,7 @@ func (l *Log) handOver(tx store.Tx, k *keys, next signing, e api.AuditEntry) (ap
 	if err != nil {
 		return api.AuditKeys{}, fmt.Errorf("audit: sign: %w", err)
 	}
-	e.Kind, e.Decision, e.Object = kindRotate, "change", "audit/key"
+	e.Kind, e.Decision, e.Object = api.AuditKeyRotate, "change", "audit/key"
 	e.Details = map[string]string{"key": next.vkey, detailHandover: string(said)}
 	if _, err := l.AppendTx(tx, e); err != nil {
 		return api.AuditKeys{}, err

@@ -107,7 +107,7 @@ func (b *Broker) join(ctx context.Context) error {
 func installed(log audit.Recorder) policy.Change {
 	return func(tx store.Tx, p api.Policy) error {
 		_, err := log.AppendTx(tx, api.AuditEntry{
-			Kind: "policy.put", Decision: "change", Subject: "kbs",
+			Kind: api.AuditPolicyPut, Decision: "change", Subject: "kbs",
 			Object: "policy/" + policy.Ref(policy.Kind(p.Kind), p.ID, p.Version),
 		})
 		return err
@@ -117,7 +117,7 @@ func installed(log audit.Recorder) policy.Change {
 // started records a start together with every setting that weakens it, so
 // that nobody can weaken a broker for an hour unseen.
 func started(ctx context.Context, log audit.Recorder, cfg config.Config) error {
-	e := api.AuditEntry{Kind: "broker.start", Decision: "change", Subject: "kbs"}
+	e := api.AuditEntry{Kind: api.AuditBrokerStart, Decision: "change", Subject: "kbs"}
 	if weak := cfg.Insecure(); len(weak) > 0 {
 		e.Details = map[string]string{"insecure": strings.Join(weak, ", ")}
 	}

@@ -88,11 +88,11 @@ func (c *cli) events(ctx context.Context, a *admin.Client, from, to int64) ([]ob
 func (c *cli) eventObject(e api.AuditEntry, raw json.RawMessage) object {
 	return object{
 		kind: "event", name: strconv.FormatInt(e.Index, 10), data: raw,
-		row: []string{strconv.FormatInt(e.Index, 10), e.Kind, e.Decision, e.Code, e.Ticket, e.Object, e.Subject, age(e.Time, c.now())},
+		row: []string{strconv.FormatInt(e.Index, 10), string(e.Kind), e.Decision, e.Code, e.Ticket, e.Object, e.Subject, age(e.Time, c.now())},
 		describe: func(s *sheet) {
 			s.line("event", strconv.FormatInt(e.Index, 10))
 			s.line("time", stamp(e.Time, c.now()))
-			s.line("kind", e.Kind)
+			s.line("kind", string(e.Kind))
 			s.line("decision", e.Decision)
 			s.line("code", e.Code)
 			s.line("ticket", e.Ticket)

@@ -71,7 +71,7 @@ func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fau
 	}
 	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
 		Code: string(f.Code), Stage: string(op), Cause: causeText(f),
-	}, api.AuditEntry{Kind: string(op), Decision: "error"})
+	}, api.AuditEntry{Kind: api.AuditKind(op), Decision: "error"})
 	if rerr != nil {
 		t = fault.NewTicket()
 	}

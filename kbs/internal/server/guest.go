@@ -49,7 +49,7 @@ func (s *Server) guestRefusal(w http.ResponseWriter, r *http.Request) error {
 	t, err := s.Tickets.Record(context.WithoutCancel(r.Context()), api.Explanation{
 		Code: g.Code, Stage: string(opGuest), Platform: attestation.Platform(claims), Subject: subject(claims),
 		Object: g.Object, Cause: g.Cause, Findings: g.Findings, Rule: g.Rule,
-	}, api.AuditEntry{Kind: "guest.refusal", Decision: "deny"})
+	}, api.AuditEntry{Kind: api.AuditGuestRefusal, Decision: "deny"})
 	if err != nil {
 		return fault.Newf(fault.Internal, "record guest refusal: %w", err)
 	}

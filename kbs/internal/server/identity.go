@@ -51,7 +51,7 @@ func (s *Server) refuseRole(r *http.Request, who admin.Identity, least admin.Rol
 	t, err := s.Tickets.Record(context.WithoutCancel(r.Context()), api.Explanation{
 		Code: string(fault.Forbidden), Stage: string(opAdmin), Subject: who.String(), Object: object,
 		Cause: "role " + string(who.Role) + " is not " + string(least),
-	}, api.AuditEntry{Kind: "admin", Decision: "deny"})
+	}, api.AuditEntry{Kind: api.AuditAdmin, Decision: "deny"})
 	if err != nil {
 		return fault.Newf(fault.Internal, "record refusal: %w", err)
 	}

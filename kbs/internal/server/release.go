@@ -42,7 +42,7 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 		return s.refuseRelease(ctx, path, claims, api.Explanation{Policy: decision.Policy}, err)
 	}
 	_, err = s.Audit.Append(ctx, api.AuditEntry{
-		Kind: "release", Decision: "allow", Subject: subject(claims), Object: object(path),
+		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: object(path),
 		Details: map[string]string{"policy": decision.Policy},
 	})
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *Server) refuseRelease(ctx context.Context, path resource.Path, c token.
 	if f.Code.Status() >= http.StatusInternalServerError {
 		verdict = "error"
 	}
-	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), x, api.AuditEntry{Kind: "release", Decision: verdict})
+	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), x, api.AuditEntry{Kind: api.AuditRelease, Decision: verdict})
 	if rerr != nil {
 		return fault.Newf(fault.Internal, "record refusal %s: %w", f.Code, rerr)
 	}

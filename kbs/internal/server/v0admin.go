@@ -49,7 +49,7 @@ func (s *Server) storeResource(r *http.Request, who admin.Identity) (api.Resourc
 	}
 	value := secret.New(raw)
 	defer value.Destroy()
-	e := api.AuditEntry{Kind: "resource.put", Object: object(path)}
+	e := api.AuditEntry{Kind: api.AuditResourcePut, Object: object(path)}
 	var info api.ResourceInfo
 	if b, ok := s.Resources.(resource.Transactional); ok {
 		err = s.change(r.Context(), who, e, func(tx store.Tx) (err error) {
@@ -70,7 +70,7 @@ func (s *Server) removeResource(r *http.Request, who admin.Identity) error {
 	if err != nil {
 		return err
 	}
-	e := api.AuditEntry{Kind: "resource.delete", Object: object(path)}
+	e := api.AuditEntry{Kind: api.AuditResourceDelete, Object: object(path)}
 	if b, ok := s.Resources.(resource.Transactional); ok {
 		return s.change(r.Context(), who, e, func(tx store.Tx) error { return b.DeleteTx(tx, path) })
 	}
@@ -120,7 +120,7 @@ func (s *Server) v0PutAttestationPolicy(w http.ResponseWriter, r *http.Request, 
 // v0StorePolicy overwrites: the field's protocol knows no versions.
 func (s *Server) v0StorePolicy(w http.ResponseWriter, r *http.Request, who admin.Identity, p api.Policy) error {
 	p.Version, p.Author = -1, who.String()
-	if _, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, "policy.put")); err != nil {
+	if _, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, api.AuditPolicyPut)); err != nil {
 		return err
 	}
 	s.answer(w, http.StatusOK, "", nil)

@@ -79,7 +79,7 @@ func (s *Server) storeRefValues(ctx context.Context, who admin.Identity, values 
 			}
 			sum := sha256.Sum256(out[i].Value)
 			_, err = s.Audit.AppendTx(tx, api.AuditEntry{
-				Kind: "refvalue.put", Decision: "change", Subject: who.String(), Object: "refvalue/" + v.Name,
+				Kind: api.AuditRefValuePut, Decision: "change", Subject: who.String(), Object: "refvalue/" + v.Name,
 				Details: map[string]string{"sha256": hex.EncodeToString(sum[:])},
 			})
 			if err != nil {
@@ -93,7 +93,7 @@ func (s *Server) storeRefValues(ctx context.Context, who admin.Identity, values 
 
 func (s *Server) deleteRefValue(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
 	name := r.PathValue("name")
-	e := api.AuditEntry{Kind: "refvalue.delete", Object: "refvalue/" + clip(name, maxObject)}
+	e := api.AuditEntry{Kind: api.AuditRefValueDelete, Object: "refvalue/" + clip(name, maxObject)}
 	err := s.change(r.Context(), who, e, func(tx store.Tx) error { return s.RefValues.DeleteTx(tx, name) })
 	if err != nil {
 		return err

@@ -151,7 +151,7 @@ func (k *Keys) first(ctx context.Context) error {
 			return api.AuditEntry{}, store.ErrConflict
 		}
 		x.Keys = append(x.Keys, indexed{ID: ids[0], State: StateCurrent, Since: now}, indexed{ID: ids[1], State: StateNext, Since: now})
-		return api.AuditEntry{Kind: "token.key.create", Object: "token-key/" + ids[0]}, nil
+		return api.AuditEntry{Kind: api.AuditTokenKeyCreate, Object: "token-key/" + ids[0]}, nil
 	})
 	if err != nil {
 		k.forget(ctx, ids)

@@ -49,7 +49,7 @@ func (k *Keys) Rotate(ctx context.Context, r Rotation) error {
 	err = k.changeAt(ctx, r.By, r.Version, func(x *index) (e api.AuditEntry, err error) {
 		gone, err = x.rotate(r, made, now, k.cfg.Lifetime+grace)
 		current, _ := x.of(StateCurrent)
-		e = api.AuditEntry{Kind: "token.key.rotate", Object: "token-key/" + current.ID, Details: map[string]string{"next": made}}
+		e = api.AuditEntry{Kind: api.AuditTokenKeyRotate, Object: "token-key/" + current.ID, Details: map[string]string{"next": made}}
 		if r.Revoke {
 			e.Details["revoked"] = "all keys before"
 		}

@@ -131,7 +131,7 @@ func (k *Keys) lease(ctx context.Context, of *key) error {
 		}
 		gone = x.expire(now)
 		x.Keys = append(x.Keys, indexed{ID: of.id, State: StateExternal, Since: now, Until: until})
-		return api.AuditEntry{Kind: "token.key.publish", Object: "token-key/" + of.id}, nil
+		return api.AuditEntry{Kind: api.AuditTokenKeyPublish, Object: "token-key/" + of.id}, nil
 	})
 	if err == nil {
 		k.forget(ctx, gone)

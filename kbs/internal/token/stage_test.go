@@ -56,7 +56,7 @@ func (d *diary) kinds() (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.entries {
-		out = append(out, e.Kind+" "+e.Subject)
+		out = append(out, string(e.Kind)+" "+e.Subject)
 	}
 	return out
 }

@@ -1,0 +1,73 @@
+package api
+
+// AuditKind is what an entry of the audit log tells. The kinds below are all
+// that there are: docs/reference/audit.md is made from their table, and a test
+// finds a kind that is used and not in it.
+type AuditKind string
+
+// What guests do.
+const (
+	AuditAuth         AuditKind = "auth"
+	AuditAttest       AuditKind = "attest"
+	AuditRelease      AuditKind = "release"
+	AuditGuest        AuditKind = "guest"
+	AuditGuestRefusal AuditKind = "guest.refusal"
+)
+
+// What administrators do.
+const (
+	AuditAdmin           AuditKind = "admin"
+	AuditPolicyPut       AuditKind = "policy.put"
+	AuditPolicyDelete    AuditKind = "policy.delete"
+	AuditRefValuePut     AuditKind = "refvalue.put"
+	AuditRefValueDelete  AuditKind = "refvalue.delete"
+	AuditResourcePut     AuditKind = "resource.put"
+	AuditResourceDelete  AuditKind = "resource.delete"
+	AuditTokenKeyCreate  AuditKind = "token.key.create"
+	AuditTokenKeyPublish AuditKind = "token.key.publish"
+	AuditTokenKeyRotate  AuditKind = "token.key.rotate"
+)
+
+// What concerns the broker and its log.
+const (
+	AuditBrokerStart AuditKind = "broker.start"
+	AuditRead        AuditKind = "audit.read"
+	AuditKeyRotate   AuditKind = "audit.key.rotate"
+	AuditSinkBehind  AuditKind = "audit.sink.behind"
+	AuditSinkCaught  AuditKind = "audit.sink.caught_up"
+)
+
+// AuditKindInfo is one row of the table of kinds.
+type AuditKindInfo struct {
+	Kind    AuditKind
+	Object  string // the form of the entry's object; "" where there is none
+	Meaning string // one sentence
+}
+
+// AuditKinds is the table of kinds, in the order of the reference.
+func AuditKinds() []AuditKindInfo {
+	return []AuditKindInfo{
+		{AuditAuth, "", "A guest asked for a challenge and was refused, or the broker failed."},
+		{AuditAttest, "token/CEREMONY", "A guest presented evidence and received an attestation token, or did not."},
+		{AuditRelease, "resource/REPO/TYPE/TAG", "An attested guest asked for a resource and received it, or did not."},
+		{AuditGuest, "", "The broker failed while a guest reported something."},
+		{AuditGuestRefusal, "what was refused", "A guest agent refused an image or a request, and said so."},
+
+		{AuditAdmin, "METHOD PATH", "An administrator was refused for want of a role, or the broker failed."},
+		{AuditPolicyPut, "policy/KIND/ID@VERSION", "A policy was written; its SHA-256 is in the details."},
+		{AuditPolicyDelete, "policy/KIND/ID@VERSION", "A policy was deleted."},
+		{AuditRefValuePut, "refvalue/NAME", "A reference value was written; its SHA-256 is in the details."},
+		{AuditRefValueDelete, "refvalue/NAME", "A reference value was deleted."},
+		{AuditResourcePut, "resource/REPO/TYPE/TAG", "A resource was written."},
+		{AuditResourceDelete, "resource/REPO/TYPE/TAG", "A resource was deleted."},
+		{AuditTokenKeyCreate, "token-key/ID", "A key that signs attestation tokens was made."},
+		{AuditTokenKeyPublish, "token-key/ID", "The public half of a key kept elsewhere was published."},
+		{AuditTokenKeyRotate, "token-key/ID", "Attestation tokens are signed with another key from now on."},
+
+		{AuditBrokerStart, "", "A broker started; settings that weaken it are in the details."},
+		{AuditRead, "audit/entries", "An administrator read the audit log: one entry for each credential and hour."},
+		{AuditKeyRotate, "audit/key", "Checkpoints are signed with another key from now on; the hand-over is in the details."},
+		{AuditSinkBehind, "audit/sink/NAME", "A required sink has not confirmed entries for too long: releases and changes are refused."},
+		{AuditSinkCaught, "audit/sink/NAME", "That sink confirmed again, and nothing is refused for its sake any more."},
+	}
+}
