@@ -19,6 +19,8 @@ const (
 	AuditAdmin           AuditKind = "admin"
 	AuditPolicyPut       AuditKind = "policy.put"
 	AuditPolicyDelete    AuditKind = "policy.delete"
+	AuditPolicyStage     AuditKind = "policy.stage"
+	AuditPolicyRollback  AuditKind = "policy.rollback"
 	AuditRefValuePut     AuditKind = "refvalue.put"
 	AuditRefValueDelete  AuditKind = "refvalue.delete"
 	AuditResourcePut     AuditKind = "resource.put"
@@ -56,6 +58,8 @@ func AuditKinds() []AuditKindInfo {
 		{AuditAdmin, "METHOD PATH", "An administrator was refused for want of a role, or the broker failed."},
 		{AuditPolicyPut, "policy/KIND/ID@VERSION", "A policy was written; its SHA-256 is in the details."},
 		{AuditPolicyDelete, "policy/KIND/ID@VERSION", "A policy was deleted."},
+		{AuditPolicyStage, "policy/KIND/ID@VERSION", "A version of a policy was moved to another stage, or must not be."},
+		{AuditPolicyRollback, "policy/KIND/ID@VERSION", "An earlier version of a policy is in force again."},
 		{AuditRefValuePut, "refvalue/NAME", "A reference value was written; its SHA-256 is in the details."},
 		{AuditRefValueDelete, "refvalue/NAME", "A reference value was deleted."},
 		{AuditResourcePut, "resource/REPO/TYPE/TAG", "A resource was written."},

@@ -73,7 +73,7 @@ func TestPolicyStagesAPI(t *testing.T) {
 	entries := s.entries()
 	for i, want := range []struct{ kind, from, to string }{{"policy.stage", "1", "2"}, {"policy.rollback", "2", "1"}} {
 		e := entries[len(entries)-2+i]
-		if e.Kind != want.kind || e.Details["from"] != want.from || e.Details["to"] != want.to || e.Subject != "admin:bootstrap" {
+		if string(e.Kind) != want.kind || e.Details["from"] != want.from || e.Details["to"] != want.to || e.Subject != "admin:bootstrap" {
 			t.Errorf("%+v", e)
 		}
 	}

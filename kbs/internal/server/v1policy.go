@@ -86,7 +86,7 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request, who admin.Ide
 		return err
 	}
 	p.Kind, p.ID, p.Author = string(kind), id, who.String()
-	stored, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, "policy.put"))
+	stored, err := s.Policies.Put(r.Context(), p, s.policyEntry(who, api.AuditPolicyPut))
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (s *Server) deletePolicy(w http.ResponseWriter, r *http.Request, who admin.
 	if err != nil {
 		return err
 	}
-	if err := s.Policies.Delete(r.Context(), kind, id, who.String(), want, s.policyEntry(who, "policy.delete")); err != nil {
+	if err := s.Policies.Delete(r.Context(), kind, id, who.String(), want, s.policyEntry(who, api.AuditPolicyDelete)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -160,7 +160,7 @@ func (s *Server) recordHeldUp(ctx context.Context, who admin.Identity, ref strin
 		return err
 	}
 	_, aerr := s.Audit.Append(ctx, api.AuditEntry{
-		Kind: "policy.stage", Decision: "deny", Code: string(f.Code), Subject: who.String(), Object: "policy/" + ref,
+		Kind: api.AuditPolicyStage, Decision: "deny", Code: string(f.Code), Subject: who.String(), Object: "policy/" + ref,
 	})
 	if aerr != nil {
 		return fault.Newf(fault.Internal, "append audit entry: %w", aerr)
@@ -170,7 +170,7 @@ func (s *Server) recordHeldUp(ctx context.Context, who admin.Identity, ref strin
 
 // policyEntry appends the entry of a policy change in its transaction. The
 // hash lets anyone who has the text find out when it was in force.
-func (s *Server) policyEntry(who admin.Identity, kind string) policy.Change {
+func (s *Server) policyEntry(who admin.Identity, kind api.AuditKind) policy.Change {
 	return func(tx store.Tx, p api.Policy) error {
 		_, err := s.Audit.AppendTx(tx, api.AuditEntry{
 			Kind: kind, Decision: "change", Subject: who.String(),
@@ -195,9 +195,9 @@ func (s *Server) moveEntry(who admin.Identity) func(store.Tx, policy.Moved) erro
 		if m.Change.AllowNewlyAllowed {
 			details["allow_newly_allowed"] = decimal(m.Impact.NewlyAllowed)
 		}
-		kind := "policy.stage"
+		kind := api.AuditPolicyStage
 		if m.Change.Rollback {
-			kind = "policy.rollback"
+			kind = api.AuditPolicyRollback
 		}
 		_, err := s.Audit.AppendTx(tx, api.AuditEntry{
 			Kind: kind, Decision: "change", Subject: who.String(), Details: details,

@@ -48,7 +48,8 @@ func mappingOf(kind api.AuditKind) mapping {
 		return mapping{apiActivity, 2}
 	case api.AuditTokenKeyCreate, api.AuditTokenKeyPublish:
 		return mapping{apiActivity, 1}
-	case api.AuditPolicyPut, api.AuditRefValuePut, api.AuditResourcePut, api.AuditTokenKeyRotate, api.AuditKeyRotate:
+	case api.AuditPolicyPut, api.AuditPolicyStage, api.AuditPolicyRollback, api.AuditRefValuePut, api.AuditResourcePut,
+		api.AuditTokenKeyRotate, api.AuditKeyRotate:
 		return mapping{apiActivity, 3}
 	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete:
 		return mapping{apiActivity, 4}
