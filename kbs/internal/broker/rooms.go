@@ -37,7 +37,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := openTokens(ctx, rec.Name, s.cfg, st, ring, log, s.Options)
+	tokens, err := s.openTokens(ctx, rec.Name, st, ring, log)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -29,6 +30,7 @@ type shared struct {
 	verifiers *measure.Registry
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
+	trust     *token.Trust // nil: the broker's own tokens only
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -46,6 +48,9 @@ func (s *shared) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.host = policy.NewHost()
+	if s.trust, err = s.openTrust(ctx); err != nil {
+		return err
+	}
 	s.admins, err = openAdmin(s.cfg, s.Now)
 	return err
 }

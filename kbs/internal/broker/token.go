@@ -3,10 +3,10 @@ package broker
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
@@ -22,7 +22,11 @@ type tokenRoom struct {
 
 // openTokens joins the token room over a tenant's store and ring. A tenant's
 // keys are its own: a token of one tenant is a forgery to every other.
-func openTokens(ctx context.Context, name string, cfg config.Config, st store.Store, ring *keyring.Ring, log token.Recorder, o Options) (tokenRoom, error) {
+//
+// Who else is trusted is the operator's word, and the operator's tenant is the
+// default one: an issuer must not decide for tenants that never named it.
+func (s *shared) openTokens(ctx context.Context, name string, st store.Store, ring *keyring.Ring, log token.Recorder) (tokenRoom, error) {
+	cfg, o, trust := s.cfg, s.Options, s.trust
 	c := cfg.AttestationService.AttestationTokenBroker
 	kc := token.KeysConfig{
 		Store: st, Ring: ring, Audit: log, Lifetime: cfg.TokenLifetime(), RotateAfter: cfg.TokenKeyAge(), Now: o.Now, Logger: o.Logger,
@@ -30,7 +34,9 @@ func openTokens(ctx context.Context, name string, cfg config.Config, st store.St
 	if s := c.Signer; s.KeyPath != "" {
 		kc.Signer = &token.Signer{KeyPath: s.KeyPath, CertPath: s.CertPath, CertURL: s.CertURL}
 	}
-	if name != tenant.Default { // where its key set is, if issuers are named by URL
+	if name != tenant.Default {
+		trust = nil
+		// Where its key set is, if issuers are named by URL.
 		c.IssuerName = strings.TrimSuffix(c.IssuerName, "/") + api.PathTenant + name
 	}
 	var (
@@ -47,6 +53,19 @@ func openTokens(ctx context.Context, name string, cfg config.Config, st store.St
 	if err != nil {
 		return room, err
 	}
-	room.verifier = token.NewVerifier(room.issuer)
+	room.verifier = token.NewVerifier(room.issuer, trust)
 	return room, nil
+}
+
+// openTrust reads whose tokens the configuration trusts.
+func (s *shared) openTrust(ctx context.Context) (*token.Trust, error) {
+	c := s.cfg.AttestationToken
+	t, err := token.NewTrust(ctx, token.TrustConfig{
+		Certificates: c.TrustedCertsPaths, KeySets: c.TrustedJWKSets, TEEKeys: c.ExtraTEEKeyPaths, InsecureHeaderJWK: c.InsecureHeaderJWK,
+		Now: s.Now, Logger: s.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("attestation_token: %w", err)
+	}
+	return t, nil
 }

@@ -42,5 +42,5 @@ func (a AttestationService) validate(p *problems) {
 		p.bad("attestation_service.rvps_config.type", "must be BuiltIn, is %q: reference values are in the broker's store", a.RVPSConfig.Type)
 	}
 	p.between("attestation_service.timeout", a.Timeout, 1, 60)
-	*p = append(*p, a.AttestationTokenBroker.validate()...)
+	a.AttestationTokenBroker.validate(p)
 }

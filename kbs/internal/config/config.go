@@ -30,6 +30,7 @@ type Config struct {
 	HTTPServer         HTTPServer         `toml:"http_server"`
 	Admin              Admin              `toml:"admin"`
 	AttestationService AttestationService `toml:"attestation_service"`
+	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	Verifier           Verifier           `toml:"verifier"`
 	MasterKey          MasterKey          `toml:"master_key"`
 	Limits             Limits             `toml:"limits"`
@@ -54,6 +55,7 @@ func Default(getenv func(string) string) Config {
 		HTTPServer:         defaultHTTPServer(),
 		Admin:              Admin{TokenLifetimeHours: 12},
 		AttestationService: defaultAttestationService(),
+		AttestationToken:   defaultAttestationToken(),
 		Verifier:           defaultVerifier(),
 		MasterKey:          defaultMasterKey(),
 		Limits:             defaultLimits(),
@@ -69,6 +71,7 @@ func Default(getenv func(string) string) Config {
 func (c Config) Insecure() []string {
 	var out []string
 	out = append(out, c.HTTPServer.insecure()...)
+	out = append(out, c.AttestationToken.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.Tracing.insecure()...)
@@ -84,6 +87,7 @@ func (c Config) Validate() error {
 	c.HTTPServer.validate(&p)
 	p.between("admin.token_lifetime_hours", c.Admin.TokenLifetimeHours, 1, 720)
 	c.AttestationService.validate(&p)
+	c.AttestationToken.validate(&p)
 	c.Verifier.SNP.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
 	c.Limits.validate(&p)

@@ -25,13 +25,17 @@ func TestConfigurationsOfTheField(t *testing.T) {
 		"built-in verifier": {"[attestation_service]\ntype = 'coco_as_builtin'\ntimeout = 10\n[attestation_service.attestation_token_broker]\nduration_min = 6\n" +
 			"[attestation_service.rvps_config]\ntype = 'BuiltIn'\n", nil},
 		"verifier elsewhere": {"[attestation_service]\ntype = 'intel_ta'\nbase_url = 'https://x'\n", []string{"line 3: attestation_service.base_url: unknown key: Intel Trust Authority"}},
-		"resources":          {"[[plugins]]\nname = 'resource'\n", nil},
-		"resources, kv":      {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'kvstorage'\n", nil},
-		"another plugin":     {"[[plugins]]\nname = 'resource'\n[[plugins]]\nname = 'nebula-ca'\n", []string{`plugins[1].name: there is no plugin "nebula-ca"`}},
-		"resources, aliyun":  {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'aliyun'\n", []string{`there is no back end "aliyun"`}},
-		"storage":            {"[storage_backend]\nstorage_type = 'LocalFs'\n", []string{"line 1: storage_backend: unknown key: the broker keeps all its state in one store, under state_dir"}},
-		"sessions":           {"session_storage_type = 'Memory'\n", []string{"line 1: session_storage_type: unknown key: the broker keeps"}},
-		"open to everyone":   {"[admin]\ninsecure_api = true\n", []string{"line 2: admin.insecure_api: unknown key: the admin API cannot be opened"}},
+		"passports": {"[attestation_token]\ntrusted_certs_paths = ['ca.pem']\ntrusted_jwk_sets = ['https://portal.trustauthority.intel.com', 'file:///etc/jwks.json']\n" +
+			"extra_teekey_paths = ['/tee-pubkey']\ninsecure_header_jwk = true\n", nil},
+		"signer":            {"[attestation_service.attestation_token_broker]\nverbose_token = true\nsigner = {key_path = 'k.pem', cert_path = 'c.pem', cert_url = 'https://x/c.pem'}\n", nil},
+		"half a signer":     {"[attestation_service.attestation_token_broker.signer]\ncert_path = 'c.pem'\n", []string{"signer.key_path: must be given"}},
+		"resources":         {"[[plugins]]\nname = 'resource'\n", nil},
+		"resources, kv":     {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'kvstorage'\n", nil},
+		"another plugin":    {"[[plugins]]\nname = 'resource'\n[[plugins]]\nname = 'nebula-ca'\n", []string{`plugins[1].name: there is no plugin "nebula-ca"`}},
+		"resources, aliyun": {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'aliyun'\n", []string{`there is no back end "aliyun"`}},
+		"storage":           {"[storage_backend]\nstorage_type = 'LocalFs'\n", []string{"line 1: storage_backend: unknown key: the broker keeps all its state in one store, under state_dir"}},
+		"sessions":          {"session_storage_type = 'Memory'\n", []string{"line 1: session_storage_type: unknown key: the broker keeps"}},
+		"open to everyone":  {"[admin]\ninsecure_api = true\n", []string{"line 2: admin.insecure_api: unknown key: the admin API cannot be opened"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(written(t, map[string]string{"kbs-config.toml": c.text}), "kbs-config.toml")

@@ -51,8 +51,8 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// checkRedirect lets an issuer move a document to another protected place.
-func checkRedirect(r *http.Request, via []*http.Request) error {
+// CheckRedirect lets an issuer move a document to another protected place.
+func CheckRedirect(r *http.Request, via []*http.Request) error {
 	if len(via) > 3 {
 		return errors.New("too many redirects")
 	}

@@ -71,7 +71,7 @@ func New(c Config) (*Set, error) {
 		return nil, err
 	}
 	if c.HTTP == nil {
-		c.HTTP = &http.Client{Timeout: timeout, CheckRedirect: checkRedirect}
+		c.HTTP = &http.Client{Timeout: timeout, CheckRedirect: CheckRedirect}
 	}
 	for _, d := range []struct {
 		to    *time.Duration

@@ -99,6 +99,9 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.P
 		query[k] = vs[len(vs)-1] // the last one wins (kbs-protocol 2.1)
 	}
 	q := policy.Release{Plugin: "resource", Path: []string{path.Repo, path.Type, path.Tag}, Query: query, Claims: c.Raw}
+	if in, err := c.Parsed(readInput); err == nil { // an error comes again, from the engine
+		q.Input, _ = in.(policy.Input)
+	}
 	d, err := s.Engine.Authorize(ctx, q)
 	if err != nil {
 		return d, s.refuseRelease(ctx, path, c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
@@ -109,6 +112,8 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.P
 	}
 	return d, nil
 }
+
+func readInput(raw json.RawMessage) (any, error) { return policy.ParseInput(raw) }
 
 // explain says why the policy denied. When the attestation was not affirming,
 // that is the reason behind the reason: its policy, rule and claims come first.

@@ -2,13 +2,17 @@ package server_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 )
 
@@ -120,5 +124,57 @@ func TestDiscovery(t *testing.T) {
 	}
 	if a := s.send(http.MethodGet, s.adminURL+api.PathJWKS, nil); a.status != http.StatusNotFound {
 		t.Errorf("on the administrators' listener: %d", a.status)
+	}
+}
+
+// A token of another broker is a passport here, if the configuration trusts its
+// issuer: by its authority or by its key set.
+func TestPassport(t *testing.T) {
+	abroad, home := newStage(t), newStage(t)
+	abroad.know()
+	abroad.acceptLab()
+	home.acceptLab()
+	h := abroad.auth(guest(t, "lab", "agent 1"))
+	passport := h.token()
+	get := func() answer {
+		return home.send(http.MethodGet, home.guestURL+api.PathResource+"/"+resourcePath, nil, "Authorization: Bearer "+passport)
+	}
+	if a := get(); a.status != http.StatusUnauthorized {
+		t.Fatalf("a stranger's token: %d %s", a.status, a.body)
+	}
+	set := abroad.keySet()
+	authority := set.Keys[0].Certificates[1]
+	dir := t.TempDir()
+	files := map[string][]byte{
+		"ca.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}),
+		"jwks":   abroad.send(http.MethodGet, abroad.guestURL+api.PathJWKS, nil).body,
+	}
+	for name, raw := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, trust := range map[string]config.AttestationToken{
+		"by certificate": {TrustedCertsPaths: []string{filepath.Join(dir, "ca.pem")}},
+		"by key set":     {TrustedJWKSets: []string{"file://" + filepath.Join(dir, "jwks")}},
+	} {
+		home.stop()
+		home.cfg.AttestationToken = trust
+		home.start()
+		a := get()
+		if a.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", name, a.status, a.body)
+		}
+		var msg api.JWE
+		if err := json.Unmarshal(a.body, &msg); err != nil {
+			t.Fatal(err)
+		}
+		if value, err := h.key.Open(msg); err != nil || string(value.Reveal()) != home.value {
+			t.Errorf("%s: %v", name, err)
+		}
+		all := home.entries()
+		if e := all[len(all)-1]; e.Kind != "release" || !strings.HasPrefix(e.Subject, "guest:snp/foreign-") {
+			t.Errorf("%s: entry %+v", name, e)
+		}
 	}
 }

@@ -107,7 +107,7 @@ func (s *stage) replica() replica {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return replica{s.t, i, NewVerifier(i), keys}
+	return replica{s.t, i, NewVerifier(i, nil), keys}
 }
 
 func (r replica) issue(id string) string {

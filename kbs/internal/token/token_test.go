@@ -41,7 +41,7 @@ func TestIssueAndVerify(t *testing.T) {
 		"while it is good, really": {start.Add(time.Minute), true},
 	} {
 		s.clock.set(at.time)
-		if got := r.accepts(text); got != at.good {
+		if got := s.replica().accepts(text); got != at.good { // one that has not seen it yet
 			t.Errorf("%s: %v", name, got)
 		}
 	}
