@@ -49,6 +49,10 @@ bench-kbs: build ## what attestations and releases cost the broker, beside the c
 	@$(GOBUILD) -o $(BIN)/ ./tests/load
 	@$(BIN)/load bench --bin $(BIN)
 
+.PHONY: interop-kbs
+interop-kbs: build ## a second guest, written from the specification alone, against the broker
+	@cd tests && go test -count=1 -v ./internal/secondguest ./interop/kbs
+
 .PHONY: soak-kbs
 soak-kbs: build ## 200,000 handshakes: the broker's memory, threads and files stay flat
 	@$(GOBUILD) -o $(BIN)/ ./tests/load

@@ -56,6 +56,17 @@ func TestBorders(t *testing.T) {
 	}
 }
 
+// The second guest is an independent witness: it must not share code with what
+// it tests.
+func TestSecondGuestIsIndependent(t *testing.T) {
+	out := goIn(t, "tests", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./internal/secondguest")
+	for pkg := range strings.FieldsSeq(out) {
+		if strings.HasPrefix(pkg, path) && !strings.HasSuffix(pkg, "/secondguest") || strings.HasPrefix(pkg, "github.com/go-jose/") {
+			t.Errorf("the second guest uses %s", pkg)
+		}
+	}
+}
+
 func moduleOf(pkg string) (string, bool) {
 	pkg, _, _ = strings.Cut(pkg, " ")
 	if pkg != path && !strings.HasPrefix(pkg, path+"/") {

@@ -42,7 +42,7 @@ func (w *World) StartBroker(ctx context.Context, simulatedRoots map[string]strin
 	for name, file := range simulatedRoots {
 		fmt.Fprintf(&config, "  { name = %q, path = %q },\n", name, file)
 	}
-	config.WriteString("]\n")
+	config.WriteString("]\n" + w.BrokerConfig)
 	if err := os.WriteFile(w.Path("kbs.toml"), []byte(config.String()), 0o600); err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ type World struct {
 	Registry *ociregistry.Registry
 	Broker   *Broker
 	Key      []byte // wraps the image's layer keys; here so that tests can look for leaks
+	// BrokerConfig is TOML that is put behind the stage's own configuration of
+	// the broker.
+	BrokerConfig string
 
 	closers []func() error
 }
