@@ -1,6 +1,6 @@
 // Package broker joins the rooms of the key broker over one state directory:
 //
-//	kbs.db                  the store (0600)
+//	kbs.db                  the store (0600), unless PostgreSQL is
 //	keys/master.key         wraps all that is secret in the store: resources, and
 //	                        the keys that every replica must share
 //	keys/admin.pem          signs admin tokens; read by `kbs admin-token` only
@@ -31,7 +31,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
@@ -69,7 +68,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 	if b.verifiers, err = verifiers(cfg, o.Now); err != nil {
 		return nil, err
 	}
-	if b.store, err = sqlite.Open(filepath.Join(dir, "kbs.db")); err != nil {
+	if b.store, err = OpenStore(ctx, cfg); err != nil {
 		return nil, err
 	}
 	defer func() {

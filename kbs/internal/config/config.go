@@ -33,6 +33,7 @@ type Config struct {
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	Verifier           Verifier           `toml:"verifier"`
 	MasterKey          MasterKey          `toml:"master_key"`
+	StorageBackend     StorageBackend     `toml:"storage_backend"`
 	Limits             Limits             `toml:"limits"`
 	Logging            Logging            `toml:"logging"`
 	Metrics            Metrics            `toml:"metrics"`
@@ -58,6 +59,7 @@ func Default(getenv func(string) string) Config {
 		AttestationToken:   defaultAttestationToken(),
 		Verifier:           defaultVerifier(),
 		MasterKey:          defaultMasterKey(),
+		StorageBackend:     defaultStorageBackend(),
 		Limits:             defaultLimits(),
 		Logging:            defaultLogging(),
 		Metrics:            defaultMetrics(),
@@ -74,6 +76,7 @@ func (c Config) Insecure() []string {
 	out = append(out, c.AttestationToken.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
+	out = append(out, c.StorageBackend.insecure()...)
 	out = append(out, c.Tracing.insecure()...)
 	return out
 }
@@ -90,6 +93,7 @@ func (c Config) Validate() error {
 	c.AttestationToken.validate(&p)
 	c.Verifier.SNP.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
+	c.StorageBackend.validate(&p)
 	c.Limits.validate(&p)
 	c.Logging.validate(&p)
 	c.Metrics.validate(&p)

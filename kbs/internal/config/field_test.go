@@ -33,7 +33,10 @@ func TestConfigurationsOfTheField(t *testing.T) {
 		"resources, kv":     {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'kvstorage'\n", nil},
 		"another plugin":    {"[[plugins]]\nname = 'resource'\n[[plugins]]\nname = 'nebula-ca'\n", []string{`plugins[1].name: there is no plugin "nebula-ca"`}},
 		"resources, aliyun": {"[[plugins]]\nname = 'resource'\nstorage_backend_type = 'aliyun'\n", []string{`there is no back end "aliyun"`}},
-		"storage":           {"[storage_backend]\nstorage_type = 'LocalFs'\n", []string{"line 1: storage_backend: unknown key: the broker keeps all its state in one store, under state_dir"}},
+		"storage":           {"[storage_backend]\nstorage_type = 'LocalFs'\n", nil},
+		"storage, memory":   {"[storage_backend]\nstorage_type = 'Memory'\n", []string{"storage_backend.storage_type: Memory would lose the audit log"}},
+		"storage, redis":    {"[storage_backend.backends.redis]\nurl = 'redis://x'\n", []string{"SQLite or PostgreSQL"}},
+		"storage, postgres": {"[storage_backend]\nstorage_type = 'Postgres'\n[storage_backend.backends.postgres]\nhost = 'db'\nport = 5433\ndb = 'kbs'\nusername = 'kbs'\npassword = 'p'\n", nil},
 		"sessions":          {"session_storage_type = 'Memory'\n", []string{"line 1: session_storage_type: unknown key: the broker keeps"}},
 		"open to everyone":  {"[admin]\ninsecure_api = true\n", []string{"line 2: admin.insecure_api: unknown key: the admin API cannot be opened"}},
 	} {

@@ -22,14 +22,15 @@ var foreign = map[string]string{
 	"attestation_service.as_addr":                "the verifier is part of the broker",
 	"attestation_service.pool_size":              "the verifier is part of the broker",
 	"attestation_service.verifier_config":        "use the [verifier] table, which has one table for each platform",
-	"attestation_service.storage_type":           "the broker keeps all its state in one store, under state_dir",
+	"attestation_service.storage_type":           "the broker keeps all its state in one store: see storage_backend",
 	"attestation_service.base_url":               "Intel Trust Authority is not supported",
 	"attestation_service.api_key":                "Intel Trust Authority is not supported",
 	"attestation_service.certs_file":             "Intel Trust Authority is not supported",
 	"attestation_service.policy_ids":             "Intel Trust Authority is not supported",
 	"attestation_service.allow_unmatched_policy": "Intel Trust Authority is not supported",
-	"storage_backend":                            "the broker keeps all its state in one store, under state_dir",
-	"session_storage_type":                       "the broker keeps all its state in one store, under state_dir",
+	"storage_backend.backends.local_json":        "the broker keeps its state in SQLite or PostgreSQL",
+	"storage_backend.backends.redis":             "the broker keeps its state in SQLite or PostgreSQL",
+	"session_storage_type":                       "the broker keeps all its state in one store: see storage_backend",
 	"sockets":                                    "belongs into http_server",
 }
 

@@ -104,6 +104,9 @@ func (l *Loaded) readEnv(getenv func(string) string) error {
 		if path == "logging.level" && text == "" {
 			text = rustLevel(getenv("RUST_LOG"))
 		}
+		if path == "storage_backend.backends.postgres.url" && text == "" {
+			text = getenv("POSTGRES_URL") // the field's name for it
+		}
 		if text == "" || strings.Contains(path, "[]") {
 			return
 		}

@@ -112,6 +112,7 @@ type batch struct {
 	ctx     context.Context // of all members, so of none: no guest that hangs up cuts off the others
 	cancel  context.CancelFunc
 	changes overlay
+	floors  Floors // as the database has them: each is asked for once
 	members int
 	done    chan struct{} // closed when err is final
 	err     error
@@ -171,7 +172,7 @@ func (q *Queue) run(ctx context.Context, f func(store.Tx) error) (_ *batch, err 
 		}
 	}
 	b := q.open
-	t := &tx{ctx: ctx, db: b.unit, dbctx: b.ctx, now: q.cfg.Now, base: &b.changes}
+	t := &tx{ctx: ctx, db: b.unit, dbctx: b.ctx, now: q.cfg.Now, base: &b.changes, floors: b.floors}
 	defer func() {
 		t.over = true
 		if t.broken != nil {
@@ -204,7 +205,7 @@ func (q *Queue) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &batch{unit: unit, done: make(chan struct{}), ctx: context.WithoutCancel(ctx), cancel: func() {}}
+	b := &batch{unit: unit, floors: Floors{}, done: make(chan struct{}), ctx: context.WithoutCancel(ctx), cancel: func() {}}
 	if q.cfg.Timeout > 0 {
 		b.ctx, b.cancel = context.WithTimeout(b.ctx, q.cfg.Timeout)
 	}
@@ -245,11 +246,12 @@ func (q *Queue) Close() {
 	close(q.closed) // and the turn is never given back
 }
 
-// View runs f on the snapshot of r.
+// View runs f on the snapshot of r. The trouble of r goes before what f made
+// of it.
 func View(ctx, dbctx context.Context, r Reader, f func(store.Tx) error) error {
 	t := &tx{ctx: ctx, db: r, dbctx: dbctx, readOnly: true}
 	defer func() { t.over = true }()
-	if err := f(t); err != nil {
+	if err := f(t); t.broken == nil {
 		return err
 	}
 	return t.broken

@@ -25,6 +25,7 @@ type tx struct {
 	now      func() time.Time
 	base     *overlay // what the batch changed before; nil in a view
 	own      overlay
+	floors   Floors // of the database, as far as the batch has read them
 	readOnly bool
 	over     bool
 	// broken is the first trouble of the database. The transaction must not
@@ -250,9 +251,13 @@ func (t *tx) version(key string) (store.Version, error) {
 }
 
 func (t *tx) floor(lane Lane) (store.Version, error) {
-	v, err := t.db.Floor(t.dbctx, lane)
-	if err != nil {
-		return 0, t.fail(err)
+	v, known := t.floors[lane]
+	if !known {
+		var err error
+		if v, err = t.db.Floor(t.dbctx, lane); err != nil {
+			return 0, t.fail(err)
+		}
+		t.floors[lane] = v
 	}
 	if t.base != nil {
 		v = max(v, t.base.floors[lane])

@@ -282,34 +282,6 @@ func killAfter(t *testing.T, dir string, n int) map[string]bool {
 	return keys
 }
 
-func BenchmarkPut(b *testing.B) {
-	st := openAt(b, b.TempDir())
-	defer func() { _ = st.Close() }()
-	value := make([]byte, 512)
-	for i := 0; b.Loop(); i++ {
-		err := st.Update(b.Context(), func(tx store.Tx) error {
-			_, err := tx.Put(fmt.Sprintf("k/%d", i%1000), value, store.Any)
-			return err
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkGet(b *testing.B) {
-	st := openAt(b, b.TempDir())
-	defer func() { _ = st.Close() }()
-	if err := write(st, "k", strings.Repeat("v", 512)); err != nil {
-		b.Fatal(err)
-	}
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			err := st.View(b.Context(), func(tx store.Tx) error { _, err := tx.Get("k"); return err })
-			if err != nil {
-				b.Error(err)
-				return
-			}
-		}
-	})
+func BenchmarkStore(b *testing.B) {
+	storetest.Bench(b, func(b *testing.B) store.Store { return openAt(b, b.TempDir()) })
 }

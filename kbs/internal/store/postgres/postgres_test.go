@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/postgrestest"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := postgrestest.StopShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func open(t testing.TB, dsn string) store.Store {
+	t.Helper()
+	st, err := Open(t.Context(), dsn, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func fresh(t testing.TB) (*postgrestest.Server, string) {
+	t.Helper()
+	s := postgrestest.Shared(t)
+	return s, s.NewDatabase(t)
+}
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store {
+		s, db := fresh(t)
+		return open(t, s.DSN(db))
+	})
+}
+
+func TestDurable(t *testing.T) {
+	s, db := fresh(t)
+	storetest.RunDurable(t, func(t *testing.T, _ string) store.Store { return open(t, s.DSN(db)) })
+}
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Bench(b, func(b *testing.B) store.Store {
+		s, db := fresh(b)
+		return open(b, s.DSN(db))
+	})
+}
