@@ -91,6 +91,7 @@ func (s *scanner) array() error {
 		return nil
 	}
 	for {
+		s.small()
 		if err := s.value(); err != nil {
 			return err
 		}
@@ -105,6 +106,24 @@ func (s *scanner) array() error {
 			return s.unexpected()
 		}
 	}
+}
+
+// small skips numbers of up to three digits that are followed by a comma and
+// nothing else: what bytes look like that were written as a list, which is
+// most of what evidence consists of.
+func (s *scanner) small() {
+	raw, pos := s.raw, s.pos
+	for pos+3 < len(raw) && raw[pos]-'0' <= 9 {
+		n := 1
+		for n < 3 && raw[pos+n]-'0' <= 9 {
+			n++
+		}
+		if raw[pos+n] != ',' || n > 1 && raw[pos] == '0' {
+			break
+		}
+		pos += n + 1
+	}
+	s.pos = pos
 }
 
 func (s *scanner) object() error {
