@@ -10,6 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/ocsf"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
 
@@ -17,6 +18,7 @@ import (
 // can write.
 var pages = map[string]func() (string, error){
 	"openapi.json": func() (string, error) { return string(server.Document()), nil },
+	"metrics.md":   func() (string, error) { return metrics.Page(), nil },
 	"api.md":       func() (string, error) { return server.Describe(server.Routes()).Page(), nil },
 	"config.md":    config.Page,
 	"config.schema.json": func() (string, error) {

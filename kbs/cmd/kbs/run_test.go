@@ -92,7 +92,7 @@ func TestCommands(t *testing.T) {
 // token opens the admin API over the certificate that the message names.
 func TestServe(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
-	config := write(t, "[http_server]\nsockets = ['127.0.0.1:0']\nadmin_sockets = ['127.0.0.1:0']\n")
+	config := write(t, "[http_server]\nsockets = ['127.0.0.1:0']\nadmin_sockets = ['127.0.0.1:0']\nmetrics_sockets = ['127.0.0.1:0']\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out, err output

@@ -66,7 +66,7 @@ func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listene
 	if b.CertificatePath() == "" {
 		scheme = "http://"
 	}
-	urls := func(lns []net.Listener) string {
+	urls := func(scheme string, lns []net.Listener) string {
 		var out []string
 		for _, ln := range lns {
 			out = append(out, scheme+ln.Addr().String())
@@ -79,8 +79,9 @@ func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listene
 		}
 	}
 	_, _ = fmt.Fprintln(p.io.err, "kbs is serving")
-	line("guests", urls(l.Guest))
-	line("admins", urls(l.Admin))
+	line("guests", urls(scheme, l.Guest))
+	line("admins", urls(scheme, l.Admin))
+	line("metrics", urls("http://", l.Metrics))
 	line("certificate", b.CertificatePath())
 	line("admin token", broker.AdminTokenPath(cfg.StateDir))
 }

@@ -19,7 +19,7 @@ import (
 func TestFirstStart(t *testing.T) {
 	cfg := config.Default(func(string) string { return "" })
 	cfg.StateDir = t.TempDir()
-	cfg.HTTPServer.Sockets, cfg.HTTPServer.AdminSockets = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
+	cfg.HTTPServer.Sockets, cfg.HTTPServer.AdminSockets, cfg.HTTPServer.MetricsSockets = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, nil
 	b, err := broker.Open(t.Context(), cfg, broker.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Version: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
@@ -98,6 +99,7 @@ func (s *Service) Open(ctx context.Context, body []byte) (Opened, error) {
 		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, fault: fault.New(fault.VersionUnsupported, ErrVersion{v})})
 	}
 	platform, err := s.platform(req)
+	observe.Platform(ctx, platform)
 	if err != nil {
 		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, platform: platform, fault: fault.New(fault.PlatformDisabled, err)})
 	}
@@ -181,8 +183,12 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "find session: %w", err)
 	}
+	observe.Platform(ctx, c.Platform)
 	var att api.Attestation
-	if err := strictjson.Decode(body, &att); err != nil {
+	_, done := observe.Step(ctx, observe.StepDecode)
+	err = strictjson.Decode(body, &att)
+	done(err)
+	if err != nil {
 		return Attested{}, s.refuseAnswer(ctx, c, fault.New(fault.InvalidRequest, err))
 	}
 	if past.Token != "" {
@@ -198,11 +204,14 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 // accept issues the token. Entry and record become durable together, and only
 // the first answer to a challenge gets that far.
 func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement) (Attested, error) {
-	text, _, err := s.cfg.Issuer.Issue(ctx, c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	stepped, done := observe.Step(ctx, observe.StepIssue)
+	text, _, err := s.cfg.Issuer.Issue(stepped, c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	done(err)
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)
 	}
-	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+	stepped, done = observe.Step(ctx, observe.StepRecord)
+	err = s.cfg.Store.Update(stepped, func(tx store.Tx) error {
 		if err := s.sessions.put(tx, c, text); err != nil {
 			return err
 		}
@@ -211,6 +220,7 @@ func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement
 		}
 		return nil
 	})
+	done(err)
 	if errors.Is(err, store.ErrConflict) {
 		return Attested{}, s.refuseAnswer(ctx, c, fault.Newf(fault.SessionInvalid, "%w: another answer came first", errSession))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
@@ -45,12 +46,17 @@ func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Atte
 		return judgement{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", c.Platform)
 	}
 	ev := measure.Evidence{Platform: measure.Platform(c.Platform), Data: att.TEEEvidence.PrimaryEvidence}
-	verdict, err := verifier.Verify(ctx, ev, want)
+	stepped, done := observe.Step(ctx, observe.StepEvidence)
+	verdict, err := verifier.Verify(stepped, ev, want)
 	if err == nil {
 		err = verdict.Err() // a verifier that forgets to say no must not mean yes
 	}
 	if err != nil {
-		return judgement{}, verificationFault(err)
+		err = verificationFault(err)
+	}
+	done(err)
+	if err != nil {
+		return judgement{}, err
 	}
 	return s.appraise(ctx, att, doc, verdict)
 }
@@ -123,7 +129,9 @@ func (s *Service) appraise(ctx context.Context, att api.Attestation, doc *initda
 	if err != nil {
 		return judgement{}, fault.Newf(fault.Internal, "encode claims: %w", err)
 	}
-	a, err := s.cfg.Policies.Appraise(ctx, policy.DefaultID+"_"+v.Class, input)
+	stepped, done := observe.Step(ctx, observe.StepAppraise)
+	a, err := s.cfg.Policies.Appraise(stepped, policy.DefaultID+"_"+v.Class, input)
+	done(err)
 	if err != nil {
 		return judgement{}, fault.New(fault.PolicyError, err)
 	}

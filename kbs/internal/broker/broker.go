@@ -62,15 +62,20 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 		}
 	}
 	b := &Broker{shared: shared{Options: o, cfg: cfg}}
+	b.openOperations()
 	if b.tls, err = openTLS(cfg, o.Now); err != nil {
 		return nil, err
 	}
 	if b.verifiers, err = verifiers(cfg, o.Now); err != nil {
 		return nil, err
 	}
+	if b.collateral, err = collateralOf(cfg); err != nil {
+		return nil, err
+	}
 	if b.store, err = OpenStore(ctx, cfg); err != nil {
 		return nil, err
 	}
+	b.store = b.metrics.Store(b.store)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.store.Close())

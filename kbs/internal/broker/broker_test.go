@@ -27,7 +27,7 @@ func testConfig(t *testing.T) config.Config {
 	t.Helper()
 	cfg := config.Default(func(string) string { return "" })
 	cfg.StateDir = filepath.Join(t.TempDir(), "state")
-	cfg.HTTPServer.Sockets, cfg.HTTPServer.AdminSockets = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
+	cfg.HTTPServer.Sockets, cfg.HTTPServer.AdminSockets, cfg.HTTPServer.MetricsSockets = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
 	return cfg
 }
 

@@ -56,6 +56,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
+		Operations: s.serving(),
 	}}
 	r.handlers = server.New(r.deps).Handlers()
 	return r, nil

@@ -18,55 +18,12 @@ import (
 // Limits of a connection. A guest on a slow link sends a few megabytes of
 // evidence; nobody needs minutes for a request head.
 const (
-	headTimeout  = 10 * time.Second
 	readTimeout  = 60 * time.Second
 	writeTimeout = 60 * time.Second
 	idleTimeout  = 120 * time.Second
 	maxHead      = 1 << 20 // bytes: tokens with several devices are large
-	drainTimeout = 15 * time.Second
 	sweepEvery   = time.Minute
 )
-
-// Listeners are the bound sockets of a broker.
-type Listeners struct {
-	Guest []net.Listener
-	Admin []net.Listener
-}
-
-// Close closes all of them.
-func (l Listeners) Close() error {
-	var all []error
-	for _, ln := range append(append([]net.Listener(nil), l.Guest...), l.Admin...) {
-		all = append(all, ln.Close())
-	}
-	return errors.Join(all...)
-}
-
-// Listen binds the configured sockets, or none.
-func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
-	var l Listeners
-	defer func() {
-		if err != nil {
-			_ = l.Close()
-		}
-	}()
-	var lc net.ListenConfig
-	for _, a := range b.cfg.HTTPServer.Sockets {
-		ln, err := lc.Listen(ctx, "tcp", a)
-		if err != nil {
-			return l, fmt.Errorf("listen for guests: %w", err)
-		}
-		l.Guest = append(l.Guest, ln)
-	}
-	for _, a := range b.cfg.HTTPServer.AdminSockets {
-		ln, err := lc.Listen(ctx, "tcp", a)
-		if err != nil {
-			return l, fmt.Errorf("listen for administrators: %w", err)
-		}
-		l.Admin = append(l.Admin, ln)
-	}
-	return l, nil
-}
 
 // CertificatePath is what clients trust: the broker's certificate, or "" if it
 // speaks no TLS.
@@ -80,35 +37,35 @@ func (b *Broker) CertificatePath() string {
 // Serve answers until ctx ends, then lets running requests finish and returns
 // nil. It owns the listeners.
 func (b *Broker) Serve(ctx context.Context, l Listeners) error {
-	front := server.NewFront(b.tenants, tenant.Default, server.New(b.home.deps))
-	guest, admins := b.httpServer(front.Guest()), b.httpServer(front.Admin())
+	home := server.New(b.home.deps)
+	front := server.NewFront(b.tenants, tenant.Default, home)
+	sides := []side{
+		{b.httpServer("guests", front.Guest(), b.tls), l.Guest},
+		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
+		{b.httpServer("metrics", home.Operator(), nil), l.Metrics},
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
 	var wg sync.WaitGroup
-	run := func(srv *http.Server, lns []net.Listener) {
-		for _, ln := range lns {
+	for _, s := range sides {
+		for _, ln := range s.lns {
 			wg.Go(func() {
-				if err := b.serveOn(srv, ln); !errors.Is(err, http.ErrServerClosed) {
+				if err := s.serve(ln); !errors.Is(err, http.ErrServerClosed) {
 					cancel(fmt.Errorf("serve on %s: %w", ln.Addr(), err))
 				}
 			})
 		}
 	}
-	run(guest, l.Guest)
-	run(admins, l.Admin)
 	wg.Go(func() { b.sweep(ctx) })
 	for _, job := range b.background {
 		wg.Go(func() { job(ctx) })
 	}
+	b.probes.Start()
 
 	<-ctx.Done()
-	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer stop()
-	err := errors.Join(guest.Shutdown(drain), admins.Shutdown(drain))
-	if err != nil { // somebody does not finish: cut the connection
-		err = errors.Join(err, guest.Close(), admins.Close())
-	}
+	b.probes.Drain()
+	err := b.drain(context.WithoutCancel(ctx), sides)
 	wg.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
@@ -116,27 +73,56 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	return err
 }
 
-func (b *Broker) httpServer(h http.Handler) *http.Server {
+// drain lets running requests finish, guests and administrators first: probes
+// must see until the end that the broker is stopping.
+func (b *Broker) drain(ctx context.Context, sides []side) error {
+	ctx, stop := context.WithTimeout(ctx, b.cfg.Limits.Drain())
+	defer stop()
+	var all []error
+	for _, s := range sides {
+		if err := s.srv.Shutdown(ctx); err != nil { // somebody does not finish: cut the connection
+			all = append(all, err, s.srv.Close())
+		}
+	}
+	return errors.Join(all...)
+}
+
+// side is one of the broker's faces and its sockets.
+type side struct {
+	srv *http.Server
+	lns []net.Listener
+}
+
+func (s side) serve(ln net.Listener) error {
+	if s.srv.TLSConfig == nil {
+		return s.srv.Serve(ln)
+	}
+	return s.srv.ServeTLS(ln, "", "")
+}
+
+func (b *Broker) httpServer(name string, h http.Handler, t *tlsFiles) *http.Server {
 	srv := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: headTimeout,
+		ReadHeaderTimeout: b.cfg.Limits.Head(),
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,
 		ErrorLog:          slog.NewLogLogger(b.Logger.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				b.metrics.Connection(name, 1)
+			case http.StateClosed, http.StateHijacked:
+				b.metrics.Connection(name, -1)
+			case http.StateActive, http.StateIdle:
+			}
+		},
 	}
-	if b.tls != nil {
-		srv.TLSConfig = b.tls.config.Clone()
+	if t != nil {
+		srv.TLSConfig = t.config.Clone()
 	}
 	return srv
-}
-
-func (b *Broker) serveOn(srv *http.Server, ln net.Listener) error {
-	if b.tls == nil {
-		return srv.Serve(ln)
-	}
-	return srv.ServeTLS(ln, "", "")
 }
 
 // sweep deletes expired sessions of the tenants in use until ctx ends.

@@ -21,7 +21,8 @@ import (
 type shared struct {
 	Options
 
-	cfg       config.Config
+	cfg config.Config
+	operations
 	store     store.Store // whole; tenants get scopes of it
 	master    secret.Bytes
 	kek       *kek.Set      // what all else is sealed under

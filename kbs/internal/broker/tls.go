@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 )
 
 // The certificate that the broker makes for itself.
@@ -63,6 +65,18 @@ func openTLS(cfg config.Config, now func() time.Time) (*tlsFiles, error) {
 	}
 	t.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	return t, nil
+}
+
+// certificateExpiry tells when the certificate ends.
+func (b *Broker) certificateExpiry(context.Context) ([]metrics.Sample, error) {
+	if b.tls == nil {
+		return nil, nil
+	}
+	leaf, err := x509.ParseCertificate(b.tls.config.Certificates[0].Certificate[0])
+	if err != nil {
+		return nil, err
+	}
+	return metrics.One(float64(leaf.NotAfter.Unix())), nil
 }
 
 // ensureCertificate makes a self-signed certificate for this host's loopback

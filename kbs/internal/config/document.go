@@ -70,7 +70,7 @@ func (d *document) linesTOML(raw []byte) error {
 	prefix, counts := "", map[string]int{}
 	for p.NextExpression() {
 		e := p.Expression()
-		switch e.Kind {
+		switch e.Kind { //nolint:exhaustive // expressions have no others
 		case unstable.Table:
 			prefix = d.keyTOML(&p, e, "", counts)
 		case unstable.ArrayTable:

@@ -47,7 +47,7 @@ func defaultHTTPServer() HTTPServer {
 	return HTTPServer{
 		Sockets:            []string{"127.0.0.1:8080"},
 		AdminSockets:       []string{"127.0.0.1:8081"},
-		MetricsSockets:     []string{"127.0.0.1:9100"},
+		MetricsSockets:     []string{"127.0.0.1:8082"},
 		TLSProfile:         profileIntermediate,
 		PayloadRequestSize: 2,
 	}

@@ -58,7 +58,7 @@ func TestPrecedence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"timeout = 11 # kbs.toml:2", "sockets = ['127.0.0.1:1', '127.0.0.1:2'] # env KBS_HTTP_SERVER_SOCKETS", "metrics_sockets = ['127.0.0.1:9100'] # default", "state_dir = '/s' # flag --state"} {
+	for _, line := range []string{"timeout = 11 # kbs.toml:2", "sockets = ['127.0.0.1:1', '127.0.0.1:2'] # env KBS_HTTP_SERVER_SOCKETS", "metrics_sockets = ['127.0.0.1:8082'] # default", "state_dir = '/s' # flag --state"} {
 		if !strings.Contains(strings.Join(strings.Fields(string(raw)), " "), strings.Join(strings.Fields(line), " ")) {
 			t.Errorf("the dump lacks %q:\n%s", line, raw)
 		}

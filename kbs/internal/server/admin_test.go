@@ -1,13 +1,10 @@
 package server_test
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 func (s *stage) role(r admin.Role) string {
@@ -312,41 +308,6 @@ func TestAuditParameters(t *testing.T) {
 	}
 	if a := s.admin(http.MethodGet, api.PathTickets+"/0000-0000", nil); a.status != 404 {
 		t.Errorf("unknown ticket: %d", a.status)
-	}
-}
-
-type broken struct{ store.Store }
-
-func (broken) View(context.Context, func(store.Tx) error) error { return errors.New("disk gone") }
-
-func TestHealth(t *testing.T) {
-	s := newStage(t)
-	for _, base := range []string{s.guestURL, s.adminURL} {
-		for _, path := range []string{"/healthz", "/livez", "/readyz"} {
-			if a := s.send(http.MethodGet, base+path, nil); a.status != 200 || len(a.body) != 0 {
-				t.Errorf("%s: %d %q", path, a.status, a.body)
-			}
-		}
-	}
-	a := s.send(http.MethodGet, s.guestURL+"/readyz?verbose", nil)
-	for _, check := range []string{"store", "signing-key", "policies", "audit"} {
-		if !slices.Contains(strings.Split(string(a.body), "\n"), "[+] "+check+" ok") {
-			t.Errorf("%q lacks %s", a.body, check)
-		}
-	}
-	s.must(http.MethodDelete, api.PathPolicies+"/resource/resource-policy", nil)
-	if a := s.send(http.MethodGet, s.guestURL+"/readyz?verbose", nil); a.status != 503 || !strings.Contains(string(a.body), "[-] policies failed") {
-		t.Errorf("without a policy: %d %q", a.status, a.body)
-	}
-	d := s.b.Deps()
-	d.Store = broken{d.Store}
-	srv := httptest.NewServer(server.New(d).Guest())
-	defer srv.Close()
-	if a := s.send(http.MethodGet, srv.URL+"/readyz?verbose", nil); a.status != 503 || !strings.Contains(string(a.body), "[-] store failed") || strings.Contains(string(a.body), "disk") {
-		t.Errorf("without a store: %d %q", a.status, a.body)
-	}
-	if a := s.send(http.MethodGet, srv.URL+"/livez", nil); a.status != 200 {
-		t.Errorf("alive: %d", a.status)
 	}
 }
 

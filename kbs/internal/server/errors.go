@@ -98,7 +98,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 		}
 		f := s.settle(r.Context(), op, err)
 		variant, detail := v0Error(op, f)
-		observe(w, f)
+		noted(w, f)
 		s.answerJSON(w, f.Code.Status(), "application/json", api.ErrorInformation{
 			Type:   api.ErrorTypePrefix + variant,
 			Detail: detail + ": " + f.Public(),
@@ -162,7 +162,7 @@ func (s *Server) v1(op operation, h handler) http.Handler {
 		if f.Code == fault.Unauthenticated || f.Code == fault.TokenInvalid {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
-		observe(w, f)
+		noted(w, f)
 		s.answerJSON(w, f.Code.Status(), typeProblem, api.Problem{
 			Type:   "about:blank",
 			Title:  http.StatusText(f.Code.Status()),

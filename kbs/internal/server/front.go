@@ -48,16 +48,16 @@ func NewFront(tenants Tenants, standard string, lost *Server) *Front {
 
 // Guest returns the handler of the guests' listener.
 func (f *Front) Guest() http.Handler {
-	return f.handler(func(h Handlers) http.Handler { return h.Guest })
+	return f.handler(nameGuests, func(h Handlers) http.Handler { return h.Guest })
 }
 
 // Admin returns the handler of the administrators' listener.
 func (f *Front) Admin() http.Handler {
-	return f.handler(func(h Handlers) http.Handler { return h.Admin })
+	return f.handler(nameAdmins, func(h Handlers) http.Handler { return h.Admin })
 }
 
-func (f *Front) handler(side func(Handlers) http.Handler) http.Handler {
-	lost := f.lost.around(f.lost.mount(absentRoutes(), OnGuest))
+func (f *Front) handler(listener string, side func(Handlers) http.Handler) http.Handler {
+	lost := f.lost.around(listener, f.lost.mount(absentRoutes(), OnGuest))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to, r, err := f.route(r)
 		var h Handlers
@@ -68,7 +68,7 @@ func (f *Front) handler(side func(Handlers) http.Handler) http.Handler {
 		case errors.Is(err, ErrNoTenant):
 			lost.ServeHTTP(w, r)
 		case err != nil:
-			f.lost.around(f.lost.v1(opRelease, func(http.ResponseWriter, *http.Request) error {
+			f.lost.around(listener, f.lost.v1(opRelease, func(http.ResponseWriter, *http.Request) error {
 				return fault.Newf(fault.Unavailable, "tenant: %w", err)
 			})).ServeHTTP(w, r)
 		default:

@@ -1,78 +1,56 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
 )
 
-// readyDeadline limits all checks of a readiness probe together.
-const readyDeadline = 3 * time.Second
+// metricsType is what Prometheus gets unless it asks for something else.
+const metricsType = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
-func isHealth(path string) bool { return path == "/healthz" || path == "/livez" || path == "/readyz" }
+func isHealth(path string) bool {
+	return path == "/healthz" || path == "/livez" || path == "/readyz" || path == "/startupz"
+}
 
 // ready answers the readiness probe. It says which check failed, never why:
 // the reason is in the log.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), readyDeadline)
-	defer cancel()
-	status, text := http.StatusOK, &strings.Builder{}
-	for _, c := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"store", s.checkStore}, {"signing-key", s.checkKey}, {"policies", s.checkPolicies}, {"audit", s.checkAudit}} {
-		if err := c.run(ctx); err != nil {
-			status = http.StatusServiceUnavailable
-			fmt.Fprintf(text, "[-] %s failed\n", c.name)
-			s.Logger.WarnContext(ctx, "not ready", slog.String("check", c.name), slog.Any("error", err))
-			continue
-		}
-		fmt.Fprintf(text, "[+] %s ok\n", c.name)
-	}
+	results, ok := s.Probes.Ready(r.Context())
 	if !r.URL.Query().Has("verbose") {
-		text.Reset()
+		results = nil
+	}
+	s.report(w, ok, results...)
+	return nil
+}
+
+// started answers the startup probe.
+func (s *Server) started(w http.ResponseWriter, _ *http.Request) error {
+	s.report(w, s.Probes.Started())
+	return nil
+}
+
+func (s *Server) report(w http.ResponseWriter, ok bool, results ...health.Result) {
+	status, text := http.StatusOK, &strings.Builder{}
+	if !ok {
+		status = http.StatusServiceUnavailable
+	}
+	for _, r := range results {
+		switch {
+		case r.OK:
+			fmt.Fprintf(text, "[+] %s ok\n", r.Name)
+		case r.Advisory:
+			fmt.Fprintf(text, "[!] %s needs attention\n", r.Name)
+		default:
+			fmt.Fprintf(text, "[-] %s failed\n", r.Name)
+		}
 	}
 	s.answer(w, status, "text/plain; charset=utf-8", []byte(text.String()))
+}
+
+func (s *Server) scrape(w http.ResponseWriter, r *http.Request) error {
+	s.Metrics.ServeHTTP(w, r)
 	return nil
-}
-
-func (s *Server) checkStore(ctx context.Context) error {
-	err := s.Store.View(ctx, func(tx store.Tx) error {
-		_, err := tx.Get("probe")
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-// checkKey signs a token for nobody and verifies it.
-func (s *Server) checkKey(ctx context.Context) error {
-	text, _, err := s.Issuer.Issue(ctx, "probe", nil)
-	if err != nil {
-		return err
-	}
-	_, err = s.Tokens.Verify(ctx, text)
-	return err
-}
-
-func (s *Server) checkPolicies(ctx context.Context) error {
-	name, err := s.Engine.Missing(ctx, policy.Required()...)
-	if err != nil {
-		return fmt.Errorf("policy %s: %w", name, err)
-	}
-	return nil
-}
-
-func (s *Server) checkAudit(ctx context.Context) error {
-	_, err := s.AuditLog.Entries(ctx, 0, 1)
-	return err
 }

@@ -179,7 +179,7 @@ func listeners(on Listener) []string {
 	for _, l := range []struct {
 		bit  Listener
 		name string
-	}{{OnGuest, "guests"}, {OnAdmin, "admins"}, {OnMetrics, "metrics"}} {
+	}{{OnGuest, nameGuests}, {OnAdmin, nameAdmins}, {OnMetrics, nameMetrics}} {
 		if on&l.bit != 0 {
 			out = append(out, l.name)
 		}

@@ -13,10 +13,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // getResource releases a resource to an attested guest. The order is the
@@ -41,10 +43,12 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, path, claims, api.Explanation{Policy: decision.Policy}, err)
 	}
-	_, err = s.Audit.Append(ctx, api.AuditEntry{
+	stepped, done := observe.Step(ctx, observe.StepRecord)
+	_, err = s.Audit.Append(stepped, api.AuditEntry{
 		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: object(path),
 		Details: map[string]string{"policy": decision.Policy},
 	})
+	done(err)
 	if err != nil {
 		return fault.Newf(fault.Internal, "append audit entry: %w", err)
 	}
@@ -80,10 +84,12 @@ func (s *Server) attested(r *http.Request) (token.Claims, error) {
 }
 
 func (s *Server) verified(ctx context.Context, text string) (token.Claims, error) {
-	claims, err := s.Tokens.Verify(ctx, text)
+	stepped, done := observe.Step(ctx, observe.StepToken)
+	claims, err := s.Tokens.Verify(stepped, text)
 	if errors.Is(err, token.ErrInvalid) {
-		return token.Claims{}, fault.New(fault.TokenInvalid, err)
+		claims, err = token.Claims{}, fault.New(fault.TokenInvalid, err)
 	}
+	done(err)
 	return claims, err
 }
 
@@ -102,7 +108,7 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.P
 	if in, err := c.Parsed(readInput); err == nil { // an error comes again, from the engine
 		q.Input, _ = in.(policy.Input)
 	}
-	d, err := s.Engine.Authorize(ctx, q)
+	d, err := s.decide(ctx, q)
 	if err != nil {
 		return d, s.refuseRelease(ctx, path, c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
 	}
@@ -114,6 +120,21 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.P
 }
 
 func readInput(raw json.RawMessage) (any, error) { return policy.ParseInput(raw) }
+
+// decide asks the policy engine, and tells of it as of one step.
+func (s *Server) decide(ctx context.Context, q policy.Release) (policy.Decision, error) {
+	ctx, done := observe.Step(ctx, observe.StepAuthorize)
+	d, err := s.Engine.Authorize(ctx, q)
+	switch {
+	case err != nil:
+		done(fault.New(fault.PolicyError, err))
+	case !d.Allow:
+		done(fault.New(fault.PolicyDenied, nil))
+	default:
+		done(nil)
+	}
+	return d, err
+}
 
 // explain says why the policy denied. When the attestation was not affirming,
 // that is the reason behind the reason: its policy, rule and claims come first.
@@ -143,19 +164,32 @@ func (s *Server) sealed(ctx context.Context, path resource.Path, c token.Claims)
 	if err != nil {
 		return nil, fault.New(fault.TokenInvalid, err)
 	}
-	value, err := s.Resources.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, err)
-	}
+	value, err := s.fetch(ctx, path)
 	if err != nil {
-		return nil, fault.Newf(fault.Internal, "resource back end: %w", err)
+		return nil, err
 	}
 	defer value.Destroy()
+	_, done := observe.Step(ctx, observe.StepSeal)
 	msg, err := jwe.Seal(rand.Reader, key, value.Reveal())
+	done(err)
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, fmt.Errorf("%w: %w", errSeal, err))
 	}
 	return json.Marshal(msg)
+}
+
+// fetch reads a value from its back end.
+func (s *Server) fetch(ctx context.Context, path resource.Path) (value secret.Bytes, err error) {
+	ctx, done := observe.Step(ctx, observe.StepFetch)
+	defer func() { done(err) }()
+	value, err = s.Resources.Get(ctx, path)
+	if errors.Is(err, store.ErrNotFound) {
+		return value, fault.New(fault.NotFound, err)
+	}
+	if err != nil {
+		return value, fault.Newf(fault.Internal, "resource back end: %w", err)
+	}
+	return value, nil
 }
 
 // refuseRelease records a refusal under a ticket.

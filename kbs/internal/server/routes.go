@@ -8,6 +8,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 )
 
 // Route is one endpoint: everything that the broker enforces about it and
@@ -160,14 +161,18 @@ func (s *Server) endpoint(r Route) http.Handler {
 			return r.admin(s, w, req, who)
 		})
 	}
+	named := func(w http.ResponseWriter, req *http.Request) error {
+		observe.Operation(req.Context(), r.ID)
+		return h(w, req)
+	}
 	stage := r.stage
 	if stage == "" {
 		stage = opAdmin
 	}
 	if r.v0() {
-		return s.v0(stage, h)
+		return s.v0(stage, named)
 	}
-	return s.v1(stage, h)
+	return s.v1(stage, named)
 }
 
 // absentRoutes answer for what is not there, in the form of the protocol that

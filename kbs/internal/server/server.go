@@ -22,6 +22,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -68,6 +70,16 @@ type Deps struct {
 	// SecureCookie marks the session cookie for TLS only. Without TLS it must
 	// be off, or the field's clients lose their session.
 	SecureCookie bool
+
+	Operations
+}
+
+// Operations are what all tenants' servers share with the broker's operator.
+type Operations struct {
+	Watcher      observe.Watcher // nil watches nothing
+	Probes       *health.Probes
+	Metrics      http.Handler // answers scrapes
+	GuestMetrics bool         // serve them to guests too
 }
 
 // Server makes the handlers. It is safe for concurrent use.
@@ -79,8 +91,27 @@ type Server struct {
 // New returns a server over its rooms.
 func New(d Deps) *Server { return &Server{Deps: d, document: sync.OnceValue(Document)} }
 
+// Names of the listeners, as logs, metrics and the document show them.
+const (
+	nameGuests  = "guests"
+	nameAdmins  = "admins"
+	nameMetrics = "metrics"
+)
+
 // Guest returns the handler of the guests' listener.
-func (s *Server) Guest() http.Handler { return s.around(s.mount(Routes(), OnGuest)) }
+func (s *Server) Guest() http.Handler {
+	mux := s.mount(Routes(), OnGuest)
+	if s.GuestMetrics {
+		for _, r := range metricsRoutes() {
+			mux.Handle(r.Pattern, s.endpoint(r))
+		}
+	}
+	return s.around(nameGuests, mux)
+}
 
 // Admin returns the handler of the administrators' listener.
-func (s *Server) Admin() http.Handler { return s.around(s.mount(Routes(), OnAdmin)) }
+func (s *Server) Admin() http.Handler { return s.around(nameAdmins, s.mount(Routes(), OnAdmin)) }
+
+// Operator returns the handler of the listener for probes and metrics. It
+// speaks for the whole broker, not for a tenant.
+func (s *Server) Operator() http.Handler { return s.around(nameMetrics, s.mount(Routes(), OnMetrics)) }

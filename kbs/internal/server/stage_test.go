@@ -125,6 +125,7 @@ type stage struct {
 	log        *logBuffer
 	guestURL   string
 	adminURL   string
+	metricsURL string
 	http       *http.Client
 	roots      *x509.CertPool
 	adminToken string
@@ -151,6 +152,7 @@ func newStageTrusting(t testing.TB, roots ...config.SimulatedRoot) *stage {
 	cfg.StateDir = filepath.Join(t.TempDir(), "state")
 	cfg.HTTPServer.Sockets = []string{"127.0.0.1:0"}
 	cfg.HTTPServer.AdminSockets = []string{"127.0.0.1:0"}
+	cfg.HTTPServer.MetricsSockets = []string{"127.0.0.1:0"}
 	cfg.Verifier.SNP.InsecureSimulatedRoots = roots
 	s := &stage{t: t, cfg: cfg, clock: &clock{}, log: &logBuffer{}}
 	s.start()
@@ -185,6 +187,7 @@ func (s *stage) start() {
 	})
 	s.b = b
 	s.guestURL, s.adminURL = "https://"+l.Guest[0].Addr().String(), "https://"+l.Admin[0].Addr().String()
+	s.metricsURL = "http://" + l.Metrics[0].Addr().String()
 	cert, err := os.ReadFile(b.CertificatePath())
 	if err != nil {
 		s.t.Fatal(err)
@@ -251,11 +254,13 @@ func (s *stage) hold(req *http.Request, sent []byte, a answer) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	switch "https://" + req.URL.Host {
+	switch req.URL.Scheme + "://" + req.URL.Host {
 	case s.guestURL:
 		c.hold(s.t, "guests", req, sent, a)
 	case s.adminURL:
 		c.hold(s.t, "admins", req, sent, a)
+	case s.metricsURL:
+		c.hold(s.t, "metrics", req, sent, a)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,9 +10,11 @@ import (
 	"path"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 )
 
@@ -19,6 +22,7 @@ import (
 type recorder struct {
 	http.ResponseWriter
 	status int
+	sent   int64 // bytes of the body
 	fault  *fault.Fault
 	admin  bool // an administrator was authenticated
 }
@@ -36,40 +40,75 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(b)
+	n, err := r.ResponseWriter.Write(b)
+	r.sent += int64(n)
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-func observe(w http.ResponseWriter, f *fault.Fault) {
+func noted(w http.ResponseWriter, f *fault.Fault) {
 	if rec, ok := w.(*recorder); ok {
 		rec.fault = f
 	}
 }
 
-// around is what every request goes through: limits, headers, recovery, one line
-// in the log. The log names the route, never the path: paths name secrets.
-func (s *Server) around(next http.Handler) http.Handler {
+// around is what every request goes through: limits, headers, recovery, and in
+// the end one line in the log. The log names the route, never the path: paths
+// name secrets.
+func (s *Server) around(listener string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := s.Now()
+		seen := &observe.Request{HTTP: r, Listener: listener, Start: time.Now()}
+		ctx := observe.Begin(r.Context(), s.Watcher, seen)
+		r = r.WithContext(ctx)
 		rec := &recorder{ResponseWriter: w}
 		h := rec.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
-		r.Body = http.MaxBytesReader(rec, r.Body, s.MaxBody)
+		in := &counted{ReadCloser: http.MaxBytesReader(rec, r.Body, s.MaxBody)}
+		r.Body = in
+		defer func() {
+			seen.Route, seen.Received = r.Pattern, in.n
+			s.finish(ctx, seen, rec)
+		}()
 		s.serve(next, rec, r)
-		attrs := []slog.Attr{
-			slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Int("status", rec.status),
-			slog.Int64("ms", s.Now().Sub(start).Milliseconds()),
-		}
-		if rec.fault != nil {
-			attrs = append(attrs, slog.Any("fault", rec.fault))
-		}
-		s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 	})
+}
+
+// finish tells what became of a request. A success of a guest is in the audit
+// log and in the metrics; a line for each would only be noise.
+func (s *Server) finish(ctx context.Context, seen *observe.Request, rec *recorder) {
+	seen.Duration, seen.Status, seen.Sent = time.Since(seen.Start), rec.status, rec.sent
+	level := slog.LevelInfo
+	if rec.status < http.StatusBadRequest && seen.Listener != nameAdmins {
+		level = slog.LevelDebug
+	}
+	attrs := []slog.Attr{
+		slog.String("event_id", "http.request"), slog.String("listener", seen.Listener), slog.String("method", seen.HTTP.Method),
+		slog.String("route", seen.Route), slog.Int("status", rec.status), slog.Int64("ms", seen.Duration.Milliseconds()),
+	}
+	if rec.fault != nil {
+		seen.Code, seen.Ticket = rec.fault.Code, rec.fault.Ticket
+		attrs = append(attrs, slog.String("code", string(seen.Code)), slog.String("ticket", string(seen.Ticket)))
+	}
+	observe.End(ctx, seen)
+	s.Logger.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// counted counts the bytes of a request's body.
+type counted struct {
+	io.ReadCloser
+	n int64
+}
+
+// Read counts.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
@@ -79,7 +118,7 @@ func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
 			return
 		}
 		s.Logger.ErrorContext(r.Context(), "handler panicked",
-			slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+			slog.String("event_id", "http.panic"), slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 		if w.status != 0 {
 			panic(http.ErrAbortHandler) // half an answer must not look whole
 		}

@@ -18,7 +18,7 @@ import (
 var Programs = []string{"kbs", "kbsctl", "measure", "guest-agent"}
 
 // BrokerPages are those that the broker writes itself (`kbs reference`).
-var BrokerPages = []string{"openapi.json", "api.md", "audit.md", "audit-event.schema.json", "config.md", "config.schema.json"}
+var BrokerPages = []string{"openapi.json", "api.md", "audit.md", "audit-event.schema.json", "config.md", "config.schema.json", "metrics.md"}
 
 // Write renders all pages into dir.
 func Write(ctx context.Context, dir, bin string) error {

@@ -38,7 +38,7 @@ func (w *World) StartBroker(ctx context.Context, simulatedRoots map[string]strin
 		return err
 	}
 	var config strings.Builder
-	fmt.Fprintf(&config, "[http_server]\nsockets = [%q]\nadmin_sockets = [%q]\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", guest, admin)
+	fmt.Fprintf(&config, "[http_server]\nsockets = [%q]\nadmin_sockets = [%q]\nmetrics_sockets = []\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", guest, admin)
 	for name, file := range simulatedRoots {
 		fmt.Fprintf(&config, "  { name = %q, path = %q },\n", name, file)
 	}
@@ -97,7 +97,7 @@ func (b *Broker) ready(ctx context.Context) bool {
 	if err != nil {
 		return false // the certificate is not there yet
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.URL+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.AdminURL+"/readyz", nil)
 	if err != nil {
 		return false
 	}

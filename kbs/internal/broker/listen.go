@@ -1,0 +1,56 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+)
+
+// Listeners are the bound sockets of a broker.
+type Listeners struct {
+	Guest   []net.Listener
+	Admin   []net.Listener
+	Metrics []net.Listener
+}
+
+func (l Listeners) all() []net.Listener { return slices.Concat(l.Guest, l.Admin, l.Metrics) }
+
+// Close closes all of them.
+func (l Listeners) Close() error {
+	var all []error
+	for _, ln := range l.all() {
+		all = append(all, ln.Close())
+	}
+	return errors.Join(all...)
+}
+
+// Listen binds the configured sockets, or none.
+func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
+	var l Listeners
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	for _, side := range []struct {
+		whom  string
+		addrs []string
+		to    *[]net.Listener
+	}{
+		{"guests", b.cfg.HTTPServer.Sockets, &l.Guest},
+		{"administrators", b.cfg.HTTPServer.AdminSockets, &l.Admin},
+		{"metrics", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
+	} {
+		for _, a := range side.addrs {
+			var lc net.ListenConfig
+			ln, err := lc.Listen(ctx, "tcp", a)
+			if err != nil {
+				return l, fmt.Errorf("listen for %s: %w", side.whom, err)
+			}
+			*side.to = append(*side.to, ln)
+		}
+	}
+	return l, nil
+}

@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+)
+
+// operations are the rooms for the broker's operator. Their checks and sources
+// look at the other rooms when they are asked, so they come first.
+type operations struct {
+	metrics    *metrics.Metrics
+	probes     *health.Probes
+	collateral []collateral
+}
+
+// serving is what every tenant's server gets of it.
+func (s *shared) serving() server.Operations {
+	return server.Operations{
+		Watcher: s.metrics, Probes: s.probes, Metrics: s.metrics.Handler(), GuestMetrics: s.cfg.HTTPServer.InsecureGuestMetrics,
+	}
+}
+
+func (b *Broker) openOperations() {
+	b.probes = health.New(b.Now, b.Logger, b.checks()...)
+	b.metrics = metrics.New(b.Version, metrics.Sources{
+		AuditEntries:      func(ctx context.Context) ([]metrics.Sample, error) { return one(b.audit.Size(ctx)) },
+		SigningKeyAge:     b.signingKeyAge,
+		CollateralExpiry:  b.collateralGauge(func(c collateral) float64 { return float64(c.ends.Unix()) }),
+		CollateralAge:     b.collateralGauge(func(c collateral) float64 { return b.Now().Sub(c.issued).Seconds() }),
+		ReferenceValues:   b.referenceValues,
+		CertificateExpiry: b.certificateExpiry,
+		Ready:             b.readiness,
+	})
+}
+
+func one[T int | int64](n T, err error) ([]metrics.Sample, error) {
+	return metrics.One(float64(n)), err
+}
+
+// checks are what must work for the broker to serve, of the tenant that always
+// exists where they belong to one.
+func (b *Broker) checks() []health.Check {
+	return []health.Check{
+		{Name: "store", Run: b.checkStore},
+		{Name: "master-key", Run: func(ctx context.Context) error { return kek.Try(ctx, b.kek) }},
+		{Name: "token-key", Run: b.checkTokenKey},
+		{Name: "policies", Run: b.checkPolicies},
+		{Name: "audit-log", Run: func(ctx context.Context) error {
+			_, err := b.audit.Entries(ctx, 0, 1)
+			return err
+		}},
+		{Name: "collateral", Run: b.checkCollateral, Advisory: true},
+		{Name: "clock", Run: clockCheck(b.Now), Advisory: true},
+	}
+}
+
+func (b *Broker) checkStore(ctx context.Context) error {
+	err := b.store.View(ctx, func(tx store.Tx) error {
+		_, err := tx.Get("probe")
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// checkTokenKey signs a token for nobody and verifies it.
+func (b *Broker) checkTokenKey(ctx context.Context) error {
+	d := b.home.deps
+	text, _, err := d.Issuer.Issue(ctx, "probe", nil)
+	if err != nil {
+		return err
+	}
+	_, err = d.Tokens.Verify(ctx, text)
+	return err
+}
+
+func (b *Broker) checkPolicies(ctx context.Context) error {
+	name, err := b.home.deps.Engine.Missing(ctx, policy.Defaults()...)
+	if err != nil {
+		return fmt.Errorf("policy %s: %w", name, err)
+	}
+	return nil
+}
+
+// clockSlack is how far the wall clock may drift from the time that passed.
+const clockSlack = time.Minute
+
+// clockCheck notices a wall clock that was set: tokens, certificates and
+// expiries go by it.
+func clockCheck(now func() time.Time) func(context.Context) error {
+	wall, start := now().Round(0), time.Now()
+	return func(context.Context) error {
+		drift := now().Round(0).Sub(wall) - time.Since(start)
+		if drift.Abs() > clockSlack {
+			return fmt.Errorf("the clock was set by %s since the start", drift.Round(time.Second))
+		}
+		return nil
+	}
+}
+
+func (b *Broker) signingKeyAge(ctx context.Context) ([]metrics.Sample, error) {
+	keys, err := b.home.deps.TokenKeys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys.Items {
+		if k.State == "current" {
+			return metrics.One(b.Now().Sub(k.Since).Seconds()), nil
+		}
+	}
+	return nil, nil
+}
+
+// referenceValues counts those of the tenant "default": names of tenants are
+// no labels.
+func (b *Broker) referenceValues(ctx context.Context) ([]metrics.Sample, error) {
+	all, err := b.home.deps.RefValues.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	count := map[string]float64{"valid": 0, "near_expiry": 0, "expired": 0}
+	now, soon := b.Now(), b.Now().Add(b.cfg.Metrics.NearExpiry())
+	for _, v := range all {
+		switch {
+		case !now.Before(v.Expires):
+			count["expired"]++
+		case !soon.Before(v.Expires):
+			count["near_expiry"]++
+		default:
+			count["valid"]++
+		}
+	}
+	return labelled(count), nil
+}
+
+func (b *Broker) readiness(ctx context.Context) ([]metrics.Sample, error) {
+	results, _ := b.probes.Ready(ctx)
+	count := map[string]float64{}
+	for _, r := range results {
+		count[r.Name] = 0
+		if r.OK {
+			count[r.Name] = 1
+		}
+	}
+	return labelled(count), nil
+}
+
+func labelled(values map[string]float64) []metrics.Sample {
+	var out []metrics.Sample
+	for label, v := range values {
+		out = append(out, metrics.Sample{Value: v, Labels: []string{label}})
+	}
+	return out
+}

@@ -1,0 +1,170 @@
+package server_test
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
+)
+
+func TestProbes(t *testing.T) {
+	s := newStage(t)
+	for _, base := range []string{s.guestURL, s.adminURL, s.metricsURL} {
+		if a := s.send(http.MethodGet, base+"/healthz", nil); a.status != 200 || len(a.body) != 0 {
+			t.Errorf("healthz: %d %q", a.status, a.body)
+		}
+		for _, path := range []string{"/livez", "/readyz", "/startupz"} {
+			want := 200
+			if base == s.guestURL {
+				want = 404
+			}
+			if a := s.send(http.MethodGet, base+path, nil); a.status != want {
+				t.Errorf("%s: %d %q", path, a.status, a.body)
+			}
+		}
+	}
+	a := s.send(http.MethodGet, s.metricsURL+"/readyz?verbose", nil)
+	for _, check := range []string{"started", "not-draining", "store", "master-key", "token-key", "policies", "audit-log", "collateral", "clock"} {
+		if !slices.Contains(strings.Split(string(a.body), "\n"), "[+] "+check+" ok") {
+			t.Errorf("%q lacks %s", a.body, check)
+		}
+	}
+	// What fails is named, and why is in the log alone.
+	s.must(http.MethodDelete, api.PathPolicies+"/resource/resource-policy", nil)
+	s.clock.advance(time.Hour)
+	a = s.send(http.MethodGet, s.metricsURL+"/readyz?verbose", nil)
+	if text := string(a.body); a.status != 503 || !strings.Contains(text, "[-] policies failed") || !strings.Contains(text, "[!] clock needs attention") || strings.Contains(text, "resource-policy") {
+		t.Errorf("without a policy: %d %q", a.status, a.body)
+	}
+	if !strings.Contains(s.log.String(), "resource-policy") {
+		t.Error("the log does not tell why")
+	}
+	if a := s.send(http.MethodGet, s.metricsURL+"/livez", nil); a.status != 200 {
+		t.Errorf("alive: %d", a.status)
+	}
+}
+
+// scrape returns the lines of /metrics by series.
+func (s *stage) scrape() map[string]string {
+	s.t.Helper()
+	a := s.send(http.MethodGet, s.metricsURL+"/metrics", nil)
+	if a.status != http.StatusOK {
+		s.t.Fatalf("scrape: %d %s", a.status, a.body)
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(a.body)) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			out[line[:i]] = strings.TrimSpace(line[i+1:])
+		}
+	}
+	return out
+}
+
+// One handshake, one release, a few refusals, and what they come to.
+func TestMetrics(t *testing.T) {
+	s := newStage(t)
+	s.know()
+	s.acceptLab()
+	sim := guest(t, "lab", "agent 1")
+	h := s.auth(sim)
+	token := "Authorization: Bearer " + h.token()
+	h.attest(h.message(h.nonce)) // again: the same token
+	stranger := s.auth(guest(t, "stranger", "agent 1"))
+	stranger.attest(stranger.message(stranger.nonce))
+	s.send(http.MethodPost, s.guestURL+api.PathAuth, []byte(`{"version":"0.4.0","tee":"nonsense","extra-params":""}`))
+	for _, path := range []string{"prod/keys/disk-1", "prod/keys/none", "prod/keys/other"} {
+		s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+path, nil, token)
+	}
+	s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+resourcePath, nil)
+	s.send(http.MethodGet, s.guestURL+"/some/path/that/is/not", nil)
+	got := s.scrape()
+	for series, want := range map[string]string{
+		`kbs_build_info{go_version="*",version="test"}`:                                        "1",
+		`kbs_auth_requests_total`:                                                              "3",
+		`kbs_auth_successes_total`:                                                             "2",
+		`kbs_auth_errors_total`:                                                                "1",
+		`kbs_attestation_requests_total`:                                                       "3",
+		`kbs_attestation_errors_total`:                                                         "0",
+		`kbs_attestation_successes_total{tee_type="snp"}`:                                      "2",
+		`kbs_attestation_failures_total{tee_type="snp"}`:                                       "1",
+		`kbs_attestation_outcomes_total{code="root_untrusted",tee_type="snp"}`:                 "1",
+		`kbs_resource_reads_total`:                                                             "1",
+		`kbs_resource_writes_total`:                                                            "1",
+		`kbs_policy_evaluations_total`:                                                         "3",
+		`kbs_policy_approvals_total`:                                                           "3",
+		`kbs_policy_violations_total`:                                                          "0",
+		`kbs_release_decisions_total{code="ok",decision="allow"}`:                              "1",
+		`kbs_release_decisions_total{code="not_found",decision="deny"}`:                        "2",
+		`kbs_release_decisions_total{code="token_invalid",decision="deny"}`:                    "1",
+		`kbs_plugin_requests_total{plugin_name="resource"}`:                                    "4",
+		`kbs_plugin_errors_total{plugin_name="resource"}`:                                      "3",
+		`kbs_http_requests_total{code="200",listener="guests",route="POST /kbs/v0/attest"}`:    "2",
+		`kbs_http_requests_total{code="404",listener="guests",route="/{path...}"}`:             "1",
+		`kbs_http_request_duration_seconds_count{listener="guests",route="POST /kbs/v0/auth"}`: "3",
+		`kbs_step_duration_seconds_count{step="evidence"}`:                                     "2",
+		`kbs_step_duration_seconds_count{step="appraise"}`:                                     "1",
+		`kbs_step_duration_seconds_count{step="seal"}`:                                         "1",
+		`kbs_ready{check="store"}`:                                                             "1",
+		`kbs_reference_values{state="valid"}`:                                                  "5",
+	} {
+		found := false
+		for name, value := range got {
+			if matches(name, series) {
+				found = true
+				if value != want {
+					t.Errorf("%s is %s, want %s", name, value, want)
+				}
+			}
+		}
+		if !found && want != "0" {
+			t.Errorf("%s is missing", series)
+		}
+	}
+	page := metrics.Page()
+	for name := range got {
+		family, _, _ := strings.Cut(name, "{")
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			family = strings.TrimSuffix(family, suffix)
+		}
+		if strings.HasPrefix(family, "kbs_") && !strings.Contains(page, "| `"+family+"` |") {
+			t.Errorf("%s is not on the page", family)
+		}
+		for _, word := range []string{"disk-1", "some/path", "nonsense", "127.0.0.1", s.value, s.known} {
+			if strings.Contains(name, word) {
+				t.Errorf("%s has a label that a caller chose", name)
+			}
+		}
+	}
+	if a := s.send(http.MethodGet, s.guestURL+"/metrics", nil); a.status != 404 {
+		t.Errorf("metrics for guests: %d", a.status)
+	}
+}
+
+// matches compares with a pattern in which * stands for anything.
+func matches(s, pattern string) bool {
+	before, after, ok := strings.Cut(pattern, "*")
+	return s == pattern || ok && strings.HasPrefix(s, before) && strings.HasSuffix(s, after)
+}
+
+func TestMetricsForGuests(t *testing.T) {
+	s := newStage(t)
+	s.stop()
+	s.cfg.HTTPServer.InsecureGuestMetrics = true
+	s.start()
+	resp, err := s.http.Get(s.guestURL + "/metrics") // not through send: the document speaks of the default
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "kbs_build_info") {
+		t.Errorf("%d %.80s: %v", resp.StatusCode, body, err)
+	}
+	if weak := s.cfg.Insecure(); !slices.Contains(weak, "http_server.insecure_guest_metrics") {
+		t.Errorf("insecure settings %q", weak)
+	}
+}
