@@ -2,10 +2,12 @@ package admin
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 )
@@ -69,4 +71,49 @@ func (c *Client) MovePolicy(ctx context.Context, kind, id string, s api.StageCha
 	var out api.Policy
 	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathPolicyStages, segments: policyPath(kind, id)}, s, &out)
 	return out, err
+}
+
+// PolicyShadow returns what the shadow of a policy would have done; the fault
+// is NotFound if the policy has none.
+func (c *Client) PolicyShadow(ctx context.Context, kind, id string) (api.ShadowReport, error) {
+	var out api.ShadowReport
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathPolicyShadows, segments: policyPath(kind, id)}, nil, &out)
+	return out, err
+}
+
+// ReplayPolicy asks what a candidate would do to the recorded decisions.
+func (c *Client) ReplayPolicy(ctx context.Context, kind, id string, r api.ReplayRequest) (api.ReplayReport, error) {
+	var out api.ReplayReport
+	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathPolicyReplays, segments: policyPath(kind, id)}, r, &out)
+	return out, err
+}
+
+// decisionPage is the number of decisions asked for at once.
+const decisionPage = 100
+
+// Decisions yields the recorded decisions that were seen since a time, fetched
+// page by page. After an error it yields nothing more.
+func (c *Client) Decisions(ctx context.Context, since time.Time) iter.Seq2[api.Decision, error] {
+	return func(yield func(api.Decision, error) bool) {
+		for after := ""; ; {
+			q := url.Values{"limit": {strconv.Itoa(decisionPage)}, "since": {since.UTC().Format(time.RFC3339)}}
+			if after != "" {
+				q.Set("after", after)
+			}
+			var page items[api.Decision]
+			if err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathDecisions, query: q}, nil, &page); err != nil {
+				yield(api.Decision{}, err)
+				return
+			}
+			for _, d := range page.Items {
+				if !yield(d, nil) {
+					return
+				}
+				after = d.Kind + "/" + d.Digest
+			}
+			if len(page.Items) < decisionPage {
+				return
+			}
+		}
+	}
 }

@@ -78,7 +78,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 	b.store = b.metrics.Store(b.store)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.store.Close())
+			err = errors.Join(err, b.Close())
 		}
 	}()
 	return b, b.join(ctx)
@@ -86,7 +86,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 
 // Close closes the store. Serve must have returned.
 func (b *Broker) Close() error {
-	b.host.Close()
+	if b.host != nil { // writes what it recorded
+		b.host.Close()
+	}
 	return b.store.Close()
 }
 

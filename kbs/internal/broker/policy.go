@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
@@ -11,4 +13,13 @@ func (s *shared) policies(st store.Store, refs policy.References) (*policy.Docum
 		RequireStages: s.cfg.Policy.RequireStages, MaxVersions: s.cfg.Policy.MaxVersions,
 	})
 	return docs, s.host.Engine(docs, refs)
+}
+
+// openHost starts what the policy engines of all tenants share.
+func (s *shared) openHost() *policy.Host {
+	c := s.cfg.Policy
+	return policy.NewHost(policy.HostConfig{
+		Now: s.Now, Logger: s.Logger, Record: c.RecordDecisions, MaxDecisions: c.MaxDecisions,
+		KeepDecisions: time.Duration(c.DecisionDays) * 24 * time.Hour,
+	})
 }

@@ -48,7 +48,7 @@ func (s *shared) open(ctx context.Context) (err error) {
 	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
-	s.host = policy.NewHost()
+	s.host = s.openHost()
 	if s.trust, err = s.openTrust(ctx); err != nil {
 		return err
 	}

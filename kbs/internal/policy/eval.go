@@ -54,7 +54,7 @@ func (q Question) options() []rego.EvalOption {
 }
 
 // ask evaluates the decision of a program.
-func (r *runner) ask(ctx context.Context, p *program, q Question, l *lookups, more ...rego.EvalOption) (answer, error) {
+func (r *runner) ask(ctx context.Context, p judge, q Question, l *lookups, more ...rego.EvalOption) (answer, error) {
 	out, err := r.eval(ctx, p, p.decision, l, append(q.options(), more...)...)
 	if err != nil {
 		return answer{}, err
@@ -76,7 +76,7 @@ func (r *runner) ask(ctx context.Context, p *program, q Question, l *lookups, mo
 
 // eval evaluates one prepared query within the limits and returns the list
 // that it yields.
-func (r *runner) eval(ctx context.Context, p *program, q rego.PreparedEvalQuery, l *lookups, opts ...rego.EvalOption) ([]any, error) {
+func (r *runner) eval(ctx context.Context, p judge, q rego.PreparedEvalQuery, l *lookups, opts ...rego.EvalOption) ([]any, error) {
 	if p.stuck.Load() {
 		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, p.ref, errStuck)
 	}
@@ -166,12 +166,18 @@ func (e *Engine) decide(ctx context.Context, q Question) (string, answer, error)
 	if err != nil {
 		return "", answer{}, err
 	}
-	id, _ := x.names(q)
+	id, shadow := x.names(q)
 	p, err := e.enforced(ctx, x, q.Kind, id)
 	if err != nil {
 		return "", answer{}, err
 	}
 	a, err := e.runner.ask(ctx, p, q, newLookups(e.refs))
+	o := observation{engine: e, q: q, policy: p.ref, verdict: verdictOf(a, err)}
+	if shadow != "" {
+		part := x.parts[indexName(q.Kind, shadow)]
+		o.shadow = &shadowed{shadow, part.shadow, part.shadowSum}
+	}
+	e.recorder.observe(o)
 	return p.ref, a, err
 }
 
@@ -188,12 +194,12 @@ func (x *index) names(q Question) (enforce, shadow string) {
 }
 
 // enforced returns the program in force under a name.
-func (e *Engine) enforced(ctx context.Context, x *index, kind Kind, id string) (*program, error) {
-	n := x.parts[indexName(kind, id)].enforce
-	if n == 0 {
-		return nil, fmt.Errorf("policy %s/%s is not in force: %w", kind, id, store.ErrNotFound)
+func (e *Engine) enforced(ctx context.Context, x *index, kind Kind, id string) (judge, error) {
+	part := x.parts[indexName(kind, id)]
+	if part.enforce == 0 {
+		return judge{}, fmt.Errorf("policy %s/%s is not in force: %w", kind, id, store.ErrNotFound)
 	}
-	return e.program(ctx, kind, id, n)
+	return e.judge(ctx, kind, id, part.enforce, part.enforceSum)
 }
 
 func vector(out []any) (token.Vector, error) {

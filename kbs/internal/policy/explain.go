@@ -66,7 +66,7 @@ func (q Question) rule() string {
 // explain evaluates the decision again under a tracer, then the policy's own
 // `explain` rule. A policy without one is explained by the reference values it
 // asked for and no claim had.
-func (r *runner) explain(ctx context.Context, p *program, q Question, refs References) (Explanation, error) {
+func (r *runner) explain(ctx context.Context, p judge, q Question, refs References) (Explanation, error) {
 	rule := q.rule()
 	x := Explanation{Policy: p.ref, Rule: rule}
 	l, t := newLookups(refs), &failures{rules: map[uint64]string{}, line: map[string]int{}}

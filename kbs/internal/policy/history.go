@@ -64,6 +64,6 @@ func dropShadow(tx store.Tx, kind Kind, id string, h *head) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	h.Shadow = 0
+	h.Shadow, h.ShadowSum = 0, ""
 	return nil
 }

@@ -1,11 +1,9 @@
 package policy
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
@@ -20,8 +18,11 @@ type index struct {
 	parts      map[string]parts // by kind/id
 }
 
-// parts are the versions that are evaluated.
-type parts struct{ enforce, shadow int64 }
+// parts are the versions that are evaluated, with the digests of their texts.
+type parts struct {
+	enforce, shadow       int64
+	enforceSum, shadowSum string
+}
 
 func indexName(kind Kind, id string) string { return string(kind) + "/" + id }
 
@@ -60,7 +61,7 @@ func readIndex(tx store.Tx, generation store.Version) (*index, error) {
 		}
 		h, err := decodeHead(r)
 		if err == nil && (h.Enforce != 0 || h.Shadow != 0) {
-			x.parts[indexName(kind, id)] = parts{h.Enforce, h.Shadow}
+			x.parts[indexName(kind, id)] = parts{h.Enforce, h.Shadow, h.About.SHA256, h.ShadowSum}
 		}
 		return err
 	})
@@ -81,84 +82,4 @@ func (x *index) resource(plugin string, path []string) (enforce, shadow string) 
 		}
 	}
 	return "", shadow
-}
-
-// maxPrograms bounds how many compiled versions are kept. One takes some
-// hundred kilobytes.
-const maxPrograms = 64
-
-// programs keeps the compiled versions that were used last. Each is compiled
-// once, however many ask for it at the same time.
-type programs struct {
-	mu    sync.Mutex
-	byRef map[string]*list.Element
-	order *list.List // of *slot, the last used first
-}
-
-type slot struct {
-	ref     string
-	once    sync.Once
-	program *program
-	err     error
-}
-
-func newPrograms() *programs { return &programs{byRef: map[string]*list.Element{}, order: list.New()} }
-
-// get returns the program of a reference, compiling it if need be. An error
-// is not kept: the store may have been away.
-func (p *programs) get(ref string, compile func() (*program, error)) (*program, error) {
-	s := p.slot(ref)
-	s.once.Do(func() { s.program, s.err = compile() })
-	if s.err != nil {
-		p.forget(ref, s)
-	}
-	return s.program, s.err
-}
-
-func (p *programs) slot(ref string) *slot {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e, ok := p.byRef[ref]; ok {
-		p.order.MoveToFront(e)
-		return e.Value.(*slot)
-	}
-	s := &slot{ref: ref}
-	p.byRef[ref] = p.order.PushFront(s)
-	if p.order.Len() > maxPrograms {
-		oldest := p.order.Back()
-		p.order.Remove(oldest)
-		delete(p.byRef, oldest.Value.(*slot).ref)
-	}
-	return s
-}
-
-func (p *programs) forget(ref string, s *slot) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e, ok := p.byRef[ref]; ok && e.Value == s {
-		p.order.Remove(e)
-		delete(p.byRef, ref)
-	}
-}
-
-// program returns one version of a policy, compiled.
-func (e *Engine) program(ctx context.Context, kind Kind, id string, n int64) (*program, error) {
-	ref := Ref(kind, id, n)
-	return e.programs.get(ref, func() (*program, error) {
-		// Others wait for this compilation, so it does not end with one caller.
-		ctx := context.WithoutCancel(ctx)
-		var v version
-		err := e.docs.st.View(ctx, func(tx store.Tx) (err error) {
-			v, err = readVersion(tx, kind, id, n)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("policy %s: %w", ref, err)
-		}
-		p, err := compile(ctx, kind, id, n, v.Rego)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, ref, err)
-		}
-		return p, nil
-	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,7 +41,9 @@ func newBench(t testing.TB) *bench {
 
 func newHost(t testing.TB) *Host {
 	t.Helper()
-	h := NewHost()
+	h := NewHost(HostConfig{
+		Now: time.Now, Logger: slog.New(slog.DiscardHandler), Record: true, MaxDecisions: 100, KeepDecisions: time.Hour, PerSecond: 10_000,
+	})
 	t.Cleanup(h.Close)
 	return h
 }

@@ -61,27 +61,25 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return c
 })
 
-// program is one version of one policy, ready to be evaluated concurrently.
+// program is the text of a policy, ready to be evaluated concurrently.
 type program struct {
 	kind     Kind
-	id       string
-	version  int64
-	ref      string
 	module   *ast.Module
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
-	// stuck says that an evaluation ignored its end. Nobody asks again.
+	// stuck says that an evaluation ignored its end. The text is not evaluated
+	// again.
 	stuck atomic.Bool
 }
 
 // Check parses and compiles a policy text without keeping it. The error is a
 // *SyntaxError for anything that its author can mend.
 func Check(kind Kind, text string) error {
-	_, err := compile(context.Background(), kind, "", 0, text)
+	_, err := compile(context.Background(), kind, text)
 	return err
 }
 
-func compile(ctx context.Context, kind Kind, id string, n int64, text string) (*program, error) {
+func compile(ctx context.Context, kind Kind, text string) (*program, error) {
 	if len(text) > MaxSize {
 		return nil, &SyntaxError{[]string{fmt.Sprintf("policy is larger than %d bytes", MaxSize)}}
 	}
@@ -99,7 +97,7 @@ func compile(ctx context.Context, kind Kind, id string, n int64, text string) (*
 	if compiler.Failed() {
 		return nil, syntaxError(compiler.Errors)
 	}
-	c := &program{kind: kind, id: id, version: n, ref: Ref(kind, id, n), module: module}
+	c := &program{kind: kind, module: module}
 	query := queryAllow
 	if kind == Attestation {
 		query = queryAppraise

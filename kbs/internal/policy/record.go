@@ -41,7 +41,10 @@ type head struct {
 	Latest  int64 `json:"latest"`
 	Enforce int64 `json:"enforce,omitempty"`
 	Shadow  int64 `json:"shadow,omitempty"`
-	Deleted bool  `json:"deleted,omitempty"` // and nothing was written since
+	// ShadowSum is the digest of the shadow's text; that of the version in
+	// force is in About.
+	ShadowSum string `json:"shadow_sha256,omitempty"`
+	Deleted   bool   `json:"deleted,omitempty"` // and nothing was written since
 	// Past are the versions that were in force once, ascending.
 	Past []int64 `json:"past,omitempty"`
 	// About is the version that the policy shows, see shown.

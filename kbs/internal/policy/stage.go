@@ -136,7 +136,7 @@ func (d *Documents) move(tx store.Tx, kind Kind, id string, target int64, m *Mov
 		if h.Shadow != target {
 			err = dropShadow(tx, kind, id, &h)
 		}
-		h.Shadow, h.Deleted = target, false
+		h.Shadow, h.ShadowSum, h.Deleted = target, v.SHA256, false
 	case api.StageDraft:
 		if h.Shadow != target {
 			return fmt.Errorf("%w: version %d is not in the shadow", ErrRequest, target)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -32,11 +33,14 @@ type Settings struct {
 const DefaultVersions = 50
 
 // Documents keeps policy texts with their versions. It is safe for concurrent
-// use: what is stored is the only state.
+// use: what is stored is the only state that matters.
 type Documents struct {
 	st  store.Store
 	now func() time.Time
 	set Settings
+
+	fresh  atomic.Int64 // decisions recorded since old ones were looked for
+	pruned atomic.Bool
 }
 
 // NewDocuments returns the policies kept in st.
@@ -185,7 +189,7 @@ func (d *Documents) put(ctx context.Context, p api.Policy, change Change) (api.P
 			if err := dropShadow(tx, kind, p.ID, &h); err != nil {
 				return err
 			}
-			h.Shadow = n
+			h.Shadow, h.ShadowSum = n, v.SHA256
 		}
 		if h.shown() == n {
 			h.About = v.about

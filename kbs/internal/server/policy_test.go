@@ -86,3 +86,69 @@ func TestPolicyStagesAPI(t *testing.T) {
 	}
 	s.must(http.MethodGet, api.PathPolicyVersions+id, nil)
 }
+
+// What was refused to real guests is recorded, and holds a promotion up that
+// would allow it.
+func TestPromotionAgainstRecordedDecisions(t *testing.T) {
+	s := newStage(t)
+	s.acceptLab()
+	s.know()
+	unknown := s.client(guest(t, "lab", "agent 2"))
+	if _, err := unknown.Resource(t.Context(), "kbs:///"+resourcePath); err == nil {
+		t.Fatal("an unknown guest got the resource")
+	}
+	const all = "package policy\n\nallow := data.plugin == \"resource\"\n"
+	const id = "/resource/resource/prod"
+	post := func(path string, v any) answer {
+		t.Helper()
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.admin(http.MethodPost, path, raw)
+	}
+	a := post(api.PathPolicyReplays+id, api.ReplayRequest{Rego: all})
+	rep := decodeAs[api.ReplayReport](t, a.body)
+	if rep.Tally.NewlyAllowed != 1 || len(rep.Flips) != 1 || rep.Flips[0].Decision.Path[0] != "prod" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := post(api.PathPolicyReplays+id, api.ReplayRequest{Rego: "package policy\n\nallow if x\n"}); a.status != 400 || !strings.Contains(string(a.body), "3:10") {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	items := decodeAs[struct{ Items []api.Decision }](t, s.must(http.MethodGet, api.PathDecisions+"?limit=10", nil)).Items
+	if len(items) != 2 { // the appraisal and the release
+		t.Fatalf("%+v", items)
+	}
+	for _, d := range items {
+		if strings.Contains(string(d.Input), "tee-pubkey") || strings.Contains(string(d.Input), "nonce") {
+			t.Errorf("volatile: %s", d.Input)
+		}
+	}
+	if a := s.admin(http.MethodGet, api.PathDecisions+"?since=yesterday", nil); a.status != 400 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	s.putJSON(api.PathPolicies+id, api.Policy{Rego: all, Stage: api.StageShadow})
+	if _, err := unknown.Resource(t.Context(), "kbs:///"+resourcePath); err == nil {
+		t.Fatal("the shadow decided")
+	}
+	if rep := decodeAs[api.ShadowReport](t, s.must(http.MethodGet, api.PathPolicyShadows+id, nil)); rep.Tally.NewlyAllowed == 0 {
+		t.Fatalf("%+v", rep)
+	}
+	move := api.StageChange{To: api.StageEnforce, Version: -1}
+	if a := post(api.PathPolicyStages+id, move); a.status != 409 || a.info(t).Code != string(fault.NewlyAllowed) {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if e := s.entries(); e[len(e)-1].Kind != "policy.stage" || e[len(e)-1].Decision != "deny" {
+		t.Errorf("%+v", e[len(e)-1])
+	}
+	move.AllowNewlyAllowed = true
+	if a := post(api.PathPolicyStages+id, move); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if e := s.entries(); e[len(e)-1].Details["allow_newly_allowed"] == "" {
+		t.Errorf("%+v", e[len(e)-1])
+	}
+	if _, err := unknown.Resource(t.Context(), "kbs:///"+resourcePath); err != nil {
+		t.Fatalf("the promoted policy does not decide: %v", err)
+	}
+}

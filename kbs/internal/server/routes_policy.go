@@ -24,5 +24,14 @@ func policyRoutes() []Route {
 		{Pattern: "POST " + api.PathPolicyStages + name, ID: "movePolicy", Summary: "Promote a version of a policy, take it back, or roll back to one that was in force",
 			Access: owner, On: OnAdmin, Request: jsonBody(api.StageChange{}, "to"), Answers: ok(one),
 			Codes: codes(fault.Conflict, fault.StageRequired, fault.NewlyAllowed), admin: (*Server).movePolicy},
+		{Pattern: "GET " + api.PathPolicyShadows + name, ID: "getPolicyShadow", Summary: "Read what the shadow of a policy would have done",
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.ShadowReport{})), admin: (*Server).policyShadow},
+		{Pattern: "POST " + api.PathPolicyReplays + name, ID: "replayPolicy", Summary: "Ask what a candidate would do to the recorded decisions",
+			Access: operator, On: OnAdmin, Request: jsonBody(api.ReplayRequest{}), Answers: ok(jsonBody(api.ReplayReport{})),
+			admin: (*Server).replayPolicy},
+		{Pattern: "GET " + api.PathDecisions, ID: "listDecisions", Summary: "List the recorded decisions, in the order of kind and digest",
+			Query: []Query{{"since", "only those that were seen since this time (RFC 3339)", ""},
+				{"after", "kind/digest of the last one of the page before", ""}, {"limit", "at most this many, from 1 to 1000 (100)", int64(0)}},
+			Access: operator, On: OnAdmin, Answers: ok(jsonBody(items[api.Decision]{})), admin: (*Server).listDecisions},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -144,11 +145,71 @@ func (s *Server) movePolicy(w http.ResponseWriter, r *http.Request, who admin.Id
 	if c.Version, err = seen(r, c.Version); err != nil {
 		return err
 	}
-	m, err := s.Policies.Move(r.Context(), kind, id, c, nil, s.moveEntry(who))
+	m, err := s.Policies.Move(r.Context(), kind, id, c, s.Engine.Impact, s.moveEntry(who))
 	if err != nil {
 		return s.recordHeldUp(r.Context(), who, policy.Ref(kind, id, c.Target), err)
 	}
 	s.answerPolicy(w, m.Policy)
+	return nil
+}
+
+func (s *Server) policyShadow(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	kind, id, err := policyName(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Engine.Settle(r.Context()); err != nil {
+		return err
+	}
+	report, err := s.Policies.Shadow(r.Context(), kind, id)
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", report)
+	return nil
+}
+
+// replayPolicy changes nothing; it is a POST because it brings a text.
+func (s *Server) replayPolicy(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	kind, id, err := policyName(r)
+	if err != nil {
+		return err
+	}
+	raw, err := body(r)
+	if err != nil {
+		return err
+	}
+	var req api.ReplayRequest
+	if err := strictjson.Decode(raw, &req); err != nil {
+		return fault.New(fault.InvalidRequest, err)
+	}
+	report, err := s.Engine.Replay(r.Context(), kind, id, req)
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", report)
+	return nil
+}
+
+func (s *Server) listDecisions(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	limit, err := number(r, "limit", 100, 1, 1000)
+	if err != nil {
+		return err
+	}
+	var since time.Time
+	if text := r.URL.Query().Get("since"); text != "" {
+		if since, err = time.Parse(time.RFC3339, text); err != nil {
+			return fault.Newf(fault.InvalidRequest, "since is not a time as of RFC 3339")
+		}
+	}
+	if err := s.Engine.Settle(r.Context()); err != nil {
+		return err
+	}
+	all, err := s.Policies.Decisions(r.Context(), since, r.URL.Query().Get("after"), int(limit))
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", listed(all))
 	return nil
 }
 
