@@ -52,3 +52,15 @@ func BenchmarkStore(b *testing.B) {
 		return open(b, s.DSN(db))
 	})
 }
+
+// What replicas that all append to one log cost each other.
+func BenchmarkReplicas(b *testing.B) {
+	storetest.BenchReplicas(b, func(b *testing.B, n int) []store.Store {
+		s, db := fresh(b)
+		var all []store.Store
+		for range n {
+			all = append(all, open(b, s.DSN(db)))
+		}
+		return all
+	})
+}

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
@@ -212,47 +214,34 @@ func writeForever(dir string) error {
 	if err != nil {
 		return err
 	}
-	for i := 0; ; i++ {
-		key := fmt.Sprintf("k/%d/%08d", os.Getpid(), i)
-		if err := write(st, key, strings.Repeat(key, 100)); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(os.Stdout, key); err != nil {
-			return err
-		}
-	}
+	var mu sync.Mutex
+	storetest.WriteChain(context.Background(), st, strconv.Itoa(os.Getpid()), func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err = fmt.Fprintln(os.Stdout, name)
+	}, func(e error) bool { err = e; return false })
+	return err
 }
 
-// A write that was acknowledged survives kill -9 at any moment.
+// Of transactions that share their commits, those that were acknowledged
+// survive kill -9 at any moment, and the others happened wholly or not at all.
 func TestKilledWriterLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := map[string]bool{}
-	for round := range 3 {
-		got := killAfter(t, dir, 40+round*7)
-		for k := range got {
-			acknowledged[k] = true
+	for round := range 4 {
+		for name := range killAfter(t, dir, 100+round*37) {
+			acknowledged[name] = true
 		}
 		st := openAt(t, dir)
-		err := st.View(context.Background(), func(tx store.Tx) error {
-			for k := range acknowledged {
-				r, err := tx.Get(k)
-				if err != nil {
-					return fmt.Errorf("%s: %w", k, err)
-				}
-				if string(r.Value) != strings.Repeat(k, 100) {
-					return fmt.Errorf("%s: value is damaged", k)
-				}
-			}
-			return nil
-		})
-		if err := errors.Join(err, st.Close()); err != nil {
-			t.Fatalf("after %d acknowledged writes: %v", len(acknowledged), err)
+		storetest.CheckChain(t, st, acknowledged)
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
 
-// killAfter runs a writer, kills it after n acknowledged keys and returns all
-// the keys that it had acknowledged by then.
+// killAfter runs a writer, kills it after n acknowledged updates and returns
+// all that it had acknowledged by then.
 func killAfter(t *testing.T, dir string, n int) map[string]bool {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -265,21 +254,21 @@ func killAfter(t *testing.T, dir string, n int) map[string]bool {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]bool{}
+	names := map[string]bool{}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		keys[lines.Text()] = true
-		if len(keys) == n {
+		names[lines.Text()] = true
+		if len(names) == n {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	err = cmd.Wait()
-	if len(keys) < n || err == nil {
-		t.Fatalf("the writer ended by itself after %d keys: %v", len(keys), err)
+	if len(names) < n || err == nil {
+		t.Fatalf("the writer ended by itself after %d updates: %v", len(names), err)
 	}
-	return keys
+	return names
 }
 
 func BenchmarkStore(b *testing.B) {

@@ -22,7 +22,7 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 			b.Run(fmt.Sprintf("writers=%d/readers=%d", writers, readers), func(b *testing.B) {
 				st := open(b)
 				defer func() { _ = st.Close() }()
-				bench(b, st, writers, readers)
+				bench(b, []store.Store{st}, writers, readers)
 			})
 		}
 	}
@@ -42,7 +42,21 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 	})
 }
 
-func bench(b *testing.B, st store.Store, writers, readers int) {
+// BenchReplicas measures stores that share their state, with 64 writers in all.
+func BenchReplicas(b *testing.B, open func(b *testing.B, n int) []store.Store) {
+	for _, n := range []int{1, 2, 4} {
+		b.Run(fmt.Sprintf("replicas=%d", n), func(b *testing.B) {
+			all := open(b, n)
+			bench(b, all, 64, 0)
+			for _, st := range all {
+				_ = st.Close()
+			}
+		})
+	}
+}
+
+func bench(b *testing.B, all []store.Store, writers, readers int) {
+	st := all[0]
 	if err := chain(b.Context(), st, 0); err != nil {
 		b.Fatal(err)
 	}
@@ -61,10 +75,10 @@ func bench(b *testing.B, st store.Store, writers, readers int) {
 	b.ResetTimer()
 	start, from := cpu(), time.Now()
 	var wg sync.WaitGroup
-	for range writers {
+	for w := range writers {
 		wg.Go(func() {
 			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-				if err := chain(b.Context(), st, i); err != nil {
+				if err := chain(b.Context(), all[w%len(all)], i); err != nil {
 					b.Error(err)
 					return
 				}

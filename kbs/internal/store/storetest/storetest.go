@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"updates in bad company", company},
 		{"a transaction that is over", overTx},
 		{"a closed store", closedStore},
+		{"random transactions", againstModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := open(t)
