@@ -1,0 +1,136 @@
+package refvalue
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/veraison/go-cose"
+)
+
+// contentType of the payload of a signed CoRIM.
+const contentType = "application/rim+cbor"
+
+// ErrSignature says that a document's signature is not by the given key.
+var ErrSignature = errors.New("the signature of the document is not by this key")
+
+// Sign writes the document signed with COSE_Sign1 (RFC 9052 section 4.2), with
+// ES256, ES384 or EdDSA by the kind of the key. The key id tells a reader which
+// key to look for; it is a hint and proves nothing.
+func (d Document) Sign(key crypto.Signer, keyID string) ([]byte, error) {
+	payload, err := d.CoRIM()
+	if err != nil {
+		return nil, err
+	}
+	alg, err := algorithm(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	signer, err := cose.NewSigner(alg, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign document: %w", err)
+	}
+	m := cose.NewSign1Message()
+	m.Headers.Protected.SetAlgorithm(alg)
+	m.Headers.Protected[cose.HeaderLabelContentType] = contentType
+	m.Headers.Protected[cose.HeaderLabelKeyID] = []byte(keyID)
+	m.Payload = payload
+	if err := m.Sign(rand.Reader, nil, signer); err != nil {
+		return nil, fmt.Errorf("sign document: %w", err)
+	}
+	return m.MarshalCBOR()
+}
+
+func algorithm(key crypto.PublicKey) (cose.Algorithm, error) {
+	switch k := key.(type) {
+	case ed25519.PublicKey:
+		return cose.AlgorithmEdDSA, nil
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return cose.AlgorithmES256, nil
+		case elliptic.P384():
+			return cose.AlgorithmES384, nil
+		}
+	}
+	return 0, fmt.Errorf("documents are signed with Ed25519, P-256 or P-384, not with %T", key)
+}
+
+// Envelope is a document as it travels, not believed yet.
+type Envelope struct {
+	signed  *cose.Sign1Message // nil without a signature
+	payload []byte
+}
+
+// Open takes a CoRIM apart: signed (COSE_Sign1, with or without its tag 18 or
+// the tag 502 of early drafts) or unsigned (tag 501), either within tag 500.
+// It believes nothing.
+func Open(raw []byte) (*Envelope, error) {
+	if len(raw) > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrDocument, len(raw), MaxSize)
+	}
+	if content, ok := untag(raw, tagOuter); ok {
+		raw = content
+	}
+	if _, ok := untag(raw, tagUnsigned); ok {
+		return &Envelope{payload: raw}, nil
+	}
+	if content, ok := untag(raw, tagSigned); ok {
+		raw = content
+	}
+	m := cose.NewSign1Message()
+	if err := m.UnmarshalCBOR(raw); err != nil {
+		var untagged cose.UntaggedSign1Message
+		if untagged.UnmarshalCBOR(raw) != nil {
+			return nil, malformed("neither a CoRIM nor a COSE_Sign1 message", err)
+		}
+		m = (*cose.Sign1Message)(&untagged)
+	}
+	if len(m.Payload) == 0 {
+		return nil, fmt.Errorf("%w: the signed message has no payload", ErrDocument)
+	}
+	return &Envelope{signed: m, payload: m.Payload}, nil
+}
+
+// Signed reports whether there is a signature to verify.
+func (e *Envelope) Signed() bool { return e.signed != nil }
+
+// KeyID is the hint at the signer's key, "" if there is none.
+func (e *Envelope) KeyID() string {
+	if e.signed == nil {
+		return ""
+	}
+	for _, h := range []map[any]any{e.signed.Headers.Protected, e.signed.Headers.Unprotected} {
+		if id, ok := h[cose.HeaderLabelKeyID].([]byte); ok {
+			return string(id)
+		}
+	}
+	return ""
+}
+
+// Verify checks the signature. The key decides the algorithm, never the
+// message. An error wraps ErrSignature.
+func (e *Envelope) Verify(key crypto.PublicKey) error {
+	if e.signed == nil {
+		return fmt.Errorf("%w: there is none", ErrSignature)
+	}
+	alg, err := algorithm(key)
+	if err != nil {
+		return err
+	}
+	verifier, err := cose.NewVerifier(alg, key)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	if err := e.signed.Verify(nil, verifier); err != nil {
+		return fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	return nil
+}
+
+// Document reads the payload. It is worth what the signature is worth.
+func (e *Envelope) Document() (Document, error) { return parse(e.payload) }
