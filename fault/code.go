@@ -13,11 +13,13 @@ const (
 	TooLarge           Code = "too_large"
 	TooMany            Code = "too_many_requests"
 	NotFound           Code = "not_found"
+	MethodNotAllowed   Code = "method_not_allowed"
 	Conflict           Code = "conflict"
 	Unauthenticated    Code = "unauthenticated"
 	Forbidden          Code = "forbidden"
 	Unavailable        Code = "unavailable"
 	VersionUnsupported Code = "protocol_version_unsupported"
+	SelectorUnknown    Code = "attestation_policy_unknown"
 	SessionInvalid     Code = "session_invalid"
 	NonceMismatch      Code = "nonce_mismatch"
 	TokenInvalid       Code = "token_invalid"
@@ -66,11 +68,13 @@ func Table() []Entry {
 		{TooLarge, http.StatusRequestEntityTooLarge, ExitUsage, "The request is larger than allowed."},
 		{TooMany, http.StatusTooManyRequests, ExitUnavailable, "The caller asks too often."},
 		{NotFound, http.StatusNotFound, ExitNotFound, "There is no such object."},
+		{MethodNotAllowed, http.StatusMethodNotAllowed, ExitUsage, "The address has no such method."},
 		{Conflict, http.StatusConflict, ExitConflict, "The object changed since it was read."},
 		{Unauthenticated, http.StatusUnauthorized, ExitRefused, "No valid credential came with the request."},
 		{Forbidden, http.StatusForbidden, ExitRefused, "The caller's role does not allow this."},
 		{Unavailable, http.StatusServiceUnavailable, ExitUnavailable, "A service that is needed cannot be reached."},
 		{VersionUnsupported, http.StatusUnauthorized, ExitUsage, "The guest speaks another protocol version."},
+		{SelectorUnknown, http.StatusForbidden, ExitUsage, "The guest asks for an attestation policy that is not offered here."},
 		{SessionInvalid, http.StatusUnauthorized, ExitRefused, "The attestation session is unknown or has expired."},
 		{NonceMismatch, http.StatusUnauthorized, ExitEvidence, "The evidence answers another challenge than the one given."},
 		{TokenInvalid, http.StatusUnauthorized, ExitRefused, "The attestation token is missing, expired or forged."},

@@ -19,8 +19,9 @@ type Platform string
 
 // The platforms that this build knows.
 const (
-	SNP    Platform = "snp"
-	Sample Platform = "sample"
+	SNP          Platform = "snp"
+	Sample       Platform = "sample"       // proves nothing: see package sample
+	SampleDevice Platform = "sampledevice" // its device
 )
 
 // ReportData is the 64 bytes that hardware signs for the guest.
@@ -49,6 +50,27 @@ type Attester interface {
 	Platform() Platform
 	// Evidence returns fresh evidence over the report data.
 	Evidence(ctx context.Context, data ReportData) (Evidence, error)
+}
+
+// A DigestAttester is an Attester of a platform that carries a digest as it is,
+// without filling it up to 64 bytes (kbs-protocol 3.5).
+type DigestAttester interface {
+	Attester
+	// EvidenceOver returns fresh evidence over a digest of at most 64 bytes.
+	EvidenceOver(ctx context.Context, digest []byte) (Evidence, error)
+}
+
+// EvidenceOver obtains evidence over a digest, as the attester's platform
+// carries it.
+func EvidenceOver(ctx context.Context, a Attester, digest []byte) (Evidence, error) {
+	data, err := NewReportData(digest)
+	if err != nil {
+		return Evidence{}, err
+	}
+	if d, ok := a.(DigestAttester); ok {
+		return d.EvidenceOver(ctx, digest)
+	}
+	return a.Evidence(ctx, data)
 }
 
 // A Verifier judges evidence of one platform. Implementations are safe for

@@ -65,12 +65,23 @@ type Config struct {
 	UnsafePlainHTTP bool
 	// Attester obtains the evidence. Required.
 	Attester measure.Attester
+	// Devices obtain the evidence of what is attached to the guest, each of
+	// another platform. The broker verifies all of it, or gives no token.
+	Devices []measure.Attester
+	// PolicySelector asks for one of the attestation policies that the broker
+	// offers by name; "" means its default.
+	PolicySelector string
 	// InitData is presented with the evidence; nil if the guest has none.
 	InitData *api.InitData
 	// KeyAlgorithm of the guest's key pairs, as guests configure it:
-	// "ECDH-ES+A256KW-P256" (also the meaning of ""), "-P384" or "-P521", or
-	// "RSA-OAEP-256".
+	// "ECDH-ES+A256KW-P256" (also the meaning of ""), "-P384" or "-P521",
+	// "RSA-OAEP-256", or "ML-KEM-768+A192KW".
 	KeyAlgorithm string
+	// PostQuantum makes the key pairs a hybrid of X25519 and ML-KEM-768, so
+	// that what the broker sends stays closed to who records it and waits for
+	// a quantum computer. Only our broker has it, and there is no fallback: a
+	// fallback could be forced. KeyAlgorithm must be "".
+	PostQuantum bool
 	// Logger gets events without secrets and without names of resources; nil
 	// discards them.
 	Logger *slog.Logger
@@ -86,6 +97,8 @@ type Client struct {
 	base         string // URL without trailing slash
 	http         *http.Client
 	attester     measure.Attester
+	devices      []measure.Attester
+	selector     string
 	initData     *api.InitData
 	keyAlgorithm string
 	log          *slog.Logger
@@ -108,15 +121,21 @@ func New(cfg Config) (*Client, error) {
 	if cfg.InitData != nil && (!utf8.ValidString(cfg.InitData.Body) || !utf8.ValidString(cfg.InitData.Format)) {
 		return nil, errors.New("client: the init-data is not UTF-8")
 	}
-	if !jwe.KnownKey(cfg.KeyAlgorithm) {
-		return nil, fmt.Errorf("client: key algorithm %q is not supported", cfg.KeyAlgorithm)
+	algorithm, err := keyAlgorithm(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDevices(cfg); err != nil {
+		return nil, err
 	}
 	c := &Client{
 		base:         base,
 		http:         newHTTPClient(cfg),
 		attester:     cfg.Attester,
+		devices:      cfg.Devices,
+		selector:     cfg.PolicySelector,
 		initData:     cfg.InitData,
-		keyAlgorithm: cfg.KeyAlgorithm,
+		keyAlgorithm: algorithm,
 		log:          cfg.Logger,
 		now:          cfg.Now,
 		wait:         waitTimer,
@@ -132,6 +151,31 @@ func New(cfg Config) (*Client, error) {
 		c.log.Warn("the broker is reached without TLS", slog.String("url", base))
 	}
 	return c, nil
+}
+
+func keyAlgorithm(cfg Config) (string, error) {
+	if cfg.PostQuantum && cfg.KeyAlgorithm != "" {
+		return "", errors.New("client: PostQuantum and KeyAlgorithm exclude each other")
+	}
+	if cfg.PostQuantum {
+		return jwe.KeyHybrid, nil
+	}
+	if !jwe.KnownKey(cfg.KeyAlgorithm) {
+		return "", fmt.Errorf("client: key algorithm %q is not supported", cfg.KeyAlgorithm)
+	}
+	return cfg.KeyAlgorithm, nil
+}
+
+// checkDevices refuses two attesters of one platform: evidence is named by it.
+func checkDevices(cfg Config) error {
+	seen := map[measure.Platform]bool{cfg.Attester.Platform(): true}
+	for _, d := range cfg.Devices {
+		if seen[d.Platform()] {
+			return fmt.Errorf("client: two attesters of platform %s", d.Platform())
+		}
+		seen[d.Platform()] = true
+	}
+	return nil
 }
 
 func baseURL(cfg Config) (string, error) {
@@ -201,6 +245,9 @@ func (c *Client) TokenWithKey(ctx context.Context) (secret.Bytes, error) {
 		return secret.Bytes{}, err
 	}
 	key, err := s.key.PEM()
+	if errors.Is(err, jwe.ErrNoPEM) {
+		return secret.Bytes{}, fault.New(fault.InvalidRequest, err)
+	}
 	if err != nil {
 		return secret.Bytes{}, fault.New(fault.Internal, err)
 	}

@@ -66,7 +66,7 @@ type challenge struct {
 // auth opens the session, trying again while the broker cannot be reached or
 // says that it is broken.
 func (c *Client) auth(ctx context.Context) (challenge, error) {
-	extra, err := api.ExtraParams{SupportedHashAlgorithms: rcar.SupportedHashes()}.Raw()
+	extra, err := api.ExtraParams{SupportedHashAlgorithms: rcar.SupportedHashes(), AttestationPolicySelector: c.selector}.Raw()
 	if err != nil {
 		return challenge{}, fault.New(fault.Internal, err)
 	}
@@ -126,35 +126,64 @@ func parseChallenge(a answer) (challenge, error) {
 }
 
 // attestation obtains evidence over the challenge and the key and writes the
-// body of /attest (kbs-protocol 3.3, 3.5). Additional devices are not built
-// yet, so their evidence is the empty string.
+// body of /attest (kbs-protocol 3.3, 3.5).
 func (c *Client) attestation(ctx context.Context, ch challenge, jwk api.JWK) ([]byte, error) {
-	const devices = ""
 	rd := api.RuntimeData{Nonce: ch.nonce, TEEPubKey: jwk}
+	devices, err := c.deviceEvidence(ctx, ch.hash, rd)
+	if err != nil {
+		return nil, err
+	}
 	digest, err := rcar.PrimaryDigest(ch.hash, rd, devices)
 	if err != nil {
 		return nil, badAnswer(err)
 	}
-	data, err := measure.NewReportData(digest)
+	primary, err := evidenceOver(ctx, c.attester, digest)
 	if err != nil {
-		return nil, fault.New(fault.Internal, err)
-	}
-	ev, err := c.attester.Evidence(ctx, data)
-	if err != nil {
-		return nil, fault.New(fault.Internal, fmt.Errorf("obtain evidence: %w", err))
-	}
-	if ev.Platform != c.attester.Platform() {
-		return nil, fault.Newf(fault.Internal, "attester of %s gave evidence of %s", c.attester.Platform(), ev.Platform)
+		return nil, err
 	}
 	body, err := json.Marshal(api.Attestation{
 		InitData:    c.initData,
 		RuntimeData: rd,
-		TEEEvidence: api.TEEEvidence{PrimaryEvidence: ev.Data, AdditionalEvidence: devices},
+		TEEEvidence: api.TEEEvidence{PrimaryEvidence: primary, AdditionalEvidence: devices},
 	})
 	if err != nil {
 		return nil, fault.New(fault.Internal, fmt.Errorf("write attestation: %w", err))
 	}
 	return body, nil
+}
+
+// deviceEvidence returns the text whose bytes the evidence of the CPU binds; ""
+// without devices.
+func (c *Client) deviceEvidence(ctx context.Context, hash crypto.Hash, rd api.RuntimeData) (string, error) {
+	if len(c.devices) == 0 {
+		return "", nil
+	}
+	digest, err := rcar.DeviceDigest(hash, rd)
+	if err != nil {
+		return "", badAnswer(err)
+	}
+	all := map[measure.Platform]json.RawMessage{}
+	for _, d := range c.devices {
+		if all[d.Platform()], err = evidenceOver(ctx, d, digest); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return "", fault.New(fault.Internal, fmt.Errorf("write device evidence: %w", err))
+	}
+	return string(text), nil
+}
+
+func evidenceOver(ctx context.Context, a measure.Attester, digest []byte) (json.RawMessage, error) {
+	ev, err := measure.EvidenceOver(ctx, a, digest)
+	if err != nil {
+		return nil, fault.New(fault.Internal, fmt.Errorf("obtain evidence: %w", err))
+	}
+	if ev.Platform != a.Platform() {
+		return nil, fault.Newf(fault.Internal, "attester of %s gave evidence of %s", a.Platform(), ev.Platform)
+	}
+	return ev.Data, nil
 }
 
 // attest presents the evidence and returns the token.

@@ -25,6 +25,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
@@ -41,33 +42,31 @@ const (
 
 const nonceSize = 32 // bytes (kbs-protocol 3.2)
 
-// ErrVersion is in the cause of a fault with code protocol_version_unsupported.
-// Clients of the field look for its text (kbs-protocol 3.1).
-type ErrVersion struct{ Version string }
-
-// Error is the one detail that an unattested caller is told in words.
-func (e ErrVersion) Error() string {
-	return fmt.Sprintf("KBS Client Protocol Version Mismatch: expect =%s while the request is %s", api.ProtocolVersion, e.Version)
-}
-
 // Appraiser is the part of the policy engine that judges evidence.
 type Appraiser interface {
 	Appraise(ctx context.Context, id string, input json.RawMessage) (policy.Appraisal, error)
 	ExplainAppraisal(ctx context.Context, id string, input json.RawMessage) (policy.Explanation, error)
 }
 
-// Config joins what the service needs. All members are required.
+// Config joins what the service needs. All members are
+// required, but for Selectors.
 type Config struct {
 	Store      store.Store
 	Audit      audit.Recorder
 	Tickets    ticket.Book // over the same store
 	Challenges *challenge.Sealer
 	Registry   *measure.Registry
-	Policies   Appraiser
-	Issuer     *token.Issuer
-	Lifetime   time.Duration // of a session, from the challenge on; at most challenge.Period
-	Now        func() time.Time
-	Logger     *slog.Logger
+	// Versions are those of the protocol that are accepted, as they are named
+	// to a guest that speaks another.
+	Versions []rcar.Version
+	// Selectors map what a guest may ask for to the id of an attestation
+	// policy, without class (kbs-protocol 3.9). May be empty.
+	Selectors map[string]string
+	Policies  Appraiser
+	Issuer    *token.Issuer
+	Lifetime  time.Duration // of a session, from the challenge on; at most challenge.Period
+	Now       func() time.Time
+	Logger    *slog.Logger
 }
 
 // Service is the handshake. It is safe for concurrent use.
@@ -94,76 +93,23 @@ func (s *Service) Open(ctx context.Context, body []byte) (Opened, error) {
 	if err := strictjson.Decode(body, &req); err != nil {
 		return Opened{}, fault.New(fault.InvalidRequest, err)
 	}
-	if req.Version != api.ProtocolVersion {
-		v := clip(req.Version, 32)
-		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, fault: fault.New(fault.VersionUnsupported, ErrVersion{v})})
-	}
-	platform, err := s.platform(req)
-	observe.Platform(ctx, platform)
+	c, extra, err := s.negotiate(req)
+	observe.Platform(ctx, c.Platform)
 	if err != nil {
-		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, platform: platform, fault: fault.New(fault.PlatformDisabled, err)})
+		f := faultOf(err)
+		if f.Code == fault.InvalidRequest {
+			return Opened{}, f
+		}
+		return Opened{}, s.refuse(ctx, refusal{stage: stageAuth, platform: c.Platform, fault: f})
 	}
-	cookie, c, err := s.cfg.Challenges.Seal(ctx, challenge.Challenge{
-		Platform: platform,
-		Nonce:    base64.StdEncoding.EncodeToString(secret.Random(nonceSize).Reveal()),
-		Expires:  s.cfg.Now().Add(s.cfg.Lifetime),
-		Ceremony: hex.EncodeToString(secret.Random(16).Reveal()),
-	})
+	c.Nonce = base64.StdEncoding.EncodeToString(secret.Random(nonceSize).Reveal())
+	c.Ceremony = hex.EncodeToString(secret.Random(16).Reveal())
+	c.Expires = s.cfg.Now().Add(s.cfg.Lifetime)
+	cookie, c, err := s.cfg.Challenges.Seal(ctx, c)
 	if err != nil {
 		return Opened{}, fault.Newf(fault.Internal, "seal challenge: %w", err)
 	}
-	return Opened{Cookie: cookie, Expires: c.Expires, Challenge: api.Challenge{Nonce: c.Nonce, ExtraParams: api.NoExtraParams()}}, nil
-}
-
-// platform finds the platform of a request and checks that it can be served.
-func (s *Service) platform(req api.Request) (string, error) {
-	name := canonicalTEE(req.TEE)
-	if name == "" {
-		return "", fmt.Errorf("%q is not the name of a platform", clip(req.TEE, 32))
-	}
-	if _, ok := s.cfg.Registry.Verifier(measure.Platform(name)); !ok {
-		return name, fmt.Errorf("platform %s is not enabled", name)
-	}
-	if p := selector(req.ExtraParams); p != "" && p != policy.DefaultID {
-		return name, fmt.Errorf("there is no attestation policy selector %q", clip(p, 64))
-	}
-	return name, nil
-}
-
-// selector reads the attestation policy that the guest asks for, in the three
-// spellings of kbs-protocol 3.9.
-func selector(raw json.RawMessage) string {
-	var p struct {
-		Selector string `json:"attestation-policy-selector"`
-		Policy   string `json:"policy-selector"`
-		ID       string `json:"id"`
-	}
-	if json.Unmarshal(raw, &p) != nil {
-		return "" // "" or something else that is not an object: no selection
-	}
-	for _, s := range []string{p.Selector, p.Policy, p.ID} {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
-// canonicalTEE returns the protocol's spelling of a platform (kbs-protocol
-// 3.8), or "" for a name that it does not know.
-func canonicalTEE(name string) string {
-	switch name {
-	case "azsnpvtpm":
-		return "az-snp-vtpm"
-	case "aztdxvtpm":
-		return "az-tdx-vtpm"
-	case "nvidiadpu":
-		return "nvidia-dpu"
-	case "az-snp-vtpm", "az-tdx-vtpm", "nvidia", "nvidia-dpu", "sgx", "snp", "tdx", "cca", "csv", "se",
-		"hygondcu", "tpm", "sample", "sampledevice":
-		return name
-	}
-	return ""
+	return Opened{Cookie: cookie, Expires: c.Expires, Challenge: api.Challenge{Nonce: c.Nonce, ExtraParams: extra}}, nil
 }
 
 // Attested is the outcome of a successful handshake.
@@ -184,9 +130,8 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 		return Attested{}, fault.Newf(fault.Internal, "find session: %w", err)
 	}
 	observe.Platform(ctx, c.Platform)
-	var att api.Attestation
 	_, done := observe.Step(ctx, observe.StepDecode)
-	err = strictjson.Decode(body, &att)
+	att, err := parseAnswer(c, body)
 	done(err)
 	if err != nil {
 		return Attested{}, s.refuseAnswer(ctx, c, fault.New(fault.InvalidRequest, err))
@@ -205,7 +150,7 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 // the first answer to a challenge gets that far.
 func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement) (Attested, error) {
 	stepped, done := observe.Step(ctx, observe.StepIssue)
-	text, _, err := s.cfg.Issuer.Issue(stepped, c.Ceremony, map[string]token.Submod{token.CPU: j.submod})
+	text, _, err := s.cfg.Issuer.Issue(stepped, c.Ceremony, j.submods())
 	done(err)
 	if err != nil {
 		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)

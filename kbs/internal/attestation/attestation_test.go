@@ -130,13 +130,6 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q is %q, want %q", in, got, want)
 		}
 	}
-	for raw, want := range map[string]string{
-		`""`: "", `{}`: "", `null`: "", ``: "", `5`: "", `{"attestation-policy-selector":"a"}`: "a", `{"policy-selector":"b"}`: "b", `{"id":"c"}`: "c",
-	} {
-		if got := selector(json.RawMessage(raw)); got != want {
-			t.Errorf("%s selects %q, want %q", raw, got, want)
-		}
-	}
 	c := token.Claims{Submods: map[string]token.AppraisalClaims{token.CPU: {Evidence: json.RawMessage(`{"report_data":"x","snp":{}}`)}}}
 	if Platform(c) != "snp" || Platform(token.Claims{}) != "" {
 		t.Errorf("platform %q", Platform(c))

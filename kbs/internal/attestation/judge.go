@@ -5,83 +5,176 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
-// claimSimulatedRoot is the claim that policies read (see measure/snp).
-const claimSimulatedRoot = "simulated_root"
-
-// judgement is what the broker thinks of evidence that verified.
-type judgement struct {
+// appraised is one attester that verified, under the name of its submod.
+type appraised struct {
+	name    string
 	submod  token.Submod
 	policy  string // the version that judged
 	verdict measure.Verdict
 }
 
-// judge goes through the answer in the order of the specification: freshness,
-// binding, hardware, policy. Every refusal is a *fault.Fault.
-func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Attestation) (judgement, error) {
-	if !sameNonce(att.RuntimeData.Nonce, c.Nonce) {
-		return judgement{}, fault.New(fault.NonceMismatch, &nonceError{seen: clip(att.RuntimeData.Nonce, 128), wanted: c.Nonce})
+// judgement is what the broker thinks of evidence that verified, the CPU's
+// first.
+type judgement []appraised
+
+func (j judgement) submods() map[string]token.Submod {
+	out := make(map[string]token.Submod, len(j))
+	for _, a := range j {
+		out[a.name] = a.submod
 	}
-	if att.TEEEvidence.AdditionalEvidence != "" {
-		return judgement{}, fault.Newf(fault.PlatformDisabled, "no verifier for additional devices is enabled")
-	}
-	doc, want, err := expected(att)
-	if err != nil {
-		return judgement{}, err
-	}
-	verifier, ok := s.cfg.Registry.Verifier(measure.Platform(c.Platform))
-	if !ok { // it was there when the handshake was opened
-		return judgement{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", c.Platform)
-	}
-	ev := measure.Evidence{Platform: measure.Platform(c.Platform), Data: att.TEEEvidence.PrimaryEvidence}
-	stepped, done := observe.Step(ctx, observe.StepEvidence)
-	verdict, err := verifier.Verify(stepped, ev, want)
-	if err == nil {
-		err = verdict.Err() // a verifier that forgets to say no must not mean yes
-	}
-	if err != nil {
-		err = verificationFault(err)
-	}
-	done(err)
-	if err != nil {
-		return judgement{}, err
-	}
-	return s.appraise(ctx, att, doc, verdict)
+	return out
 }
 
-// expected says what the evidence must be bound to.
-func expected(att api.Attestation) (*initdata.Document, measure.Expected, error) {
-	var want measure.Expected
-	digest, err := rcar.PrimaryDigest(rcar.DefaultHash, att.RuntimeData, att.TEEEvidence.AdditionalEvidence)
+// judge goes through the answer in the order of the specification: freshness,
+// binding, hardware, policy. All evidence that came must verify, or nothing
+// comes of it. Every refusal is a *fault.Fault.
+func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Attestation) (judgement, error) {
+	if !sameNonce(att.RuntimeData.Nonce, c.Nonce) {
+		return nil, fault.New(fault.NonceMismatch, &nonceError{seen: clip(att.RuntimeData.Nonce, 128), wanted: c.Nonce})
+	}
+	if err := checkKey(rcar.Version(c.Version), att.RuntimeData.TEEPubKey); err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	doc, err := readInitData(att.InitData)
 	if err != nil {
-		return nil, want, fault.New(fault.InvalidRequest, err)
+		return nil, fault.New(fault.InvalidRequest, err)
 	}
-	want.ReportData = measure.BoundTo(digest)
-	if att.InitData == nil {
-		want.InitData = measure.NotPresented()
-		return nil, want, nil
-	}
-	if att.InitData.Format != "toml" {
-		return nil, want, fault.Newf(fault.InvalidRequest, "init-data format %q is not toml", clip(att.InitData.Format, 32))
-	}
-	doc, err := initdata.Parse([]byte(att.InitData.Body))
+	pieces, err := s.pieces(c, att, doc)
 	if err != nil {
-		return nil, want, fault.New(fault.InvalidRequest, err)
+		return nil, err
 	}
-	want.InitData = measure.BoundTo(doc.Digest())
-	return doc, want, nil
+	verdicts := make([]measure.Verdict, len(pieces))
+	for i, p := range pieces {
+		if verdicts[i], err = p.verify(ctx); err != nil {
+			return nil, err
+		}
+	}
+	names, err := submodNames(verdicts)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	out := make(judgement, len(verdicts))
+	for i, v := range verdicts {
+		if out[i], err = s.appraise(ctx, c.Policy, names[i], att, doc, v); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// checkKey refuses early what nothing could be encrypted to. RSA1_5 is for
+// guests of protocol 0.1 alone, and they have nothing else.
+func checkKey(v rcar.Version, key api.JWK) error {
+	if v.Unsafe() {
+		return jwe.UnsafeCheckV01(key)
+	}
+	return jwe.Check(key)
+}
+
+func readInitData(in *api.InitData) (*initdata.Document, error) {
+	if in == nil {
+		return nil, nil
+	}
+	if in.Format != "toml" {
+		return nil, fmt.Errorf("init-data format %q is not toml", clip(in.Format, 32))
+	}
+	return initdata.Parse([]byte(in.Body))
+}
+
+// piece is the evidence of one attester, and what it must be bound to.
+type piece struct {
+	verifier measure.Verifier
+	evidence measure.Evidence
+	want     measure.Expected
+}
+
+func (p piece) verify(ctx context.Context) (_ measure.Verdict, err error) {
+	ctx, done := observe.Step(ctx, observe.StepEvidence)
+	defer func() { done(err) }()
+	v, err := p.verifier.Verify(ctx, p.evidence, p.want)
+	if err == nil {
+		err = v.Err() // a verifier that forgets to say no must not mean yes
+	}
+	if err == nil && v.Check(measure.CheckBinding).Outcome != measure.Passed {
+		err = fmt.Errorf("the %s verifier did not compare what the evidence is bound to", v.Platform)
+	}
+	if err != nil {
+		return v, verificationFault(err)
+	}
+	return v, nil
+}
+
+// pieces lists the evidence of an answer, the CPU's first. The devices' is
+// bound to nonce and key alone, and the CPU's to theirs (kbs-protocol 3.5).
+func (s *Service) pieces(c challenge.Challenge, att api.Attestation, doc *initdata.Document) ([]piece, error) {
+	hash, err := rcar.ParseHash(c.Hash)
+	if err != nil {
+		return nil, fault.New(fault.Internal, err) // we chose it
+	}
+	devices, err := parseDevices(att.TEEEvidence.AdditionalEvidence, c.Platform)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	digest, err := rcar.Version(c.Version).PrimaryDigest(hash, att.RuntimeData, att.TEEEvidence.AdditionalEvidence)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	initData := measure.NotPresented()
+	if doc != nil {
+		initData = measure.BoundTo(doc.Digest())
+	}
+	cpu, err := s.piece(c.Platform, att.TEEEvidence.PrimaryEvidence, measure.Expected{ReportData: measure.BoundTo(digest), InitData: initData})
+	if err != nil || len(devices) == 0 {
+		return []piece{cpu}, err
+	}
+	if digest, err = rcar.DeviceDigest(hash, att.RuntimeData); err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
+	out := []piece{cpu}
+	for _, d := range devices {
+		p, err := s.piece(d.platform, d.evidence, measure.Expected{ReportData: measure.BoundTo(digest), InitData: measure.NotPresented()})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (s *Service) piece(platform string, evidence json.RawMessage, want measure.Expected) (piece, error) {
+	v, ok := s.cfg.Registry.Verifier(measure.Platform(platform))
+	if !ok {
+		return piece{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", platform)
+	}
+	return piece{v, measure.Evidence{Platform: measure.Platform(platform), Data: evidence}, want}, nil
+}
+
+// submodNames numbers the attesters of each class (kbs-protocol 10). The
+// guest's key is read from that of the CPU, so the first must be one.
+func submodNames(vs []measure.Verdict) ([]string, error) {
+	count := map[string]int{}
+	names := make([]string, len(vs))
+	for i, v := range vs {
+		names[i] = v.Class + strconv.Itoa(count[v.Class])
+		count[v.Class]++
+	}
+	if names[0] != token.CPU {
+		return nil, fmt.Errorf("the primary evidence is that of %s, class %q, not of a CPU", vs[0].Platform, vs[0].Class)
+	}
+	return names, nil
 }
 
 // verificationFault gives each kind of failure its code. Evidence that is not
@@ -119,87 +212,32 @@ func only(v *measure.VerificationError, names ...measure.CheckName) bool {
 	return matched > 0 && matched == len(v.Failed)
 }
 
-// appraise asks the attestation policy and builds the token's submod.
-func (s *Service) appraise(ctx context.Context, att api.Attestation, doc *initdata.Document, v measure.Verdict) (judgement, error) {
+// appraise asks the attestation policy of the attester's class and builds the
+// submod.
+func (s *Service) appraise(ctx context.Context, id, name string, att api.Attestation, doc *initdata.Document, v measure.Verdict) (appraised, error) {
 	evidence, err := annotated(att, doc, v)
 	if err != nil {
-		return judgement{}, fault.Newf(fault.Internal, "claims: %w", err)
+		return appraised{}, fault.Newf(fault.Internal, "claims: %w", err)
 	}
 	input, err := json.Marshal(evidence)
 	if err != nil {
-		return judgement{}, fault.Newf(fault.Internal, "encode claims: %w", err)
+		return appraised{}, fault.Newf(fault.Internal, "encode claims: %w", err)
 	}
 	stepped, done := observe.Step(ctx, observe.StepAppraise)
-	a, err := s.cfg.Policies.Appraise(stepped, policy.DefaultID+"_"+v.Class, input)
+	a, err := s.cfg.Policies.Appraise(stepped, id+"_"+v.Class, input)
 	done(err)
 	if err != nil {
-		return judgement{}, fault.New(fault.PolicyError, err)
+		return appraised{}, fault.New(fault.PolicyError, err)
 	}
-	sub := token.Submod{Vector: a.Vector, PolicyID: policy.DefaultID, Evidence: evidence, Extensions: map[string]any{}}
+	sub := token.Submod{Vector: a.Vector, PolicyID: id, Evidence: evidence, Extensions: map[string]any{}}
 	for _, e := range a.Extensions {
 		if token.Reserved(e.Name) {
-			return judgement{}, fault.Newf(fault.PolicyError, "%s: extension %q would replace a member of the token", a.Policy, e.Name)
+			return appraised{}, fault.Newf(fault.PolicyError, "%s: extension %q would replace a member of the token", a.Policy, e.Name)
 		}
 		sub.Extensions[e.Name] = e.Value
 	}
 	if v.Root.Simulated {
 		sub.Extensions[token.SimulatedRoot] = v.Root.Name
 	}
-	return judgement{submod: sub, policy: a.Policy, verdict: v}, nil
-}
-
-// annotated builds the object that is both the policy's input and the token's
-// annotated evidence (kbs-protocol 9.2).
-func annotated(att api.Attestation, doc *initdata.Document, v measure.Verdict) (map[string]any, error) {
-	tee := maps.Clone(v.Claims)
-	if tee == nil {
-		tee = measure.Claims{}
-	}
-	delete(tee, claimSimulatedRoot)
-	if v.Root.Simulated {
-		tee[claimSimulatedRoot] = v.Root.Name
-	}
-	out := map[string]any{string(v.Platform): tee}
-	key, err := rcar.ReduceJWK(att.RuntimeData.TEEPubKey)
-	if err != nil {
-		return nil, fmt.Errorf("guest key: %w", err)
-	}
-	if d, ok := tee["report_data"]; ok {
-		delete(tee, "report_data")
-		out["report_data"] = d
-		// additional-evidence is left out: it may be megabytes, and a bearer
-		// token has to fit into a request head (kbs-protocol 10, verbose_token).
-		out["runtime_data_claims"] = map[string]any{"nonce": att.RuntimeData.Nonce, "tee-pubkey": key}
-	} else {
-		return nil, errors.New("the verifier gave no report_data")
-	}
-	if d, ok := tee["init_data"]; ok {
-		delete(tee, "init_data")
-		out["init_data"] = d
-		out["init_data_claims"] = nil
-		if doc != nil {
-			out["init_data_claims"] = initDataClaims(doc)
-		}
-	}
-	return out, nil
-}
-
-// entry is the audit entry of a successful attestation. A token that is not
-// affirming opens nothing under the default policies; the entry tells.
-func (j judgement) entry(c challenge.Challenge) api.AuditEntry {
-	details := map[string]string{
-		"platform": c.Platform,
-		"status":   string(j.submod.Vector.Status()),
-		"policy":   j.policy,
-		"root":     j.verdict.Root.Name,
-	}
-	if j.verdict.Root.Simulated {
-		details["simulated_root"] = j.verdict.Root.Name
-	}
-	for _, k := range j.verdict.Checks {
-		if k.Outcome == measure.Waived {
-			details["waived_"+string(k.Name)] = k.Reason
-		}
-	}
-	return api.AuditEntry{Kind: api.AuditAttest, Decision: "allow", Subject: subject(c), Object: "token/" + c.Ceremony, Details: details}
+	return appraised{name: name, submod: sub, policy: a.Policy, verdict: v}, nil
 }

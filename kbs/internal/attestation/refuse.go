@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -122,13 +124,18 @@ func findings(f *fault.Fault) []api.Finding {
 // policy again about the evidence that the token carries.
 func (s *Service) Explain(ctx context.Context, c token.Claims) ([]policy.Explanation, error) {
 	var out []policy.Explanation
-	for name, sub := range c.Submods {
-		if sub.Status == token.Affirming || name != token.CPU {
+	for _, name := range slices.Sorted(maps.Keys(c.Submods)) {
+		sub := c.Submods[name]
+		if sub.Status == token.Affirming {
 			continue
 		}
-		x, err := s.cfg.Policies.ExplainAppraisal(ctx, policy.DefaultCPU, sub.Evidence)
+		id := sub.PolicyID + "_" + strings.TrimRight(name, "0123456789")
+		if _, err := policy.ParseName(string(policy.Attestation), id); err != nil {
+			return out, err // the token of another issuer
+		}
+		x, err := s.cfg.Policies.ExplainAppraisal(ctx, id, sub.Evidence)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		out = append(out, x)
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/sample"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
@@ -158,6 +159,15 @@ func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, erro
 			return nil, fmt.Errorf("verifier.snp: %w", err)
 		}
 		all = append(all, v)
+	}
+	if cfg.Verifier.Sample.InsecureEnabled {
+		for _, p := range []measure.Platform{measure.Sample, measure.SampleDevice} {
+			v, err := sample.UnsafeVerifier(p)
+			if err != nil {
+				return nil, fmt.Errorf("verifier.sample: %w", err)
+			}
+			all = append(all, v)
+		}
 	}
 	return measure.NewRegistry(all...)
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
@@ -11,6 +13,7 @@ import (
 func (s *shared) policies(st store.Store, refs policy.References) (*policy.Documents, *policy.Engine) {
 	docs := policy.NewDocuments(st, s.Now, policy.Settings{
 		RequireStages: s.cfg.Policy.RequireStages, MaxVersions: s.cfg.Policy.MaxVersions,
+		Selectors: slices.Collect(maps.Values(s.cfg.AttestationService.AttestationPolicySelectors)),
 	})
 	return docs, s.host.Engine(docs, refs)
 }

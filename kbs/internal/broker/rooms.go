@@ -48,14 +48,16 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		return nil, err
 	}
 	handshake := attestation.New(attestation.Config{
-		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now), Registry: s.verifiers, Policies: engine, Issuer: tokens.issuer,
-		Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
+		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now),
+		Registry: s.verifiers, Versions: s.cfg.AttestationService.Versions(), Selectors: s.cfg.AttestationService.AttestationPolicySelectors,
+		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
 	})
 	r := &rooms{deps: server.Deps{
 		Tenant:    rec.Name,
 		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
+		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),
 	}}
 	r.handlers = server.New(r.deps).Handlers()

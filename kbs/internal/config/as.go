@@ -10,6 +10,7 @@ type AttestationService struct {
 	Timeout                int         `toml:"timeout"`
 	RVPSConfig             RVPSConfig  `toml:"rvps_config"`
 	AttestationTokenBroker TokenBroker `toml:"attestation_token_broker"`
+	Handshake
 }
 
 // RVPSConfig is where the field's broker finds its reference values.
@@ -21,7 +22,7 @@ type RVPSConfig struct {
 func defaultAttestationService() AttestationService {
 	return AttestationService{
 		Type: "coco_as_builtin", Timeout: 5, RVPSConfig: RVPSConfig{Type: "BuiltIn"},
-		AttestationTokenBroker: defaultTokenBroker(),
+		AttestationTokenBroker: defaultTokenBroker(), Handshake: defaultHandshake(),
 	}
 }
 
@@ -41,6 +42,7 @@ func (a AttestationService) validate(p *problems) {
 	if a.RVPSConfig.Type != "BuiltIn" {
 		p.bad("attestation_service.rvps_config.type", "must be BuiltIn, is %q: reference values are in the broker's store", a.RVPSConfig.Type)
 	}
-	p.between("attestation_service.timeout", a.Timeout, 1, 60)
+	p.between("attestation_service.timeout", a.Timeout, 1, 60) // at most challenge.Period
 	a.AttestationTokenBroker.validate(p)
+	a.Handshake.validate(p)
 }

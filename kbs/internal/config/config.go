@@ -74,6 +74,7 @@ func (c Config) Insecure() []string {
 	var out []string
 	out = append(out, c.HTTPServer.insecure()...)
 	out = append(out, c.AttestationToken.insecure()...)
+	out = append(out, c.AttestationService.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)

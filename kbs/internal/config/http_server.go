@@ -18,6 +18,10 @@ type HTTPServer struct {
 	InsecureGuestMetrics bool `toml:"insecure_guest_metrics"`
 	// InsecureHTTP turns TLS off.
 	InsecureHTTP bool `toml:"insecure_http"`
+	// Compat401 answers refusals under /kbs/v0 with status 401 as the field's
+	// broker does, for clients that look for it. Such clients attest again
+	// after each refusal.
+	Compat401 bool `toml:"compat_401"`
 	// PrivateKey is a PEM file. It and certificate come together or not at all;
 	// without them the broker makes a certificate for loopback names.
 	PrivateKey string `toml:"private_key" kind:"path"`

@@ -4,7 +4,16 @@ import "regexp"
 
 // Verifier has one table for each platform.
 type Verifier struct {
-	SNP SNP `toml:"snp"`
+	SNP    SNP    `toml:"snp"`
+	Sample Sample `toml:"sample"`
+}
+
+// Sample settings of the verifier that believes what it is told.
+type Sample struct {
+	// InsecureEnabled accepts the platforms sample and sampledevice, whose
+	// evidence anyone can write. Tokens say so, and the default policies refuse
+	// them.
+	InsecureEnabled bool `toml:"insecure_enabled"`
 }
 
 // SNP settings of the AMD SEV-SNP verifier.
@@ -36,6 +45,9 @@ func (v Verifier) insecure() []string {
 	}
 	if v.SNP.InsecureNoRevocation {
 		out = append(out, "verifier.snp.insecure_no_revocation")
+	}
+	if v.Sample.InsecureEnabled {
+		out = append(out, "verifier.sample.insecure_enabled")
 	}
 	return out
 }

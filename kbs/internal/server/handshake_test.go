@@ -303,13 +303,17 @@ func TestAuthRefused(t *testing.T) {
 		code   fault.Code
 		detail string
 	}{
-		"old version":      {`{"version":"0.2.0","tee":"snp","extra-params":""}`, fault.VersionUnsupported, "KBS Client Protocol Version Mismatch: expect =0.4.0 while the request is 0.2.0"},
+		"old version":      {`{"version":"0.1.1","tee":"snp","extra-params":""}`, fault.VersionUnsupported, "KBS Client Protocol Version Mismatch: expect =0.4.0, =0.2.0 while the request is 0.1.1"},
+		"never released":   {`{"version":"0.3.0","tee":"snp","extra-params":""}`, fault.VersionUnsupported, "KBS Client Protocol Version Mismatch"},
 		"no version":       {`{"tee":"snp"}`, fault.VersionUnsupported, "KBS Client Protocol Version Mismatch"},
 		"disabled":         {`{"version":"0.4.0","tee":"tdx","extra-params":""}`, fault.PlatformDisabled, ""},
 		"sample":           {`{"version":"0.4.0","tee":"sample","extra-params":""}`, fault.PlatformDisabled, ""},
 		"alias, disabled":  {`{"version":"0.4.0","tee":"azsnpvtpm","extra-params":""}`, fault.PlatformDisabled, ""},
 		"unknown platform": {`{"version":"0.4.0","tee":"SNP","extra-params":""}`, fault.PlatformDisabled, ""},
-		"unknown selector": {`{"version":"0.4.0","tee":"snp","extra-params":{"attestation-policy-selector":"other"}}`, fault.PlatformDisabled, ""},
+		"unknown selector": {`{"version":"0.4.0","tee":"snp","extra-params":{"attestation-policy-selector":"other"}}`, fault.SelectorUnknown, ""},
+		"two selectors":    {`{"version":"0.4.0","tee":"snp","extra-params":{"id":"default","policy-selector":"other"}}`, fault.InvalidRequest, ""},
+		"only sm3":         {`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":["sm3"]}}`, fault.InvalidRequest, ""},
+		"hashes no list":   {`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":"sha384"}}`, fault.InvalidRequest, ""},
 		"malformed":        {`{"version":"0.4.0","tee":"snp"`, fault.InvalidRequest, ""},
 		"duplicate":        {`{"version":"0.4.0","tee":"snp","tee":"snp"}`, fault.InvalidRequest, ""},
 		"wrong type":       {`{"version":4,"tee":"snp"}`, fault.InvalidRequest, ""},
@@ -324,12 +328,18 @@ func TestAuthRefused(t *testing.T) {
 			s.entry(s.explain(e.Ticket))
 		}
 	}
-	for _, ok := range []string{
-		`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":["sha256","sha384"]}}`,
-		`{"version":"0.4.0","tee":"snp","extra-params":{"policy-selector":"default"}}`,
+	for body, extra := range map[string]string{ // accepted, with what the challenge selects
+		`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":["sha256","SHA384"]}}`: `""`,
+		`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":["sha256","SHA512"]}}`: `{"selected-hash-algorithm":"sha512"}`,
+		`{"version":"0.4.0","tee":"snp","extra-params":{"supported-hash-algorithms":["sm3","sha256"]}}`:    `{"selected-hash-algorithm":"sha256"}`,
+		`{"version":"0.4.0","tee":"snp","extra-params":{"policy-selector":"default"}}`:                     `""`,
+		`{"version":"0.2.0","tee":"snp","extra-params":""}`:                                                `""`,
+		`{"version":"0.2.0","tee":"snp","extra-params":5}`:                                                 `""`,
 	} {
-		if a := s.send(http.MethodPost, s.guestURL+api.PathAuth, []byte(ok)); a.status != http.StatusOK {
-			t.Errorf("%s: %d %s", ok, a.status, a.body)
+		a := s.send(http.MethodPost, s.guestURL+api.PathAuth, []byte(body))
+		var c api.Challenge
+		if err := json.Unmarshal(a.body, &c); err != nil || a.status != http.StatusOK || string(c.ExtraParams) != extra {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
@@ -54,7 +55,7 @@ func (s *stage) service(ring challenge.Ring, v measure.Verifier, rec audit.Recor
 	d := s.b.Deps()
 	return attestation.New(attestation.Config{
 		Store: d.Store, Audit: rec, Tickets: d.Tickets, Challenges: challenge.NewSealer(ring, "default", d.Now),
-		Registry: registry, Policies: d.Engine, Issuer: d.Issuer, Lifetime: time.Minute, Now: d.Now, Logger: d.Logger,
+		Registry: registry, Versions: []rcar.Version{rcar.V040}, Policies: d.Engine, Issuer: d.Issuer, Lifetime: time.Minute, Now: d.Now, Logger: d.Logger,
 	})
 }
 
@@ -162,7 +163,7 @@ func TestWritesOfAHandshake(t *testing.T) {
 	}
 	service := attestation.New(attestation.Config{
 		Store: st, Audit: d.Audit, Tickets: d.Tickets, Challenges: challenge.NewSealer(newRing(t, st), "default", d.Now),
-		Registry: registry, Policies: d.Engine, Issuer: d.Issuer, Lifetime: time.Minute, Now: d.Now, Logger: d.Logger,
+		Registry: registry, Versions: []rcar.Version{rcar.V040}, Policies: d.Engine, Issuer: d.Issuer, Lifetime: time.Minute, Now: d.Now, Logger: d.Logger,
 	})
 	sim := guest(t, "lab", "agent 1")
 	s.openAt(service, sim) // makes the keys of the hour

@@ -16,10 +16,10 @@ func handshakeRoutes() []Route {
 	return []Route{
 		{Pattern: "POST " + api.PathAuth, ID: "auth", Summary: "Open a handshake: the answer is a challenge and a session cookie",
 			Access: Public, On: OnGuest, Request: jsonBody(api.Request{}, "version", "tee"), Answers: ok(jsonBody(api.Challenge{})),
-			Codes: codes(fault.VersionUnsupported, fault.PlatformDisabled, fault.TooMany, fault.Unavailable),
+			Codes: codes(fault.VersionUnsupported, fault.PlatformDisabled, fault.SelectorUnknown, fault.TooMany, fault.Unavailable),
 			stage: opAuth, open: (*Server).auth},
 		{Pattern: "POST " + api.PathAttest, ID: "attest", Summary: "Answer the challenge with evidence: the answer is a token",
-			Access: Public, On: OnGuest, Request: jsonBody(api.Attestation{}, "runtime-data", "tee-evidence"), Answers: ok(jsonBody(api.AttestResponse{})),
+			Access: Public, On: OnGuest, Request: jsonBody(api.AnyAttestation{}, "tee-evidence"), Answers: ok(jsonBody(api.AttestResponse{})),
 			Codes: evidenceCodes(), stage: opAttest, open: (*Server).attest},
 		{Pattern: "GET " + api.PathResource + "/{repo}/{type}/{tag}", ID: "getResource", Summary: "Fetch a resource, encrypted to the guest's key",
 			Access: Attested, On: OnGuest, Answers: ok(jsonBody(api.JWE{})),

@@ -70,6 +70,10 @@ type Deps struct {
 	// SecureCookie marks the session cookie for TLS only. Without TLS it must
 	// be off, or the field's clients lose their session.
 	SecureCookie bool
+	// InsecureProtocol01 answers guests of protocol 0.1 in their form.
+	InsecureProtocol01 bool
+	// Compat401 gives refusals the status that the field's broker gives them.
+	Compat401 bool
 
 	Operations
 }
