@@ -131,16 +131,24 @@ func (q *Queue) Update(ctx context.Context, f func(store.Tx) error) error {
 	}
 }
 
-func (q *Queue) try(ctx context.Context, f func(store.Tx) error) error {
+// take waits for the turn.
+func (q *Queue) take(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
 	case q.turn <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-q.closed:
 		return store.ErrClosed
+	}
+}
+
+func (q *Queue) try(ctx context.Context, f func(store.Tx) error) error {
+	if err := q.take(ctx); err != nil {
+		return err
 	}
 	b, err := q.run(ctx, f)
 	if b == nil {
@@ -230,6 +238,23 @@ func (q *Queue) fail(err error) {
 	b.err = err
 	b.cancel()
 	close(b.done)
+}
+
+// Alone runs f with a unit of its own, which f commits or rolls back. Other
+// writers wait for it.
+func (q *Queue) Alone(ctx context.Context, f func(Unit) error) error {
+	if err := q.take(ctx); err != nil {
+		return err
+	}
+	defer func() { <-q.turn }()
+	if q.open != nil {
+		q.commit()
+	}
+	unit, err := q.cfg.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return f(unit)
 }
 
 // Close waits for those who have the turn, commits for them and admits nobody

@@ -3,10 +3,12 @@ package postgres
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/postgrestest"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/storetest"
 )
 
@@ -44,6 +46,23 @@ func TestContract(t *testing.T) {
 func TestDurable(t *testing.T) {
 	s, db := fresh(t)
 	storetest.RunDurable(t, func(t *testing.T, _ string) store.Store { return open(t, s.DSN(db)) })
+}
+
+func TestArchive(t *testing.T) {
+	here := func(t *testing.T) store.Store {
+		s, db := fresh(t)
+		return open(t, s.DSN(db))
+	}
+	there := func(t *testing.T) store.Store {
+		st, err := sqlite.Open(filepath.Join(t.TempDir(), "kbs.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	for name, open := range map[string][2]func(*testing.T) store.Store{"from SQLite": {there, here}, "to SQLite": {here, there}, "to PostgreSQL": {here, here}} {
+		t.Run(name, func(t *testing.T) { storetest.RunArchive(t, open[0], open[1]) })
+	}
 }
 
 func BenchmarkStore(b *testing.B) {

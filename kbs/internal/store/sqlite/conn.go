@@ -77,6 +77,8 @@ type statement interface {
 	driver.StmtQueryContext
 }
 
+var errStatement = errors.New("the driver's statements lack contexts")
+
 // conn is one connection with its prepared statements, for one goroutine at a
 // time. It goes below database/sql, which would prepare, lock and convert by
 // reflection for each of the dozen statements of a request. It gives the
@@ -108,7 +110,7 @@ func connect(ctx context.Context, path string, readOnly bool) (*conn, error) {
 		}
 		var ok bool
 		if c.statements[q], ok = s.(statement); !ok {
-			return nil, errors.Join(errors.New("the driver's statements lack contexts"), c.Close())
+			return nil, errors.Join(errStatement, c.Close())
 		}
 	}
 	return c, nil

@@ -121,6 +121,10 @@ func (e *engine) Close() error {
 
 // View runs f on one snapshot, taken at its first read.
 func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
+	return e.snapshot(ctx, func(c *conn) error { return group.View(ctx, ctx, c, f) })
+}
+
+func (e *engine) snapshot(ctx context.Context, f func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -138,7 +142,7 @@ func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
 		return unavailable("begin", err)
 	}
 	defer func() { _ = c.exec(rollback) }() // nothing to undo; also after a panic
-	return group.View(ctx, ctx, c, f)
+	return f(c)
 }
 
 // Update runs f alone among writers, and returns when its changes are on disk.

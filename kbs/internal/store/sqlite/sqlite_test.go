@@ -35,6 +35,11 @@ func TestDurable(t *testing.T) {
 	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return openAt(t, dir) })
 }
 
+func TestArchive(t *testing.T) {
+	open := func(t *testing.T) store.Store { return openAt(t, t.TempDir()) }
+	storetest.RunArchive(t, open, open)
+}
+
 // Paths may hold what a URI would read as syntax.
 func TestOddPath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b?mode=memory#%41&_pragma=x")

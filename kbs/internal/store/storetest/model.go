@@ -50,7 +50,7 @@ func againstModel(t *testing.T, f fixture) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.view(func(tx store.Tx) error { return m.list(tx) })
+		f.view(m.list)
 		if t.Failed() {
 			return
 		}
