@@ -67,6 +67,13 @@ type Config struct {
 	Lifetime  time.Duration // of a session, from the challenge on; at most challenge.Period
 	Now       func() time.Time
 	Logger    *slog.Logger
+	Gate      Gate // nil lets everything through
+}
+
+// Gate lets the verification of evidence through when there is a CPU for it.
+type Gate interface {
+	// Enter waits for a turn; the caller calls leave at the end of it.
+	Enter(ctx context.Context) (leave func(), err error)
 }
 
 // Service is the handshake. It is safe for concurrent use.
@@ -139,11 +146,32 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 	if past.Token != "" {
 		return Attested{Token: past.Token, Expires: c.Expires}, nil
 	}
-	j, err := s.judge(ctx, c, att)
+	j, err := s.judgeInTurn(ctx, c, att)
+	if errors.Is(err, errTurnedAway) {
+		return Attested{}, err
+	}
 	if err != nil {
 		return Attested{}, s.refuseAnswer(ctx, c, faultOf(err))
 	}
 	return s.accept(ctx, c, j)
+}
+
+// errTurnedAway marks evidence that nobody looked at, for too much load. Its
+// challenge is not spent: the guest may come again.
+var errTurnedAway = errors.New("turned away")
+
+// judgeInTurn judges when the gate lets it. Only the work is behind the gate:
+// whoever waits for the store holds up nobody.
+func (s *Service) judgeInTurn(ctx context.Context, c challenge.Challenge, att api.Attestation) (judgement, error) {
+	if s.cfg.Gate == nil {
+		return s.judge(ctx, c, att)
+	}
+	leave, err := s.cfg.Gate.Enter(ctx)
+	if err != nil {
+		return judgement{}, fmt.Errorf("%w: %w", errTurnedAway, err)
+	}
+	defer leave()
+	return s.judge(ctx, c, att)
 }
 
 // accept issues the token. Entry and record become durable together, and only

@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
@@ -46,6 +47,9 @@ func (s *Service) refuse(ctx context.Context, r refusal) error {
 // refuseAnswer is refuse for an answer to a challenge, which it spends in the
 // same transaction.
 func (s *Service) refuseAnswer(ctx context.Context, c challenge.Challenge, f *fault.Fault) error {
+	if err := limit.Fail(ctx); err != nil {
+		return err // nothing is recorded, and so the challenge is not spent
+	}
 	x, entry := refusal{stage: stageAttest, platform: c.Platform, subject: subject(c), fault: f}.record()
 	var t fault.Ticket
 	err := s.cfg.Store.Update(context.WithoutCancel(ctx), func(tx store.Tx) (err error) {

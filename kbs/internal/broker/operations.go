@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
@@ -20,12 +21,15 @@ type operations struct {
 	metrics    *metrics.Metrics
 	probes     *health.Probes
 	collateral []collateral
+	guard      *limit.Guard
+	gate       *limit.Gate
 }
 
 // serving is what every tenant's server gets of it.
 func (s *shared) serving() server.Operations {
 	return server.Operations{
 		Watcher: s.metrics, Probes: s.probes, Metrics: s.metrics.Handler(), GuestMetrics: s.cfg.HTTPServer.InsecureGuestMetrics,
+		Guard: s.guard, BodyRate: s.cfg.Limits.BodyBytesPerSecond,
 	}
 }
 
@@ -39,7 +43,17 @@ func (b *Broker) openOperations() {
 		ReferenceValues:   b.referenceValues,
 		CertificateExpiry: b.certificateExpiry,
 		Ready:             b.readiness,
+		AttestRunning: func(context.Context) ([]metrics.Sample, error) {
+			running, _ := b.gate.Load()
+			return metrics.One(float64(running)), nil
+		},
+		AttestWaiting: func(context.Context) ([]metrics.Sample, error) {
+			_, waiting := b.gate.Load()
+			return metrics.One(float64(waiting)), nil
+		},
 	})
+	b.guard = limit.NewGuard(rates(b.cfg.Limits), b.Now, b.metrics.Shed)
+	b.gate = limit.NewGate(width(b.cfg.Limits), b.metrics.Shed)
 }
 
 func one[T int | int64](n T, err error) ([]metrics.Sample, error) {

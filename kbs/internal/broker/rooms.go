@@ -7,6 +7,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
@@ -19,6 +20,7 @@ import (
 type rooms struct {
 	deps     server.Deps
 	handlers server.Handlers
+	refusals *limit.Book
 }
 
 // rooms opens the rooms of one tenant over its scope of the store, in the
@@ -43,16 +45,16 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	}
 	refs := refvalue.Open(st, s.Now)
 	docs, engine := s.policies(st, refs)
-	tickets := ticket.Open(st, log, s.Now)
+	tickets := limit.NewBook(ticket.Open(st, log, s.Now), log)
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err
 	}
 	handshake := attestation.New(attestation.Config{
 		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now),
 		Registry: s.verifiers, Versions: s.cfg.AttestationService.Versions(), Selectors: s.cfg.AttestationService.AttestationPolicySelectors,
-		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger,
+		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger, Gate: s.gate,
 	})
-	r := &rooms{deps: server.Deps{
+	r := &rooms{refusals: tickets, deps: server.Deps{
 		Tenant:    rec.Name,
 		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,

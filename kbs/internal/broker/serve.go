@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
@@ -39,6 +40,10 @@ func (b *Broker) CertificatePath() string {
 func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	home := server.New(b.home.deps)
 	front := server.NewFront(b.tenants, tenant.Default, home)
+	open := limit.NewConnections(b.cfg.Limits.MaxConnections)
+	for i, ln := range l.Guest {
+		l.Guest[i] = open.Listen(ln)
+	}
 	sides := []side{
 		{b.httpServer("guests", front.Guest(), b.tls), l.Guest},
 		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
@@ -67,6 +72,7 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	b.probes.Drain()
 	err := b.drain(context.WithoutCancel(ctx), sides)
 	wg.Wait()
+	err = errors.Join(err, b.flushRefusals(context.WithoutCancel(ctx)))
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
@@ -139,6 +145,9 @@ func (b *Broker) sweep(ctx context.Context) {
 			if err := r.deps.TokenKeys.Maintain(ctx); err != nil {
 				r.deps.Logger.WarnContext(ctx, "token keys were not rotated", slog.Any("error", err))
 			}
+		}
+		if err := b.flushRefusals(ctx); err != nil {
+			b.Logger.WarnContext(ctx, "repeated refusals were not counted", slog.Any("error", err))
 		}
 		if n, err := store.Sweep(ctx, b.store, b.Now()); err != nil {
 			b.Logger.WarnContext(ctx, "sweep of expired records failed", slog.Any("error", err))

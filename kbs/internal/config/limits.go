@@ -32,8 +32,8 @@ type Limits struct {
 	AttestQueue int `toml:"attest_queue"`
 	// AttestQueueMilliseconds is how long one may wait.
 	AttestQueueMilliseconds int `toml:"attest_queue_ms"`
-	// MaxConnections limits the open connections of the guests' sockets; more
-	// wait in the kernel.
+	// MaxConnections limits the open connections of the guests' sockets
+	// together; more wait in the kernel.
 	MaxConnections int `toml:"max_connections"`
 	// HeadSeconds is how long a request's head may take to arrive.
 	HeadSeconds int `toml:"head_seconds"`
@@ -46,7 +46,7 @@ type Limits struct {
 
 func defaultLimits() Limits {
 	return Limits{
-		AuthPerSecond: 50, AttestPerSecond: 50, FailuresPerSecond: 10, Burst: 10, Addresses: 65536, TrustedProxies: []string{},
+		AuthPerSecond: 100, AttestPerSecond: 100, FailuresPerSecond: 20, Burst: 10, Addresses: 16384, TrustedProxies: []string{},
 		AttestQueue: 512, AttestQueueMilliseconds: 2000, MaxConnections: 16384,
 		HeadSeconds: 10, BodyBytesPerSecond: 4096, DrainSeconds: 15,
 	}

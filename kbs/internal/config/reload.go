@@ -4,18 +4,19 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 )
 
-// reloadable are the keys, or beginnings of keys, whose change takes effect in
-// a running broker. All others are read at the start.
-var reloadable = []string{"logging.level", "limits.", "tracing.sample_ratio"}
+// reloadable are the keys whose change takes effect in a running broker. All
+// others are read at the start.
+var reloadable = []string{
+	"logging.level", "tracing.sample_ratio",
+	"limits.auth_per_second", "limits.attest_per_second", "limits.failures_per_second", "limits.burst_seconds", "limits.addresses",
+	"limits.trusted_proxies", "limits.attest_concurrency", "limits.attest_queue", "limits.attest_queue_ms",
+}
 
 // Reloadable reports whether a change of a key takes effect without a restart.
 func Reloadable(key string) bool {
-	return slices.ContainsFunc(reloadable, func(r string) bool {
-		return key == r || strings.HasSuffix(r, ".") && strings.HasPrefix(key, r)
-	})
+	return slices.Contains(reloadable, key)
 }
 
 // Changes lists the keys whose values differ between two configurations:

@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -66,6 +67,9 @@ func known(err error) *fault.Fault {
 // recorded yet gets a ticket here; if that fails too, the log has the cause.
 func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fault {
 	f := known(err)
+	if shed := (*limit.Error)(nil); errors.As(f, &shed) {
+		return f // nothing is wrong with us, and the store is what it protects
+	}
 	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError {
 		return f
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
@@ -34,6 +35,9 @@ func (s *Server) as(least admin.Role, h adminHandler) handler {
 		who, err := s.Admins.Authenticate(r.Header.Get("Authorization"))
 		if err != nil {
 			s.Logger.WarnContext(r.Context(), "admin credential refused", slog.String("route", r.Pattern), slog.Any("reason", err))
+			if err := limit.Fail(r.Context()); err != nil {
+				return err
+			}
 			return fault.New(fault.Unauthenticated, errNoAdmin)
 		}
 		if rec, ok := w.(*recorder); ok {

@@ -8,6 +8,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 )
 
@@ -36,6 +37,7 @@ type Route struct {
 	Request Body
 	Answers []Answer     // successes only
 	Codes   []fault.Code // refusals that are particular to this route
+	Rate    limit.Class  // what a request counts as for its address
 
 	stage operation // the stage that tickets show; opAdmin by default
 	admin func(*Server, http.ResponseWriter, *http.Request, admin.Identity) error
@@ -134,9 +136,11 @@ func (r Route) AllCodes() []fault.Code {
 	}
 	switch {
 	case r.isAdmin():
-		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable)
+		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable, fault.TooMany)
 	case r.Access == Attested:
-		all = append(all, fault.TokenInvalid, fault.Unavailable)
+		all = append(all, fault.TokenInvalid, fault.Unavailable, fault.TooMany)
+	case r.Rate != limit.None:
+		all = append(all, fault.Unavailable, fault.TooMany)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -163,6 +167,11 @@ func (s *Server) endpoint(r Route) http.Handler {
 	}
 	named := func(w http.ResponseWriter, req *http.Request) error {
 		observe.Operation(req.Context(), r.ID)
+		if r.Rate != limit.None {
+			if err := s.Guard.Take(r.Rate, limit.Client(req.Context())); err != nil {
+				return err
+			}
+		}
 		return h(w, req)
 	}
 	stage := r.stage

@@ -23,6 +23,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
@@ -81,6 +82,8 @@ type Deps struct {
 // Operations are what all tenants' servers share with the broker's operator.
 type Operations struct {
 	Watcher      observe.Watcher // nil watches nothing
+	Guard        *limit.Guard
+	BodyRate     int // bytes a second that a body must arrive with
 	Probes       *health.Probes
 	Metrics      http.Handler // answers scrapes
 	GuestMetrics bool         // serve them to guests too

@@ -3,17 +3,20 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"path"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 )
@@ -48,9 +51,18 @@ func (r *recorder) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
+// noted remembers a refusal for the log, and tells who was turned away for now
+// when to come again.
 func noted(w http.ResponseWriter, f *fault.Fault) {
 	if rec, ok := w.(*recorder); ok {
 		rec.fault = f
+	}
+	var shed *limit.Error
+	switch {
+	case errors.As(f, &shed):
+		w.Header().Set("Retry-After", strconv.Itoa(shed.Seconds()))
+	case f.Code == fault.Unavailable:
+		w.Header().Set("Retry-After", "1")
 	}
 }
 
@@ -61,14 +73,14 @@ func (s *Server) around(listener string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := &observe.Request{HTTP: r, Listener: listener, Start: time.Now()}
 		ctx := observe.Begin(r.Context(), s.Watcher, seen)
-		r = r.WithContext(ctx)
+		r = r.WithContext(s.Guard.With(ctx, s.Guard.Client(r)))
 		rec := &recorder{ResponseWriter: w}
 		h := rec.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
-		in := &counted{ReadCloser: http.MaxBytesReader(rec, r.Body, s.MaxBody)}
+		in := &counted{ReadCloser: http.MaxBytesReader(rec, limit.Body(w, r.Body, s.BodyRate), s.MaxBody)}
 		r.Body = in
 		defer func() {
 			seen.Route, seen.Received = r.Pattern, in.n
