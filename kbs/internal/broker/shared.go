@@ -4,13 +4,16 @@ import (
 	"context"
 	"path/filepath"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -32,6 +35,8 @@ type shared struct {
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
 	trust     *token.Trust // nil: the broker's own tokens only
+	revoked   *admin.Revocations
+	system    *server.System
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -52,6 +57,11 @@ func (s *shared) open(ctx context.Context) (err error) {
 	if s.trust, err = s.openTrust(ctx); err != nil {
 		return err
 	}
-	s.admins, err = openAdmin(s.cfg, s.Now)
-	return err
+	s.system = &server.System{
+		Tenants: tenant.Open(s.store, s.Now),
+		Usage: func(ctx context.Context, name string) (api.TenantUsage, error) {
+			return tenant.Usage(ctx, s.store, name)
+		},
+	}
+	return s.openAdmin()
 }

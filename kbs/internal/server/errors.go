@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -16,6 +17,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
 // handler is how every endpoint is written.
@@ -47,13 +49,16 @@ func known(err error) *fault.Fault {
 		large  *http.MaxBytesError
 	)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown):
 		return fault.New(fault.NotFound, err)
 	case errors.Is(err, store.ErrConflict):
 		return fault.New(fault.Conflict, err)
+	case errors.Is(err, tenant.ErrQuota):
+		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, resource.ErrPath), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage),
-		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
+		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
+		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation):
 		return fault.New(fault.InvalidRequest, err)
 	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
 		return fault.New(fault.TooLarge, err)
@@ -70,7 +75,7 @@ func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fau
 	if shed := (*limit.Error)(nil); errors.As(f, &shed) {
 		return f // nothing is wrong with us, and the store is what it protects
 	}
-	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError {
+	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError && f.Code != fault.QuotaExceeded {
 		return f
 	}
 	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
@@ -101,7 +106,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 			return
 		}
 		f := s.settle(r.Context(), op, err)
-		variant, detail := v0Error(op, f)
+		variant, detail := v0Error(r, op, f)
 		noted(w, f)
 		s.answerJSON(w, f.Code.Status(), "application/json", api.ErrorInformation{
 			Type:   api.ErrorTypePrefix + variant,
@@ -113,7 +118,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 }
 
 // v0Error returns the variant and the fixed text of an error.
-func v0Error(op operation, f *fault.Fault) (variant, detail string) {
+func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail string) {
 	var (
 		version attestation.ErrVersion
 		syntax  *policy.SyntaxError
@@ -127,7 +132,7 @@ func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 	case op == opAttest:
 		return "AttestationError", "Attestation error: RCAR handshake Attest failed"
 	case errors.As(f, &denied):
-		return "AdminAuthAccess", "admin access denied: " + denied.Error()
+		return "AdminAuthAccess", adminAccess(r, denied)
 	case errors.As(f, &syntax):
 		return "ParsePolicyError", "Failed to parse policy: " + syntax.Error()
 	case errors.Is(f, errUnknownPlugin):

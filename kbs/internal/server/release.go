@@ -35,6 +35,9 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, path, token.Claims{}, api.Explanation{}, err)
 	}
+	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
+		return err
+	}
 	decision, err := s.authorize(ctx, r, path, claims)
 	if err != nil {
 		return err

@@ -11,10 +11,10 @@ func resourceRoutes() []Route {
 	return []Route{
 		{Pattern: "GET " + api.PathResources, ID: "listResources", Summary: "List the resources, without their values", Query: prefixQuery("paths"),
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.ResourceInfo]{})), admin: (*Server).listResources},
-		{Pattern: "PUT " + one, ID: "putResource", Summary: "Create or replace a resource",
+		{Pattern: "PUT " + one, ID: "putResource", Change: "resource.put", Summary: "Create or replace a resource",
 			Access: operator, On: OnAdmin, Request: rawBody("application/octet-stream"), Answers: ok(jsonBody(api.ResourceInfo{})),
 			Codes: codes(fault.Conflict), admin: (*Server).putResource},
-		{Pattern: "DELETE " + one, ID: "deleteResource", Summary: "Delete a resource",
+		{Pattern: "DELETE " + one, ID: "deleteResource", Change: "resource.delete", Summary: "Delete a resource",
 			Access: operator, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteResource},
 	}
 }
