@@ -12,7 +12,6 @@ const (
 	InvalidRequest     Code = "invalid_request"
 	TooLarge           Code = "too_large"
 	TooMany            Code = "too_many_requests"
-	QuotaExceeded      Code = "quota_exceeded"
 	NotFound           Code = "not_found"
 	MethodNotAllowed   Code = "method_not_allowed"
 	Conflict           Code = "conflict"
@@ -33,6 +32,10 @@ const (
 	PolicyError        Code = "policy_error"
 	StageRequired      Code = "policy_stage_required"
 	NewlyAllowed       Code = "policy_newly_allows"
+	Unsupported        Code = "unsupported"
+	ResourceHeld       Code = "resource_held"
+	ResourceExpired    Code = "resource_expired"
+	ImageBinding       Code = "image_binding_mismatch"
 	ImageUnsigned      Code = "image_signature_rejected"
 	ImagePolicyMissing Code = "image_policy_missing"
 	ImageCorrupt       Code = "image_layer_corrupt"
@@ -68,7 +71,6 @@ func Table() []Entry {
 		{InvalidRequest, http.StatusBadRequest, ExitUsage, "The request is malformed."},
 		{TooLarge, http.StatusRequestEntityTooLarge, ExitUsage, "The request is larger than allowed."},
 		{TooMany, http.StatusTooManyRequests, ExitUnavailable, "The caller asks too often."},
-		{QuotaExceeded, http.StatusTooManyRequests, ExitRefused, "The tenant has used up one of its quotas."},
 		{NotFound, http.StatusNotFound, ExitNotFound, "There is no such object."},
 		{MethodNotAllowed, http.StatusMethodNotAllowed, ExitUsage, "The address has no such method."},
 		{Conflict, http.StatusConflict, ExitConflict, "The object changed since it was read."},
@@ -89,6 +91,10 @@ func Table() []Entry {
 		{PolicyError, http.StatusInternalServerError, ExitUnavailable, "A policy could not be evaluated, so nothing was released."},
 		{StageRequired, http.StatusConflict, ExitRefused, "Policies must pass the stages here, and this one has not."},
 		{NewlyAllowed, http.StatusConflict, ExitRefused, "The policy would allow what is recorded as refused, and nobody said that this is wanted."},
+		{Unsupported, http.StatusNotImplemented, ExitUsage, "What holds the object cannot do this."},
+		{ResourceHeld, http.StatusForbidden, ExitRefused, "An administrator holds the resource back for now."},
+		{ResourceExpired, http.StatusForbidden, ExitRefused, "The resource has expired."},
+		{ImageBinding, http.StatusForbidden, ExitRefused, "The key is for another image than the guest named."},
 		{ImageUnsigned, http.StatusForbidden, ExitRefused, "No signature on the image satisfies the image policy."},
 		{ImagePolicyMissing, http.StatusForbidden, ExitRefused, "No image policy is in force, so no image may run."},
 		{ImageCorrupt, http.StatusForbidden, ExitEvidence, "A layer's bytes do not match its digest, HMAC or diffID."},

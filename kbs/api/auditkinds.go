@@ -16,29 +16,23 @@ const (
 
 // What administrators do.
 const (
-	AuditAdmin           AuditKind = "admin"
-	AuditPolicyPut       AuditKind = "policy.put"
-	AuditPolicyDelete    AuditKind = "policy.delete"
-	AuditPolicyStage     AuditKind = "policy.stage"
-	AuditPolicyRollback  AuditKind = "policy.rollback"
-	AuditRefValuePut     AuditKind = "refvalue.put"
-	AuditRefValueDelete  AuditKind = "refvalue.delete"
-	AuditResourcePut     AuditKind = "resource.put"
-	AuditResourceDelete  AuditKind = "resource.delete"
-	AuditTokenKeyCreate  AuditKind = "token.key.create"
-	AuditTokenKeyPublish AuditKind = "token.key.publish"
-	AuditTokenKeyRotate  AuditKind = "token.key.rotate"
-)
-
-// Who administers, and for whom.
-const (
-	AuditAdminRevoke     AuditKind = "admin.revoke"
-	AuditTenantPut       AuditKind = "tenant.put"
-	AuditTenantCondemn   AuditKind = "tenant.condemn"
-	AuditTenantDelete    AuditKind = "tenant.delete"
-	AuditApprovalRequest AuditKind = "approval.request"
-	AuditApprovalApprove AuditKind = "approval.approve"
-	AuditApprovalDeny    AuditKind = "approval.deny"
+	AuditAdmin            AuditKind = "admin"
+	AuditPolicyPut        AuditKind = "policy.put"
+	AuditPolicyDelete     AuditKind = "policy.delete"
+	AuditPolicyStage      AuditKind = "policy.stage"
+	AuditPolicyRollback   AuditKind = "policy.rollback"
+	AuditRefValuePut      AuditKind = "refvalue.put"
+	AuditRefValueDelete   AuditKind = "refvalue.delete"
+	AuditResourcePut      AuditKind = "resource.put"
+	AuditResourceDelete   AuditKind = "resource.delete"
+	AuditResourceMeta     AuditKind = "resource.metadata"
+	AuditResourceRollback AuditKind = "resource.rollback"
+	AuditResourceDestroy  AuditKind = "resource.destroy"
+	AuditMasterKeyRotate  AuditKind = "masterkey.rotate"
+	AuditMasterKeyRetire  AuditKind = "masterkey.retire"
+	AuditTokenKeyCreate   AuditKind = "token.key.create"
+	AuditTokenKeyPublish  AuditKind = "token.key.publish"
+	AuditTokenKeyRotate   AuditKind = "token.key.rotate"
 )
 
 // What concerns the broker and its log.
@@ -75,17 +69,14 @@ func AuditKinds() []AuditKindInfo {
 		{AuditRefValueDelete, "refvalue/NAME", "A reference value was deleted."},
 		{AuditResourcePut, "resource/REPO/TYPE/TAG", "A resource was written."},
 		{AuditResourceDelete, "resource/REPO/TYPE/TAG", "A resource was deleted."},
+		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},
+		{AuditResourceRollback, "resource/REPO/TYPE/TAG", "A former value of a resource was stored again."},
+		{AuditResourceDestroy, "resource/REPO/TYPE/TAG", "A former value of a resource was wiped."},
+		{AuditMasterKeyRotate, "masterkey/ID", "New values are under another master key from now on, and all others are moved to it."},
+		{AuditMasterKeyRetire, "masterkey/ID", "Nothing is under a former master key any more."},
 		{AuditTokenKeyCreate, "token-key/ID", "A key that signs attestation tokens was made."},
 		{AuditTokenKeyPublish, "token-key/ID", "The public half of a key kept elsewhere was published."},
 		{AuditTokenKeyRotate, "token-key/ID", "Attestation tokens are signed with another key from now on."},
-
-		{AuditAdminRevoke, "issuer/ISSUER", "Admin tokens were revoked: one by its id, or all of a subject; both are in the details."},
-		{AuditTenantPut, "tenant/NAME", "A tenant was created, changed, suspended or resumed; its state is in the details."},
-		{AuditTenantCondemn, "tenant/NAME", "A suspended tenant began to be deleted: there is no way back."},
-		{AuditTenantDelete, "tenant/NAME", "A tenant and all its records are gone."},
-		{AuditApprovalRequest, "approval/ID", "A change that needs a second person was asked for; what it is stands in the details."},
-		{AuditApprovalApprove, "approval/ID", "A second person approved a change; the entry of the change itself names both."},
-		{AuditApprovalDeny, "approval/ID", "A change was denied, or withdrawn by who asked for it."},
 
 		{AuditBrokerStart, "", "A broker started; settings that weaken it are in the details."},
 		{AuditRead, "audit/entries", "An administrator read the audit log: one entry for each credential and hour."},

@@ -72,16 +72,6 @@ type RefValue struct {
 	Time    time.Time       `json:"time"`
 }
 
-// ResourceInfo describes a resource. There is no way to read a value back as
-// an administrator.
-type ResourceInfo struct {
-	Path    string    `json:"path"` // repo/type/tag
-	Version int64     `json:"version"`
-	Size    int       `json:"size"` // bytes
-	Author  string    `json:"author,omitempty"`
-	Time    time.Time `json:"time"`
-}
-
 // AuditEntry is one leaf of the audit log. Its leaf hash covers the canonical
 // JSON (RFC 8785) of the entry.
 type AuditEntry struct {

@@ -78,7 +78,7 @@ func TestRoutes(t *testing.T) {
 			return err
 		}, "PUT /v1/refvalues/a", `"value":["x"]`},
 		{"delete a reference value", func(c *Client) error { return c.DeleteRefValue(ctx, "a") }, "DELETE /v1/refvalues/a", ""},
-		{"list resources", func(c *Client) error { _, err := c.Resources(ctx, "a/b"); return err }, "GET /v1/resources?prefix=a%2Fb", ""},
+		{"list resources", func(c *Client) error { _, err := c.Resources(ctx, ResourceQuery{Prefix: "a/b", Limit: 7}); return err }, "GET /v1/resources?limit=7&prefix=a%2Fb", ""},
 		{"put a resource", func(c *Client) error {
 			_, err := c.PutResource(ctx, "a/b/c", secret.Copy([]byte("raw")))
 			return err
@@ -276,14 +276,46 @@ func TestUnknownCA(t *testing.T) {
 }
 
 func TestResource(t *testing.T) {
-	c, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, items[api.ResourceInfo]{Items: []api.ResourceInfo{{Path: "a/b/cd"}, {Path: "a/b/c", Version: 2}}})
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/resources/a/b/c" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		answer(w, api.ResourceInfo{Path: "a/b/c", Version: 2})
 	})
 	if r, err := c.Resource(t.Context(), "a/b/c"); err != nil || r.Version != 2 {
 		t.Fatalf("got %v, %v", r, err)
 	}
-	if _, err := c.Resource(t.Context(), "a/b"); fault.CodeOf(err) != fault.NotFound {
-		t.Fatalf("a prefix passed for a path: %v", err)
+	if _, err := c.Resource(t.Context(), "a/b/d"); fault.CodeOf(err) != fault.NotFound {
+		t.Fatalf("nothing passed for a resource: %v", err)
+	}
+}
+
+// A list is read to its end, or to the limit; pages that are empty are no end,
+// and a broker that goes round in circles is noticed.
+func TestResourcePages(t *testing.T) {
+	pages := map[string]api.ResourcePage{
+		"":  {Items: []api.ResourceInfo{{Path: "a/a/a"}, {Path: "a/a/b"}}, Continue: "b"},
+		"b": {Continue: "c"},
+		"c": {Items: []api.ResourceInfo{{Path: "a/a/d"}}},
+		"x": {Continue: "x"},
+	}
+	start := ""
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		at := r.URL.Query().Get("continue")
+		if at == "" {
+			at = start
+		}
+		answer(w, pages[at])
+	})
+	for limit, want := range map[int]int{0: 3, 1: 1, 2: 2, 3: 3, 9: 3} {
+		if all, err := c.Resources(t.Context(), ResourceQuery{Limit: limit}); err != nil || len(all) != want {
+			t.Errorf("limit %d: %v, %v", limit, all, err)
+		}
+	}
+	start = "x"
+	if _, err := c.Resources(t.Context(), ResourceQuery{}); fault.CodeOf(err) != fault.Unavailable {
+		t.Errorf("a list without an end: %v", err)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // items is the envelope of every list.
@@ -42,50 +41,6 @@ func (c *Client) PutRefValue(ctx context.Context, v api.RefValue) (api.RefValue,
 // DeleteRefValue removes a reference value.
 func (c *Client) DeleteRefValue(ctx context.Context, name string) error {
 	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathRefValues, segments: strings.Split(name, "/")}, nil, nil)
-}
-
-// Resources describes the resources whose path starts with prefix.
-func (c *Client) Resources(ctx context.Context, prefix string) ([]api.ResourceInfo, error) {
-	r := call{method: http.MethodGet, root: api.PathResources}
-	if prefix != "" {
-		r.query = url.Values{"prefix": {prefix}}
-	}
-	var out items[api.ResourceInfo]
-	err := c.doJSON(ctx, r, nil, &out)
-	return out.Items, err
-}
-
-// Resource describes one resource; the fault is NotFound if absent.
-func (c *Client) Resource(ctx context.Context, path string) (api.ResourceInfo, error) {
-	all, err := c.Resources(ctx, path)
-	if err != nil {
-		return api.ResourceInfo{}, err
-	}
-	for _, r := range all {
-		if r.Path == path {
-			return r, nil
-		}
-	}
-	return api.ResourceInfo{}, fault.Newf(fault.NotFound, "there is no resource %s", path)
-}
-
-// PutResource stores a new version of the resource repo/type/tag.
-func (c *Client) PutResource(ctx context.Context, path string, value secret.Bytes) (api.ResourceInfo, error) {
-	body := value.Reveal()
-	if body == nil {
-		body = []byte{}
-	}
-	var out api.ResourceInfo
-	err := c.doJSON(ctx, call{
-		method: http.MethodPut, root: api.PathResources, segments: strings.Split(path, "/"),
-		body: body, mime: "application/octet-stream",
-	}, nil, &out)
-	return out, err
-}
-
-// DeleteResource removes a resource with all its versions.
-func (c *Client) DeleteResource(ctx context.Context, path string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathResources, segments: strings.Split(path, "/")}, nil, nil)
 }
 
 // Tickets lists refusals, newest first, at most limit of them; 0 leaves the

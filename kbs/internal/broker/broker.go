@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
@@ -168,4 +170,21 @@ func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, erro
 		}
 	}
 	return measure.NewRegistry(all...)
+}
+
+// openAdmin reads the public admin key. The private half may be taken away
+// once there are tokens enough.
+func openAdmin(cfg config.Config, now func() time.Time) (*admin.Authenticator, error) {
+	pub, err := readFile(adminPublicPath(cfg.StateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		pub, err = firstAdmin(cfg.StateDir, cfg.AdminTokenLifetime(), now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := admin.ParsePublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewAuthenticator(key, now), nil
 }

@@ -5,9 +5,14 @@ import (
 	"crypto/x509"
 	"fmt"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek/transit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/vault"
 )
 
@@ -23,7 +28,30 @@ func (s *shared) openKeys(ctx context.Context) (*kek.Set, error) {
 		}
 		holders = append(holders, holder)
 	}
-	return kek.OpenSet(ctx, s.store, s.Now, holders...)
+	set, err := kek.OpenSet(ctx, s.store, s.Now, holders...)
+	if err == nil && s.cfg.StorageBackend.Kind() != config.StorageSQLite {
+		set.Share()
+	}
+	return set, err
+}
+
+// openWalker opens what moves all records to a new master key, and goes on
+// with what another process left.
+func (s *shared) openWalker() {
+	retired := func(tx store.Tx, ids []string) error {
+		for _, id := range ids {
+			_, err := s.audit.AppendTx(store.Unscoped(tx), api.AuditEntry{
+				Kind: api.AuditMasterKeyRetire, Decision: "change", Subject: "kbs", Object: "masterkey/" + id,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	ofTenant := func(name string) kek.Wrapper { return tenant.Wrapper(s.kek, name) }
+	s.walker = kek.NewWalker(s.kek, ofTenant, retired, s.Logger, keyring.Records{}, resource.Records{})
+	s.background = append(s.background, s.walker.Run)
 }
 
 func (s *shared) holder(h config.KeyHolder) (kek.Holder, error) {

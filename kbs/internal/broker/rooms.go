@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -27,12 +26,8 @@ type rooms struct {
 // rooms opens the rooms of one tenant over its scope of the store, in the
 // order of their needs.
 func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
-	quotas := rec.Quotas
-	if rec.Name != tenant.Default { // which has no limits that nobody set
-		quotas = s.cfg.Tenants.Of(quotas)
-	}
-	st := tenant.Scope(tenant.Meter(s.store, rec.Name, quotas), rec.Name)
-	log := audit.ForTenant(s.audit, rec.Name)
+	st := tenant.Scope(s.store, rec.Name)
+	log := tenant.Recorder(s.audit, rec.Name)
 	// What is wrapped for this tenant opens for no other.
 	wrap := tenant.Wrapper(s.kek, rec.Name)
 	ring := keyring.Open(st, wrap)
@@ -40,7 +35,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if rec.Name != tenant.Default {
 		logger = logger.With(slog.String("tenant", rec.Name))
 	}
-	resources, err := resource.OpenBuiltin(st, s.master, s.Now)
+	resources, err := s.resources(st, wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -60,16 +55,16 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger, Gate: s.gate,
 	})
 	r := &rooms{refusals: tickets, deps: server.Deps{
-		Tenant: rec.Name, Since: rec.Created,
+		Tenant:    rec.Name,
 		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
-		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Store: st,
+		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),
 	}}
-	r.deps.Quotas = server.Quotas{Sessions: tenant.NewRate(quotas.Sessions, s.Now), Releases: tenant.NewRate(quotas.Releases, s.Now)}
+	r.deps.Released = func(p resource.Path) { s.releases.Add(rec.Name, st, p) }
 	if rec.Name == tenant.Default {
-		r.deps.System = s.system
+		r.deps.MasterKeys = &server.MasterKeys{Set: s.kek, Walker: s.walker}
 	}
 	r.handlers = server.New(r.deps).Handlers()
 	return r, nil

@@ -2,21 +2,17 @@ package broker
 
 import (
 	"context"
-	"path/filepath"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // shared are the rooms that all tenants have in common, with the clock and the
@@ -27,25 +23,21 @@ type shared struct {
 	cfg config.Config
 	operations
 	store     store.Store // whole; tenants get scopes of it
-	master    secret.Bytes
-	kek       *kek.Set      // what all else is sealed under
+	kek       *kek.Set    // what all else is sealed under
+	walker    *kek.Walker
 	ring      *keyring.Ring // the broker's own keys
-	audit     *audit.Log    // one chain
+	releases  *resource.Releases
+	audit     *audit.Log // one chain
 	verifiers *measure.Registry
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
 	trust     *token.Trust // nil: the broker's own tokens only
-	revoked   *admin.Revocations
-	system    *server.System
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
 
 // open opens the shared rooms over the store, in the order of their needs.
 func (s *shared) open(ctx context.Context) (err error) {
-	if s.master, err = kek.LoadOrCreate(filepath.Join(s.cfg.StateDir, "keys", "master.key")); err != nil {
-		return err
-	}
 	if s.kek, err = s.openKeys(ctx); err != nil {
 		return err
 	}
@@ -54,14 +46,12 @@ func (s *shared) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.host = s.openHost()
+	s.openWalker()
+	s.releases = resource.NewReleases(s.Now)
+	s.background = append(s.background, s.releases.Run)
 	if s.trust, err = s.openTrust(ctx); err != nil {
 		return err
 	}
-	s.system = &server.System{
-		Tenants: tenant.Open(s.store, s.Now),
-		Usage: func(ctx context.Context, name string) (api.TenantUsage, error) {
-			return tenant.Usage(ctx, s.store, name)
-		},
-	}
-	return s.openAdmin()
+	s.admins, err = openAdmin(s.cfg, s.Now)
+	return err
 }

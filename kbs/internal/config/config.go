@@ -10,7 +10,10 @@
 // "insecure_".
 package config
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // maxSize limits a configuration file, in bytes.
 const maxSize = 1 << 20
@@ -26,12 +29,13 @@ type Config struct {
 	StateDir           string             `toml:"state_dir" kind:"path"`
 	HTTPServer         HTTPServer         `toml:"http_server"`
 	Admin              Admin              `toml:"admin"`
-	Tenants            Tenants            `toml:"tenants"`
 	AttestationService AttestationService `toml:"attestation_service"`
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	Verifier           Verifier           `toml:"verifier"`
 	MasterKey          MasterKey          `toml:"master_key"`
 	StorageBackend     StorageBackend     `toml:"storage_backend"`
+	Resources          Resources          `toml:"resources"`
+	ResourceBackends   []ResourceBackend  `toml:"resource_backends,omitempty"`
 	Limits             Limits             `toml:"limits"`
 	Logging            Logging            `toml:"logging"`
 	Metrics            Metrics            `toml:"metrics"`
@@ -52,13 +56,13 @@ func Default(getenv func(string) string) Config {
 	return Config{
 		StateDir:           dir,
 		HTTPServer:         defaultHTTPServer(),
-		Admin:              defaultAdmin(),
-		Tenants:            defaultTenants(),
+		Admin:              Admin{TokenLifetimeHours: 12},
 		AttestationService: defaultAttestationService(),
 		AttestationToken:   defaultAttestationToken(),
 		Verifier:           defaultVerifier(),
 		MasterKey:          defaultMasterKey(),
 		StorageBackend:     defaultStorageBackend(),
+		Resources:          defaultResources(),
 		Limits:             defaultLimits(),
 		Logging:            defaultLogging(),
 		Metrics:            defaultMetrics(),
@@ -74,7 +78,6 @@ func (c Config) Insecure() []string {
 	out = append(out, c.HTTPServer.insecure()...)
 	out = append(out, c.AttestationToken.insecure()...)
 	out = append(out, c.AttestationService.insecure()...)
-	out = append(out, c.Admin.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)
@@ -89,13 +92,13 @@ func (c Config) Validate() error {
 		p.bad("state_dir", "must not be empty")
 	}
 	c.HTTPServer.validate(&p)
-	c.Admin.validate(&p)
-	c.Tenants.validate(&p)
+	p.between("admin.token_lifetime_hours", c.Admin.TokenLifetimeHours, 1, 720)
 	c.AttestationService.validate(&p)
 	c.AttestationToken.validate(&p)
 	c.Verifier.SNP.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
 	c.StorageBackend.validate(&p)
+	p = append(p, validateResources(c.Resources, c.ResourceBackends)...)
 	c.Limits.validate(&p)
 	c.Logging.validate(&p)
 	c.Metrics.validate(&p)
@@ -103,6 +106,11 @@ func (c Config) Validate() error {
 	c.Policy.validate(&p)
 	validatePlugins(c.Plugins, &p)
 	return p.err()
+}
+
+// AdminTokenLifetime is that of the token written at the first start.
+func (c Config) AdminTokenLifetime() time.Duration {
+	return time.Duration(c.Admin.TokenLifetimeHours) * time.Hour
 }
 
 // MaxBody limits a request body, in bytes.

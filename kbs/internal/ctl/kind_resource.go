@@ -15,7 +15,7 @@ func resourceKind() kind {
 		name: "resource", aliases: []string{"resources", "res"},
 		header: []string{"PATH", "VERSION", "SIZE", "AUTHOR", "AGE"},
 		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
-			all, err := a.Resources(ctx, o.prefix)
+			all, err := a.Resources(ctx, admin.ResourceQuery{Prefix: o.prefix, Limit: o.limit})
 			return listed(all, o, c.resourceObject), err
 		},
 		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {

@@ -97,6 +97,9 @@ func (s *Set) choose(ctx context.Context, state State, to string) (Wrapper, erro
 	if !slices.ContainsFunc(state.Keys, func(k Known) bool { return k.ID == first.ID() }) {
 		return first, nil
 	}
+	if f, ok := s.holders[0].(Files); ok && s.shared {
+		return nil, fmt.Errorf("%w: make a file beside %s, give it to every replica, and name its key", ErrShared, f)
+	}
 	return s.holders[0].Make(ctx)
 }
 

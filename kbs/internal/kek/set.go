@@ -19,6 +19,9 @@ var (
 	// ErrRotated says that a key was wrapped under a master key that another
 	// one has replaced meanwhile. Whoever wraps again succeeds.
 	ErrRotated = errors.New("kek: the master key was rotated meanwhile")
+	// ErrShared says that a rotation has to name a key, because other replicas
+	// need it too.
+	ErrShared = errors.New("kek: the key to rotate to must be named")
 	// ErrState says that the store's own record of the master keys is damaged.
 	ErrState = errors.New("kek: the record of the master keys is damaged")
 )
@@ -67,6 +70,7 @@ type Set struct {
 	st      store.Store
 	holders []Holder
 	now     func() time.Time
+	shared  bool
 
 	mu      sync.RWMutex
 	current Wrapper
@@ -97,6 +101,10 @@ func OpenSet(ctx context.Context, st store.Store, now func() time.Time, holders 
 	}
 	return s, s.follow(ctx, state)
 }
+
+// Share says that other replicas use the store too, each with files of its own:
+// then Rotate makes no key file that they would lack. Call it before Rotate.
+func (s *Set) Share() { s.shared = true }
 
 // begin names the first key of a new store. Of two replicas one is first, and
 // the other one follows.

@@ -1,199 +1,266 @@
 package resource
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// Records in the store. The description's record counts the versions of a
-// resource; the sealed value lies apart, so that a listing does not read it.
+// Records in the store. A list reads heads only; a move to another master key
+// writes heads only.
 const (
-	prefixInfo  = "resource/info/"
-	prefixValue = "resource/value/"
-	keyMaster   = "resource/master"
+	prefixHead     = "resource/head/"     // <path>: see record
+	prefixValue    = "resource/value/"    // <path>/<version>: sealed
+	prefixReleased = "resource/released/" // <path>: see released
+	keyCount       = "resource/count"     // how many heads there are, decimal
 )
 
-// MaxValue bounds one resource, in bytes.
-const MaxValue = 1 << 20
+// Keep is how many values of a resource are kept by default.
+const Keep = 5
 
-// ErrTooLarge says that a value is longer than [MaxValue].
-var ErrTooLarge = errors.New("resource: value is too large")
+// Config is what the built-in back end needs.
+type Config struct {
+	Store store.Store // a tenant's scope
+	// Keys wraps the data keys. It is bound to the tenant, see tenant.Wrapper.
+	Keys kek.Wrapper
+	Now  func() time.Time
+	// Keep is how many values of a resource are kept, the current one
+	// included; 0 is the default. At most 100.
+	Keep int
+}
 
-// Builtin is the backend that keeps values in the broker's store.
+// Builtin keeps values in the broker's store. It is safe for concurrent use,
+// also by several processes.
 type Builtin struct {
-	st   store.Store
-	seal *sealer
-	now  func() time.Time
+	Config
 }
 
 var (
 	_ Backend       = (*Builtin)(nil)
+	_ Changer       = (*Builtin)(nil)
 	_ Transactional = (*Builtin)(nil)
+	_ Lister        = (*Builtin)(nil)
 )
 
-// description is the record beside a sealed value. Its bytes are part of what
-// the value's seal binds.
-type description struct {
-	Size   int       `json:"size"`
-	Author string    `json:"author,omitempty"`
-	Time   time.Time `json:"time"`
+// NewBuiltin returns the back end over a store.
+func NewBuiltin(c Config) *Builtin {
+	if c.Keep <= 0 {
+		c.Keep = Keep
+	}
+	c.Keep = min(c.Keep, 100)
+	return &Builtin{c}
 }
 
-// OpenBuiltin returns the backend over st, sealed under the 32-byte master key.
-// The store remembers which key that is: another one is refused with
-// ErrMasterKey before it can do harm.
-func OpenBuiltin(st store.Store, master secret.Bytes, now func() time.Time) (*Builtin, error) {
-	s, err := newSealer(master)
+// Traits implements Backend: all of them.
+func (b *Builtin) Traits() Traits {
+	return Traits{Changes: true, Lists: true, Versions: true, Metadata: true, Compares: true}
+}
+
+// stored is a record as it was read.
+type stored struct {
+	record
+	head
+	at store.Version // of the record
+}
+
+func headKey(p Path) string { return prefixHead + p.String() }
+
+func valueKey(p Path, version int64) string {
+	return prefixValue + p.String() + "/" + strconv.FormatInt(version, 10)
+}
+
+func getHead(tx store.Tx, p Path) (stored, error) {
+	r, err := tx.Get(headKey(p))
 	if err != nil {
-		return nil, err
+		return stored{}, err
 	}
-	b := &Builtin{st: st, seal: s, now: now}
-	if err := st.Update(context.Background(), b.pin); err != nil {
-		return nil, err
-	}
-	return b, nil
+	return readHead(r)
 }
 
-func (b *Builtin) pin(tx store.Tx) error {
-	r, err := tx.Get(keyMaster)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		_, err = tx.Put(keyMaster, b.seal.id[:], store.Absent)
-		return err
-	case err != nil:
-		return err
-	case !bytes.Equal(r.Value, b.seal.id[:]):
-		return fmt.Errorf("%w: the store is under key %x, this one is %x", ErrMasterKey, r.Value, b.seal.id)
+func readHead(r store.Record) (s stored, err error) {
+	s.at = r.Version
+	if s.record, err = parseRecord(r.Value); err != nil {
+		return s, err
 	}
-	return nil
+	s.head, err = s.parseHead()
+	return s, err
 }
 
-// check guards the keys of the store against a Path that ParsePath never saw.
-func check(p Path) error {
-	if q, err := ParsePath(p.String()); err != nil || q != p {
-		return ErrPath
+// Get opens a value. A record that somebody tampered with is ErrSealed.
+func (b *Builtin) Get(ctx context.Context, p Path, n int64) (Item, error) {
+	if err := p.check(); err != nil {
+		return Item{}, err
 	}
-	return nil
-}
-
-// Get opens the value at p. A record that somebody tampered with is ErrSealed.
-func (b *Builtin) Get(ctx context.Context, p Path) (secret.Bytes, error) {
-	if err := check(p); err != nil {
-		return secret.Bytes{}, err
-	}
-	var info, value store.Record
-	err := b.st.View(ctx, func(tx store.Tx) (err error) {
-		if info, err = tx.Get(prefixInfo + p.String()); err != nil {
+	var s stored
+	var v version
+	var value store.Record
+	err := b.Store.View(ctx, func(tx store.Tx) (err error) {
+		if s, err = getHead(tx, p); err != nil {
 			return err
 		}
-		if value, err = tx.Get(prefixValue + p.String()); errors.Is(err, store.ErrNotFound) {
+		var ok bool
+		if v, ok = s.find(n); !ok {
+			return fmt.Errorf("version %d of %s: %w", n, p, store.ErrNotFound)
+		}
+		if value, err = tx.Get(valueKey(p, v.Version)); errors.Is(err, store.ErrNotFound) {
 			return fmt.Errorf("%w: it is gone", ErrSealed)
 		}
 		return err
 	})
 	if err != nil {
+		return Item{}, err
+	}
+	secret, err := b.open(ctx, p, s, v, value.Value)
+	if err != nil {
+		return Item{}, err
+	}
+	info := s.info(p.String())
+	info.Value, info.Size = v.Version, v.Size
+	return Item{secret, info}, nil
+}
+
+// open checks the head and opens the value of one version.
+func (b *Builtin) open(ctx context.Context, p Path, s stored, v version, sealed []byte) (secret.Bytes, error) {
+	current, err := b.trusted(ctx, p, s)
+	if err != nil {
 		return secret.Bytes{}, err
 	}
-	return b.seal.open(value.Value, binding(p.String(), int64(info.Version), info.Value))
+	key := current
+	if v.Version != s.current().Version {
+		if key, err = b.keyOf(ctx, p, s, v.Version); err != nil {
+			return secret.Bytes{}, err
+		}
+	}
+	return key.openValue(sealed, p.String(), v)
 }
 
-// Put seals the value as the next version of p.
-func (b *Builtin) Put(ctx context.Context, p Path, value secret.Bytes, author string) (api.ResourceInfo, error) {
-	var out api.ResourceInfo
-	err := b.st.Update(ctx, func(tx store.Tx) (err error) {
-		out, err = b.PutTx(tx, p, value, author)
-		return err
+// trusted returns the data key of the current value, after it has confirmed
+// that the head is what was written.
+func (b *Builtin) trusted(ctx context.Context, p Path, s stored) (dataKey, error) {
+	k, err := b.keyOf(ctx, p, s, s.current().Version)
+	if err != nil {
+		return dataKey{}, err
+	}
+	return k, k.checkHead(s.record, p.String(), int64(s.at))
+}
+
+func (b *Builtin) keyOf(ctx context.Context, p Path, s stored, version int64) (dataKey, error) {
+	wrapped, ok := s.key(version)
+	if !ok {
+		return dataKey{}, fmt.Errorf("%w: its data key is gone", ErrSealed)
+	}
+	return openKey(ctx, b.Keys, p.String(), wrapped)
+}
+
+// Describe returns what is known of a resource, with its versions.
+func (b *Builtin) Describe(ctx context.Context, p Path) (api.ResourceInfo, error) {
+	if err := p.check(); err != nil {
+		return api.ResourceInfo{}, err
+	}
+	var info api.ResourceInfo
+	err := b.Store.View(ctx, func(tx store.Tx) error {
+		s, err := getHead(tx, p)
+		if err != nil {
+			return err
+		}
+		info = s.full(p.String())
+		return addReleased(tx, &info)
 	})
-	if err != nil {
-		return api.ResourceInfo{}, err
-	}
-	return out, nil
+	return info, err
 }
 
-// PutTx is Put within a transaction.
-func (b *Builtin) PutTx(tx store.Tx, p Path, value secret.Bytes, author string) (api.ResourceInfo, error) {
-	if err := check(p); err != nil {
-		return api.ResourceInfo{}, err
-	}
-	if value.Len() > MaxValue {
-		return api.ResourceInfo{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, value.Len(), MaxValue)
-	}
-	d := description{Size: value.Len(), Author: author, Time: b.now().UTC().Truncate(time.Microsecond)}
-	raw, err := json.Marshal(d)
-	if err != nil {
-		return api.ResourceInfo{}, fmt.Errorf("resource: %w", err)
-	}
-	version, err := tx.Put(prefixInfo+p.String(), raw, store.Any)
-	if err != nil {
-		return api.ResourceInfo{}, fmt.Errorf("resource: %w", err)
-	}
-	sealed, err := b.seal.seal(value.Reveal(), binding(p.String(), int64(version), raw))
-	if err != nil {
-		return api.ResourceInfo{}, err
-	}
-	if _, err := tx.Put(prefixValue+p.String(), sealed, store.Any); err != nil {
-		return api.ResourceInfo{}, fmt.Errorf("resource: %w", err)
-	}
-	return d.info(p.String(), version), nil
-}
+// scan bounds how many heads one page may look at.
+const scan = 2000
 
-func (d description) info(path string, v store.Version) api.ResourceInfo {
-	return api.ResourceInfo{Path: path, Version: int64(v), Size: d.Size, Author: d.Author, Time: d.Time}
-}
-
-// Delete removes the resource at p; store.ErrNotFound if there is none.
-func (b *Builtin) Delete(ctx context.Context, p Path) error {
-	return b.st.Update(ctx, func(tx store.Tx) error { return b.DeleteTx(tx, p) })
-}
-
-// DeleteTx is Delete within a transaction.
-func (b *Builtin) DeleteTx(tx store.Tx, p Path) error {
-	if err := check(p); err != nil {
-		return err
+// List describes resources. Heads are confirmed only when a value is opened.
+func (b *Builtin) List(ctx context.Context, q Query) (Page, error) {
+	if q.Limit < 1 {
+		return Page{}, store.ErrLimit
 	}
-	if err := tx.Delete(prefixInfo+p.String(), store.Any); err != nil {
-		return err
-	}
-	if err := tx.Delete(prefixValue+p.String(), store.Any); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return nil
-}
-
-// page is how many descriptions List reads at once.
-const page = 500
-
-// List describes all resources whose path starts with prefix, in byte order.
-// Descriptions are checked only when a value is opened.
-func (b *Builtin) List(ctx context.Context, prefix string) ([]api.ResourceInfo, error) {
-	var out []api.ResourceInfo
-	err := b.st.View(ctx, func(tx store.Tx) error {
-		out = nil
-		for after := ""; ; {
-			records, err := tx.List(prefixInfo+prefix, after, page)
+	var page Page
+	err := b.Store.View(ctx, func(tx store.Tx) error {
+		page = Page{}
+		after := ""
+		if q.After != "" {
+			after = prefixHead + q.After
+		}
+		for looked := 0; looked < scan; {
+			want := min(scan-looked, q.Limit-len(page.Items)+1) // one more tells whether anything follows
+			rs, err := tx.List(prefixHead+q.Prefix, after, want)
 			if err != nil {
 				return err
 			}
-			for _, r := range records {
-				var d description
-				if err := json.Unmarshal(r.Value, &d); err != nil {
-					return fmt.Errorf("resource: the description %s is damaged: %w", r.Key, err)
+			for _, r := range rs {
+				if len(page.Items) == q.Limit {
+					page.Next = after[len(prefixHead):]
+					return nil
 				}
-				out = append(out, d.info(r.Key[len(prefixInfo):], r.Version))
+				after = r.Key
+				if err := page.add(tx, q, r); err != nil {
+					return err
+				}
 			}
-			if len(records) < page {
+			if len(rs) < want {
 				return nil
 			}
-			after = records[len(records)-1].Key
+			looked += len(rs)
 		}
+		page.Next = after[len(prefixHead):]
+		return nil
 	})
-	return out, err
+	return page, err
+}
+
+func (page *Page) add(tx store.Tx, q Query, r store.Record) error {
+	s, err := readHead(r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Key, err)
+	}
+	info := s.info(r.Key[len(prefixHead):])
+	if !q.keeps(info) {
+		return nil
+	}
+	if err := addReleased(tx, &info); err != nil {
+		return err
+	}
+	page.Items = append(page.Items, info)
+	return nil
+}
+
+// Count returns how many resources there are.
+func (b *Builtin) Count(ctx context.Context) (n int64, err error) {
+	err = b.Store.View(ctx, func(tx store.Tx) error {
+		n, err = CountTx(tx)
+		return err
+	})
+	return n, err
+}
+
+// CountTx is Count within a transaction, for a quota that is checked where
+// the change is made. The built-in back end counts in the same scope.
+func CountTx(tx store.Tx) (int64, error) {
+	r, err := tx.Get(keyCount)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(string(r.Value), 10, 64)
+}
+
+func countTx(tx store.Tx, more int64) error {
+	n, err := CountTx(tx)
+	if err != nil {
+		return fmt.Errorf("resource: count: %w", err)
+	}
+	_, err = tx.Put(keyCount, strconv.AppendInt(nil, n+more, 10), store.Any)
+	return err
 }

@@ -1,29 +1,51 @@
 // Package resource keeps the secrets that the broker releases.
 //
-// The built-in backend seals each value under a data key of its own, and the
-// data key under the master key. Both seals cover the path, the version and
-// the description, so that a record that was moved, or brought back from an
-// older version, does not open.
+// A back end holds values by path; [Mounts] joins several of them, each under
+// a prefix of its own, and is what the server talks to. The built-in one keeps
+// them in the broker's store, under envelope encryption, with their versions
+// and with what is said about them; see [Builtin] for what its seals bind.
+// Other back ends do less, and say so: see [Traits].
 package resource
 
 import (
-	"context"
 	"errors"
-	"regexp"
 	"strings"
-
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// ErrPath says that a resource path is not repo/type/tag of legal segments.
-var ErrPath = errors.New("resource: path must be three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*")
+var (
+	// ErrPath says that a resource path is not repo/type/tag of legal segments.
+	ErrPath = errors.New("resource: path must be three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*")
+	// ErrTooLarge says that a value is longer than its back end takes.
+	ErrTooLarge = errors.New("resource: value is too large")
+	// ErrUnsupported says that a back end cannot do what it was asked.
+	ErrUnsupported = errors.New("resource: the back end cannot do this")
+	// ErrReadOnly says that a back end is mounted for reading.
+	ErrReadOnly = errors.New("resource: mounted read-only")
+	// ErrSealed says that a stored value does not open: it was altered, moved,
+	// or brought back from another version.
+	ErrSealed = errors.New("resource: the stored value does not open")
+)
+
+// MaxValue bounds one resource of any back end, in bytes.
+const MaxValue = 1 << 20
 
 // Path names a resource: repository, type and tag (kbs-protocol 8.1).
 type Path struct{ Repo, Type, Tag string }
 
-var segment = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$`)
+const maxSegment = 128 // bytes
+
+// validSegment checks [A-Za-z0-9_-][A-Za-z0-9_.-]*.
+func validSegment(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		case c == '.' && i > 0:
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxSegment
+}
 
 // ParsePath reads "repo/type/tag".
 func ParsePath(s string) (Path, error) {
@@ -31,33 +53,20 @@ func ParsePath(s string) (Path, error) {
 	if len(parts) != 3 {
 		return Path{}, ErrPath
 	}
-	for _, p := range parts {
-		if !segment.MatchString(p) {
-			return Path{}, ErrPath
-		}
+	p := Path{parts[0], parts[1], parts[2]}
+	if err := p.check(); err != nil {
+		return Path{}, err
 	}
-	return Path{parts[0], parts[1], parts[2]}, nil
+	return p, nil
 }
 
 // String returns "repo/type/tag".
 func (p Path) String() string { return p.Repo + "/" + p.Type + "/" + p.Tag }
 
-// Backend stores values. The built-in one keeps them in the broker's store
-// under envelope encryption.
-type Backend interface {
-	// Get returns store.ErrNotFound for an absent path.
-	Get(ctx context.Context, p Path) (secret.Bytes, error)
-	// Put stores a new version and returns its description.
-	Put(ctx context.Context, p Path, value secret.Bytes, author string) (api.ResourceInfo, error)
-	Delete(ctx context.Context, p Path) error
-	// List describes resources whose path starts with prefix.
-	List(ctx context.Context, prefix string) ([]api.ResourceInfo, error)
-}
-
-// Transactional is what a Backend may also be, if it keeps its values in the
-// broker's store: a change can then be made durable together with its audit
-// entry.
-type Transactional interface {
-	PutTx(tx store.Tx, p Path, value secret.Bytes, author string) (api.ResourceInfo, error)
-	DeleteTx(tx store.Tx, p Path) error
+// check guards against a Path that ParsePath never saw.
+func (p Path) check() error {
+	if !validSegment(p.Repo) || !validSegment(p.Type) || !validSegment(p.Tag) {
+		return ErrPath
+	}
+	return nil
 }

@@ -1,131 +1,110 @@
 package resource
 
 import (
-	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// A sealed value is
+// Each value has a data key of its own, which
 //
-//	format     1 byte, 1
-//	master id  8 bytes, tells which master key it is under
-//	data key   60 bytes: nonce, AES-256-GCM under the wrapping key, tag
-//	value      28 bytes and more: nonce, AES-256-GCM under the data key, tag
+//   - is wrapped under the master key with the tenant (see tenant.Wrapper) and
+//     the path;
+//   - seals the value with the path, the version that brought it, and its
+//     description;
+//   - if the value is the current one, seals the resource's head with the path
+//     and the version of the record that the head lies in.
 //
-// The additional data of both seals is the label of its purpose and the
-// binding. Nonces are random: 96 bits for at most 2^32 seals of one master key
-// (NIST SP 800-38D section 8.3), and a data key seals only once.
+// So neither a value nor a head opens at another path, in another version, for
+// another tenant, or beside another description: a key's binding to its image
+// cannot be taken from it. Nonces are random. A data key seals one value and as
+// many heads as the resource has changes until the next value.
 const (
-	sealFormat   = 1
-	sizeKey      = 32
-	sizeID       = 8
 	sizeOverhead = 12 + 16
-	sizeWrapped  = sizeKey + sizeOverhead
-	sizeSealed   = 1 + sizeID + sizeWrapped + sizeOverhead // of an empty value
+	sizeTag      = sizeOverhead
 )
 
-var (
-	// ErrSealed says that a stored value does not open: it was altered, moved,
-	// brought back from another version, or sealed under another master key.
-	ErrSealed = errors.New("resource: the stored value does not open")
-	// ErrMasterKey says that a master key cannot be the right one.
-	ErrMasterKey = errors.New("resource: wrong master key")
-)
+func boundKey(path string) []byte { return []byte("vouchsafe resource key v1\x00" + path) }
 
-// sealer holds what is derived from the master key.
-type sealer struct {
-	id   [sizeID]byte
-	wrap cipher.AEAD
+func boundAt(label string, version int64, path string, rest []byte) []byte {
+	b := append(make([]byte, 0, len(label)+13+len(path)+len(rest)), label...)
+	b = append(b, 0)
+	b = binary.BigEndian.AppendUint64(b, uint64(version))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(path)))
+	b = append(b, path...)
+	return append(b, rest...)
 }
 
-func newSealer(master secret.Bytes) (*sealer, error) {
-	if master.Len() != sizeKey {
-		return nil, fmt.Errorf("%w: it has %d bytes, want %d", ErrMasterKey, master.Len(), sizeKey)
-	}
-	id, err := hkdf.Key(sha256.New, master.Reveal(), nil, "vouchsafe resource master id v1", sizeID)
-	if err != nil {
-		return nil, fmt.Errorf("resource: %w", err)
-	}
-	key, err := hkdf.Key(sha256.New, master.Reveal(), nil, "vouchsafe resource data key wrapping v1", sizeKey)
-	if err != nil {
-		return nil, fmt.Errorf("resource: %w", err)
-	}
-	defer clear(key)
-	wrap, err := newAEAD(key)
-	if err != nil {
-		return nil, err
-	}
-	s := &sealer{wrap: wrap}
-	copy(s.id[:], id)
-	return s, nil
-}
+// dataKey seals and opens with one data key.
+type dataKey struct{ aead cipher.AEAD }
 
-func newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
+func newDataKey(key secret.Bytes) (dataKey, error) {
+	if key.Len() != kek.Size {
+		return dataKey{}, fmt.Errorf("%w: its data key has %d bytes", ErrSealed, key.Len())
+	}
+	block, err := aes.NewCipher(key.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("resource: %w", err)
+		return dataKey{}, fmt.Errorf("resource: %w", err)
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		return nil, fmt.Errorf("resource: %w", err)
+		return dataKey{}, fmt.Errorf("resource: %w", err)
 	}
-	return aead, nil
+	return dataKey{aead}, nil
 }
 
-// binding is the additional data: where a value belongs, unambiguously.
-func binding(path string, version int64, description []byte) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(version))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(path)))
-	b = append(b, path...)
-	return append(b, description...)
+// freshKey makes a data key and wraps it.
+func freshKey(ctx context.Context, by kek.Wrapper, path string) (dataKey, []byte, error) {
+	key := secret.Random(kek.Size)
+	defer key.Destroy()
+	wrapped, err := by.Wrap(ctx, key, boundKey(path))
+	if err != nil {
+		return dataKey{}, nil, fmt.Errorf("resource: wrap a data key: %w", err)
+	}
+	k, err := newDataKey(key)
+	return k, wrapped, err
 }
 
-func labelled(label string, bound []byte) []byte { return append([]byte(label+"\x00"), bound...) }
-
-func (s *sealer) seal(value, bound []byte) ([]byte, error) {
-	key := make([]byte, sizeKey)
-	defer clear(key)
-	rand.Read(key) // crypto/rand.Read never fails
-	data, err := newAEAD(key)
-	if err != nil {
-		return nil, err
+// openKey unwraps a data key.
+func openKey(ctx context.Context, by kek.Wrapper, path string, wrapped []byte) (dataKey, error) {
+	key, err := by.Unwrap(ctx, wrapped, boundKey(path))
+	if errors.Is(err, kek.ErrUnwrap) || errors.Is(err, kek.ErrUnknown) {
+		return dataKey{}, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
-	out := make([]byte, 0, sizeSealed+len(value))
-	out = append(out, sealFormat)
-	out = append(out, s.id[:]...)
-	out = s.wrap.Seal(out, nil, key, labelled("key", bound))
-	return data.Seal(out, nil, value, labelled("value", bound)), nil
+	if err != nil {
+		return dataKey{}, fmt.Errorf("resource: unwrap a data key: %w", err)
+	}
+	defer key.Destroy()
+	return newDataKey(key)
 }
 
-func (s *sealer) open(sealed, bound []byte) (secret.Bytes, error) {
-	if len(sealed) < sizeSealed || sealed[0] != sealFormat {
-		return secret.Bytes{}, fmt.Errorf("%w: it is not in a known format", ErrSealed)
-	}
-	id, rest := sealed[1:1+sizeID], sealed[1+sizeID:]
-	if !bytes.Equal(id, s.id[:]) {
-		return secret.Bytes{}, fmt.Errorf("%w: it is under another master key", ErrSealed)
-	}
-	key, err := s.wrap.Open(nil, nil, rest[:sizeWrapped], labelled("key", bound))
+func (k dataKey) sealValue(value secret.Bytes, path string, v version) []byte {
+	return k.aead.Seal(nil, nil, value.Reveal(), boundAt("value", v.Version, path, v.description()))
+}
+
+func (k dataKey) openValue(sealed []byte, path string, v version) (secret.Bytes, error) {
+	raw, err := k.aead.Open(nil, nil, sealed, boundAt("value", v.Version, path, v.description()))
 	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("%w: its data key is not for this path and version", ErrSealed)
+		return secret.Bytes{}, fmt.Errorf("%w: it was altered, or is not this version's", ErrSealed)
 	}
-	defer clear(key)
-	data, err := newAEAD(key)
-	if err != nil {
-		return secret.Bytes{}, err
+	return secret.New(raw), nil
+}
+
+// sealHead returns the tag of a head that lies in the given version of its
+// record.
+func (k dataKey) sealHead(head []byte, path string, record int64) []byte {
+	return k.aead.Seal(nil, nil, nil, boundAt("head", record, path, head))
+}
+
+func (k dataKey) checkHead(r record, path string, at int64) error {
+	if _, err := k.aead.Open(nil, nil, r.tag, boundAt("head", at, path, r.text)); err != nil {
+		return fmt.Errorf("%w: its description was altered, or brought back", ErrSealed)
 	}
-	value, err := data.Open(nil, nil, rest[sizeWrapped:], labelled("value", bound))
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("%w: it was altered", ErrSealed)
-	}
-	return secret.New(value), nil
+	return nil
 }

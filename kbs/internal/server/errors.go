@@ -9,7 +9,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -17,7 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/vault"
 )
 
 // handler is how every endpoint is written.
@@ -49,20 +48,19 @@ func known(err error) *fault.Fault {
 		large  *http.MaxBytesError
 	)
 	switch {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown):
+	case errors.Is(err, store.ErrNotFound):
 		return fault.New(fault.NotFound, err)
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrConflict), errors.Is(err, resource.ErrCurrent):
 		return fault.New(fault.Conflict, err)
-	case errors.Is(err, tenant.ErrQuota):
-		return fault.New(fault.QuotaExceeded, err)
-	case errors.Is(err, resource.ErrPath), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
+	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage),
-		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
-		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation):
+		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
 		return fault.New(fault.InvalidRequest, err)
 	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
 		return fault.New(fault.TooLarge, err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, resource.ErrUnsupported), errors.Is(err, resource.ErrReadOnly):
+		return fault.New(fault.Unsupported, err)
+	case errors.Is(err, vault.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.Unavailable, err)
 	}
 	return fault.New(fault.Internal, err)
@@ -75,7 +73,7 @@ func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fau
 	if shed := (*limit.Error)(nil); errors.As(f, &shed) {
 		return f // nothing is wrong with us, and the store is what it protects
 	}
-	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError && f.Code != fault.QuotaExceeded {
+	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError {
 		return f
 	}
 	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
@@ -106,7 +104,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 			return
 		}
 		f := s.settle(r.Context(), op, err)
-		variant, detail := v0Error(r, op, f)
+		variant, detail := v0Error(op, f)
 		noted(w, f)
 		s.answerJSON(w, f.Code.Status(), "application/json", api.ErrorInformation{
 			Type:   api.ErrorTypePrefix + variant,
@@ -118,7 +116,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 }
 
 // v0Error returns the variant and the fixed text of an error.
-func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail string) {
+func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 	var (
 		version attestation.ErrVersion
 		syntax  *policy.SyntaxError
@@ -132,7 +130,7 @@ func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail str
 	case op == opAttest:
 		return "AttestationError", "Attestation error: RCAR handshake Attest failed"
 	case errors.As(f, &denied):
-		return "AdminAuthAccess", adminAccess(r, denied)
+		return "AdminAuthAccess", "admin access denied: " + denied.Error()
 	case errors.As(f, &syntax):
 		return "ParsePolicyError", "Failed to parse policy: " + syntax.Error()
 	case errors.Is(f, errUnknownPlugin):
@@ -145,7 +143,7 @@ func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail str
 		return "JweError", "JWE failed"
 	}
 	switch f.Code {
-	case fault.PolicyDenied:
+	case fault.PolicyDenied, fault.ResourceHeld, fault.ResourceExpired, fault.ImageBinding:
 		return "PolicyDeny", "Access denied by policy"
 	case fault.PolicyError:
 		return "PolicyEngineError", "Policy engine error"
@@ -190,7 +188,7 @@ func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
 		return ""
 	}
 	switch f.Code {
-	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge, fault.StageRequired, fault.NewlyAllowed:
+	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge, fault.Unsupported, fault.StageRequired, fault.NewlyAllowed:
 		return causeText(f)
 	case fault.Forbidden:
 		return fmt.Sprint(f.Cause())

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,13 +11,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // getResource releases a resource to an attested guest. The order is the
@@ -35,25 +31,30 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, path, token.Claims{}, api.Explanation{}, err)
 	}
-	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
+	wanted, err := wish(r)
+	if err != nil {
 		return err
 	}
 	decision, err := s.authorize(ctx, r, path, claims)
 	if err != nil {
 		return err
 	}
-	sealed, err := s.sealed(ctx, path, claims)
+	x := api.Explanation{Policy: decision.Policy}
+	sealed, info, err := s.sealed(ctx, path, claims, wanted, &x)
 	if err != nil {
-		return s.refuseRelease(ctx, path, claims, api.Explanation{Policy: decision.Policy}, err)
+		return s.refuseRelease(ctx, path, claims, x, err)
 	}
 	stepped, done := observe.Step(ctx, observe.StepRecord)
 	_, err = s.Audit.Append(stepped, api.AuditEntry{
 		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: object(path),
-		Details: map[string]string{"policy": decision.Policy},
+		Details: releaseDetails(decision.Policy, info, wanted.Image),
 	})
 	done(err)
 	if err != nil {
 		return fault.Newf(fault.Internal, "append audit entry: %w", err)
+	}
+	if s.Released != nil {
+		s.Released(path)
 	}
 	s.answer(w, http.StatusOK, "application/json", sealed)
 	return nil
@@ -159,44 +160,6 @@ func (s *Server) explain(ctx context.Context, q policy.Release, c token.Claims) 
 	}
 	x.Findings = append(x.Findings, release.Findings...)
 	return x, cause
-}
-
-// sealed fetches the value and encrypts it to the guest's key.
-func (s *Server) sealed(ctx context.Context, path resource.Path, c token.Claims) ([]byte, error) {
-	key, err := c.TEEKey()
-	if err != nil {
-		return nil, fault.New(fault.TokenInvalid, err)
-	}
-	value, err := s.fetch(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	defer value.Destroy()
-	seal := jwe.Seal
-	if s.InsecureProtocol01 && key.Alg == jwe.AlgRSA15 { // no other guest was attested with it
-		seal = jwe.UnsafeSealV01
-	}
-	_, done := observe.Step(ctx, observe.StepSeal)
-	msg, err := seal(rand.Reader, key, value.Reveal())
-	done(err)
-	if err != nil {
-		return nil, fault.New(fault.InvalidRequest, fmt.Errorf("%w: %w", errSeal, err))
-	}
-	return json.Marshal(msg)
-}
-
-// fetch reads a value from its back end.
-func (s *Server) fetch(ctx context.Context, path resource.Path) (value secret.Bytes, err error) {
-	ctx, done := observe.Step(ctx, observe.StepFetch)
-	defer func() { done(err) }()
-	value, err = s.Resources.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) {
-		return value, fault.New(fault.NotFound, err)
-	}
-	if err != nil {
-		return value, fault.Newf(fault.Internal, "resource back end: %w", err)
-	}
-	return value, nil
 }
 
 // refuseRelease records a refusal under a ticket.

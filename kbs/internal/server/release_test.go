@@ -20,7 +20,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 func tlsRoots(p *x509.CertPool) *tls.Config {
@@ -272,9 +271,9 @@ type order struct {
 	calls []string
 }
 
-func (o *order) Get(ctx context.Context, p resource.Path) (secret.Bytes, error) {
+func (o *order) Get(ctx context.Context, p resource.Path, version int64) (resource.Item, error) {
 	o.calls = append(o.calls, "value")
-	return o.Backend.Get(ctx, p)
+	return o.Backend.Get(ctx, p, version)
 }
 
 func (o *order) Append(ctx context.Context, e api.AuditEntry) (api.AuditEntry, error) {
@@ -289,7 +288,7 @@ func TestOrderOfARelease(t *testing.T) {
 	good, bad := s.auth(guest(t, "lab", "agent 1")).token(), s.auth(guest(t, "lab", "agent 2")).token()
 	d := s.b.Deps()
 	o := &order{Backend: d.Resources, Recorder: d.Audit}
-	d.Resources, d.Audit = o, o
+	d.Resources, d.Audit = mounted(t, o), o
 	srv := httptest.NewServer(server.New(d).Guest())
 	defer srv.Close()
 	for _, c := range []struct {
@@ -306,7 +305,16 @@ func TestOrderOfARelease(t *testing.T) {
 
 type panicking struct{ resource.Backend }
 
-func (panicking) Get(context.Context, resource.Path) (secret.Bytes, error) { panic("boom") }
+func (panicking) Get(context.Context, resource.Path, int64) (resource.Item, error) { panic("boom") }
+
+func mounted(t *testing.T, b resource.Backend) *resource.Mounts {
+	t.Helper()
+	m, err := resource.NewMounts(resource.Mount{Backend: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
 
 func TestPanicIsAnswered(t *testing.T) {
 	s := newStage(t)
@@ -314,7 +322,7 @@ func TestPanicIsAnswered(t *testing.T) {
 	s.acceptLab()
 	text := s.auth(guest(t, "lab", "agent 1")).token()
 	d := s.b.Deps()
-	d.Resources = panicking{d.Resources}
+	d.Resources = mounted(t, panicking{d.Resources})
 	srv := httptest.NewServer(server.New(d).Guest())
 	defer srv.Close()
 	a := s.send(http.MethodGet, srv.URL+api.PathResource+"/"+resourcePath, nil, "Authorization: Bearer "+text)

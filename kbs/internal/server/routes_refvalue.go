@@ -12,10 +12,10 @@ func refValueRoutes() []Route {
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.RefValue]{})), admin: (*Server).listRefValues},
 		{Pattern: "GET " + one, ID: "getRefValue", Summary: "Read a reference value",
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.RefValue{})), admin: (*Server).getRefValue},
-		{Pattern: "PUT " + one, ID: "putRefValue", Change: "refvalue.put", Summary: "Create or replace a reference value",
+		{Pattern: "PUT " + one, ID: "putRefValue", Summary: "Create or replace a reference value",
 			Access: operator, On: OnAdmin, Request: jsonBody(api.RefValue{}, "value"), Answers: ok(jsonBody(api.RefValue{})),
 			Codes: codes(fault.Conflict), admin: (*Server).putRefValue},
-		{Pattern: "DELETE " + one, ID: "deleteRefValue", Change: "refvalue.delete", Summary: "Delete a reference value",
+		{Pattern: "DELETE " + one, ID: "deleteRefValue", Summary: "Delete a reference value",
 			Access: operator, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteRefValue},
 	}
 }

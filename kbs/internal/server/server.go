@@ -51,27 +51,27 @@ type RefValues interface {
 
 // Deps are the rooms behind the server. All are required.
 type Deps struct {
-	Tenant    string    // whose rooms these are
-	Since     time.Time // when the tenant was created
+	Tenant    string // whose rooms these are
 	Handshake *attestation.Service
 	Issuer    *token.Issuer
 	Tokens    *token.Verifier
 	TokenKeys *token.Keys
 	Engine    *policy.Engine
 	Policies  *policy.Documents
-	Resources resource.Backend
+	Resources *resource.Mounts
 	RefValues RefValues
 	Tickets   ticket.Book
 	Audit     audit.Recorder
 	AuditLog  AuditLog
-	Admins    Admins
-	Revoked   *admin.Revocations
-	System    *System // only for the tenant "default"
-	Quotas    Quotas
+	Admins    *admin.Authenticator
 	Store     store.Store
 	Now       func() time.Time
 	Logger    *slog.Logger
 	MaxBody   int64 // bytes
+	// Released counts a release; nil counts none.
+	Released func(resource.Path)
+	// MasterKeys is nil for every tenant but the broker's own.
+	MasterKeys *MasterKeys
 	// SecureCookie marks the session cookie for TLS only. Without TLS it must
 	// be off, or the field's clients lose their session.
 	SecureCookie bool

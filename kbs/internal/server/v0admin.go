@@ -11,71 +11,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // The field's admin answers are empty texts of this odd type (kbs-protocol
 // 2.2).
 const plainType = "text/xml"
-
-func (s *Server) v0PutResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	if _, err := s.storeResource(r, who); err != nil {
-		return err
-	}
-	s.answer(w, http.StatusOK, plainType, nil)
-	return nil
-}
-
-func (s *Server) v0DeleteResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	if err := s.removeResource(r, who); err != nil {
-		return err
-	}
-	s.answer(w, http.StatusOK, plainType, nil)
-	return nil
-}
-
-// storeResource serves both protocols.
-func (s *Server) storeResource(r *http.Request, who admin.Identity) (api.ResourceInfo, error) {
-	path, err := resourcePath(r)
-	if err != nil {
-		return api.ResourceInfo{}, err
-	}
-	raw, err := body(r)
-	if err != nil {
-		return api.ResourceInfo{}, err
-	}
-	value := secret.New(raw)
-	defer value.Destroy()
-	e := api.AuditEntry{Kind: api.AuditResourcePut, Object: object(path)}
-	var info api.ResourceInfo
-	if b, ok := s.Resources.(resource.Transactional); ok {
-		err = s.change(r.Context(), who, e, func(tx store.Tx) (err error) {
-			info, err = b.PutTx(tx, path, value, who.String())
-			return err
-		})
-		return info, err
-	}
-	err = s.changeElsewhere(r.Context(), who, e, func() (err error) {
-		info, err = s.Resources.Put(r.Context(), path, value, who.String())
-		return err
-	})
-	return info, err
-}
-
-func (s *Server) removeResource(r *http.Request, who admin.Identity) error {
-	path, err := resourcePath(r)
-	if err != nil {
-		return err
-	}
-	e := api.AuditEntry{Kind: api.AuditResourceDelete, Object: object(path)}
-	if b, ok := s.Resources.(resource.Transactional); ok {
-		return s.change(r.Context(), who, e, func(tx store.Tx) error { return b.DeleteTx(tx, path) })
-	}
-	return s.changeElsewhere(r.Context(), who, e, func() error { return s.Resources.Delete(r.Context(), path) })
-}
 
 // policyBody is that of both policy endpoints (kbs-protocol 7).
 type policyBody struct {

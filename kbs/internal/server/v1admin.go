@@ -102,32 +102,6 @@ func (s *Server) deleteRefValue(w http.ResponseWriter, r *http.Request, who admi
 	return nil
 }
 
-func (s *Server) listResources(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	all, err := s.Resources.List(r.Context(), r.URL.Query().Get("prefix"))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", listed(all))
-	return nil
-}
-
-func (s *Server) putResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	info, err := s.storeResource(r, who)
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", info)
-	return nil
-}
-
-func (s *Server) deleteResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	if err := s.removeResource(r, who); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 func (s *Server) listTickets(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
 	limit, err := number(r, "limit", 100, 1, 1000)
 	if err != nil {

@@ -49,10 +49,10 @@ func mappingOf(kind api.AuditKind) mapping {
 	case api.AuditTokenKeyCreate, api.AuditTokenKeyPublish:
 		return mapping{apiActivity, 1}
 	case api.AuditPolicyPut, api.AuditPolicyStage, api.AuditPolicyRollback, api.AuditRefValuePut, api.AuditResourcePut,
-		api.AuditTokenKeyRotate, api.AuditKeyRotate, api.AuditTenantPut, api.AuditAdminRevoke:
+		api.AuditResourceMeta, api.AuditResourceRollback, api.AuditTokenKeyRotate, api.AuditKeyRotate, api.AuditMasterKeyRotate,
+		api.AuditMasterKeyRetire:
 		return mapping{apiActivity, 3}
-	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete,
-		api.AuditTenantCondemn, api.AuditTenantDelete:
+	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete, api.AuditResourceDestroy:
 		return mapping{apiActivity, 4}
 	case api.AuditBrokerStart:
 		return mapping{lifecycle, 3}
@@ -60,7 +60,7 @@ func mappingOf(kind api.AuditKind) mapping {
 		return mapping{lifecycle, 6}
 	case api.AuditSinkBehind:
 		return mapping{lifecycle, 7}
-	case api.AuditGuest, api.AuditGuestRefusal, api.AuditApprovalRequest, api.AuditApprovalApprove, api.AuditApprovalDeny:
+	case api.AuditGuest, api.AuditGuestRefusal:
 	}
 	return mapping{apiActivity, other}
 }

@@ -194,7 +194,9 @@ func (c *conn) List(_ context.Context, prefix, after string, limit int) ([]group
 			Key: string(blob(to[0])), Version: store.Version(integer(to[1])),
 			Modified: integer(to[2]), Expires: integer(to[3]), Value: blob(to[4]),
 		})
-	}, []byte(prefix), []byte(after), group.After(prefix), int64(limit))
+		// SQLite begins at the first bound that it is given, whatever the second
+		// says: without the maximum a page would cost what all before it do.
+	}, []byte(max(prefix, after)), []byte(after), group.After(prefix), int64(limit))
 	return out, unavailable("list", err)
 }
 
