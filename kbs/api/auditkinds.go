@@ -38,6 +38,7 @@ const (
 // What concerns the broker and its log.
 const (
 	AuditBrokerStart AuditKind = "broker.start"
+	AuditRestore     AuditKind = "store.restore"
 	AuditRead        AuditKind = "audit.read"
 	AuditKeyRotate   AuditKind = "audit.key.rotate"
 	AuditSinkBehind  AuditKind = "audit.sink.behind"
@@ -79,6 +80,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditTokenKeyRotate, "token-key/ID", "Attestation tokens are signed with another key from now on."},
 
 		{AuditBrokerStart, "", "A broker started; settings that weaken it are in the details."},
+		{AuditRestore, "", "The store was restored from a backup; everything before this entry comes from it."},
 		{AuditRead, "audit/entries", "An administrator read the audit log: one entry for each credential and hour."},
 		{AuditKeyRotate, "audit/key", "Checkpoints are signed with another key from now on; the hand-over is in the details."},
 		{AuditSinkBehind, "audit/sink/NAME", "A required sink has not confirmed entries for too long: releases and changes are refused."},

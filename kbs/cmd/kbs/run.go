@@ -39,6 +39,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, io stdi
 	if errors.Is(err, errUsage) {
 		_, _ = fmt.Fprintln(io.err, "  hint     kbs --help")
 	}
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		_, _ = fmt.Fprintf(io.err, "  cause    %v\n", f.Cause()) // who runs this is the operator
+		return f.Code.Exit()
+	}
 	return fault.ExitUsage
 }
 
@@ -62,7 +66,7 @@ With a configuration file and no command it serves, as the field's broker does.`
 	}
 	from.flags(root.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.referenceCommand(), &cobra.Command{
+	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.backupCommand(), p.restoreCommand(), p.migrateCommand(), p.referenceCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

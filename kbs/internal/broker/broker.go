@@ -107,7 +107,7 @@ func (b *Broker) join(ctx context.Context) error {
 	if b.home, err = b.tenants.rooms(ctx, tenant.Default); err != nil {
 		return err
 	}
-	return started(ctx, b.audit, b.cfg)
+	return started(ctx, b.store, b.audit, b.cfg)
 }
 
 // installed records the policies that a new broker begins with.
@@ -123,13 +123,18 @@ func installed(log audit.Recorder) policy.Change {
 
 // started records a start together with every setting that weakens it, so
 // that nobody can weaken a broker for an hour unseen.
-func started(ctx context.Context, log audit.Recorder, cfg config.Config) error {
+func started(ctx context.Context, st store.Store, log audit.Recorder, cfg config.Config) error {
 	e := api.AuditEntry{Kind: api.AuditBrokerStart, Decision: "change", Subject: "kbs"}
 	if weak := cfg.Insecure(); len(weak) > 0 {
 		e.Details = map[string]string{"insecure": strings.Join(weak, ", ")}
 	}
-	_, err := log.Append(ctx, e)
-	return err
+	return st.Update(ctx, func(tx store.Tx) error {
+		if err := recordRestore(tx, log); err != nil {
+			return err
+		}
+		_, err := log.AppendTx(tx, e)
+		return err
+	})
 }
 
 // verifiers registers the platforms that the configuration enables. This list

@@ -152,3 +152,13 @@ func Sweep(ctx context.Context, st Store, now time.Time) (int, error) {
 		}
 	}
 }
+
+// Plan is what a program would change in the schema of a database.
+type Plan struct {
+	Engine     string   // for people
+	Have, Want int      // versions of the schema; 0: there is no store yet
+	Steps      []string // from Have to Want, for people
+}
+
+// Pending reports whether there is a store that has to change.
+func (p Plan) Pending() bool { return p.Have > 0 && p.Have < p.Want }

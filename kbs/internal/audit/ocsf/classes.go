@@ -54,7 +54,7 @@ func mappingOf(kind api.AuditKind) mapping {
 		return mapping{apiActivity, 3}
 	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete, api.AuditResourceDestroy:
 		return mapping{apiActivity, 4}
-	case api.AuditBrokerStart:
+	case api.AuditBrokerStart, api.AuditRestore:
 		return mapping{lifecycle, 3}
 	case api.AuditSinkCaught:
 		return mapping{lifecycle, 6}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 // step leads from one schema to the next. kbs_schema counts those taken, and a
@@ -36,6 +38,27 @@ var steps = []step{
 // migrationLock keeps replicas that start together from creating the schema
 // together ("VSKB").
 const migrationLock = 0x56534b42
+
+// PlanOf says what [Open] would change in the database. It changes nothing.
+func PlanOf(ctx context.Context, dsn string) (store.Plan, error) {
+	p := store.Plan{Engine: "PostgreSQL", Want: len(steps)}
+	cfg, err := pgxpool.ParseConfig(dsn) // a pool's, which may have parameters of its own
+	if err != nil {
+		return p, fmt.Errorf("postgres: %w", err)
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return p, fmt.Errorf("postgres: %w", err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // it only read
+	if p.Have, err = schemaOf(ctx, c); err != nil {
+		return p, fmt.Errorf("postgres: %w", err)
+	}
+	for _, s := range steps[p.Have:] {
+		p.Steps = append(p.Steps, s.what)
+	}
+	return p, nil
+}
 
 // migrate brings the schema up to date, or finds that it is.
 func migrate(ctx context.Context, pool *pgxpool.Pool) error {

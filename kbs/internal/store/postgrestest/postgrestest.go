@@ -65,6 +65,13 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// Installed reports whether there is a PostgreSQL to run. Under CI=true there
+// must be.
+func Installed() bool {
+	_, err := binaries()
+	return err == nil || os.Getenv("CI") == "true"
+}
+
 // shared is the server of a test binary whose TestMain calls Shared's stop.
 var shared struct {
 	sync.Mutex

@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/group"
@@ -80,6 +83,40 @@ func tombstones(ctx context.Context, t *sql.Tx) (group.Floors, error) {
 // errForeign says that the file belongs to another application.
 var errForeign = errors.New("the file is a database of another application")
 
+// PlanOf says what [Open] would change in the file. It changes nothing.
+func PlanOf(ctx context.Context, path string) (_ store.Plan, err error) {
+	p := store.Plan{Engine: "SQLite " + path, Want: len(steps)}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return planned(p), nil
+	} else if err != nil {
+		return p, fmt.Errorf("sqlite: %w", err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return p, fmt.Errorf("sqlite: %w", err)
+	}
+	db, err := sql.Open("sqlite", source(path, true))
+	if err != nil {
+		return p, fmt.Errorf("sqlite: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	t, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return p, fmt.Errorf("sqlite: %w", err)
+	}
+	defer func() { _ = t.Rollback() }() // it only read
+	if p.Have, err = schemaOf(ctx, t); err != nil {
+		return p, fmt.Errorf("sqlite: %s: %w", path, err)
+	}
+	return planned(p), nil
+}
+
+func planned(p store.Plan) store.Plan {
+	for _, s := range steps[min(p.Have, len(steps)):] {
+		p.Steps = append(p.Steps, s.what)
+	}
+	return p
+}
+
 func migrate(ctx context.Context, path string) (err error) {
 	db, err := sql.Open("sqlite", source(path, false)+"&_txlock=immediate")
 	if err != nil {
@@ -102,9 +139,6 @@ func migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	if have > len(steps) {
-		return fmt.Errorf("the file has schema %d, and this program knows schemas up to %d: it is older than the file", have, len(steps))
-	}
 	for i := have; i < len(steps); i++ {
 		if err := steps[i].do(ctx, t); err != nil {
 			return fmt.Errorf("schema %d: %w", i+1, err)
@@ -119,7 +153,8 @@ func migrate(ctx context.Context, path string) (err error) {
 	return t.Commit()
 }
 
-// schemaOf returns the schema version of the file, 0 if it is new.
+// schemaOf returns the schema version of the file, 0 if it is new. It refuses
+// one that is newer than this program.
 func schemaOf(ctx context.Context, t *sql.Tx) (int, error) {
 	var app, user, tables int
 	for query, to := range map[string]*int{
@@ -134,6 +169,9 @@ func schemaOf(ctx context.Context, t *sql.Tx) (int, error) {
 	fresh := app == 0 && user == 0 && tables == 0
 	if !fresh && app != applicationID {
 		return 0, errForeign
+	}
+	if user > len(steps) {
+		return 0, fmt.Errorf("the file has schema %d, and this program knows schemas up to %d: it is older than the file", user, len(steps))
 	}
 	return user, nil
 }
