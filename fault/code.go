@@ -36,6 +36,7 @@ const (
 	ResourceHeld       Code = "resource_held"
 	ResourceExpired    Code = "resource_expired"
 	ImageBinding       Code = "image_binding_mismatch"
+	SignatureRejected  Code = "signature_rejected"
 	ImageUnsigned      Code = "image_signature_rejected"
 	ImagePolicyMissing Code = "image_policy_missing"
 	ImageCorrupt       Code = "image_layer_corrupt"
@@ -95,6 +96,7 @@ func Table() []Entry {
 		{ResourceHeld, http.StatusForbidden, ExitRefused, "An administrator holds the resource back for now."},
 		{ResourceExpired, http.StatusForbidden, ExitRefused, "The resource has expired."},
 		{ImageBinding, http.StatusForbidden, ExitRefused, "The key is for another image than the guest named."},
+		{SignatureRejected, http.StatusForbidden, ExitEvidence, "No signer that is trusted here vouches for the document."},
 		{ImageUnsigned, http.StatusForbidden, ExitRefused, "No signature on the image satisfies the image policy."},
 		{ImagePolicyMissing, http.StatusForbidden, ExitRefused, "No image policy is in force, so no image may run."},
 		{ImageCorrupt, http.StatusForbidden, ExitEvidence, "A layer's bytes do not match its digest, HMAC or diffID."},

@@ -38,8 +38,9 @@ func GenerateKey() (private secret.Bytes, public []byte, err error) {
 	return private, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pub}), nil
 }
 
-// parsePrivate reads PEM PKCS#8. The errors quote nothing of the key.
-func parsePrivate(doc secret.Bytes) (crypto.Signer, error) {
+// ParsePrivateKey reads a signing key, PEM PKCS#8. The errors quote nothing of
+// the key.
+func ParsePrivateKey(doc secret.Bytes) (crypto.Signer, error) {
 	block, _ := pem.Decode(doc.Reveal())
 	if block == nil {
 		return nil, errors.New("the signing key is not PEM")

@@ -45,7 +45,7 @@ type payload struct {
 // Signatures that are there already stay. Two signers at the same moment may
 // overwrite each other, for registries cannot compare and swap a tag.
 func Sign(ctx context.Context, ref string, key secret.Bytes, r registry.Config) (SignResult, error) {
-	signer, err := parsePrivate(key)
+	signer, err := ParsePrivateKey(key)
 	if err != nil {
 		return SignResult{}, err
 	}

@@ -23,6 +23,10 @@ const (
 	AuditPolicyRollback   AuditKind = "policy.rollback"
 	AuditRefValuePut      AuditKind = "refvalue.put"
 	AuditRefValueDelete   AuditKind = "refvalue.delete"
+	AuditRefSetPut        AuditKind = "refset.put"
+	AuditRefSetDelete     AuditKind = "refset.delete"
+	AuditSignerPut        AuditKind = "signer.put"
+	AuditSignerDelete     AuditKind = "signer.delete"
 	AuditResourcePut      AuditKind = "resource.put"
 	AuditResourceDelete   AuditKind = "resource.delete"
 	AuditResourceMeta     AuditKind = "resource.metadata"
@@ -68,6 +72,10 @@ func AuditKinds() []AuditKindInfo {
 		{AuditPolicyRollback, "policy/KIND/ID@VERSION", "An earlier version of a policy is in force again."},
 		{AuditRefValuePut, "refvalue/NAME", "A reference value was written; its SHA-256 is in the details."},
 		{AuditRefValueDelete, "refvalue/NAME", "A reference value was deleted."},
+		{AuditRefSetPut, "refset/ID", "A document of reference values was registered; its signer, or the reason to do without, is in the details."},
+		{AuditRefSetDelete, "refset/ID", "A document of reference values was withdrawn with all that it said."},
+		{AuditSignerPut, "signer/NAME", "A signer of reference values is trusted for the names in the details."},
+		{AuditSignerDelete, "signer/NAME", "A signer of reference values is trusted no more."},
 		{AuditResourcePut, "resource/REPO/TYPE/TAG", "A resource was written."},
 		{AuditResourceDelete, "resource/REPO/TYPE/TAG", "A resource was deleted."},
 		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},

@@ -1,9 +1,6 @@
 package api
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Paths of our own API. Everything but PathGuestRefusals needs an admin
 // credential.
@@ -60,16 +57,6 @@ type Explanation struct {
 	Rule     string    `json:"rule,omitempty"`
 	Line     int       `json:"line,omitempty"`
 	Audit    int64     `json:"audit_entry"` // index in the audit log
-}
-
-// RefValue is one reference value.
-type RefValue struct {
-	Name    string          `json:"name"`
-	Version int64           `json:"version"`
-	Value   json.RawMessage `json:"value"`
-	Expires time.Time       `json:"expires"`
-	Author  string          `json:"author,omitempty"`
-	Time    time.Time       `json:"time"`
 }
 
 // AuditEntry is one leaf of the audit log. Its leaf hash covers the canonical

@@ -139,7 +139,7 @@ func (d Document) CoRIM() ([]byte, error) {
 			m.Validity.NotBefore = must(cbor.Tag{Number: tagEpoch, Content: d.NotBefore.Unix()})
 		}
 	}
-	return enc.Marshal(cbor.Tag{Number: tagUnsigned, Content: cbor.RawMessage(must(m))})
+	return enc.Marshal(cbor.Tag{Number: tagUnsigned, Content: must(m)})
 }
 
 // parse reads tagged-unsigned-corim-map.

@@ -51,6 +51,8 @@ func TestScripts(t *testing.T) {
 			return b.issue(admin.Owner)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"corim":    cmdCoRIM,
+			"flip":     cmdFlip,
 			"exits":    cmdExits,
 			"refuse":   cmdRefuse,
 			"race":     cmdRace,

@@ -145,6 +145,9 @@ func (b *Broker) sweep(ctx context.Context) {
 			if err := r.deps.TokenKeys.Maintain(ctx); err != nil {
 				r.deps.Logger.WarnContext(ctx, "token keys were not rotated", slog.Any("error", err))
 			}
+			if err := r.deps.RefValues.Flush(ctx); err != nil {
+				r.deps.Logger.WarnContext(ctx, "the use of reference values was not written down", slog.Any("error", err))
+			}
 		}
 		if err := b.flushRefusals(ctx); err != nil {
 			b.Logger.WarnContext(ctx, "repeated refusals were not counted", slog.Any("error", err))

@@ -22,7 +22,7 @@ import (
 
 func (c *cli) applyCommand() *cobra.Command {
 	var files []string
-	var dryRun string
+	var dryRun, reason string
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE|DIR|-",
 		Short: "Make the broker's objects be as documents say",
@@ -31,7 +31,10 @@ func (c *cli) applyCommand() *cobra.Command {
 the first is applied. An object that somebody else changes in between, or that
 is not at the version which the document names, is a conflict (exit code 5).
 
-The value of a resource cannot be read back, so a resource is always written.`,
+The value of a resource cannot be read back, so a resource is always written.
+
+A FILE whose name ends in .cbor or .corim is a document of reference values,
+which the broker judges by its signature (see kbsctl explain refset).`,
 		Example: `  kbsctl apply -f policies/
   kbsctl apply -f refvalues.yaml --dry-run=client
   kbsctl get policy resource/resource-policy -o manifest | sed s/old/new/ | kbsctl apply -f -`,
@@ -40,14 +43,34 @@ The value of a resource cannot be read back, so a resource is always written.`,
 			if dryRun != "none" && dryRun != "client" {
 				return usagef("--dry-run is none or client, not %q", dryRun)
 			}
-			all, err := c.readManifests(files)
-			if err != nil {
-				return err
+			var signed []string
+			rest := slices.DeleteFunc(slices.Clone(files), func(f string) bool {
+				is := signedDocument(f)
+				if is {
+					signed = append(signed, f)
+				}
+				return is
+			})
+			if len(signed) > 0 && dryRun == "client" {
+				return usagef("%s: a signed document can only be judged by the broker", signed[0])
 			}
-			return c.apply(cmd.Context(), all, dryRun == "client")
+			if len(rest) > 0 {
+				all, err := c.readManifests(rest)
+				if err != nil {
+					return err
+				}
+				if err := c.apply(cmd.Context(), all, dryRun == "client"); err != nil {
+					return err
+				}
+			}
+			if len(signed) == 0 {
+				return nil
+			}
+			return c.register(cmd.Context(), signed, reason)
 		},
 	}
 	fileFlag(cmd, &files)
+	unsignedFlag(cmd, &reason)
 	cmd.Flags().StringVar(&dryRun, "dry-run", "none", "client: say what would be done, and do nothing")
 	return cmd
 }
@@ -243,6 +266,7 @@ func applyRefValue(ctx context.Context, a *admin.Client, v api.RefValue, dry boo
 	if err != nil {
 		return "", err
 	}
+	live = ownWord(live)
 	if err := outdated(v.Version, live.Version); err != nil {
 		return "", err
 	}

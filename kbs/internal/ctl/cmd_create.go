@@ -21,7 +21,7 @@ func (c *cli) createCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.createResourceCommand(), c.createRefValueCommand(), c.createPolicyCommand())
+	cmd.AddCommand(c.createResourceCommand(), c.createRefValueCommand(), c.createRefSetCommand(), c.createSignerCommand(), c.createPolicyCommand())
 	return cmd
 }
 

@@ -101,6 +101,7 @@ func refValueSides(ctx context.Context, a *admin.Client, m *manifest) (live, des
 	if err != nil {
 		return nil, nil, err
 	}
+	have = ownWord(have)
 	if !none {
 		if sameJSON(have.Value, want.Value) {
 			have.Value = want.Value // spelled alike

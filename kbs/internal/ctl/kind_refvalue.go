@@ -2,7 +2,9 @@ package ctl
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
@@ -59,9 +61,37 @@ func (c *cli) refValueObject(v api.RefValue) object {
 			} else {
 				s.line("expires", stamp(v.Expires, c.now()))
 			}
+			s.line("owner", v.Owner)
+			s.line("note", v.Note)
+			if !v.LastQueried.IsZero() {
+				s.line("asked for", stamp(v.LastQueried, c.now()))
+			}
 			s.line("value", string(v.Value))
+			if len(v.Sources) > 1 || len(v.Sources) == 1 && v.Sources[0].Set != "" {
+				s.block("sources", c.sources(v))
+			}
 		},
 	}
+}
+
+// sources tells who says what under a name.
+func (c *cli) sources(v api.RefValue) string {
+	var b strings.Builder
+	for _, from := range v.Sources {
+		who := "an administrator"
+		if from.Set != "" {
+			who = "refset/" + from.Set
+			if from.Signer != "" {
+				who += ", signed by " + from.Signer
+			}
+		}
+		state := "until " + stamp(from.Expires, c.now())
+		if !from.InForce {
+			state = "not in force"
+		}
+		fmt.Fprintf(&b, "%s, %s: %s\n", who, state, from.Value)
+	}
+	return b.String()
 }
 
 // shorten keeps the start and the end of a text that is longer than n

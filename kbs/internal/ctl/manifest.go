@@ -202,6 +202,7 @@ func policyManifest(p api.Policy) *manifest {
 }
 
 func refValueManifest(v api.RefValue) *manifest {
+	v = ownWord(v)
 	m := &manifest{Kind: docRefValue, Metadata: metadata{Name: v.Name, Version: v.Version}}
 	if !v.Expires.IsZero() {
 		m.Spec.Expires = v.Expires.UTC().Format(time.RFC3339)

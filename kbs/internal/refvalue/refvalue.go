@@ -40,5 +40,5 @@ type Registrar interface {
 // durable together with its audit entry.
 type Transactional interface {
 	PutTx(tx store.Tx, v api.RefValue) (api.RefValue, error)
-	DeleteTx(tx store.Tx, name string) error
+	DeleteTx(tx store.Tx, name string, want store.Version) error
 }

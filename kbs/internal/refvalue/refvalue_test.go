@@ -185,7 +185,7 @@ func TestTransactions(t *testing.T) {
 	mine := errors.New("mine")
 	err := r.st.Update(context.Background(), func(tx store.Tx) error {
 		_, err := r.PutTx(tx, api.RefValue{Name: "new", Value: json.RawMessage(`1`)})
-		return errors.Join(err, r.DeleteTx(tx, "old"), mine)
+		return errors.Join(err, r.DeleteTx(tx, "old", store.Any), mine)
 	})
 	if !errors.Is(err, mine) || errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)

@@ -14,7 +14,13 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
-const prefixValue = "refvalue/"
+// Records in the store. keyEpoch changes with every change of a value, so that
+// what is kept in memory can tell that it is old, on any replica.
+const (
+	prefixValue = "refvalue/name/"
+	prefixUsed  = "refvalue/used/"
+	keyEpoch    = "refvalue/epoch"
+)
 
 const (
 	// MaxValue bounds the JSON of one value, in bytes.
@@ -22,6 +28,8 @@ const (
 	// DefaultLifetime is how many months a value lives that says nothing about
 	// it (kbs-protocol 12.2).
 	DefaultLifetime = 12
+	// maxText bounds owner and note, in bytes.
+	maxText = 1024
 )
 
 var (
@@ -33,10 +41,13 @@ var (
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,256}$`)
 
-// Registry is the registrar over the broker's store.
+// Registry is the registrar over the broker's store. It is safe for concurrent
+// use.
 type Registry struct {
-	st  store.Store
-	now func() time.Time
+	st    store.Store
+	now   func() time.Time
+	usage usage
+	index index
 }
 
 var (
@@ -47,56 +58,52 @@ var (
 // Open returns the registry in st. The clock decides what has expired.
 func Open(st store.Store, now func() time.Time) *Registry { return &Registry{st: st, now: now} }
 
-// stored is the record of one value. Value is a byte slice, and so base64 in
-// the record, because encoding/json would respace and escape raw JSON.
-type stored struct {
-	Value   []byte    `json:"value"`
-	Expires time.Time `json:"expires"`
-	Author  string    `json:"author,omitempty"`
-	Time    time.Time `json:"time"`
-}
-
-func decode(r store.Record) (api.RefValue, error) {
-	name := r.Key[len(prefixValue):]
-	var s stored
-	if err := json.Unmarshal(r.Value, &s); err != nil {
-		return api.RefValue{}, fmt.Errorf("refvalue: the record of %s is damaged: %w", name, err)
-	}
-	return api.RefValue{Name: name, Version: int64(r.Version), Value: s.Value, Expires: s.Expires, Author: s.Author, Time: s.Time}, nil
-}
-
 // Query answers query_reference_value. A name that cannot be registered is as
 // absent as one that was not.
 func (r *Registry) Query(ctx context.Context, name string) (json.RawMessage, error) {
-	v, err := r.Get(ctx, name)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrName) {
+	if !nameForm.MatchString(name) {
+		return nil, nil
+	}
+	s, _, err := r.read(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if r.expired(v) {
-		return nil, nil
-	}
-	return v.Value, nil
+	now := r.now()
+	r.usage.note(name, now)
+	return s.merged(now), nil
 }
 
-func (r *Registry) expired(v api.RefValue) bool { return !r.now().Before(v.Expires) }
+func (r *Registry) read(ctx context.Context, name string) (s stored, v store.Version, err error) {
+	err = r.st.View(ctx, func(tx store.Tx) error {
+		s, v, err = get(tx, name)
+		return err
+	})
+	return s, v, err
+}
+
+func get(tx store.Tx, name string) (stored, store.Version, error) {
+	record, err := tx.Get(prefixValue + name)
+	if err != nil {
+		return stored{}, 0, err
+	}
+	s, err := decode(record)
+	return s, record.Version, err
+}
 
 // Get implements Registrar.
 func (r *Registry) Get(ctx context.Context, name string) (api.RefValue, error) {
 	if !nameForm.MatchString(name) {
 		return api.RefValue{}, ErrName
 	}
-	var v api.RefValue
-	err := r.st.View(ctx, func(tx store.Tx) error {
-		record, err := tx.Get(prefixValue + name)
-		if err != nil {
-			return err
-		}
-		v, err = decode(record)
-		return err
-	})
+	s, version, err := r.read(ctx, name)
+	if err != nil {
+		return api.RefValue{}, err
+	}
+	v := s.describe(name, version, r.now())
+	v.LastQueried, err = r.lastQueried(ctx, name)
 	return v, err
 }
 
@@ -113,33 +120,68 @@ func (r *Registry) Put(ctx context.Context, v api.RefValue) (api.RefValue, error
 	return out, nil
 }
 
-// PutTx is Put within a transaction.
+// PutTx is Put within a transaction: an administrator's own word, beside what
+// documents say under the same name.
 func (r *Registry) PutTx(tx store.Tx, v api.RefValue) (api.RefValue, error) {
-	if !nameForm.MatchString(v.Name) {
+	if len(v.Owner) > maxText || len(v.Note) > maxText {
+		return api.RefValue{}, fmt.Errorf("%w: owner and note have at most %d bytes", ErrValue, maxText)
+	}
+	return r.put(tx, v.Name, store.Version(v.Version), source{
+		Value: v.Value, NotBefore: v.NotBefore, Expires: v.Expires, Owner: v.Owner, Note: v.Note, Author: v.Author,
+	})
+}
+
+// put writes what one source says under a name.
+func (r *Registry) put(tx store.Tx, name string, want store.Version, from source) (api.RefValue, error) {
+	if !nameForm.MatchString(name) {
 		return api.RefValue{}, ErrName
 	}
-	if err := checkValue(v.Value); err != nil {
+	if err := checkValue(from.Value); err != nil {
 		return api.RefValue{}, err
 	}
 	now := r.now().UTC()
-	if v.Expires.IsZero() {
-		v.Expires = now.AddDate(0, DefaultLifetime, 0)
+	if from.Expires.IsZero() {
+		from.Expires = now.AddDate(0, DefaultLifetime, 0)
 	}
-	v.Time, v.Expires = now.Truncate(time.Microsecond), v.Expires.UTC().Truncate(time.Second)
-	if r.expired(v) {
-		return api.RefValue{}, fmt.Errorf("%w: it would have expired at %s", ErrValue, v.Expires.Format(time.RFC3339))
+	from.Time, from.Expires = now.Truncate(time.Microsecond), from.Expires.UTC().Truncate(time.Second)
+	from.NotBefore = from.NotBefore.UTC().Truncate(time.Second)
+	switch {
+	case !now.Before(from.Expires):
+		return api.RefValue{}, fmt.Errorf("%w: it would have expired at %s", ErrValue, from.Expires.Format(time.RFC3339))
+	case !from.NotBefore.Before(from.Expires):
+		return api.RefValue{}, fmt.Errorf("%w: it would expire before it begins", ErrValue)
 	}
-	v.Value = bytes.Clone(v.Value)
-	record, err := json.Marshal(stored{Value: v.Value, Expires: v.Expires, Author: v.Author, Time: v.Time})
+	from.Value = bytes.Clone(from.Value)
+	s, _, err := get(tx, name)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return api.RefValue{}, err
+	}
+	if err := s.put(from); err != nil {
+		return api.RefValue{}, err
+	}
+	version, err := write(tx, name, s, want)
 	if err != nil {
-		return api.RefValue{}, fmt.Errorf("refvalue: %w", err)
+		return api.RefValue{}, err
 	}
-	version, err := tx.Put(prefixValue+v.Name, record, store.Version(v.Version))
+	return s.describe(name, version, now), nil
+}
+
+func write(tx store.Tx, name string, s stored, want store.Version) (store.Version, error) {
+	record, err := json.Marshal(s)
 	if err != nil {
-		return api.RefValue{}, fmt.Errorf("refvalue: %s: %w", v.Name, err)
+		return 0, fmt.Errorf("refvalue: %w", err)
 	}
-	v.Version = int64(version)
-	return v, nil
+	version, err := tx.Put(prefixValue+name, record, want)
+	if err != nil {
+		return 0, fmt.Errorf("refvalue: %s: %w", name, err)
+	}
+	return version, changed(tx)
+}
+
+// changed moves the epoch.
+func changed(tx store.Tx) error {
+	_, err := tx.Put(keyEpoch, nil, store.Any)
+	return err
 }
 
 func checkValue(raw json.RawMessage) error {
@@ -156,15 +198,19 @@ func checkValue(raw json.RawMessage) error {
 
 // Delete implements Registrar.
 func (r *Registry) Delete(ctx context.Context, name string) error {
-	return r.st.Update(ctx, func(tx store.Tx) error { return r.DeleteTx(tx, name) })
+	return r.st.Update(ctx, func(tx store.Tx) error { return r.DeleteTx(tx, name, store.Any) })
 }
 
-// DeleteTx is Delete within a transaction.
-func (r *Registry) DeleteTx(tx store.Tx, name string) error {
+// DeleteTx is Delete within a transaction. It forgets all that was said under
+// the name, by documents too.
+func (r *Registry) DeleteTx(tx store.Tx, name string, want store.Version) error {
 	if !nameForm.MatchString(name) {
 		return ErrName
 	}
-	return tx.Delete(prefixValue+name, store.Any)
+	if err := tx.Delete(prefixValue+name, want); err != nil {
+		return err
+	}
+	return changed(tx)
 }
 
 // page is how many values List reads at once.
@@ -173,25 +219,40 @@ const page = 500
 // List implements Registrar.
 func (r *Registry) List(ctx context.Context, prefix string) ([]api.RefValue, error) {
 	var out []api.RefValue
+	for after := ""; ; {
+		part, err := r.Page(ctx, prefix, after, page)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part...)
+		if len(part) < page {
+			return out, nil
+		}
+		after = part[len(part)-1].Name
+	}
+}
+
+// Page is part of List: at most limit values whose names sort after `after`.
+func (r *Registry) Page(ctx context.Context, prefix, after string, limit int) ([]api.RefValue, error) {
+	if after != "" {
+		after = prefixValue + after
+	}
+	now := r.now()
+	var out []api.RefValue
 	err := r.st.View(ctx, func(tx store.Tx) error {
 		out = nil
-		for after := ""; ; {
-			records, err := tx.List(prefixValue+prefix, after, page)
+		records, err := tx.List(prefixValue+prefix, after, limit)
+		if err != nil {
+			return err
+		}
+		for _, record := range records {
+			s, err := decode(record)
 			if err != nil {
 				return err
 			}
-			for _, record := range records {
-				v, err := decode(record)
-				if err != nil {
-					return err
-				}
-				out = append(out, v)
-			}
-			if len(records) < page {
-				return nil
-			}
-			after = records[len(records)-1].Key
+			out = append(out, s.describe(record.Key[len(prefixValue):], record.Version, now))
 		}
+		return nil
 	})
 	return out, err
 }

@@ -53,7 +53,7 @@ func known(err error) *fault.Fault {
 	case errors.Is(err, store.ErrConflict), errors.Is(err, resource.ErrCurrent):
 		return fault.New(fault.Conflict, err)
 	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
-		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage),
+		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage), errors.Is(err, refvalue.ErrSigner),
 		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
 		return fault.New(fault.InvalidRequest, err)
 	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
@@ -188,7 +188,7 @@ func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
 		return ""
 	}
 	switch f.Code {
-	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge, fault.Unsupported, fault.StageRequired, fault.NewlyAllowed:
+	case fault.InvalidRequest, fault.Conflict, fault.NotFound, fault.TooLarge, fault.Unsupported, fault.StageRequired, fault.NewlyAllowed, fault.SignatureRejected:
 		return causeText(f)
 	case fault.Forbidden:
 		return fmt.Sprint(f.Cause())

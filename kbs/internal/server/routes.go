@@ -118,6 +118,7 @@ func Routes() []Route {
 		fieldRoutes(),
 		policyRoutes(),
 		refValueRoutes(),
+		refSetRoutes(),
 		resourceRoutes(),
 		tokenRoutes(),
 		ticketRoutes(),

@@ -43,10 +43,22 @@ type AuditLog interface {
 	RotateKey(ctx context.Context, current string, e api.AuditEntry) (api.AuditKeys, error)
 }
 
-// RefValues is a registrar whose changes can be audited in one transaction.
+// RefValues are the reference values, the documents that bring them and who
+// may sign those. Every change can be audited in its transaction.
 type RefValues interface {
 	refvalue.Registrar
 	refvalue.Transactional
+	Page(ctx context.Context, prefix, after string, limit int) ([]api.RefValue, error)
+	Judge(ctx context.Context, document []byte, reason string) (refvalue.Imported, error)
+	RegisterTx(tx store.Tx, i refvalue.Imported, author string, want store.Version) (api.RefSet, error)
+	WithdrawTx(tx store.Tx, id string, want store.Version) error
+	RefSet(ctx context.Context, id string) (api.RefSet, error)
+	RefSets(ctx context.Context, after string, limit int) ([]api.RefSet, error)
+	Signer(ctx context.Context, name string) (api.Signer, error)
+	Signers(ctx context.Context) ([]api.Signer, error)
+	PutSignerTx(tx store.Tx, s api.Signer) (api.Signer, error)
+	DeleteSignerTx(tx store.Tx, name string, want store.Version) error
+	Flush(ctx context.Context) error
 }
 
 // Deps are the rooms behind the server. All are required.

@@ -1,17 +1,11 @@
 package server
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 // items is the form of every list of /v1.
@@ -24,82 +18,6 @@ func listed[T any](all []T) items[T] {
 		all = []T{} // an empty list is [], not null
 	}
 	return items[T]{all}
-}
-
-func (s *Server) listRefValues(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	all, err := s.RefValues.List(r.Context(), r.URL.Query().Get("prefix"))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", listed(all))
-	return nil
-}
-
-func (s *Server) getRefValue(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	v, err := s.RefValues.Get(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", v)
-	return nil
-}
-
-func (s *Server) putRefValue(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
-	var v api.RefValue
-	if err := strictjson.Decode(raw, &v); err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	name := r.PathValue("name")
-	if v.Name != "" && v.Name != name {
-		return fault.Newf(fault.InvalidRequest, "the body names another reference value than the path")
-	}
-	v.Name = name
-	stored, err := s.storeRefValues(r.Context(), who, []api.RefValue{v})
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", stored[0])
-	return nil
-}
-
-// storeRefValues serves both protocols. The hash of a value lets anyone who
-// has it find out when it was in force.
-func (s *Server) storeRefValues(ctx context.Context, who admin.Identity, values []api.RefValue) ([]api.RefValue, error) {
-	out := make([]api.RefValue, len(values))
-	err := s.Store.Update(ctx, func(tx store.Tx) error {
-		for i, v := range values {
-			v.Author = who.String()
-			var err error
-			if out[i], err = s.RefValues.PutTx(tx, v); err != nil {
-				return err
-			}
-			sum := sha256.Sum256(out[i].Value)
-			_, err = s.Audit.AppendTx(tx, api.AuditEntry{
-				Kind: api.AuditRefValuePut, Decision: "change", Subject: who.String(), Object: "refvalue/" + v.Name,
-				Details: map[string]string{"sha256": hex.EncodeToString(sum[:])},
-			})
-			if err != nil {
-				return fault.Newf(fault.Internal, "append audit entry: %w", err)
-			}
-		}
-		return nil
-	})
-	return out, err
-}
-
-func (s *Server) deleteRefValue(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	name := r.PathValue("name")
-	e := api.AuditEntry{Kind: api.AuditRefValueDelete, Object: "refvalue/" + clip(name, maxObject)}
-	err := s.change(r.Context(), who, e, func(tx store.Tx) error { return s.RefValues.DeleteTx(tx, name) })
-	if err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
 func (s *Server) listTickets(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
