@@ -232,7 +232,7 @@ func TestV0Policies(t *testing.T) {
 		t.Errorf("%+v: %v", p, err)
 	}
 	for name, c := range map[string]struct{ body, variant, detail string }{
-		"syntax":     {`{"policy_id":"default_cpu","policy":"` + b64([]byte("package policy\n\nallow if {")) + `"}`, "ParsePolicyError", "Failed to parse policy: 3:"},
+		"syntax":     {`{"policy_id":"default_cpu","policy":"` + b64([]byte("package policy\n\nallow if {")) + `"}`, "AttestationError", "Set Attestation Policy failed: 3:"},
 		"not base64": {`{"policy_id":"default_cpu","policy":"***"}`, "SerdeError", ""},
 		"bad id":     {`{"policy_id":"../x","policy":"` + b64([]byte("package policy")) + `"}`, "SerdeError", ""},
 	} {

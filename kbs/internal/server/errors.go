@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -36,9 +37,9 @@ const (
 
 // Causes that the v0 adapter tells apart, because the field's protocol does.
 var (
-	errNoToken       = errors.New("neither a session cookie nor a bearer token came with the request")
-	errUnknownPlugin = errors.New("no such plugin")
-	errSeal          = errors.New("the resource cannot be encrypted to the guest's key")
+	errNoToken   = errors.New("neither a session cookie nor a bearer token came with the request")
+	errSeal      = errors.New("the resource cannot be encrypted to the guest's key")
+	errSetPolicy = errors.New("the attestation policy was not set")
 )
 
 // known gives the errors of the rooms behind the server their codes.
@@ -106,7 +107,10 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 		f := s.settle(r.Context(), op, err)
 		variant, detail := v0Error(op, f)
 		noted(w, f)
-		s.answerJSON(w, f.Code.Status(), "application/json", api.ErrorInformation{
+		if f.Code == fault.MethodNotAllowed {
+			w.Header().Set("Allow", strings.Join(fieldMethods, ", "))
+		}
+		s.answerJSON(w, s.v0Status(variant, f.Code), "application/json", api.ErrorInformation{
 			Type:   api.ErrorTypePrefix + variant,
 			Detail: detail + ": " + f.Public(),
 			Code:   string(f.Code),
@@ -115,12 +119,38 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 	})
 }
 
+// v0Status is the status of a refusal: that of its code, or the one which the
+// field's broker gives to all but two kinds of refusal (kbs-protocol 2.4). What
+// it has no refusal for keeps its own.
+func (s *Server) v0Status(variant string, code fault.Code) int {
+	switch {
+	case !s.Compat401:
+		return code.Status()
+	case variant == variantPath && code != fault.MethodNotAllowed, variant == variantPlugin:
+		return http.StatusNotFound
+	}
+	switch code {
+	case fault.TooLarge, fault.TooMany, fault.MethodNotAllowed, fault.Unavailable:
+		return code.Status()
+	default:
+		return http.StatusUnauthorized
+	}
+}
+
+// The variants that the field answers with 404.
+const (
+	variantPath   = "InvalidRequestPath"
+	variantPlugin = "PluginNotFound"
+)
+
 // v0Error returns the variant and the fixed text of an error.
 func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 	var (
 		version attestation.ErrVersion
 		syntax  *policy.SyntaxError
 		denied  *adminError
+		plugin  *pluginError
+		value   *valueError
 	)
 	switch {
 	case errors.As(f, &version):
@@ -131,12 +161,18 @@ func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 		return "AttestationError", "Attestation error: RCAR handshake Attest failed"
 	case errors.As(f, &denied):
 		return "AdminAuthAccess", "admin access denied: " + denied.Error()
+	case errors.As(f, &syntax) && errors.Is(f, errSetPolicy):
+		return "AttestationError", "Attestation error: Set Attestation Policy failed: " + syntax.Error()
 	case errors.As(f, &syntax):
 		return "ParsePolicyError", "Failed to parse policy: " + syntax.Error()
-	case errors.Is(f, errUnknownPlugin):
-		return "PluginNotFound", "Plugin not found"
+	case errors.As(f, &plugin):
+		return variantPlugin, plugin.Error()
+	case errors.As(f, &value):
+		return "RvpsError", "RVPS configuration failed: " + value.Error()
+	case errors.Is(f, errMethod):
+		return variantPath, "Request method is not allowed"
 	case errors.Is(f, resource.ErrPath):
-		return "InvalidRequestPath", "Request path is invalid"
+		return variantPath, "Request path is invalid"
 	case errors.Is(f, errNoToken):
 		return "TokenNotFound", "Attestation Token not found"
 	case errors.Is(f, errSeal):
@@ -195,8 +231,4 @@ func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
 	default:
 		return ""
 	}
-}
-
-func unknownPlugin(http.ResponseWriter, *http.Request) error {
-	return fault.New(fault.NotFound, errUnknownPlugin)
 }

@@ -367,21 +367,31 @@ func TestPaths(t *testing.T) {
 	text := s.auth(guest(t, "lab", "agent 1")).token()
 	for path, want := range map[string]int{
 		"/kbs/v0/resource/" + resourcePath:                       200,
+		"/kbs/v0/resource/prod%2Fkeys/disk-1":                    200, // decoded first, then cut (kbs-protocol 2.1)
+		"/kbs/v0/%72esource/prod/keys/disk%2d1":                  200,
+		"/kbs/v0/resource/" + resourcePath + "?a=1&a=2&b":        200,
+		"/kbs/v0/resource/" + resourcePath + "?a=%zz":            400,
+		"/kbs/v0/resource/" + resourcePath + "?a;b":              400,
 		"/kbs/v0/resource/prod/keys/../keys/disk-1":              400,
 		"/kbs/v0/resource/prod/keys/%2e%2e/disk-1":               400,
+		"/kbs/v0/resource/prod/keys/%252e%252e":                  400,
+		"/kbs/v0/resource%2F..%2Fresource/" + resourcePath:       400,
 		"/kbs/v0/resource/prod//keys/disk-1":                     400,
+		"/kbs/v0//resource/prod/keys/disk-1":                     400,
 		"/kbs/v0/resource/prod/keys%2Fdisk-1/x":                  400,
 		"/kbs/v0/resource/prod/keys/..%2f..%2fpolicy":            400,
 		"/kbs/v0/resource/prod/keys/%00":                         400,
 		"/kbs/v0/resource/prod/keys/.hidden":                     400,
 		"/kbs/v0/resource/prod/keys/a%5cb":                       400,
 		"/kbs/v0/resource/prod/keys/" + strings.Repeat("a", 200): 400,
-		"/kbs/v0/resource/prod/keys":                             404,
-		"/kbs/v0/resource/prod/keys/disk-1/":                     404,
-		"/kbs/v0/resource/prod/keys/disk-1/more":                 404,
+		"/kbs/v0/resource/prod/keys":                             400,
+		"/kbs/v0/resource/prod/keys/disk-1/":                     400,
+		"/kbs/v0/resource/prod/keys/disk-1/more":                 400,
 		"/kbs/v0/nebula-ca/credential":                           404,
 		"/kbs/v0/":                                               404,
+		"/kbs/v0":                                                404,
 		"/kbs/v0/auth":                                           404,
+		"/kbs/v1/resource/prod/keys/disk-1":                      404,
 		"/":                                                      404,
 		"/metrics":                                               404,
 	} {
@@ -394,11 +404,14 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	before := len(s.entries())
-	if a := s.send(http.MethodHead, s.guestURL+"/kbs/v0/resource/"+resourcePath, nil, "Authorization: Bearer "+text); a.status != http.StatusNotFound {
-		t.Errorf("HEAD: %d", a.status)
+	for _, method := range []string{http.MethodHead, http.MethodPut, http.MethodPatch, http.MethodOptions, http.MethodTrace} {
+		a := s.send(method, s.guestURL+"/kbs/v0/resource/"+resourcePath, nil, "Authorization: Bearer "+text)
+		if a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") == "" {
+			t.Errorf("%s: %d %v", method, a.status, a.header)
+		}
 	}
 	if after := len(s.entries()); after != before {
-		t.Error("HEAD released a resource")
+		t.Error("a method that is not allowed released a resource")
 	}
 }
 

@@ -188,13 +188,13 @@ func (s *Server) endpoint(r Route) http.Handler {
 // absentRoutes answer for what is not there, in the form of the protocol that
 // was asked (kbs-protocol 2.1: an unknown first segment is an unknown plugin).
 func absentRoutes() []Route {
-	unknown := func(*Server, http.ResponseWriter, *http.Request) error { return unknownPlugin(nil, nil) }
+	unknown := func(_ *Server, w http.ResponseWriter, r *http.Request) error { return unknownPlugin(w, r) }
 	absent := func(*Server, http.ResponseWriter, *http.Request) error {
 		return fault.Newf(fault.NotFound, "no such endpoint")
 	}
 	return []Route{
 		{Pattern: api.PathPrefix + "/{path...}", ID: "unknownPlugin", Summary: "Any other name under /kbs/v0 is an unknown plugin",
-			Access: Public, On: OnGuest | OnAdmin, stage: opRelease, open: unknown},
+			Access: Public, On: OnGuest | OnAdmin, Codes: codes(fault.MethodNotAllowed), stage: opRelease, open: unknown},
 		{Pattern: "/{path...}", ID: "absent", Summary: "Nothing else is here",
 			Access: Public, On: OnGuest | OnAdmin | OnMetrics, open: absent},
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 )
 
 // fieldRoutes are the admin calls of the field's protocol (kbs-protocol 7).
@@ -12,19 +13,39 @@ func fieldRoutes() []Route {
 	const both = OnGuest | OnAdmin
 	const resource = api.PathResource + "/{repo}/{type}/{tag}"
 	empty := ok(rawBody(plainType))
+	res, att := v0Policies{policy.Resource, policy.ResourcePolicy}, v0Policies{policy.Attestation, ""}
+	after := []Query{{"after", "only names that sort after this one", ""}}
 	return []Route{
+		{Pattern: "GET " + api.PathResource, ID: "v0ListResources", Summary: "List the paths of the resources; a Link header leads to the next page", Query: after,
+			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: (*Server).v0ListResources},
 		{Pattern: "POST " + resource, ID: "v0PutResource", Summary: "Store a resource",
 			Access: operator, On: both, Request: rawBody("application/octet-stream"), Answers: empty, admin: (*Server).v0PutResource},
 		{Pattern: "DELETE " + resource, ID: "v0DeleteResource", Summary: "Delete a resource",
 			Access: operator, On: both, Answers: empty, admin: (*Server).v0DeleteResource},
 		{Pattern: "POST " + api.PathReferenceValue, ID: "v0PutReferenceValue", Summary: "Store the reference values of an RVPS message",
 			Access: operator, On: both, Request: jsonBody(map[string]any{}), Answers: ok(rawBody(typeJSON)), admin: (*Server).v0PutReferenceValue},
+		{Pattern: "GET " + api.PathReferenceValue, ID: "v0ListReferenceValues", Summary: "List the names of the reference values; a Link header leads to the next page", Query: after,
+			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: (*Server).v0ListReferenceValues},
+		{Pattern: "DELETE " + api.PathReferenceValue + "/{name...}", ID: "v0DeleteReferenceValue", Summary: "Delete a reference value",
+			Access: operator, On: both, Answers: ok(rawBody(typeJSON)), admin: (*Server).v0DeleteReferenceValue},
 		{Pattern: "GET " + api.PathReferenceValue + "/{name...}", ID: "v0GetReferenceValue", Summary: "Read the value of a reference value in force",
 			Access: viewer, On: both, Answers: ok(jsonBody(json.RawMessage{})), admin: (*Server).v0GetReferenceValue},
 		{Pattern: "POST " + api.PathResourcePolicy, ID: "v0PutResourcePolicy", Summary: "Replace the resource policy",
 			Access: owner, On: both, Request: jsonBody(policyBody{}, "policy"), Answers: ok(Body{}), admin: (*Server).v0PutResourcePolicy},
 		{Pattern: "GET " + api.PathResourcePolicy, ID: "v0ListResourcePolicies", Summary: "List the ids of the resource policies",
-			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: (*Server).v0ListResourcePolicies},
+			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: res.list},
+		{Pattern: "GET " + api.PathResourcePolicy + "/{id...}", ID: "v0GetResourcePolicy", Summary: "Read a resource policy, in the form in which it is written",
+			Access: viewer, On: both, Answers: ok(jsonBody(policyBody{})), admin: res.get},
+		{Pattern: "DELETE " + api.PathResourcePolicy, ID: "v0DeleteResourcePolicy", Summary: "Delete the resource policy: nothing is released without one",
+			Access: owner, On: both, Answers: ok(Body{}), admin: res.delete},
+		{Pattern: "DELETE " + api.PathResourcePolicy + "/{id...}", ID: "v0DeleteNamedResourcePolicy", Summary: "Delete the resource policy of a prefix",
+			Access: owner, On: both, Answers: ok(Body{}), admin: res.delete},
+		{Pattern: "GET " + api.PathAttestationPolicy, ID: "v0ListAttestationPolicies", Summary: "List the ids of the attestation policies",
+			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: att.list},
+		{Pattern: "GET " + api.PathAttestationPolicy + "/{id}", ID: "v0GetAttestationPolicy", Summary: "Read an attestation policy, in the form in which it is written",
+			Access: viewer, On: both, Answers: ok(jsonBody(policyBody{})), admin: att.get},
+		{Pattern: "DELETE " + api.PathAttestationPolicy + "/{id}", ID: "v0DeleteAttestationPolicy", Summary: "Delete an attestation policy",
+			Access: owner, On: both, Answers: ok(Body{}), admin: att.delete},
 		{Pattern: "POST " + api.PathAttestationPolicy, ID: "v0PutAttestationPolicy", Summary: "Replace an attestation policy",
 			Access: owner, On: both, Request: jsonBody(policyBody{}, "policy"), Answers: ok(Body{}), admin: (*Server).v0PutAttestationPolicy},
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"unicode/utf8"
@@ -55,7 +56,11 @@ func (s *Server) v0PutAttestationPolicy(w http.ResponseWriter, r *http.Request, 
 	if err != nil {
 		return err
 	}
-	return s.v0StorePolicy(w, r, who, api.Policy{Kind: string(policy.Attestation), ID: b.ID, Rego: b.Policy})
+	err = s.v0StorePolicy(w, r, who, api.Policy{Kind: string(policy.Attestation), ID: b.ID, Rego: b.Policy})
+	if syntax, ok := errors.AsType[*policy.SyntaxError](err); ok {
+		return fault.Newf(fault.InvalidRequest, "%w: %w", errSetPolicy, syntax)
+	}
+	return err
 }
 
 // v0StorePolicy overwrites: the field's protocol knows no versions.
@@ -65,21 +70,6 @@ func (s *Server) v0StorePolicy(w http.ResponseWriter, r *http.Request, who admin
 		return err
 	}
 	s.answer(w, http.StatusOK, "", nil)
-	return nil
-}
-
-func (s *Server) v0ListResourcePolicies(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	all, err := s.Policies.List(r.Context())
-	if err != nil {
-		return err
-	}
-	ids := []string{}
-	for _, p := range all {
-		if p.Kind == string(policy.Resource) {
-			ids = append(ids, p.ID)
-		}
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", ids)
 	return nil
 }
 
@@ -98,17 +88,5 @@ func (s *Server) v0PutReferenceValue(w http.ResponseWriter, r *http.Request, who
 		return err
 	}
 	s.answer(w, http.StatusOK, "application/json", nil)
-	return nil
-}
-
-func (s *Server) v0GetReferenceValue(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	raw, err := s.RefValues.Query(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	if raw == nil {
-		return fault.Newf(fault.NotFound, "no reference value of this name is in force")
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", raw)
 	return nil
 }

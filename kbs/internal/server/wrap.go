@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 )
 
 // recorder remembers what became of a request.
@@ -142,29 +140,11 @@ func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
 			return fault.Newf(fault.Internal, "panic: %v", p)
 		}).ServeHTTP(w, r)
 	}()
-	if err := checkTarget(r); err != nil {
+	if err := settleTarget(r); err != nil {
 		s.v0(opRelease, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
 	}
 	next.ServeHTTP(w, r)
-}
-
-// checkTarget refuses paths that ServeMux would answer with a redirect to
-// another path, and HEAD, which it would answer with a GET: a release whose
-// answer is thrown away.
-func checkTarget(r *http.Request) error {
-	p := r.URL.Path
-	clean := path.Clean(p)
-	if strings.HasSuffix(p, "/") && clean != "/" {
-		clean += "/"
-	}
-	if p != clean || strings.ContainsAny(p, "\\\x00") {
-		return fault.New(fault.InvalidRequest, resource.ErrPath)
-	}
-	if r.Method == http.MethodHead && !isHealth(p) {
-		return fault.New(fault.NotFound, errUnknownPlugin)
-	}
-	return nil
 }
 
 // body reads a whole request body, within the limit that around set.
