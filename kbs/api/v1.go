@@ -8,6 +8,7 @@ const (
 	PathV1            = "/v1"
 	PathGuestRefusals = PathV1 + "/guest/refusals" // POST, attested guests
 	PathTickets       = PathV1 + "/tickets"        // GET list, GET /{ticket}
+	PathTicketGroups  = PathV1 + "/ticketgroups"   // GET list, GET /{id}
 	PathPolicies      = PathV1 + "/policies"       // GET list, GET|PUT|DELETE /{kind}/{id}
 	PathRefValues     = PathV1 + "/refvalues"      // GET list, GET|PUT|DELETE /{name...}
 	PathResources     = PathV1 + "/resources"      // GET list, PUT|DELETE /{repo}/{type}/{tag}; values are never read back
@@ -57,6 +58,25 @@ type Explanation struct {
 	Rule     string    `json:"rule,omitempty"`
 	Line     int       `json:"line,omitempty"`
 	Audit    int64     `json:"audit_entry"` // index in the audit log
+	// Group names the root cause that this refusal shares with others.
+	Group string `json:"group,omitempty"`
+}
+
+// TicketGroup is all refusals of one root cause.
+type TicketGroup struct {
+	ID       string    `json:"id"`
+	Code     string    `json:"code"`
+	Stage    string    `json:"stage"`
+	Platform string    `json:"platform,omitempty"`
+	Count    int64     `json:"count"`
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Cause    string    `json:"cause"` // of the last
+	Findings []Finding `json:"findings,omitempty"`
+	Policy   string    `json:"policy,omitempty"` // kind/id@version, of the last
+	Rule     string    `json:"rule,omitempty"`
+	Line     int       `json:"line,omitempty"`
+	Tickets  []string  `json:"tickets"` // the newest few
 }
 
 // AuditEntry is one leaf of the audit log. Its leaf hash covers the canonical

@@ -34,3 +34,17 @@ func (c *Client) Ticket(ctx context.Context, t fault.Ticket) (api.Explanation, e
 	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTickets, segments: []string{string(t)}}, nil, &out)
 	return out, err
 }
+
+// TicketGroups lists refusals by their root cause, the last met first.
+func (c *Client) TicketGroups(ctx context.Context) ([]api.TicketGroup, error) {
+	var out items[api.TicketGroup]
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTicketGroups, query: url.Values{"limit": {"500"}}}, nil, &out)
+	return out.Items, err
+}
+
+// TicketGroup returns one of them; the fault is NotFound if there is none.
+func (c *Client) TicketGroup(ctx context.Context, id string) (api.TicketGroup, error) {
+	var out api.TicketGroup
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTicketGroups, segments: []string{id}}, nil, &out)
+	return out, err
+}

@@ -45,7 +45,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	}
 	refs := refvalue.Open(st, s.Now)
 	docs, engine := s.policies(st, refs)
-	tickets := limit.NewBook(ticket.Open(st, log, s.Now), log)
+	tickets := limit.NewBook(ticket.Open(st, log, s.cfg.TicketRetention(), s.Now), log)
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ type Limits struct {
 	// BodyBytesPerSecond is the least rate at which a body must arrive, after
 	// ten seconds of grace.
 	BodyBytesPerSecond int `toml:"body_bytes_per_second"`
+	// TicketDays is how long the ticket of a refusal can be opened. The audit
+	// log is kept for ever.
+	TicketDays int `toml:"ticket_days"`
 	// DrainSeconds is how long a shutdown waits for running requests.
 	DrainSeconds int `toml:"drain_seconds"`
 }
@@ -48,7 +51,7 @@ func defaultLimits() Limits {
 	return Limits{
 		AuthPerSecond: 100, AttestPerSecond: 100, FailuresPerSecond: 20, Burst: 10, Addresses: 16384, TrustedProxies: []string{},
 		AttestQueue: 512, AttestQueueMilliseconds: 2000, MaxConnections: 16384,
-		HeadSeconds: 10, BodyBytesPerSecond: 4096, DrainSeconds: 15,
+		HeadSeconds: 10, BodyBytesPerSecond: 4096, TicketDays: 90, DrainSeconds: 15,
 	}
 }
 
@@ -57,6 +60,7 @@ func (l Limits) validate(p *problems) {
 	p.between("limits.auth_per_second", l.AuthPerSecond, 0, rate)
 	p.between("limits.attest_per_second", l.AttestPerSecond, 0, rate)
 	p.between("limits.failures_per_second", l.FailuresPerSecond, 0, rate)
+	p.between("limits.ticket_days", l.TicketDays, 1, 3650)
 	p.between("limits.burst_seconds", l.Burst, 1, 3600)
 	p.between("limits.addresses", l.Addresses, 1024, 1<<22)
 	p.between("limits.attest_concurrency", l.AttestConcurrency, 0, 4096)
@@ -98,4 +102,9 @@ func (l Limits) Drain() time.Duration { return time.Duration(l.DrainSeconds) * t
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// TicketRetention is how long a ticket can be opened.
+func (c Config) TicketRetention() time.Duration {
+	return time.Duration(c.Limits.TicketDays) * 24 * time.Hour
 }

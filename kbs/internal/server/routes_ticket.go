@@ -9,5 +9,10 @@ func ticketRoutes() []Route {
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.Explanation]{})), admin: (*Server).listTickets},
 		{Pattern: "GET " + api.PathTickets + "/{ticket}", ID: "getTicket", Summary: "Explain a refusal",
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.Explanation{})), admin: (*Server).getTicket},
+		{Pattern: "GET " + api.PathTicketGroups, ID: "listTicketGroups", Summary: "List refusals by their root cause, the last met first",
+			Query:  []Query{{"limit", "at most this many, from 1 to 500 (100)", int64(0)}},
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.TicketGroup]{})), admin: (*Server).listTicketGroups},
+		{Pattern: "GET " + api.PathTicketGroups + "/{id}", ID: "getTicketGroup", Summary: "Read what is known of a root cause",
+			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.TicketGroup{})), admin: (*Server).getTicketGroup},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 )
 
 // items is the form of every list of /v1.
@@ -18,32 +17,6 @@ func listed[T any](all []T) items[T] {
 		all = []T{} // an empty list is [], not null
 	}
 	return items[T]{all}
-}
-
-func (s *Server) listTickets(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	limit, err := number(r, "limit", 100, 1, 1000)
-	if err != nil {
-		return err
-	}
-	all, err := s.Tickets.List(r.Context(), int(limit))
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", listed(all))
-	return nil
-}
-
-func (s *Server) getTicket(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
-	t, err := fault.ParseTicket(r.PathValue("ticket"))
-	if err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	x, err := s.Tickets.Explain(r.Context(), t)
-	if err != nil {
-		return err
-	}
-	s.answerJSON(w, http.StatusOK, "application/json", x)
-	return nil
 }
 
 // number reads a query parameter, absent meaning the given value.

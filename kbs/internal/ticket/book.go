@@ -38,14 +38,16 @@ var (
 func newest(index int64) string { return fmt.Sprintf("%s%020d", prefixNewest, math.MaxInt64-index) }
 
 // Open returns the book in st. Entries go to rec, whose log must be in the
-// same store, because both become durable in one transaction.
-func Open(st store.Store, rec audit.Recorder, now func() time.Time) Book {
-	return &book{st: st, rec: rec, now: now, draw: fault.NewTicket}
+// same store, because both become durable in one transaction. A ticket can be
+// opened for as long as keep says; the log's entry stays.
+func Open(st store.Store, rec audit.Recorder, keep time.Duration, now func() time.Time) Book {
+	return &book{st: st, rec: rec, keep: keep, now: now, draw: fault.NewTicket}
 }
 
 type book struct {
 	st   store.Store
 	rec  audit.Recorder
+	keep time.Duration
 	now  func() time.Time
 	draw func() fault.Ticket
 }
@@ -73,6 +75,7 @@ func (b *book) RecordTx(tx store.Tx, e api.Explanation, entry api.AuditEntry) (f
 		e.Time = b.now()
 	}
 	e.Time = e.Time.UTC()
+	e.Group = GroupOf(e)
 	entry.Code, entry.Ticket, entry.Subject, entry.Object = e.Code, e.Ticket, e.Subject, e.Object
 	written, err := b.rec.AppendTx(tx, entry)
 	if err != nil {
@@ -86,13 +89,14 @@ func (b *book) RecordTx(tx store.Tx, e api.Explanation, entry api.AuditEntry) (f
 	if len(value) > MaxExplanation {
 		return "", fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(value), MaxExplanation)
 	}
-	if _, err := tx.Put(prefixID+e.Ticket, value, store.Absent); err != nil {
+	until := e.Time.Add(b.keep)
+	if _, err := tx.PutUntil(prefixID+e.Ticket, value, store.Absent, until); err != nil {
 		return "", fmt.Errorf("ticket: %w", err)
 	}
-	if _, err := tx.Put(newest(e.Audit), []byte(e.Ticket), store.Absent); err != nil {
+	if _, err := tx.PutUntil(newest(e.Audit), []byte(e.Ticket), store.Absent, until); err != nil {
 		return "", fmt.Errorf("ticket: index: %w", err)
 	}
-	return t, nil
+	return t, b.count(tx, e)
 }
 
 // free draws a ticket that is not in use. The transaction keeps it free until
@@ -119,6 +123,9 @@ func (b *book) Explain(ctx context.Context, t fault.Ticket) (api.Explanation, er
 		e, err = read(tx, string(t))
 		return err
 	})
+	if err == nil && !b.now().Before(e.Time.Add(b.keep)) {
+		return api.Explanation{}, store.ErrNotFound // and soon swept
+	}
 	return e, err
 }
 
@@ -145,7 +152,7 @@ func (b *book) List(ctx context.Context, limit int) ([]api.Explanation, error) {
 		for _, r := range index {
 			e, err := read(tx, string(r.Value))
 			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("ticket: %s is listed, and its record is gone", r.Value)
+				continue // both are being swept
 			}
 			if err != nil {
 				return err

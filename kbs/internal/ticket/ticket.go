@@ -23,4 +23,9 @@ type Book interface {
 	Explain(ctx context.Context, t fault.Ticket) (api.Explanation, error)
 	// List returns explanations, newest first, at most limit of them.
 	List(ctx context.Context, limit int) ([]api.Explanation, error)
+	// Groups returns refusals by their root cause, the last met first, at most
+	// limit of them.
+	Groups(ctx context.Context, limit int) ([]api.TicketGroup, error)
+	// Group returns store.ErrNotFound for an unknown group.
+	Group(ctx context.Context, id string) (api.TicketGroup, error)
 }

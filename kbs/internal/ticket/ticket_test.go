@@ -39,7 +39,7 @@ func open(t testing.TB) (*book, *audit.Log) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Open(st, log, now).(*book), log
+	return Open(st, log, time.Hour, now).(*book), log
 }
 
 func TestRecordAndExplain(t *testing.T) {
@@ -59,7 +59,7 @@ func TestRecordAndExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Ticket, want.Time, want.Audit = string(ticket), clock, 1
+	want.Ticket, want.Time, want.Audit, want.Group = string(ticket), clock, 1, GroupOf(want)
 	got, err := b.Explain(ctx, ticket)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("explain:\n got %+v, %v\nwant %+v", got, err, want)
