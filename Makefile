@@ -12,6 +12,7 @@ GOLANGCI_LINT := v2.15.0
 GOVULNCHECK   := v1.8.0
 PROTOC_GEN_GO       := v1.36.12
 PROTOC_GEN_GO_TTRPC := v1.2.10
+PROTOC_GEN_GO_GRPC  := v1.6.2
 
 .DEFAULT_GOAL := help
 
@@ -88,7 +89,9 @@ generate: build ## regenerate the protobuf code and the reference pages
 	@mkdir -p $(TOOLS)
 	@test -x $(TOOLS)/protoc-gen-go || GOWORK=off GOBIN=$(TOOLS) go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
 	@test -x $(TOOLS)/protoc-gen-go-ttrpc || GOWORK=off GOBIN=$(TOOLS) go install github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc@$(PROTOC_GEN_GO_TTRPC)
+	@test -x $(TOOLS)/protoc-gen-go-grpc || GOWORK=off GOBIN=$(TOOLS) go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
 	@PATH="$(TOOLS):$$PATH" guest-agent/api/generate.sh
+	@PATH="$(TOOLS):$$PATH" kbs/api/proto/generate.sh
 	@go run ./tests/cmd/reference docs/reference $(BIN)
 
 .PHONY: clean

@@ -9,6 +9,7 @@ type AuditKind string
 const (
 	AuditAuth         AuditKind = "auth"
 	AuditAttest       AuditKind = "attest"
+	AuditEvaluate     AuditKind = "evaluate"
 	AuditRelease      AuditKind = "release"
 	AuditGuest        AuditKind = "guest"
 	AuditGuestRefusal AuditKind = "guest.refusal"
@@ -61,6 +62,7 @@ func AuditKinds() []AuditKindInfo {
 	return []AuditKindInfo{
 		{AuditAuth, "", "A guest asked for a challenge and was refused, or the broker failed."},
 		{AuditAttest, "token/CEREMONY", "A guest presented evidence and received an attestation token, or did not."},
+		{AuditEvaluate, "token/CEREMONY", "Evidence was judged for another broker, or refused."},
 		{AuditRelease, "resource/REPO/TYPE/TAG", "An attested guest asked for a resource and received it, or did not."},
 		{AuditGuest, "", "The broker failed while a guest reported something."},
 		{AuditGuestRefusal, "what was refused", "A guest agent refused an image or a request, and said so."},

@@ -82,8 +82,18 @@ func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listene
 	line("guests", urls(scheme, l.Guest))
 	line("admins", urls(scheme, l.Admin))
 	line("metrics", urls("http://", l.Metrics))
+	line("AS (gRPC)", urls(plain(cfg.AttestationService.GRPC), l.AS))
+	line("AS (REST)", urls(plain(cfg.AttestationService.REST), l.REST))
+	line("RVPS", urls(plain(cfg.RVPS.GRPC), l.RVPS))
 	line("certificate", b.CertificatePath())
 	line("admin token", broker.AdminTokenPath(cfg.StateDir))
+}
+
+func plain(l config.ServiceListener) string {
+	if l.InsecureHTTP {
+		return "http://"
+	}
+	return "https://"
 }
 
 func (p *program) adminTokenCommand() *cobra.Command {

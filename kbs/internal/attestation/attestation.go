@@ -36,8 +36,9 @@ import (
 
 // Stages, as Explanation.Stage tells them.
 const (
-	stageAuth   = "auth"
-	stageAttest = "attest"
+	stageAuth     = "auth"
+	stageEvaluate = "evaluate"
+	stageAttest   = "attest"
 )
 
 const nonceSize = 32 // bytes (kbs-protocol 3.2)
@@ -64,10 +65,16 @@ type Config struct {
 	Selectors map[string]string
 	Policies  Appraiser
 	Issuer    *token.Issuer
-	Lifetime  time.Duration // of a session, from the challenge on; at most challenge.Period
-	Now       func() time.Time
-	Logger    *slog.Logger
-	Gate      Gate // nil lets everything through
+	// Remote judges in place of the registry and the policies; nil: it does not.
+	// Tokens verifies what it answers.
+	Remote Remote
+	Tokens Verifier
+	// VerboseTokens repeat the evidence of devices in the runtime data.
+	VerboseTokens bool
+	Lifetime      time.Duration // of a session, from the challenge on; at most challenge.Period
+	Now           func() time.Time
+	Logger        *slog.Logger
+	Gate          Gate // nil lets everything through
 }
 
 // Gate lets the verification of evidence through when there is a CPU for it.
@@ -146,49 +153,62 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 	if past.Token != "" {
 		return Attested{Token: past.Token, Expires: c.Expires}, nil
 	}
-	j, err := s.judgeInTurn(ctx, c, att)
+	text, entry, err := s.decide(ctx, c, att)
 	if errors.Is(err, errTurnedAway) {
 		return Attested{}, err
 	}
 	if err != nil {
 		return Attested{}, s.refuseAnswer(ctx, c, faultOf(err))
 	}
-	return s.accept(ctx, c, j)
+	return s.accept(ctx, c, text, entry)
 }
 
 // errTurnedAway marks evidence that nobody looked at, for too much load. Its
 // challenge is not spent: the guest may come again.
 var errTurnedAway = errors.New("turned away")
 
-// judgeInTurn judges when the gate lets it. Only the work is behind the gate:
+// inTurn judges when the gate lets it. Only the work is behind the gate:
 // whoever waits for the store holds up nobody.
-func (s *Service) judgeInTurn(ctx context.Context, c challenge.Challenge, att api.Attestation) (judgement, error) {
+func (s *Service) inTurn(ctx context.Context, judge func() (judgement, error)) (judgement, error) {
 	if s.cfg.Gate == nil {
-		return s.judge(ctx, c, att)
+		return judge()
 	}
 	leave, err := s.cfg.Gate.Enter(ctx)
 	if err != nil {
-		return judgement{}, fmt.Errorf("%w: %w", errTurnedAway, err)
+		return nil, fmt.Errorf("%w: %w", errTurnedAway, err)
 	}
 	defer leave()
-	return s.judge(ctx, c, att)
+	return judge()
 }
 
-// accept issues the token. Entry and record become durable together, and only
-// the first answer to a challenge gets that far.
-func (s *Service) accept(ctx context.Context, c challenge.Challenge, j judgement) (Attested, error) {
+// decide judges an answer, or has it judged, and returns the token with the
+// entry that tells of it.
+func (s *Service) decide(ctx context.Context, c challenge.Challenge, att api.Attestation) (text string, entry api.AuditEntry, err error) {
+	if s.cfg.Remote != nil {
+		return s.judgeElsewhere(ctx, c, att)
+	}
+	j, err := s.inTurn(ctx, func() (judgement, error) { return s.judge(ctx, c, att) })
+	if err != nil {
+		return "", entry, err
+	}
 	stepped, done := observe.Step(ctx, observe.StepIssue)
-	text, _, err := s.cfg.Issuer.Issue(stepped, c.Ceremony, j.submods())
+	text, _, err = s.cfg.Issuer.Issue(stepped, c.Ceremony, j.submods())
 	done(err)
 	if err != nil {
-		return Attested{}, fault.Newf(fault.Internal, "issue token: %w", err)
+		return "", entry, fault.Newf(fault.Internal, "issue token: %w", err)
 	}
-	stepped, done = observe.Step(ctx, observe.StepRecord)
-	err = s.cfg.Store.Update(stepped, func(tx store.Tx) error {
+	return text, j.entry(c), nil
+}
+
+// accept hands out the token. Entry and record become durable together, and
+// only the first answer to a challenge gets that far.
+func (s *Service) accept(ctx context.Context, c challenge.Challenge, text string, entry api.AuditEntry) (Attested, error) {
+	stepped, done := observe.Step(ctx, observe.StepRecord)
+	err := s.cfg.Store.Update(stepped, func(tx store.Tx) error {
 		if err := s.sessions.put(tx, c, text); err != nil {
 			return err
 		}
-		if _, err := s.cfg.Audit.AppendTx(tx, j.entry(c)); err != nil {
+		if _, err := s.cfg.Audit.AppendTx(tx, entry); err != nil {
 			return fmt.Errorf("append audit entry: %w", err)
 		}
 		return nil

@@ -61,6 +61,24 @@ func attestationOf(init *api.InitData) api.Attestation {
 	}}
 }
 
+func runtime(t *testing.T, verbose bool) map[string]any {
+	t.Helper()
+	s := &Service{cfg: Config{VerboseTokens: verbose}}
+	out, err := s.runtimeClaims(attestationOf(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// verbose_token adds what the devices sent, and nothing else.
+func TestVerboseTokens(t *testing.T) {
+	short, long := runtime(t, false), runtime(t, true)
+	if _, ok := short[memberDevices]; ok || len(long) != len(short)+1 || long[memberDevices] != "" {
+		t.Errorf("%v and %v", short, long)
+	}
+}
+
 // kbs-protocol 9.2 and 10: what policies see, and what the token carries.
 func TestAnnotated(t *testing.T) {
 	v := measure.Verdict{Platform: measure.SNP, Class: "cpu", Claims: measure.Claims{
@@ -77,7 +95,7 @@ func TestAnnotated(t *testing.T) {
 		"simulated":         {nil, measure.Root{Name: "lab", Simulated: true}, `{"init_data":"cc","init_data_claims":null,"report_data":"bb",` + key + `,"snp":{"measurement":"aa","reported_tcb_snp":23,"simulated_root":"lab"}}`},
 	} {
 		v.Root = c.root
-		out, err := annotated(attestationOf(nil), c.doc, v)
+		out, err := annotated(runtime(t, false), c.doc, v)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +108,7 @@ func TestAnnotated(t *testing.T) {
 		t.Error("the verdict was changed")
 	}
 	delete(v.Claims, "report_data")
-	if _, err := annotated(attestationOf(nil), nil, v); err == nil {
+	if _, err := annotated(runtime(t, false), nil, v); err == nil {
 		t.Error("evidence without report data is bound to nothing")
 	}
 }

@@ -18,7 +18,7 @@ const claimSimulatedRoot = "simulated_root"
 // annotated builds the object that is both the policy's input and the token's
 // annotated evidence (kbs-protocol 9.2). A device may have no report_data
 // among its claims; then the runtime data is left out with it.
-func annotated(att api.Attestation, doc *initdata.Document, v measure.Verdict) (map[string]any, error) {
+func annotated(runtime any, doc *initdata.Document, v measure.Verdict) (map[string]any, error) {
 	tee := maps.Clone(v.Claims)
 	if tee == nil {
 		tee = measure.Claims{}
@@ -28,16 +28,10 @@ func annotated(att api.Attestation, doc *initdata.Document, v measure.Verdict) (
 		tee[claimSimulatedRoot] = v.Root.Name
 	}
 	out := map[string]any{string(v.Platform): tee}
-	key, err := rcar.ReduceJWK(att.RuntimeData.TEEPubKey)
-	if err != nil {
-		return nil, fmt.Errorf("guest key: %w", err)
-	}
 	if d, ok := tee["report_data"]; ok {
 		delete(tee, "report_data")
 		out["report_data"] = d
-		// additional-evidence is left out: it may be megabytes, and a bearer
-		// token has to fit into a request head (kbs-protocol 10, verbose_token).
-		out["runtime_data_claims"] = map[string]any{"nonce": att.RuntimeData.Nonce, "tee-pubkey": key}
+		out["runtime_data_claims"] = runtime
 	} else if v.Class == classCPU {
 		return nil, errors.New("the verifier gave no report_data")
 	}
@@ -48,6 +42,25 @@ func annotated(att api.Attestation, doc *initdata.Document, v measure.Verdict) (
 		if doc != nil {
 			out["init_data_claims"] = initDataClaims(doc)
 		}
+	}
+	return out, nil
+}
+
+// memberDevices is the member of the runtime data that has the evidence of all
+// devices once more. It may be megabytes, and a bearer token has to fit into a
+// request head: tokens have it on demand only (kbs-protocol 10, verbose_token).
+const memberDevices = "additional-evidence"
+
+// runtimeClaims is the runtime data of a handshake as policies and tokens have
+// it.
+func (s *Service) runtimeClaims(att api.Attestation) (map[string]any, error) {
+	key, err := rcar.ReduceJWK(att.RuntimeData.TEEPubKey)
+	if err != nil {
+		return nil, fmt.Errorf("guest key: %w", err)
+	}
+	out := map[string]any{"nonce": att.RuntimeData.Nonce, "tee-pubkey": key}
+	if s.cfg.VerboseTokens {
+		out[memberDevices] = att.TEEEvidence.AdditionalEvidence
 	}
 	return out, nil
 }

@@ -56,6 +56,12 @@ func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Atte
 	if err != nil {
 		return nil, err
 	}
+	return s.weigh(ctx, c.Policy, pieces)
+}
+
+// weigh verifies all evidence, the CPU's first, and asks the policies of that
+// id about it.
+func (s *Service) weigh(ctx context.Context, id string, pieces []piece) (_ judgement, err error) {
 	verdicts := make([]measure.Verdict, len(pieces))
 	for i, p := range pieces {
 		if verdicts[i], err = p.verify(ctx); err != nil {
@@ -68,7 +74,7 @@ func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Atte
 	}
 	out := make(judgement, len(verdicts))
 	for i, v := range verdicts {
-		if out[i], err = s.appraise(ctx, c.Policy, names[i], att, doc, v); err != nil {
+		if out[i], err = s.appraise(ctx, id, names[i], pieces[i], v); err != nil {
 			return nil, err
 		}
 	}
@@ -99,6 +105,8 @@ type piece struct {
 	verifier measure.Verifier
 	evidence measure.Evidence
 	want     measure.Expected
+	runtime  any                // what the report data is the digest of, as policies and the token have it
+	doc      *initdata.Document // nil if there is none
 }
 
 func (p piece) verify(ctx context.Context) (_ measure.Verdict, err error) {
@@ -136,7 +144,12 @@ func (s *Service) pieces(c challenge.Challenge, att api.Attestation, doc *initda
 	if doc != nil {
 		initData = measure.BoundTo(doc.Digest())
 	}
+	runtime, err := s.runtimeClaims(att)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRequest, err)
+	}
 	cpu, err := s.piece(c.Platform, att.TEEEvidence.PrimaryEvidence, measure.Expected{ReportData: measure.BoundTo(digest), InitData: initData})
+	cpu.runtime, cpu.doc = runtime, doc
 	if err != nil || len(devices) == 0 {
 		return []piece{cpu}, err
 	}
@@ -149,6 +162,7 @@ func (s *Service) pieces(c challenge.Challenge, att api.Attestation, doc *initda
 		if err != nil {
 			return nil, err
 		}
+		p.runtime, p.doc = runtime, doc
 		out = append(out, p)
 	}
 	return out, nil
@@ -159,7 +173,7 @@ func (s *Service) piece(platform string, evidence json.RawMessage, want measure.
 	if !ok {
 		return piece{}, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", platform)
 	}
-	return piece{v, measure.Evidence{Platform: measure.Platform(platform), Data: evidence}, want}, nil
+	return piece{verifier: v, evidence: measure.Evidence{Platform: measure.Platform(platform), Data: evidence}, want: want}, nil
 }
 
 // submodNames numbers the attesters of each class (kbs-protocol 10). The
@@ -214,8 +228,8 @@ func only(v *measure.VerificationError, names ...measure.CheckName) bool {
 
 // appraise asks the attestation policy of the attester's class and builds the
 // submod.
-func (s *Service) appraise(ctx context.Context, id, name string, att api.Attestation, doc *initdata.Document, v measure.Verdict) (appraised, error) {
-	evidence, err := annotated(att, doc, v)
+func (s *Service) appraise(ctx context.Context, id, name string, p piece, v measure.Verdict) (appraised, error) {
+	evidence, err := annotated(p.runtime, p.doc, v)
 	if err != nil {
 		return appraised{}, fault.Newf(fault.Internal, "claims: %w", err)
 	}

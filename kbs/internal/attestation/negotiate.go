@@ -12,7 +12,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
-	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 // ErrVersion is in the cause of a fault with code protocol_version_unsupported.
@@ -78,7 +77,7 @@ func (s *Service) negotiate(req api.Request) (c challenge.Challenge, extra json.
 	if c.Platform = canonicalTEE(req.TEE); c.Platform == "" {
 		return c, nil, fault.Newf(fault.PlatformDisabled, "%q is not the name of a platform", clip(req.TEE, 32))
 	}
-	if _, ok := s.cfg.Registry.Verifier(measure.Platform(c.Platform)); !ok {
+	if !s.serves(c.Platform) {
 		return c, nil, fault.Newf(fault.PlatformDisabled, "platform %s is not enabled", c.Platform)
 	}
 	p, err := parseParams(req.ExtraParams)
@@ -100,6 +99,16 @@ func (s *Service) negotiate(req api.Request) (c challenge.Challenge, extra json.
 		return c, nil, fault.New(fault.Internal, err)
 	}
 	return c, extra, nil
+}
+
+// serves reports whether evidence of a platform can be judged. What another
+// service verifies it knows itself; only Secure Execution needs a challenge of
+// its making, which does not go through here.
+func (s *Service) serves(platform string) bool {
+	if s.cfg.Remote != nil {
+		return platform != "se"
+	}
+	return s.enabled(platform)
 }
 
 func (s *Service) version(text string) (rcar.Version, bool) {

@@ -90,7 +90,11 @@ func (b *Broker) Close() error {
 	if b.host != nil { // writes what it recorded
 		b.host.Close()
 	}
-	return b.store.Close()
+	var err error
+	if b.remote != nil {
+		err = b.remote.Close()
+	}
+	return errors.Join(err, b.store.Close())
 }
 
 // Deps returns the rooms of the tenant "default".

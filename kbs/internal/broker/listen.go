@@ -13,9 +13,14 @@ type Listeners struct {
 	Guest   []net.Listener
 	Admin   []net.Listener
 	Metrics []net.Listener
+	AS      []net.Listener // Attestation Service over gRPC
+	REST    []net.Listener // the same over HTTP
+	RVPS    []net.Listener // reference values over gRPC
 }
 
-func (l Listeners) all() []net.Listener { return slices.Concat(l.Guest, l.Admin, l.Metrics) }
+func (l Listeners) all() []net.Listener {
+	return slices.Concat(l.Guest, l.Admin, l.Metrics, l.AS, l.REST, l.RVPS)
+}
 
 // Close closes all of them.
 func (l Listeners) Close() error {
@@ -42,6 +47,9 @@ func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
 		{"guests", b.cfg.HTTPServer.Sockets, &l.Guest},
 		{"administrators", b.cfg.HTTPServer.AdminSockets, &l.Admin},
 		{"metrics", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
+		{"the attestation service", b.cfg.AttestationService.GRPC.Sockets, &l.AS},
+		{"the attestation service over HTTP", b.cfg.AttestationService.REST.Sockets, &l.REST},
+		{"reference values", b.cfg.RVPS.GRPC.Sockets, &l.RVPS},
 	} {
 		for _, a := range side.addrs {
 			var lc net.ListenConfig

@@ -49,14 +49,15 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err
 	}
-	handshake := attestation.New(attestation.Config{
+	ac := attestation.Config{
 		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now),
 		Registry: s.verifiers, Versions: s.cfg.AttestationService.Versions(), Selectors: s.cfg.AttestationService.AttestationPolicySelectors,
 		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger, Gate: s.gate,
-	})
+		Tokens: tokens.verifier, VerboseTokens: s.cfg.AttestationService.AttestationTokenBroker.VerboseToken,
+	}
 	r := &rooms{refusals: tickets, deps: server.Deps{
-		Tenant:    rec.Name,
-		Handshake: handshake, Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
+		Tenant: rec.Name,
+		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
@@ -66,6 +67,10 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if rec.Name == tenant.Default {
 		r.deps.MasterKeys = &server.MasterKeys{Set: s.kek, Walker: s.walker}
 	}
+	if s.remote != nil && rec.Name == tenant.Default { // other tenants trust nobody's tokens: see openTokens
+		ac.Remote, r.deps.Remote = s.remote, s.remote
+	}
+	r.deps.Handshake = attestation.New(ac)
 	r.handlers = server.New(r.deps).Handlers()
 	return r, nil
 }

@@ -49,6 +49,11 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
 		{b.httpServer("metrics", home.Operator(), nil), l.Metrics},
 	}
+	services, err := b.services(l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	sides = append(sides, services...)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -70,7 +75,7 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 
 	<-ctx.Done()
 	b.probes.Drain()
-	err := b.drain(context.WithoutCancel(ctx), sides)
+	err = b.drain(context.WithoutCancel(ctx), sides)
 	wg.Wait()
 	err = errors.Join(err, b.flushRefusals(context.WithoutCancel(ctx)))
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

@@ -9,6 +9,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/remoteas"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
@@ -32,6 +33,7 @@ type shared struct {
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator
 	trust     *token.Trust // nil: the broker's own tokens only
+	remote    *remoteas.Client
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -50,6 +52,9 @@ func (s *shared) open(ctx context.Context) (err error) {
 	s.releases = resource.NewReleases(s.Now)
 	s.background = append(s.background, s.releases.Run)
 	if s.trust, err = s.openTrust(ctx); err != nil {
+		return err
+	}
+	if s.remote, err = s.openRemote(); err != nil {
 		return err
 	}
 	s.admins, err = openAdmin(s.cfg, s.Now)

@@ -46,8 +46,13 @@ func (s *shared) openTokens(ctx context.Context, name string, st store.Store, ri
 	if room.keys, err = token.OpenKeys(ctx, kc); err != nil {
 		return room, err
 	}
+	var write token.Writer
+	if c.EARDraft04 {
+		write = token.AppraisalDraft04
+	}
 	room.issuer, err = token.NewIssuer(token.Config{
-		Keys: room.keys, Issuer: c.IssuerName, Developer: c.DeveloperName, Profile: c.ProfileName,
+		Writer: write,
+		Keys:   room.keys, Issuer: c.IssuerName, Developer: c.DeveloperName, Profile: c.ProfileName,
 		Build: cmp.Or(c.BuildName, "vouchsafe-kbs "+o.Version), Lifetime: cfg.TokenLifetime(), Now: o.Now,
 	})
 	if err != nil {

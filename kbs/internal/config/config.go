@@ -31,6 +31,7 @@ type Config struct {
 	Admin              Admin              `toml:"admin"`
 	AttestationService AttestationService `toml:"attestation_service"`
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
+	RVPS               RVPS               `toml:"rvps"`
 	Verifier           Verifier           `toml:"verifier"`
 	MasterKey          MasterKey          `toml:"master_key"`
 	StorageBackend     StorageBackend     `toml:"storage_backend"`
@@ -59,6 +60,7 @@ func Default(getenv func(string) string) Config {
 		Admin:              Admin{TokenLifetimeHours: 12},
 		AttestationService: defaultAttestationService(),
 		AttestationToken:   defaultAttestationToken(),
+		RVPS:               defaultRVPS(),
 		Verifier:           defaultVerifier(),
 		MasterKey:          defaultMasterKey(),
 		StorageBackend:     defaultStorageBackend(),
@@ -76,8 +78,9 @@ func Default(getenv func(string) string) Config {
 func (c Config) Insecure() []string {
 	var out []string
 	out = append(out, c.HTTPServer.insecure()...)
-	out = append(out, c.AttestationToken.insecure()...)
 	out = append(out, c.AttestationService.insecure()...)
+	out = append(out, c.AttestationToken.insecure()...)
+	out = append(out, c.RVPS.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)
@@ -95,6 +98,7 @@ func (c Config) Validate() error {
 	p.between("admin.token_lifetime_hours", c.Admin.TokenLifetimeHours, 1, 720)
 	c.AttestationService.validate(&p)
 	c.AttestationToken.validate(&p)
+	c.RVPS.validate(&p)
 	c.Verifier.SNP.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
 	c.StorageBackend.validate(&p)

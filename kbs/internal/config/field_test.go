@@ -24,7 +24,10 @@ func TestConfigurationsOfTheField(t *testing.T) {
 		"tls upside down": {"[http_server]\ntls_min_version = '1.3'\ntls_max_version = '1.2'\n", []string{"is above tls_max_version"}},
 		"built-in verifier": {"[attestation_service]\ntype = 'coco_as_builtin'\ntimeout = 10\n[attestation_service.attestation_token_broker]\nduration_min = 6\n" +
 			"[attestation_service.rvps_config]\ntype = 'BuiltIn'\n", nil},
-		"verifier elsewhere": {"[attestation_service]\ntype = 'intel_ta'\nbase_url = 'https://x'\n", []string{"line 3: attestation_service.base_url: unknown key: Intel Trust Authority"}},
+		"verifier elsewhere":               {"[attestation_service]\ntype = 'intel_ta'\nbase_url = 'https://x'\n", []string{"line 3: attestation_service.base_url: unknown key: Intel Trust Authority"}},
+		"another's verifier":               {"[attestation_service]\ntype = 'coco_as_grpc'\nas_addr = 'http://127.0.0.1:50004'\npool_size = 200\n", nil},
+		"another's verifier, in the clear": {"[attestation_service]\ntype = 'CoCoASGrpc'\nas_addr = 'http://as:50004'\n", []string{"as_addr: must be https beyond loopback"}},
+		"another's verifier, nowhere":      {"[attestation_service]\nas_addr = 'as:50004'\n", []string{"as_addr: \"as:50004\" is not"}},
 		"passports": {"[attestation_token]\ntrusted_certs_paths = ['ca.pem']\ntrusted_jwk_sets = ['https://portal.trustauthority.intel.com', 'file:///etc/jwks.json']\n" +
 			"extra_teekey_paths = ['/tee-pubkey']\ninsecure_header_jwk = true\n", nil},
 		"signer":            {"[attestation_service.attestation_token_broker]\nverbose_token = true\nsigner = {key_path = 'k.pem', cert_path = 'c.pem', cert_url = 'https://x/c.pem'}\n", nil},

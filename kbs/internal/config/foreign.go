@@ -19,8 +19,6 @@ var foreign = map[string]string{
 	"admin.authorization":                        "roles decide, by method and path: kbs admin-token --role",
 	"attestation_token.duration_min":             "belongs into attestation_service.attestation_token_broker",
 	"attestation_token.issuer_name":              "belongs into attestation_service.attestation_token_broker",
-	"attestation_service.as_addr":                "the verifier is part of the broker",
-	"attestation_service.pool_size":              "the verifier is part of the broker",
 	"attestation_service.verifier_config":        "use the [verifier] table, which has one table for each platform",
 	"attestation_service.storage_type":           "the broker keeps all its state in one store: see storage_backend",
 	"attestation_service.base_url":               "Intel Trust Authority is not supported",

@@ -91,6 +91,8 @@ type Deps struct {
 	InsecureProtocol01 bool
 	// Compat401 gives refusals the status that the field's broker gives them.
 	Compat401 bool
+	// Remote judges evidence in place of this broker; nil: it does not.
+	Remote Remote
 
 	Operations
 }

@@ -131,6 +131,7 @@ type stage struct {
 	adminToken string
 	value      string // of the resource
 	known      string // the measurement that is wanted, hex
+	listeners  broker.Listeners
 	stop       func()
 }
 
@@ -185,7 +186,7 @@ func (s *stage) start() {
 			s.t.Errorf("close: %v", err)
 		}
 	})
-	s.b = b
+	s.b, s.listeners = b, l
 	s.guestURL, s.adminURL = "https://"+l.Guest[0].Addr().String(), "https://"+l.Admin[0].Addr().String()
 	s.metricsURL = "http://" + l.Metrics[0].Addr().String()
 	cert, err := os.ReadFile(b.CertificatePath())

@@ -56,6 +56,9 @@ func (s *Server) v0PutAttestationPolicy(w http.ResponseWriter, r *http.Request, 
 	if err != nil {
 		return err
 	}
+	if s.Remote != nil {
+		return s.remotePolicy(w, r, who, b)
+	}
 	err = s.v0StorePolicy(w, r, who, api.Policy{Kind: string(policy.Attestation), ID: b.ID, Rego: b.Policy})
 	if syntax, ok := errors.AsType[*policy.SyntaxError](err); ok {
 		return fault.Newf(fault.InvalidRequest, "%w: %w", errSetPolicy, syntax)
@@ -79,6 +82,9 @@ func (s *Server) v0PutReferenceValue(w http.ResponseWriter, r *http.Request, who
 	raw, err := body(r)
 	if err != nil {
 		return err
+	}
+	if s.Remote != nil {
+		return s.remoteReferenceValue(w, r, who, raw)
 	}
 	values, err := refvalue.ParseRVPSMessage(raw)
 	if err != nil {

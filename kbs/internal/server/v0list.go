@@ -128,7 +128,7 @@ func (e *valueError) Error() string {
 
 func (s *Server) v0GetReferenceValue(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
 	name := r.PathValue("name")
-	raw, err := s.RefValues.Query(r.Context(), name)
+	raw, err := s.reference(r.Context(), name)
 	if err != nil {
 		return err
 	}

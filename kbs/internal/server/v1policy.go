@@ -233,6 +233,9 @@ func (s *Server) recordHeldUp(ctx context.Context, who admin.Identity, ref strin
 // hash lets anyone who has the text find out when it was in force.
 func (s *Server) policyEntry(who admin.Identity, kind api.AuditKind) policy.Change {
 	return func(tx store.Tx, p api.Policy) error {
+		if s.Remote != nil && p.Kind == string(policy.Attestation) {
+			return errRemote("the attestation policies")
+		}
 		_, err := s.Audit.AppendTx(tx, api.AuditEntry{
 			Kind: kind, Decision: "change", Subject: who.String(),
 			Object:  "policy/" + policy.Ref(policy.Kind(p.Kind), p.ID, p.Version),

@@ -76,6 +76,9 @@ func (s *Server) putRefValue(w http.ResponseWriter, r *http.Request, who admin.I
 // storeRefValues serves both protocols. The hash of a value lets anyone who
 // has it find out when it was in force.
 func (s *Server) storeRefValues(ctx context.Context, who admin.Identity, values []api.RefValue) ([]api.RefValue, error) {
+	if s.Remote != nil {
+		return nil, errRemote("the reference values")
+	}
 	out := make([]api.RefValue, len(values))
 	err := s.Store.Update(ctx, func(tx store.Tx) error {
 		for i, v := range values {

@@ -10,8 +10,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const typeKeySet = "application/jwk-set+json"
@@ -72,15 +72,11 @@ func (s *Server) rotateTokenKey(w http.ResponseWriter, r *http.Request, who admi
 			return fault.New(fault.InvalidRequest, err)
 		}
 	}
-	seen := store.Any
-	if text := r.Header.Get("If-Match"); text != "" && text != "*" {
-		v, err := strconv.ParseInt(strings.Trim(text, `"`), 10, 64)
-		if err != nil || v < 1 {
-			return fault.Newf(fault.InvalidRequest, "If-Match is not the version of a list")
-		}
-		seen = store.Version(v)
+	version, err := seen(r, int64(store.Any))
+	if err != nil {
+		return err
 	}
-	err = s.TokenKeys.Rotate(r.Context(), token.Rotation{By: who.String(), Version: seen, Now: how.Now, Revoke: how.Revoke})
+	err = s.TokenKeys.Rotate(r.Context(), token.Rotation{By: who.String(), Version: store.Version(version), Now: how.Now, Revoke: how.Revoke})
 	if err != nil {
 		return err
 	}

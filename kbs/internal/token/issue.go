@@ -15,6 +15,7 @@ type Config struct {
 	Developer string
 	Build     string
 	Profile   string        // eat_profile; "" is [Profile]
+	Writer    Writer        // nil is [Appraisal]
 	Lifetime  time.Duration // at most that of the keys
 	Now       func() time.Time
 }
@@ -33,6 +34,9 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	if cfg.Profile == "" {
 		cfg.Profile = Profile
 	}
+	if cfg.Writer == nil {
+		cfg.Writer = Appraisal
+	}
 	return &Issuer{cfg: cfg}, nil
 }
 
@@ -47,10 +51,14 @@ func (i *Issuer) Issue(ctx context.Context, id string, submods map[string]Submod
 	}
 	now := i.cfg.Now().UTC().Truncate(time.Second)
 	exp := now.Add(i.cfg.Lifetime)
+	written := make(map[string]any, len(submods))
+	for name, s := range submods {
+		written[name] = i.cfg.Writer(s)
+	}
 	raw, err := json.Marshal(payload{
 		Profile: i.cfg.Profile, IssuedAt: now.Unix(), Expires: exp.Unix(), Issuer: i.cfg.Issuer, ID: id,
 		Verifier: map[string]string{"developer": i.cfg.Developer, "build": i.cfg.Build},
-		Submods:  submods,
+		Submods:  written,
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("encode token: %w", err)

@@ -8,7 +8,6 @@
 package token
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 )
@@ -26,7 +25,13 @@ const (
 	memberVector   = "ear.trustworthiness-vector"
 	memberPolicy   = "ear.appraisal-policy-id"
 	memberEvidence = "ear.veraison.annotated-evidence"
+	memberAttester = "ear_attester_claims"
+	memberVerifier = "ear_verifier_claims"
 )
+
+// EvaluatedPrefix begins the id of a token that was made for another broker
+// (attestation.Evaluate). The issuer itself does not accept it.
+const EvaluatedPrefix = "as-"
 
 // MaxSize limits a token that is read, in bytes. Tokens with several devices
 // reach 170 KiB (kbs-protocol 20).
@@ -48,8 +53,11 @@ type Submod struct {
 	Extensions map[string]any // further members; they cannot replace those above
 }
 
-// MarshalJSON writes the appraisal with its status.
-func (s Submod) MarshalJSON() ([]byte, error) {
+// Writer turns an appraisal into the members of a submod.
+type Writer func(Submod) map[string]any
+
+// Appraisal writes an appraisal as the field's relying parties read it.
+func Appraisal(s Submod) map[string]any {
 	m := make(map[string]any, len(s.Extensions)+4)
 	for k, v := range s.Extensions {
 		m[k] = v
@@ -58,13 +66,35 @@ func (s Submod) MarshalJSON() ([]byte, error) {
 	m[memberVector] = s.Vector
 	m[memberPolicy] = s.PolicyID
 	m[memberEvidence] = s.Evidence
-	return json.Marshal(m)
+	return m
+}
+
+// AppraisalDraft04 also writes the members of draft 04 of EAR (kbs-protocol
+// 3.9): what the attester claimed, and what the verifier knows to be bound to
+// it. The annotated evidence stays, as long as relying parties read it.
+func AppraisalDraft04(s Submod) map[string]any {
+	m := Appraisal(s)
+	attester, verifier := map[string]any{}, map[string]any{}
+	for name, v := range s.Evidence {
+		switch name {
+		case "report_data", "init_data":
+			attester[name] = v
+		case "runtime_data_claims":
+			verifier["report_data"] = v
+		case "init_data_claims":
+			verifier["init_data"] = v
+		default: // the platform
+			attester["tee"], attester["claims"] = name, v
+		}
+	}
+	m[memberAttester], m[memberVerifier] = attester, verifier
+	return m
 }
 
 // Reserved reports whether an extension may not have this name.
 func Reserved(name string) bool {
 	switch name {
-	case memberStatus, memberVector, memberPolicy, memberEvidence, SimulatedRoot:
+	case memberStatus, memberVector, memberPolicy, memberEvidence, memberAttester, memberVerifier, SimulatedRoot:
 		return true
 	}
 	return false
@@ -78,5 +108,5 @@ type payload struct {
 	Issuer   string            `json:"iss"`
 	ID       string            `json:"jti"`
 	Verifier map[string]string `json:"ear.verifier-id"`
-	Submods  map[string]Submod `json:"submods"`
+	Submods  map[string]any    `json:"submods"`
 }

@@ -135,13 +135,30 @@ func TestForgeries(t *testing.T) {
 
 func TestExtensionsCannotReplaceTheVerdict(t *testing.T) {
 	s := Submod{Vector: Vector{"hardware": 97}, Extensions: map[string]any{"ear.status": "affirming"}}
-	raw, err := json.Marshal(s)
+	raw, err := json.Marshal(Appraisal(s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var c AppraisalClaims
 	if err := json.Unmarshal(raw, &c); err != nil || c.Status != Contraindicated {
 		t.Fatalf("%s: %v", raw, err)
+	}
+}
+
+// kbs-protocol 3.9: the newer members are there on demand, beside those that
+// third parties read.
+func TestDraft04(t *testing.T) {
+	s := Submod{Vector: Vector{"hardware": 2}, Evidence: map[string]any{
+		"snp": map[string]any{"measurement": "aa"}, "report_data": "bb", "init_data": "cc",
+		"runtime_data_claims": map[string]any{"nonce": "n"}, "init_data_claims": nil,
+	}, Extensions: map[string]any{"ear_verifier_claims": "a lie"}}
+	raw, err := json.Marshal(AppraisalDraft04(s))
+	const want = `{"ear.appraisal-policy-id":"","ear.status":"affirming","ear.trustworthiness-vector":{"hardware":2},` +
+		`"ear.veraison.annotated-evidence":{"init_data":"cc","init_data_claims":null,"report_data":"bb","runtime_data_claims":{"nonce":"n"},"snp":{"measurement":"aa"}},` +
+		`"ear_attester_claims":{"claims":{"measurement":"aa"},"init_data":"cc","report_data":"bb","tee":"snp"},` +
+		`"ear_verifier_claims":{"init_data":null,"report_data":{"nonce":"n"}}}`
+	if err != nil || string(raw) != want {
+		t.Errorf("got  %s\nwant %s", raw, want)
 	}
 }
 

@@ -8,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // Verifier decides which tokens are good: those of its own issuer, and those
@@ -103,6 +104,9 @@ func (v *Verifier) ownClaims(payload []byte) (Claims, error) {
 	now := v.own.cfg.Now()
 	if p.Issuer != v.own.cfg.Issuer {
 		return Claims{}, fmt.Errorf("%w: issuer %.64q", ErrInvalid, p.Issuer)
+	}
+	if strings.HasPrefix(p.ID, EvaluatedPrefix) {
+		return Claims{}, fmt.Errorf("%w: made for another broker", ErrInvalid)
 	}
 	if now.Before(moment(p.IssuedAt).Add(-leeway)) {
 		return Claims{}, fmt.Errorf("%w: issued in the future", ErrInvalid)

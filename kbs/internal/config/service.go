@@ -1,0 +1,71 @@
+package config
+
+import (
+	"net"
+	"time"
+)
+
+// ServiceListener is a listener through which the broker's verifier serves
+// other brokers (kbs-protocol 11 and 12.3). Whoever reaches it may have
+// evidence judged; what changes or shows the broker's state needs an
+// administrator's token.
+type ServiceListener struct {
+	// Sockets are the addresses; none means that the service is off.
+	Sockets []string `toml:"sockets"`
+	// InsecureHTTP turns TLS off. Callers of the field often know no other way.
+	InsecureHTTP bool `toml:"insecure_http"`
+	// ClientCA is a PEM file of authorities: only callers with a certificate of
+	// theirs get through. It needs TLS.
+	ClientCA string `toml:"client_ca" kind:"path"`
+	// MessageSize limits one request, in MiB.
+	MessageSize int `toml:"message_size"`
+	// TimeoutSeconds limits one call.
+	TimeoutSeconds int `toml:"timeout_seconds"`
+	// Concurrency is how many calls run at once; more wait for their turn.
+	Concurrency int `toml:"concurrency"`
+}
+
+func defaultServiceListener() ServiceListener {
+	return ServiceListener{Sockets: []string{}, MessageSize: 8, TimeoutSeconds: 30, Concurrency: 64}
+}
+
+// Timeout limits one call.
+func (l ServiceListener) Timeout() time.Duration {
+	return time.Duration(l.TimeoutSeconds) * time.Second
+}
+
+// MaxMessage limits one request, in bytes.
+func (l ServiceListener) MaxMessage() int64 { return int64(l.MessageSize) << 20 }
+
+func (l ServiceListener) insecure(at string) []string {
+	if len(l.Sockets) > 0 && l.InsecureHTTP {
+		return []string{at + ".insecure_http"}
+	}
+	return nil
+}
+
+func (l ServiceListener) validate(at string, p *problems) {
+	for _, s := range l.Sockets {
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			p.bad(at+".sockets", "%q is not host:port", s)
+		}
+	}
+	if l.ClientCA != "" && l.InsecureHTTP {
+		p.bad(at+".client_ca", "needs TLS, which insecure_http turns off")
+	}
+	p.between(at+".message_size", l.MessageSize, 1, 64)
+	p.between(at+".timeout_seconds", l.TimeoutSeconds, 1, 600)
+	p.between(at+".concurrency", l.Concurrency, 1, 4096)
+}
+
+// RVPS says where reference values are served to other verifiers.
+type RVPS struct {
+	// GRPC is the Reference Value Provider Service of the field.
+	GRPC ServiceListener `toml:"grpc"`
+}
+
+func defaultRVPS() RVPS { return RVPS{GRPC: defaultServiceListener()} }
+
+func (r RVPS) insecure() []string { return r.GRPC.insecure("rvps.grpc") }
+
+func (r RVPS) validate(p *problems) { r.GRPC.validate("rvps.grpc", p) }
