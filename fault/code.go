@@ -12,6 +12,7 @@ const (
 	InvalidRequest     Code = "invalid_request"
 	TooLarge           Code = "too_large"
 	TooMany            Code = "too_many_requests"
+	QuotaExceeded      Code = "quota_exceeded"
 	NotFound           Code = "not_found"
 	MethodNotAllowed   Code = "method_not_allowed"
 	Conflict           Code = "conflict"
@@ -72,6 +73,7 @@ func Table() []Entry {
 		{InvalidRequest, http.StatusBadRequest, ExitUsage, "The request is malformed."},
 		{TooLarge, http.StatusRequestEntityTooLarge, ExitUsage, "The request is larger than allowed."},
 		{TooMany, http.StatusTooManyRequests, ExitUnavailable, "The caller asks too often."},
+		{QuotaExceeded, http.StatusTooManyRequests, ExitRefused, "The tenant has used up one of its quotas."},
 		{NotFound, http.StatusNotFound, ExitNotFound, "There is no such object."},
 		{MethodNotAllowed, http.StatusMethodNotAllowed, ExitUsage, "The address has no such method."},
 		{Conflict, http.StatusConflict, ExitConflict, "The object changed since it was read."},

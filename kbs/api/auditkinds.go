@@ -40,6 +40,17 @@ const (
 	AuditTokenKeyRotate   AuditKind = "token.key.rotate"
 )
 
+// Who administers, and for whom.
+const (
+	AuditAdminRevoke     AuditKind = "admin.revoke"
+	AuditTenantPut       AuditKind = "tenant.put"
+	AuditTenantCondemn   AuditKind = "tenant.condemn"
+	AuditTenantDelete    AuditKind = "tenant.delete"
+	AuditApprovalRequest AuditKind = "approval.request"
+	AuditApprovalApprove AuditKind = "approval.approve"
+	AuditApprovalDeny    AuditKind = "approval.deny"
+)
+
 // What concerns the broker and its log.
 const (
 	AuditBrokerStart AuditKind = "broker.start"
@@ -88,6 +99,14 @@ func AuditKinds() []AuditKindInfo {
 		{AuditTokenKeyCreate, "token-key/ID", "A key that signs attestation tokens was made."},
 		{AuditTokenKeyPublish, "token-key/ID", "The public half of a key kept elsewhere was published."},
 		{AuditTokenKeyRotate, "token-key/ID", "Attestation tokens are signed with another key from now on."},
+
+		{AuditAdminRevoke, "issuer/ISSUER", "Admin tokens were revoked: one by its id, or all of a subject; both are in the details."},
+		{AuditTenantPut, "tenant/NAME", "A tenant was created, changed, suspended or resumed; its state is in the details."},
+		{AuditTenantCondemn, "tenant/NAME", "A suspended tenant began to be deleted: there is no way back."},
+		{AuditTenantDelete, "tenant/NAME", "A tenant and all its records are gone."},
+		{AuditApprovalRequest, "approval/ID", "A change that needs a second person was asked for; what it is stands in the details."},
+		{AuditApprovalApprove, "approval/ID", "A second person approved a change; the entry of the change itself names both."},
+		{AuditApprovalDeny, "approval/ID", "A change was denied, or withdrawn by who asked for it."},
 
 		{AuditBrokerStart, "", "A broker started; settings that weaken it are in the details."},
 		{AuditRestore, "", "The store was restored from a backup; everything before this entry comes from it."},

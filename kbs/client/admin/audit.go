@@ -27,7 +27,7 @@ func (c *Client) AuditEntries(ctx context.Context, from, to int64) iter.Seq2[jso
 			if to >= 0 {
 				limit = min(limit, to-from)
 			}
-			page, err := c.auditPage(ctx, from, limit)
+			page, next, err := c.auditPage(ctx, from, limit)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -37,26 +37,32 @@ func (c *Client) AuditEntries(ctx context.Context, from, to int64) iter.Seq2[jso
 					return
 				}
 			}
-			if len(page) == 0 {
+			if next <= from {
 				return
 			}
-			from += int64(len(page))
+			from = next
 		}
 	}
 }
 
-func (c *Client) auditPage(ctx context.Context, from, limit int64) ([]json.RawMessage, error) {
+// auditPage returns one page, and where the next one begins: at from itself if
+// there is no more. A broker that shows one tenant's entries says where.
+func (c *Client) auditPage(ctx context.Context, from, limit int64) ([]json.RawMessage, int64, error) {
 	var out struct {
 		Entries []json.RawMessage `json:"entries"`
+		Next    *int64            `json:"next"`
 	}
 	err := c.audit(ctx, "entries", url.Values{"from": {strconv.FormatInt(from, 10)}, "limit": {strconv.FormatInt(limit, 10)}}, &out)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if int64(len(out.Entries)) > limit {
-		return nil, fault.Newf(fault.Unavailable, "the broker sent %d audit entries where %d were asked for", len(out.Entries), limit)
+		return nil, 0, fault.Newf(fault.Unavailable, "the broker sent %d audit entries where %d were asked for", len(out.Entries), limit)
 	}
-	return out.Entries, nil
+	if out.Next != nil {
+		return out.Entries, *out.Next, nil
+	}
+	return out.Entries, from + int64(len(out.Entries)), nil
 }
 
 // AuditCheckpoint returns the signed checkpoint of the log as it is now: a

@@ -1,226 +1,109 @@
-// Package admin decides who may administer the broker.
+// Package admin decides who may administer the broker, and what.
 //
-// An administrator presents a bearer JWT signed with EdDSA by the broker's own
-// admin key; its role claim says what the bearer may do. The broker process
-// only ever reads the public half. The private half stays in the state
-// directory (keys/admin.pem, mode 0600), because `kbs admin-token` needs it to
-// make further tokens: whoever can read that file can read every other key of
-// the broker too, so it gives nobody a power that they do not have.
+// An administrator presents a short-lived bearer JWT. It comes from an identity
+// provider that the configuration names, or it is signed with EdDSA by the
+// broker's own admin key, which is how the first owner gets in. No token that
+// lives longer than the configured maximum is accepted, whoever signed it, and
+// a token can be revoked before its end.
+//
+// What a bearer may do is decided by roles over method and parsed route. The
+// roles of a provider's token come from its claims through a configured
+// mapping, together with the tenants that they count for; the access list of
+// the field's brokers is enforced beside them on /kbs/v0 (kbs-protocol 6).
+//
+// Of its own key, the broker process only ever reads the public half. The
+// private half stays in the state directory (keys/admin.pem, mode 0600), because
+// `kbs admin-token` needs it to make further tokens: whoever can read that file
+// can read every other key of the broker too, so it gives nobody a power that
+// they do not have.
 package admin
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
-
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// Role is what a token allows; each role includes those before it.
-type Role string
+// AnyTenant among the tenants of an identity is all of them, and the broker.
+const AnyTenant = "*"
 
-// The roles.
-const (
-	Viewer   Role = "viewer"   // read everything but secrets
-	Operator Role = "operator" // change resources and reference values
-	Owner    Role = "owner"    // change policies
+// Causes of a refusal, in the words that the field's tests look for
+// (kbs-protocol 2.4).
+var (
+	// ErrUnauthenticated is returned for every credential that is not accepted.
+	// The wrapped reason is for the operator's log.
+	ErrUnauthenticated = errors.New("Cannot verify token with any of the issuers") //nolint:staticcheck // the field's words
+	// ErrDenyAll says that the configuration lets no administrator in.
+	ErrDenyAll = errors.New("DenyAll authorization_mode is enabled")
+	// ErrLifetime is an ErrUnauthenticated whose bearer may know the reason: the
+	// token is genuine, and lives longer than any may.
+	ErrLifetime = errors.New("the token lives longer than the broker accepts")
 )
 
-var roles = []Role{Viewer, Operator, Owner}
-
-// ParseRole reads a role name.
-func ParseRole(s string) (Role, error) {
-	if !slices.Contains(roles, Role(s)) {
-		return "", fmt.Errorf("role must be one of %v", roles)
-	}
-	return Role(s), nil
+// Grant is a role, and the tenants that it counts for: names, or AnyTenant.
+type Grant struct {
+	Role    Role     `json:"role"`
+	Tenants []string `json:"tenants"`
 }
 
-// Includes reports whether r may do what needs the role least.
-func (r Role) Includes(least Role) bool {
-	have, need := slices.Index(roles, r), slices.Index(roles, least)
-	return have >= 0 && need >= 0 && have >= need
+func (g Grant) in(tenant string) bool {
+	return slices.Contains(g.Tenants, AnyTenant) || slices.Contains(g.Tenants, tenant)
 }
-
-// Constants of the tokens.
-const (
-	Issuer   = "vouchsafe-kbs"
-	Audience = "vouchsafe-kbs-admin"
-	// MaxLifetime limits a token: nobody needs one for ten years.
-	MaxLifetime = 30 * 24 * time.Hour
-
-	maxSize = 8 << 10
-)
-
-// ErrUnauthenticated is returned for every credential that is not accepted.
-// The wrapped reason is for the operator's log.
-var ErrUnauthenticated = errors.New("admin: no valid credential")
 
 // Identity is an authenticated administrator.
 type Identity struct {
-	Subject string
-	Role    Role
-	TokenID string
+	Issuer  string  `json:"issuer"`  // whose word it is
+	Subject string  `json:"subject"` // unique for the issuer; "" if the token names none
+	Grants  []Grant `json:"grants"`
+	// Claim is the token's own "role", by which the field's access list goes.
+	Claim   string    `json:"claim,omitempty"`
+	TokenID string    `json:"token_id,omitempty"`
+	Issued  time.Time `json:"issued,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // String names the administrator in audit entries.
-func (i Identity) String() string { return "admin:" + i.Subject }
-
-type claims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience []string `json:"aud"`
-	Role     Role     `json:"role"`
-	IssuedAt int64    `json:"iat"`
-	Expires  *int64   `json:"exp"`
-	ID       string   `json:"jti"`
+func (i Identity) String() string {
+	name := i.Subject
+	if name == "" {
+		name = "role " + i.Claim
+	}
+	if i.Issuer == Issuer || i.Issuer == "" {
+		return "admin:" + name
+	}
+	return "admin:" + name + "@" + i.Issuer
 }
 
-// Issue signs a token.
-func Issue(key ed25519.PrivateKey, subject string, role Role, lifetime time.Duration, now time.Time) (secret.Bytes, error) {
-	if lifetime <= 0 || lifetime > MaxLifetime {
-		return secret.Bytes{}, fmt.Errorf("an admin token lives longer than nothing and at most %s", MaxLifetime)
-	}
-	if _, err := ParseRole(string(role)); err != nil {
-		return secret.Bytes{}, err
-	}
-	exp := now.Add(lifetime).Unix()
-	raw, err := json.Marshal(claims{
-		Issuer: Issuer, Subject: subject, Audience: []string{Audience}, Role: role,
-		IssuedAt: now.Unix(), Expires: &exp, ID: hex.EncodeToString(secret.Random(16).Reveal()),
-	})
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("encode admin token: %w", err)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("admin token signer: %w", err)
-	}
-	jws, err := signer.Sign(raw)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("sign admin token: %w", err)
-	}
-	text, err := jws.CompactSerialize()
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("encode admin token: %w", err)
-	}
-	return secret.New([]byte(text)), nil
+// Has reports whether a role that counts for the tenant includes need. For the
+// broker as a whole, ask for AnyTenant.
+func (i Identity) Has(need Role, tenant string) bool {
+	return slices.ContainsFunc(i.Grants, func(g Grant) bool { return g.Role.Includes(need) && g.in(tenant) })
 }
 
-// Authenticator checks bearer tokens.
-type Authenticator struct {
-	key ed25519.PublicKey
-	now func() time.Time
+// In reports whether any role counts for a tenant.
+func (i Identity) In(tenant string) bool {
+	return slices.ContainsFunc(i.Grants, func(g Grant) bool { return g.in(tenant) })
 }
 
-// NewAuthenticator accepts tokens signed under key.
-func NewAuthenticator(key ed25519.PublicKey, now func() time.Time) *Authenticator {
-	return &Authenticator{key: key, now: now}
+// Same reports whether two identities may be one person. Where a token does not
+// say who bears it, they may.
+func (i Identity) Same(o Identity) bool {
+	if i.Subject == "" || o.Subject == "" {
+		return true
+	}
+	return i.Issuer == o.Issuer && i.Subject == o.Subject
 }
 
-// Authenticate reads an Authorization header. Any error is ErrUnauthenticated.
-func (a *Authenticator) Authenticate(header string) (Identity, error) {
-	scheme, text, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") || text == "" || len(text) > maxSize {
-		return Identity{}, fmt.Errorf("%w: no bearer token", ErrUnauthenticated)
+// RoleNames are the roles as a text, for messages: the field's role if the
+// token has one.
+func (i Identity) RoleNames() string {
+	if i.Claim != "" {
+		return i.Claim
 	}
-	jws, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.EdDSA})
-	if err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+	names := make([]string, len(i.Grants))
+	for n, g := range i.Grants {
+		names[n] = string(g.Role)
 	}
-	raw, err := jws.Verify(a.key)
-	if err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	}
-	var c claims
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	}
-	if err := c.validate(a.now()); err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	}
-	return Identity{Subject: c.Subject, Role: c.Role, TokenID: c.ID}, nil
-}
-
-func (c claims) validate(now time.Time) error {
-	switch {
-	case c.Expires == nil:
-		return errors.New("no expiry")
-	case !now.Before(time.Unix(*c.Expires, 0)):
-		return errors.New("expired")
-	case now.Before(time.Unix(c.IssuedAt, 0)):
-		return errors.New("issued in the future")
-	case c.Issuer != Issuer || !slices.Contains(c.Audience, Audience):
-		return errors.New("made for another service")
-	case c.Subject == "" || c.ID == "":
-		return errors.New("no subject or id")
-	}
-	_, err := ParseRole(string(c.Role))
-	return err
-}
-
-// GenerateKey returns a new Ed25519 key as PKCS #8 in PEM.
-func GenerateKey() (secret.Bytes, error) {
-	_, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("generate admin key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(priv)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("encode admin key: %w", err)
-	}
-	return secret.New(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), nil
-}
-
-// MarshalPublicKey returns the public half as SPKI in PEM.
-func MarshalPublicKey(key ed25519.PrivateKey) ([]byte, error) {
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return nil, fmt.Errorf("encode admin key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), nil
-}
-
-// ParsePrivateKey reads the private half.
-func ParsePrivateKey(text secret.Bytes) (ed25519.PrivateKey, error) {
-	block, _ := pem.Decode(text.Reveal())
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("admin key: no PRIVATE KEY block")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("admin key: %w", err)
-	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("admin key: want Ed25519, have %T", parsed)
-	}
-	return key, nil
-}
-
-// ParsePublicKey reads the public half.
-func ParsePublicKey(text []byte) (ed25519.PublicKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, errors.New("admin public key: no PUBLIC KEY block")
-	}
-	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("admin public key: %w", err)
-	}
-	key, ok := parsed.(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("admin public key: want Ed25519, have %T", parsed)
-	}
-	return key, nil
+	return strings.Join(names, ",")
 }

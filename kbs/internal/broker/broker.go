@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,7 +24,6 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
@@ -179,21 +177,4 @@ func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, erro
 		}
 	}
 	return measure.NewRegistry(all...)
-}
-
-// openAdmin reads the public admin key. The private half may be taken away
-// once there are tokens enough.
-func openAdmin(cfg config.Config, now func() time.Time) (*admin.Authenticator, error) {
-	pub, err := readFile(adminPublicPath(cfg.StateDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		pub, err = firstAdmin(cfg.StateDir, cfg.AdminTokenLifetime(), now())
-	}
-	if err != nil {
-		return nil, err
-	}
-	key, err := admin.ParsePublicKey(pub)
-	if err != nil {
-		return nil, err
-	}
-	return admin.NewAuthenticator(key, now), nil
 }

@@ -72,8 +72,8 @@ func TestStateDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := b.Deps().Admins.Authenticate("Bearer " + strings.TrimSpace(string(token)))
-	if err != nil || id.Role != admin.Owner {
+	id, err := b.Deps().Admins.Authenticate(t.Context(), "Bearer "+strings.TrimSpace(string(token)))
+	if err != nil || !id.Has(admin.Owner, admin.AnyTenant) {
 		t.Errorf("%+v: %v", id, err)
 	}
 }

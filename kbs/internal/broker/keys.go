@@ -22,9 +22,14 @@ func AdminTokenPath(dir string) string { return filepath.Join(dir, "admin", "tok
 func adminKeyPath(dir string) string    { return filepath.Join(dir, "keys", "admin.pem") }
 func adminPublicPath(dir string) string { return filepath.Join(dir, "keys", "admin.pub") }
 
-// IssueAdminToken makes an admin token with the key of a state directory. A
-// broker need not be running, and need not be told.
+// IssueAdminToken makes an admin token for all tenants; see [IssueToken].
 func IssueAdminToken(dir, subject string, role admin.Role, lifetime time.Duration, now time.Time) (secret.Bytes, error) {
+	return IssueToken(dir, admin.Token{Grant: admin.Grant{Role: role}, Subject: subject, Lifetime: lifetime}, now)
+}
+
+// IssueToken makes an admin token with the key of a state directory. A broker
+// need not be running, and need not be told.
+func IssueToken(dir string, t admin.Token, now time.Time) (secret.Bytes, error) {
 	text, err := readKey(adminKeyPath(dir))
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("admin key: %w", err)
@@ -33,7 +38,7 @@ func IssueAdminToken(dir, subject string, role admin.Role, lifetime time.Duratio
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	return admin.Issue(key, subject, role, lifetime, now)
+	return admin.Issue(key, t, now)
 }
 
 // firstAdmin makes the admin key, an owner's token and, last, the public key:

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -26,8 +27,12 @@ type rooms struct {
 // rooms opens the rooms of one tenant over its scope of the store, in the
 // order of their needs.
 func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
-	st := tenant.Scope(s.store, rec.Name)
-	log := tenant.Recorder(s.audit, rec.Name)
+	quotas := rec.Quotas
+	if rec.Name != tenant.Default { // which has no limits that nobody set
+		quotas = s.cfg.Tenants.Of(quotas)
+	}
+	st := tenant.Scope(tenant.Meter(s.store, rec.Name, quotas), rec.Name)
+	log := audit.ForTenant(s.audit, rec.Name)
 	// What is wrapped for this tenant opens for no other.
 	wrap := tenant.Wrapper(s.kek, rec.Name)
 	ring := keyring.Open(st, wrap)
@@ -56,15 +61,17 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		Tokens: tokens.verifier, VerboseTokens: s.cfg.AttestationService.AttestationTokenBroker.VerboseToken,
 	}
 	r := &rooms{refusals: tickets, deps: server.Deps{
-		Tenant: rec.Name,
+		Tenant: rec.Name, Since: rec.Created,
 		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs,
-		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Store: st,
+		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),
 	}}
+	r.deps.Quotas = server.Quotas{Sessions: tenant.NewRate(quotas.Sessions, s.Now), Releases: tenant.NewRate(quotas.Releases, s.Now)}
 	r.deps.Released = func(p resource.Path) { s.releases.Add(rec.Name, st, p) }
 	if rec.Name == tenant.Default {
+		r.deps.System = s.system
 		r.deps.MasterKeys = &server.MasterKeys{Set: s.kek, Walker: s.walker}
 	}
 	if s.remote != nil && rec.Name == tenant.Default { // other tenants trust nobody's tokens: see openTokens

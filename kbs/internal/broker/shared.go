@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
@@ -11,7 +12,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/remoteas"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
@@ -34,6 +37,8 @@ type shared struct {
 	admins    *admin.Authenticator
 	trust     *token.Trust // nil: the broker's own tokens only
 	remote    *remoteas.Client
+	revoked   *admin.Revocations
+	system    *server.System
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -57,6 +62,11 @@ func (s *shared) open(ctx context.Context) (err error) {
 	if s.remote, err = s.openRemote(); err != nil {
 		return err
 	}
-	s.admins, err = openAdmin(s.cfg, s.Now)
-	return err
+	s.system = &server.System{
+		Tenants: tenant.Open(s.store, s.Now),
+		Usage: func(ctx context.Context, name string) (api.TenantUsage, error) {
+			return tenant.Usage(ctx, s.store, name)
+		},
+	}
+	return s.openAdmin()
 }

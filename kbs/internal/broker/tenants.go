@@ -8,10 +8,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
-// maxRooms bounds the tenants that are kept ready. Beyond it, the one that was
-// asked for the longest ago is built anew when it is asked for again.
-const maxRooms = 256
-
 // tenants finds the rooms of each tenant, and implements [server.Tenants].
 type tenants struct {
 	registry *tenant.Registry
@@ -19,7 +15,7 @@ type tenants struct {
 }
 
 func newTenants(s *shared) *tenants {
-	return &tenants{tenant.Open(s.store, s.Now), tenant.NewPool(maxRooms, s.rooms)}
+	return &tenants{s.system.Tenants, tenant.NewPool(s.cfg.Tenants.Ready, s.rooms)}
 }
 
 func (t *tenants) rooms(ctx context.Context, name string) (*rooms, error) {

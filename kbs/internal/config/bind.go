@@ -15,7 +15,8 @@ import (
 //
 // Members are named by their toml tag. A member with the tag kind:"path" is a
 // file name: a relative one is relative to the file that it is written in. One
-// with kind:"secret" is never printed.
+// with kind:"uri" is a file name or a URI. One with kind:"secret" is never
+// printed.
 type binder struct {
 	name    string // of the source, as origins show it
 	dir     string // for relative paths; "" leaves them alone
@@ -137,6 +138,9 @@ func (b *binder) origin(path string) string {
 }
 
 func (b *binder) located(s, kind string) string {
+	if kind == "uri" && !strings.Contains(s, "://") {
+		kind = "path"
+	}
 	if kind == "path" && s != "" && b.dir != "" && !filepath.IsAbs(s) {
 		return filepath.Join(b.dir, s)
 	}

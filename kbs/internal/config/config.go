@@ -10,10 +10,7 @@
 // "insecure_".
 package config
 
-import (
-	"strings"
-	"time"
-)
+import "strings"
 
 // maxSize limits a configuration file, in bytes.
 const maxSize = 1 << 20
@@ -29,6 +26,7 @@ type Config struct {
 	StateDir           string             `toml:"state_dir" kind:"path"`
 	HTTPServer         HTTPServer         `toml:"http_server"`
 	Admin              Admin              `toml:"admin"`
+	Tenants            Tenants            `toml:"tenants"`
 	AttestationService AttestationService `toml:"attestation_service"`
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	RVPS               RVPS               `toml:"rvps"`
@@ -57,7 +55,8 @@ func Default(getenv func(string) string) Config {
 	return Config{
 		StateDir:           dir,
 		HTTPServer:         defaultHTTPServer(),
-		Admin:              Admin{TokenLifetimeHours: 12},
+		Admin:              defaultAdmin(),
+		Tenants:            defaultTenants(),
 		AttestationService: defaultAttestationService(),
 		AttestationToken:   defaultAttestationToken(),
 		RVPS:               defaultRVPS(),
@@ -81,6 +80,7 @@ func (c Config) Insecure() []string {
 	out = append(out, c.AttestationService.insecure()...)
 	out = append(out, c.AttestationToken.insecure()...)
 	out = append(out, c.RVPS.insecure()...)
+	out = append(out, c.Admin.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)
@@ -95,7 +95,8 @@ func (c Config) Validate() error {
 		p.bad("state_dir", "must not be empty")
 	}
 	c.HTTPServer.validate(&p)
-	p.between("admin.token_lifetime_hours", c.Admin.TokenLifetimeHours, 1, 720)
+	c.Admin.validate(&p)
+	c.Tenants.validate(&p)
 	c.AttestationService.validate(&p)
 	c.AttestationToken.validate(&p)
 	c.RVPS.validate(&p)
@@ -110,11 +111,6 @@ func (c Config) Validate() error {
 	c.Policy.validate(&p)
 	validatePlugins(c.Plugins, &p)
 	return p.err()
-}
-
-// AdminTokenLifetime is that of the token written at the first start.
-func (c Config) AdminTokenLifetime() time.Duration {
-	return time.Duration(c.Admin.TokenLifetimeHours) * time.Hour
 }
 
 // MaxBody limits a request body, in bytes.

@@ -116,12 +116,12 @@ func TestSyntaxes(t *testing.T) {
 
 func TestAllMistakesAtOnce(t *testing.T) {
 	c := Default(env(nil))
-	err := Parse([]byte("burst_seconds = 1\n[http_server]\nsocket = []\ninsecure_http = 'yes'\n[admin]\nauthorization_mode = 'DenyAll'\n[[plugins]]\nname = 1\n[[plugins]]\nnam = 'x'\n[logging]\nlevel.x = 3\n"), &c)
+	err := Parse([]byte("burst_seconds = 1\n[http_server]\nsocket = []\ninsecure_http = 'yes'\n[admin]\ninsecure_api = true\n[[plugins]]\nname = 1\n[[plugins]]\nnam = 'x'\n[logging]\nlevel.x = 3\n"), &c)
 	for _, want := range []string{
 		"line 1: burst_seconds: unknown key; did you mean limits.burst_seconds?",
 		"line 3: http_server.socket: unknown key; did you mean http_server.sockets?",
 		"line 4: http_server.insecure_http: must be true or false, is a text",
-		"line 6: admin.authorization_mode: unknown key: there is no mode without credentials",
+		"line 6: admin.insecure_api: unknown key: the admin API cannot be opened",
 		"line 8: plugins[0].name: must be a text, is the number 1",
 		"line 10: plugins[1].nam: unknown key",
 		"line 12: logging.level: must be a text, is a table",

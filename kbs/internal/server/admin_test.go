@@ -46,12 +46,16 @@ var adminRoutes = []struct {
 	{"GET", "/v1/keys/token", "", admin.Viewer, false},
 	{"POST", "/v1/keys/token/rotate", `{"now":true}`, admin.Owner, false},
 	{"GET", "/v1/tickets?limit=5", "", admin.Viewer, false},
-	{"GET", "/v1/audit/entries?from=0&limit=2", "", admin.Viewer, false},
-	{"GET", "/v1/audit/checkpoint", "", admin.Viewer, false},
-	{"GET", "/v1/audit/key", "", admin.Viewer, false},
-	{"GET", "/v1/audit/keys", "", admin.Viewer, false},
-	{"GET", "/v1/audit/inclusion?index=0&size=2", "", admin.Viewer, false},
-	{"GET", "/v1/audit/consistency?old=1&new=2", "", admin.Viewer, false},
+	{"GET", "/v1/audit/entries?from=0&limit=2", "", admin.Auditor, false},
+	{"GET", "/v1/audit/checkpoint", "", admin.Auditor, false},
+	{"GET", "/v1/audit/key", "", admin.Auditor, false},
+	{"GET", "/v1/audit/keys", "", admin.Auditor, false},
+	{"GET", "/v1/audit/inclusion?index=0&size=2", "", admin.Auditor, false},
+	{"GET", "/v1/audit/consistency?old=1&new=2", "", admin.Auditor, false},
+	{"PUT", "/v1/tenants/x", `{"version":-1}`, admin.Owner, false},
+	{"GET", "/v1/tenants", "", admin.Viewer, false},
+	{"GET", "/v1/tenants/x", "", admin.Viewer, false},
+	{"GET", "/v1/revocations", "", admin.Auditor, false},
 	{"POST", "/kbs/v0/resource/a/b/c", "x", admin.Operator, true},
 	{"DELETE", "/kbs/v0/resource/a/b/c", "", admin.Operator, true},
 	{"POST", "/kbs/v0/reference-value", `{"version":"0.1.0","type":"sample","payload":"eyJhIjpbMV19"}`, admin.Operator, true},
@@ -63,7 +67,10 @@ var adminRoutes = []struct {
 
 func TestRoles(t *testing.T) {
 	s := newStage(t)
-	tokens := map[admin.Role]string{admin.Viewer: s.role(admin.Viewer), admin.Operator: s.role(admin.Operator), admin.Owner: s.role(admin.Owner)}
+	tokens := map[admin.Role]string{}
+	for _, role := range admin.Roles() {
+		tokens[role] = s.role(role)
+	}
 	for _, r := range adminRoutes {
 		name := r.method + " " + r.path
 		for header, want := range map[string]int{"X-None: 1": 401, "Authorization: Bearer a.b.c": 401, "Authorization: Basic eDp5": 401} {
@@ -71,7 +78,7 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%s with %s: %d %s", name, header, a.status, a.body)
 			}
 		}
-		for _, role := range []admin.Role{admin.Viewer, admin.Operator, admin.Owner} {
+		for _, role := range admin.Roles() {
 			a := s.send(r.method, s.adminURL+r.path, []byte(r.body), tokens[role])
 			if allowed := a.status/100 == 2 || a.status == 404; allowed != role.Includes(r.least) || (!allowed && a.status != 403) {
 				t.Errorf("%s as %s: %d %s", name, role, a.status, a.body)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -17,6 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/vault"
 )
 
@@ -49,13 +51,16 @@ func known(err error) *fault.Fault {
 		large  *http.MaxBytesError
 	)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown):
 		return fault.New(fault.NotFound, err)
 	case errors.Is(err, store.ErrConflict), errors.Is(err, resource.ErrCurrent):
 		return fault.New(fault.Conflict, err)
+	case errors.Is(err, tenant.ErrQuota):
+		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage), errors.Is(err, refvalue.ErrSigner),
-		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey):
+		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
+		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation):
 		return fault.New(fault.InvalidRequest, err)
 	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
 		return fault.New(fault.TooLarge, err)
@@ -74,7 +79,7 @@ func (s *Server) settle(ctx context.Context, op operation, err error) *fault.Fau
 	if shed := (*limit.Error)(nil); errors.As(f, &shed) {
 		return f // nothing is wrong with us, and the store is what it protects
 	}
-	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError {
+	if f.Ticket != "" || f.Code.Status() < http.StatusInternalServerError && f.Code != fault.QuotaExceeded {
 		return f
 	}
 	t, rerr := s.Tickets.Record(context.WithoutCancel(ctx), api.Explanation{
@@ -105,7 +110,7 @@ func (s *Server) v0(op operation, h handler) http.Handler {
 			return
 		}
 		f := s.settle(r.Context(), op, err)
-		variant, detail := v0Error(op, f)
+		variant, detail := v0Error(r, op, f)
 		noted(w, f)
 		if f.Code == fault.MethodNotAllowed {
 			w.Header().Set("Allow", strings.Join(fieldMethods, ", "))
@@ -144,7 +149,7 @@ const (
 )
 
 // v0Error returns the variant and the fixed text of an error.
-func v0Error(op operation, f *fault.Fault) (variant, detail string) {
+func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail string) {
 	var (
 		version attestation.ErrVersion
 		syntax  *policy.SyntaxError
@@ -160,7 +165,7 @@ func v0Error(op operation, f *fault.Fault) (variant, detail string) {
 	case op == opAttest:
 		return "AttestationError", "Attestation error: RCAR handshake Attest failed"
 	case errors.As(f, &denied):
-		return "AdminAuthAccess", "admin access denied: " + denied.Error()
+		return "AdminAuthAccess", adminAccess(r, denied)
 	case errors.As(f, &syntax) && errors.Is(f, errSetPolicy):
 		return "AttestationError", "Attestation error: Set Attestation Policy failed: " + syntax.Error()
 	case errors.As(f, &syntax):

@@ -9,6 +9,9 @@ import (
 
 // auth opens a handshake (kbs-protocol 3.1).
 func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
+	if err := s.within(r.Context(), w, s.Quotas.Sessions, opAuth, "handshakes"); err != nil {
+		return err
+	}
 	raw, err := body(r)
 	if err != nil {
 		return err

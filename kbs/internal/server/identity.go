@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -15,51 +18,94 @@ import (
 // adminHandler is a handler behind an admin credential.
 type adminHandler func(w http.ResponseWriter, r *http.Request, who admin.Identity) error
 
+// Admins says who an administrator is and what they may do.
+type Admins interface {
+	// Authenticate returns an error that wraps admin.ErrUnauthenticated or
+	// admin.ErrDenyAll for who is not let in; any other means that nobody knows.
+	Authenticate(ctx context.Context, authorization string) (admin.Identity, error)
+	Permits(who admin.Identity, c admin.Call) bool
+	// Concerns reports whether an identity has any business with a tenant.
+	Concerns(who admin.Identity, tenant string) bool
+}
+
 // adminError is why an administrator was turned away, in the words that the
 // field's tests look for (kbs-protocol 2.4). They are the same for every
-// defect of a credential.
+// defect of a credential but one: whoever has a genuine token that lives too
+// long must be able to find out.
 type adminError struct{ text string }
 
-// Error returns the constant text.
+// Error returns the text.
 func (e *adminError) Error() string { return e.text }
 
-var (
-	errNoAdmin = &adminError{"Cannot verify token with any of the issuers"}
-	errNoRole  = &adminError{"Role not allowed for path"}
-)
+// adminAccess is the text of the field for an administrator who was turned
+// away from one of its endpoints.
+func adminAccess(r *http.Request, e *adminError) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, api.PathPrefix+"/"), "/")
+	return "admin access denied for endpoint " + clip(name, maxClaim) + ": " + e.text
+}
 
-// as lets a request through if its bearer has at least the given role. Routes
-// carry method and parsed path, so the role is decided on both.
-func (s *Server) as(least admin.Role, h adminHandler) handler {
+// as lets a request through if its bearer may make the call. Routes carry
+// method and parsed path, so the role is decided on both.
+func (s *Server) as(route Route, h adminHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		who, err := s.Admins.Authenticate(r.Header.Get("Authorization"))
+		who, err := s.authenticate(r)
 		if err != nil {
-			s.Logger.WarnContext(r.Context(), "admin credential refused", slog.String("route", r.Pattern), slog.Any("reason", err))
-			if err := limit.Fail(r.Context()); err != nil {
-				return err
-			}
-			return fault.New(fault.Unauthenticated, errNoAdmin)
+			return err
 		}
 		if rec, ok := w.(*recorder); ok {
 			rec.admin = true
 		}
-		if !who.Role.Includes(least) {
-			return s.refuseRole(r, who, least)
+		call := admin.Call{Tenant: s.Tenant, Need: admin.Role(route.Access), Method: r.Method, URI: r.URL.RequestURI()}
+		if route.System {
+			call.Tenant = admin.AnyTenant
+		}
+		if route.Access != Known && !s.Admins.Permits(who, call) {
+			return s.refuseRole(r, who, call)
 		}
 		return h(w, r, who)
 	}
 }
 
-func (s *Server) refuseRole(r *http.Request, who admin.Identity, least admin.Role) error {
+// authenticate returns the administrator behind a request. An administrator of
+// other tenants is a stranger here.
+func (s *Server) authenticate(r *http.Request) (admin.Identity, error) {
+	who, err := s.Admins.Authenticate(r.Context(), r.Header.Get("Authorization"))
+	if err == nil && !s.Admins.Concerns(who, s.Tenant) {
+		err = fmt.Errorf("%w: %s is no administrator of this tenant", admin.ErrUnauthenticated, who)
+	}
+	if err == nil {
+		return who, nil
+	}
+	s.Logger.WarnContext(r.Context(), "admin credential refused", slog.String("route", r.Pattern), slog.Any("reason", err))
+	if err := limit.Fail(r.Context()); err != nil {
+		return who, err
+	}
+	switch {
+	case errors.Is(err, admin.ErrDenyAll):
+		return who, fault.New(fault.Forbidden, &adminError{admin.ErrDenyAll.Error()})
+	case errors.Is(err, admin.ErrLifetime):
+		return who, fault.New(fault.Unauthenticated, &adminError{admin.ErrUnauthenticated.Error() + ": " + admin.ErrLifetime.Error()})
+	case errors.Is(err, admin.ErrUnauthenticated):
+		return who, fault.New(fault.Unauthenticated, &adminError{admin.ErrUnauthenticated.Error()})
+	}
+	return who, fault.New(fault.Unavailable, err)
+}
+
+func (s *Server) refuseRole(r *http.Request, who admin.Identity, c admin.Call) error {
+	cause := "role " + who.RoleNames() + " is not " + string(c.Need)
+	if c.Tenant != s.Tenant {
+		cause += " of the whole broker"
+	}
+
 	object := r.Method + " " + clip(r.URL.Path, maxObject)
 	t, err := s.Tickets.Record(context.WithoutCancel(r.Context()), api.Explanation{
 		Code: string(fault.Forbidden), Stage: string(opAdmin), Subject: who.String(), Object: object,
-		Cause: "role " + string(who.Role) + " is not " + string(least),
+		Cause: cause,
 	}, api.AuditEntry{Kind: api.AuditAdmin, Decision: "deny"})
 	if err != nil {
 		return fault.Newf(fault.Internal, "record refusal: %w", err)
 	}
-	return fault.New(fault.Forbidden, errNoRole).With(t)
+	return fault.New(fault.Forbidden, &adminError{"Role " + who.RoleNames() + " not allowed for path"}).With(t)
 }
 
 // change makes a change and appends its audit entry in one transaction.

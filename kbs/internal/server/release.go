@@ -31,6 +31,9 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, path, token.Claims{}, api.Explanation{}, err)
 	}
+	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
+		return err
+	}
 	wanted, err := wish(r)
 	if err != nil {
 		return err

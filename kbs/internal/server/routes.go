@@ -38,6 +38,13 @@ type Route struct {
 	Answers []Answer     // successes only
 	Codes   []fault.Code // refusals that are particular to this route
 	Rate    limit.Class  // what a request counts as for its address
+	// Change names what the route does to what, such as policy.put: by this name
+	// a tenant can want a second person for it. Whatever an administrator can
+	// change has one, unless waiting would be harmful.
+	Change string
+	// System marks what belongs to the broker as a whole. Only the tenant
+	// "default" has it, and a role must count for all tenants.
+	System bool
 
 	stage operation // the stage that tickets show; opAdmin by default
 	admin func(*Server, http.ResponseWriter, *http.Request, admin.Identity) error
@@ -45,16 +52,19 @@ type Route struct {
 }
 
 // Access says who may call a route: anyone, a guest with an attestation token,
-// or an administrator of at least the role of that name.
+// or an administrator whose role includes that of this name.
 type Access string
 
 // The accesses that are no roles.
 const (
 	Public   Access = "public"
 	Attested Access = "guest"
+	Known    Access = "administrator" // of any role, or none
 
 	viewer   = Access(admin.Viewer)
 	operator = Access(admin.Operator)
+	approver = Access(admin.Approver)
+	auditor  = Access(admin.Auditor)
 	owner    = Access(admin.Owner)
 )
 
@@ -122,6 +132,8 @@ func Routes() []Route {
 		resourceRoutes(),
 		tokenRoutes(),
 		ticketRoutes(),
+		adminRoutes(),
+		tenantRoutes(),
 		auditRoutes(),
 		healthRoutes(),
 		documentRoutes(),
@@ -137,6 +149,9 @@ func (r Route) AllCodes() []fault.Code {
 	}
 	switch {
 	case r.isAdmin():
+		if r.Change != "" {
+			all = append(all, fault.QuotaExceeded)
+		}
 		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable, fault.TooMany)
 	case r.Access == Attested:
 		all = append(all, fault.TokenInvalid, fault.Unavailable, fault.TooMany)
@@ -151,7 +166,7 @@ func (r Route) AllCodes() []fault.Code {
 func (s *Server) mount(routes []Route, on Listener) *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, r := range routes {
-		if r.On&on != 0 {
+		if r.On&on != 0 && (!r.System || s.System != nil) {
 			mux.Handle(r.Pattern, s.endpoint(r))
 		}
 	}
@@ -162,7 +177,7 @@ func (s *Server) mount(routes []Route, on Listener) *http.ServeMux {
 func (s *Server) endpoint(r Route) http.Handler {
 	h := func(w http.ResponseWriter, req *http.Request) error { return r.open(s, w, req) }
 	if r.isAdmin() {
-		h = s.as(admin.Role(r.Access), func(w http.ResponseWriter, req *http.Request, who admin.Identity) error {
+		h = s.as(r, func(w http.ResponseWriter, req *http.Request, who admin.Identity) error {
 			return r.admin(s, w, req, who)
 		})
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -9,6 +10,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
+
+var changeForm = regexp.MustCompile(`^[a-z]+\.[a-z]+$`)
 
 // A row says all that is enforced and published, or it is no row.
 func TestRows(t *testing.T) {
@@ -30,8 +33,12 @@ func TestRows(t *testing.T) {
 		if len(r.Answers) == 0 && !strings.HasSuffix(r.Pattern, "{path...}") {
 			t.Errorf("%s: no success is described", r.Pattern)
 		}
-		if _, err := admin.ParseRole(string(r.Access)); err != nil && r.Access != server.Public && r.Access != server.Attested {
+		if _, err := admin.ParseRole(string(r.Access)); err != nil && r.Access != server.Public && r.Access != server.Attested && r.Access != server.Known {
 			t.Errorf("%s: access %q", r.Pattern, r.Access)
+		}
+		asks := r.Access == server.Public || r.Access == server.Attested || r.Access == server.Known || r.ID == "replayPolicy"
+		if method != http.MethodGet && method != "" && !asks && !changeForm.MatchString(r.Change) {
+			t.Errorf("%s: what an administrator changes has a name such as policy.put, by which a tenant can want a second person; this has %q", r.Pattern, r.Change)
 		}
 		for _, c := range r.AllCodes() {
 			if !c.Known() {

@@ -15,7 +15,7 @@ func tokenRoutes() []Route {
 			Access: Public, On: OnGuest, Answers: ok(jsonBody(api.Discovery{})), open: (*Server).discovery},
 		{Pattern: "GET " + api.PathTokenKeys, ID: "listTokenKeys", Summary: "List the keys that sign attestation tokens",
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.TokenKeys{})), admin: (*Server).listTokenKeys},
-		{Pattern: "POST " + api.PathRotateTokenKey, ID: "rotateTokenKey", Summary: "Make the next key sign attestation tokens",
+		{Pattern: "POST " + api.PathRotateTokenKey, ID: "rotateTokenKey", Change: "keys.rotate", Summary: "Make the next key sign attestation tokens",
 			Request: jsonBody(api.RotateTokenKey{}), Codes: codes(fault.Conflict),
 			Access: owner, On: OnAdmin, Answers: ok(jsonBody(api.TokenKeys{})), admin: (*Server).rotateTokenKey},
 	}

@@ -63,7 +63,8 @@ type RefValues interface {
 
 // Deps are the rooms behind the server. All are required.
 type Deps struct {
-	Tenant    string // whose rooms these are
+	Tenant    string    // whose rooms these are
+	Since     time.Time // when the tenant was created
 	Handshake *attestation.Service
 	Issuer    *token.Issuer
 	Tokens    *token.Verifier
@@ -75,7 +76,10 @@ type Deps struct {
 	Tickets   ticket.Book
 	Audit     audit.Recorder
 	AuditLog  AuditLog
-	Admins    *admin.Authenticator
+	Admins    Admins
+	Revoked   *admin.Revocations
+	System    *System // only for the tenant "default"
+	Quotas    Quotas
 	Store     store.Store
 	Now       func() time.Time
 	Logger    *slog.Logger

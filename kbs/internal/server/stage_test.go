@@ -92,9 +92,18 @@ func guest(t testing.TB, vendorName, image string) *snp.Simulator {
 	return sim
 }
 
-type clock struct{ ahead atomic.Int64 }
+type clock struct {
+	ahead   atomic.Int64
+	stopped atomic.Pointer[time.Time]
+}
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time {
+	if at := c.stopped.Load(); at != nil {
+		return *at
+	}
+	return time.Now().Add(time.Duration(c.ahead.Load()))
+}
+func (c *clock) stop(at time.Time)       { c.stopped.Store(&at) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 type logBuffer struct {
@@ -257,12 +266,18 @@ func (s *stage) hold(req *http.Request, sent []byte, a answer) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	switch req.URL.Scheme + "://" + req.URL.Host {
-	case s.guestURL:
+	if after, ok := strings.CutPrefix(req.URL.Path, api.PathTenant); ok { // a tenant's API is the same
+		_, rest, _ := strings.Cut(after, "/")
+		req = req.Clone(req.Context())
+		req.URL.Path, req.URL.RawPath = "/"+rest, ""
+	}
+	at := req.URL.Scheme + "://" + req.URL.Host
+	switch {
+	case strings.HasPrefix(s.guestURL, at):
 		c.hold(s.t, "guests", req, sent, a)
-	case s.adminURL:
+	case strings.HasPrefix(s.adminURL, at):
 		c.hold(s.t, "admins", req, sent, a)
-	case s.metricsURL:
+	case s.metricsURL == at:
 		c.hold(s.t, "metrics", req, sent, a)
 	}
 }

@@ -1,18 +1,22 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
 // auditEntries sends the leaves exactly as they were hashed.
-func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
 	from, err := number(r, "from", 0, 0, math.MaxInt64)
 	if err != nil {
 		return err
@@ -21,7 +25,15 @@ func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, _ admin.Id
 	if err != nil {
 		return err
 	}
-	entries, err := s.AuditLog.Entries(r.Context(), from, int(limit))
+	read := s.AuditLog.Entries
+	next := int64(-1)
+	if s.System == nil || !who.Has(admin.Auditor, admin.AnyTenant) {
+		read = func(ctx context.Context, from int64, limit int) (own []json.RawMessage, err error) {
+			own, next, err = s.ownEntries(ctx, from, limit)
+			return own, err
+		}
+	}
+	entries, err := read(r.Context(), from, int(limit))
 	if err != nil {
 		return err
 	}
@@ -33,8 +45,55 @@ func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, _ admin.Id
 		}
 		raw = append(raw, e...)
 	}
-	s.answer(w, http.StatusOK, "application/json", append(raw, "]}"...))
+	raw = append(raw, ']')
+	if next >= 0 {
+		raw = append(append(raw, `,"next":`...), strconv.FormatInt(next, 10)...)
+	}
+	s.answer(w, http.StatusOK, "application/json", append(raw, '}'))
 	return nil
+}
+
+// What one request reads of the log at most, in entries.
+const (
+	scanPage  = 1000
+	scanPages = 20
+)
+
+// ownEntries are those of the tenant alone, from an index on: the log is one
+// chain, and what others do is not this tenant's to read. next is where to go
+// on; it is the size of the log when there is no more.
+func (s *Server) ownEntries(ctx context.Context, from int64, limit int) (own []json.RawMessage, next int64, err error) {
+	name := s.Tenant
+	if name == tenant.Default {
+		name = ""
+	}
+	for range scanPages {
+		page, err := s.AuditLog.Entries(ctx, from, scanPage)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, raw := range page {
+			if len(own) == limit {
+				return own, from, nil
+			}
+			from++
+			var e struct {
+				Tenant string    `json:"tenant"`
+				Time   time.Time `json:"time"`
+			}
+			if err := json.Unmarshal(raw, &e); err != nil {
+				return nil, 0, err
+			}
+			// A tenant of the same name may have been there before.
+			if e.Tenant == name && !e.Time.Before(s.Since) {
+				own = append(own, raw)
+			}
+		}
+		if len(page) < scanPage {
+			break
+		}
+	}
+	return own, from, nil
 }
 
 func (s *Server) auditCheckpoint(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -93,23 +92,6 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request, who admin.Ide
 	}
 	s.answerPolicy(w, stored)
 	return nil
-}
-
-// seen is the version that a writer saw: that of If-Match if it is given, or
-// else what the body says.
-func seen(r *http.Request, inBody int64) (int64, error) {
-	tag := r.Header.Get("If-Match")
-	switch tag {
-	case "":
-		return inBody, nil
-	case "*":
-		return int64(store.Any), nil
-	}
-	n, err := strconv.ParseInt(strings.Trim(strings.TrimPrefix(tag, "W/"), `"`), 10, 64)
-	if err != nil || n < 0 {
-		return 0, fault.Newf(fault.InvalidRequest, "If-Match is a version in quotes, or *")
-	}
-	return n, nil
 }
 
 func (s *Server) deletePolicy(w http.ResponseWriter, r *http.Request, who admin.Identity) error {

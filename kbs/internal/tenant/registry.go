@@ -2,15 +2,16 @@ package tenant
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/snapshot"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
@@ -24,66 +25,69 @@ const (
 // MaxTenants bounds the tenants of one broker: each replica knows all records.
 const MaxTenants = 10_000
 
-// fresh is for how long a replica believes its snapshot.
-const fresh = time.Second
-
 // ErrUnknown says that there is no such tenant, or that it is suspended: who
 // asks for it must not learn which.
 var ErrUnknown = errors.New("tenant: no such tenant")
 
-// Record describes one tenant.
-type Record struct {
-	Name      string    `json:"name"`
-	Hosts     []string  `json:"hosts,omitempty"` // requests to these host names are for it
-	Suspended bool      `json:"suspended,omitempty"`
-	CreatedBy string    `json:"created_by,omitempty"`
-	Created   time.Time `json:"created,omitzero"`
-	// Version is that of the stored record; 0 for the tenant Default as long as
-	// nobody said anything about it.
-	Version store.Version `json:"-"`
-}
-
-// snapshot is all that one replica knows, and when it last compared it.
-type snapshot struct {
-	generation store.Version
-	compared   time.Time
-	byName     map[string]Record
-	byHost     map[string]string
+// directory is what all records say.
+type directory struct {
+	byName map[string]Record
+	byHost map[string]string
 }
 
 // Registry knows the tenants. It is safe for concurrent use.
 type Registry struct {
-	st  store.Store
-	now func() time.Time
-
-	mu   sync.Mutex // held by who refreshes
-	snap atomic.Pointer[snapshot]
+	known *snapshot.Set[directory]
+	now   func() time.Time
 }
 
 // Open returns the tenants in st, which is not a scope.
-func Open(st store.Store, now func() time.Time) *Registry { return &Registry{st: st, now: now} }
+func Open(st store.Store, now func() time.Time) *Registry {
+	return &Registry{snapshot.New(st, keyGeneration, now, read), now}
+}
 
 // Lookup returns an active tenant, else ErrUnknown.
 func (r *Registry) Lookup(ctx context.Context, name string) (Record, error) {
-	s, err := r.current(ctx)
-	if err != nil {
-		return Record{}, err
+	rec, err := r.Get(ctx, name)
+	if err == nil && rec.State != api.TenantActive {
+		return Record{}, ErrUnknown
 	}
-	rec, ok := s.byName[name]
-	if !ok || rec.Suspended {
+	return rec, err
+}
+
+// Get returns a tenant whatever its state, else ErrUnknown.
+func (r *Registry) Get(ctx context.Context, name string) (Record, error) {
+	d, err := r.known.Get(ctx)
+	if err != nil {
+		return Record{}, fmt.Errorf("tenants: %w", err)
+	}
+	rec, ok := d.byName[name]
+	if !ok {
 		return Record{}, ErrUnknown
 	}
 	return rec, nil
 }
 
+// List returns all tenants in the order of their names.
+func (r *Registry) List(ctx context.Context) ([]Record, error) {
+	d, err := r.known.Get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("tenants: %w", err)
+	}
+	return slices.SortedFunc(maps.Values(d.byName), func(a, b Record) int { return strings.Compare(a.Name, b.Name) }), nil
+}
+
 // OfHost returns the tenant that the host of a request names, whether it is
 // active or not; "" if it names none. A port and a trailing dot do not count.
 func (r *Registry) OfHost(ctx context.Context, host string) (string, error) {
-	s, err := r.current(ctx)
-	if err != nil || len(s.byHost) == 0 {
-		return "", err
+	d, err := r.known.Get(ctx)
+	if err != nil {
+		return "", fmt.Errorf("tenants: %w", err)
 	}
-	return s.byHost[hostName(host)], nil
+	if len(d.byHost) == 0 {
+		return "", nil
+	}
+	return d.byHost[hostName(host)], nil
 }
 
 func hostName(host string) string {
@@ -93,66 +97,21 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// current returns a snapshot that is not older than fresh.
-func (r *Registry) current(ctx context.Context) (*snapshot, error) {
-	if s := r.snap.Load(); s != nil && r.now().Sub(s.compared) < fresh {
-		return s, nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	old := r.snap.Load()
-	if old != nil && r.now().Sub(old.compared) < fresh {
-		return old, nil // somebody was faster
-	}
-	return r.refresh(ctx, old)
-}
-
-func (r *Registry) refresh(ctx context.Context, old *snapshot) (*snapshot, error) {
-	next := &snapshot{compared: r.now()}
-	err := r.st.View(ctx, func(tx store.Tx) error {
-		g, err := tx.Get(keyGeneration)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		next.generation = g.Version
-		if old != nil && old.generation == g.Version {
-			next.byName, next.byHost = old.byName, old.byHost
-			return nil
-		}
-		return next.read(tx)
-	})
+func read(tx store.Tx) (directory, error) {
+	d := directory{map[string]Record{Default: {api.Tenant{Name: Default, State: api.TenantActive}}}, map[string]string{}}
+	all, err := tx.List(prefixRecord, "", MaxTenants)
 	if err != nil {
-		return nil, fmt.Errorf("tenants: %w", err)
-	}
-	r.snap.Store(next)
-	return next, nil
-}
-
-// read fills the snapshot.
-func (s *snapshot) read(tx store.Tx) error {
-	s.byName, s.byHost = map[string]Record{Default: {Name: Default}}, map[string]string{}
-	all, err := tx.List(prefixRecord, "", MaxTenants+1)
-	if err != nil {
-		return err
+		return d, err
 	}
 	for _, raw := range all {
 		rec, err := decode(raw)
 		if err != nil {
-			return err
+			return d, err
 		}
-		s.byName[rec.Name] = rec
+		d.byName[rec.Name] = rec
 		for _, h := range rec.Hosts {
-			s.byHost[h] = rec.Name
+			d.byHost[h] = rec.Name
 		}
 	}
-	return nil
-}
-
-func decode(r store.Record) (Record, error) {
-	var rec Record
-	if err := json.Unmarshal(r.Value, &rec); err != nil {
-		return Record{}, fmt.Errorf("the record %s is damaged: %w", r.Key, err)
-	}
-	rec.Version = r.Version
-	return rec, nil
+	return d, nil
 }

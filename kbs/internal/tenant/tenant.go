@@ -12,19 +12,17 @@
 package tenant
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"regexp"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 // Default is the tenant of whoever names none. It always exists.
-const Default = "default"
+const Default = audit.DefaultTenant
 
 var (
 	// ErrName says that a text cannot name a tenant.
@@ -49,28 +47,4 @@ func prefix(name string) string { return "t/" + name + "/" }
 // Wrapper returns w for one tenant: what it wraps opens for no other.
 func Wrapper(w kek.Wrapper, name string) kek.Wrapper {
 	return kek.Bind(w, "vouchsafe tenant v1\x00"+name+"\x00")
-}
-
-// Recorder returns rec for one tenant: every entry names it. Entries of the
-// tenant Default name none.
-func Recorder(rec audit.Recorder, name string) audit.Recorder {
-	if name == Default {
-		name = ""
-	}
-	return recorder{rec, name}
-}
-
-type recorder struct {
-	rec  audit.Recorder
-	name string
-}
-
-func (r recorder) Append(ctx context.Context, e api.AuditEntry) (api.AuditEntry, error) {
-	e.Tenant = r.name
-	return r.rec.Append(ctx, e)
-}
-
-func (r recorder) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
-	e.Tenant = r.name
-	return r.rec.AppendTx(store.Unscoped(tx), e)
 }

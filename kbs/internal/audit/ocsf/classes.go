@@ -50,9 +50,10 @@ func mappingOf(kind api.AuditKind) mapping {
 		return mapping{apiActivity, 1}
 	case api.AuditPolicyPut, api.AuditPolicyStage, api.AuditPolicyRollback, api.AuditRefValuePut, api.AuditResourcePut,
 		api.AuditResourceMeta, api.AuditResourceRollback, api.AuditTokenKeyRotate, api.AuditKeyRotate, api.AuditMasterKeyRotate,
-		api.AuditMasterKeyRetire:
+		api.AuditMasterKeyRetire, api.AuditTenantPut, api.AuditAdminRevoke:
 		return mapping{apiActivity, 3}
-	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete, api.AuditResourceDestroy:
+	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete, api.AuditResourceDestroy,
+		api.AuditTenantCondemn, api.AuditTenantDelete:
 		return mapping{apiActivity, 4}
 	case api.AuditBrokerStart, api.AuditRestore:
 		return mapping{lifecycle, 3}
@@ -60,7 +61,7 @@ func mappingOf(kind api.AuditKind) mapping {
 		return mapping{lifecycle, 6}
 	case api.AuditSinkBehind:
 		return mapping{lifecycle, 7}
-	case api.AuditGuest, api.AuditGuestRefusal:
+	case api.AuditGuest, api.AuditGuestRefusal, api.AuditApprovalRequest, api.AuditApprovalApprove, api.AuditApprovalDeny:
 	}
 	return mapping{apiActivity, other}
 }

@@ -1,0 +1,45 @@
+package api
+
+import "time"
+
+// Paths of what administrators are and have.
+const (
+	PathWhoAmI      = PathV1 + "/whoami"      // GET
+	PathRevocations = PathV1 + "/revocations" // GET list, POST
+)
+
+// AnyTenant in the tenants of a role is all of them, and the broker as a whole.
+const AnyTenant = "*"
+
+// WhoAmI is what the broker makes of the caller's credential.
+type WhoAmI struct {
+	Name     string      `json:"name"` // as audit entries show it
+	Issuer   string      `json:"issuer"`
+	Subject  string      `json:"subject,omitempty"`
+	Tenant   string      `json:"tenant"` // that was asked
+	Roles    []AdminRole `json:"roles"`
+	Claim    string      `json:"role_claim,omitempty"` // what the field's access list goes by
+	TokenID  string      `json:"token_id,omitempty"`
+	Issued   time.Time   `json:"issued,omitzero"`
+	Expires  time.Time   `json:"expires,omitzero"`
+	Insecure bool        `json:"insecure,omitempty"` // nobody was asked for a credential
+}
+
+// AdminRole is a role with the tenants that it counts for: names, or AnyTenant.
+type AdminRole struct {
+	Role    string   `json:"role"`
+	Tenants []string `json:"tenants"`
+}
+
+// Revocation ends one admin token, or all that a subject was given until now.
+// On POST only Issuer, TokenID or Subject, and Reason are read; without any of
+// the first three it is the caller's own token.
+type Revocation struct {
+	Issuer  string    `json:"issuer,omitempty"`
+	TokenID string    `json:"token_id,omitempty"`
+	Subject string    `json:"subject,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	Expires time.Time `json:"expires,omitzero"` // when every such token has ended by itself
+}
