@@ -115,6 +115,14 @@ func TestVector(t *testing.T) {
 	}
 }
 
+// Vector 7 of kbs-protocol 19: the text of a header is what gets authenticated.
+func TestHeaderText(t *testing.T) {
+	text, err := json.Marshal(header{Alg: "fakealg", Enc: "fakeenc"})
+	if err != nil || encode(text) != "eyJhbGciOiJmYWtlYWxnIiwiZW5jIjoiZmFrZWVuYyJ9" {
+		t.Errorf("%s: %v", text, err)
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	sizes := []int{0, 1, 15, 16, 17, 4096, MaxPlaintext}
 	for _, alg := range allKeys {

@@ -81,8 +81,13 @@ func launch(t testing.TB, image string) snp.Launch {
 // guest is a simulated guest under a vendor.
 func guest(t testing.TB, vendorName, image string) *snp.Simulator {
 	t.Helper()
+	return guestOf(t, vendorName, launch(t, image))
+}
+
+func guestOf(t testing.TB, vendorName string, l snp.Launch) *snp.Simulator {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "guest")
-	if err := snp.CreateGuest(vendor(t, vendorName), dir, launch(t, image)); err != nil {
+	if err := snp.CreateGuest(vendor(t, vendorName), dir, l); err != nil {
 		t.Fatal(err)
 	}
 	sim, err := snp.OpenSimulator(dir)
