@@ -27,7 +27,7 @@ type listOptions struct {
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), ticketKind(), ticketGroupKind(), eventKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind()}
 }
 
 func kindNames() []string {
