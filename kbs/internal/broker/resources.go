@@ -6,21 +6,41 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource/vaultkv"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
+// openBackends opens the back ends that are not the broker's own store, once
+// for all: they are clients of something that is there without us.
+func (s *shared) openBackends() error {
+	s.foreign = map[string]resource.Backend{}
+	for _, b := range s.cfg.ResourceBackends {
+		if b.Type != config.BackendVaultKV {
+			continue
+		}
+		client, err := s.vault(*b.Vault)
+		if err != nil {
+			return fmt.Errorf("resource_backends: %s: %w", b.Name, err)
+		}
+		s.foreign[b.Name] = vaultkv.New(client, b.Mount, b.Field)
+	}
+	return nil
+}
+
 // resources mounts the back ends of one tenant: the built-in one at the root,
-// unless the configuration puts another there, and those that it names.
-func (s *shared) resources(st store.Store, keys kek.Wrapper) (*resource.Mounts, error) {
+// unless the configuration puts another there, and those that it names for
+// this tenant.
+func (s *shared) resources(name string, st store.Store, keys kek.Wrapper) (*resource.Mounts, error) {
 	builtin := resource.NewBuiltin(resource.Config{Store: st, Keys: keys, Now: s.Now, Keep: s.cfg.Resources.KeepVersions})
 	mounts, root := []resource.Mount{}, false
 	for _, b := range s.cfg.ResourceBackends {
-		m := resource.Mount{Name: b.Name, Prefix: b.Prefix, ReadOnly: b.ReadOnly}
-		switch b.Type {
-		case config.BackendBuiltin:
-			m.Backend = builtin
-		default:
-			return nil, fmt.Errorf("resource_backends: there is no type %q", b.Type)
+		m := resource.Mount{Name: b.Name, Prefix: b.Prefix, ReadOnly: b.ReadOnly, Backend: builtin}
+		if b.Type != config.BackendBuiltin {
+			if owner := b.Tenant; owner != name && (owner != "" || name != tenant.Default) {
+				continue
+			}
+			m.Backend = s.foreign[b.Name]
 		}
 		root = root || m.Prefix == ""
 		mounts = append(mounts, m)

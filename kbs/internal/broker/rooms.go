@@ -40,7 +40,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if rec.Name != tenant.Default {
 		logger = logger.With(slog.String("tenant", rec.Name))
 	}
-	resources, err := s.resources(st, wrap)
+	resources, err := s.resources(rec.Name, st, wrap)
 	if err != nil {
 		return nil, err
 	}

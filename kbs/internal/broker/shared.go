@@ -39,6 +39,7 @@ type shared struct {
 	remote    *remoteas.Client
 	revoked   *admin.Revocations
 	system    *server.System
+	foreign   map[string]resource.Backend // by the name that the configuration gives
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -54,6 +55,9 @@ func (s *shared) open(ctx context.Context) (err error) {
 	}
 	s.host = s.openHost()
 	s.openWalker()
+	if err := s.openBackends(); err != nil {
+		return err
+	}
 	s.releases = resource.NewReleases(s.Now)
 	s.background = append(s.background, s.releases.Run)
 	if s.trust, err = s.openTrust(ctx); err != nil {

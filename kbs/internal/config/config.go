@@ -84,6 +84,9 @@ func (c Config) Insecure() []string {
 	out = append(out, c.Verifier.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)
+	for _, b := range c.ResourceBackends {
+		out = append(out, b.insecure("resource_backends."+b.Name)...)
+	}
 	out = append(out, c.Tracing.insecure()...)
 	return out
 }

@@ -7,8 +7,11 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 )
 
-// BackendBuiltin is the back end in the broker's own store.
-const BackendBuiltin = "builtin"
+// Types of back ends.
+const (
+	BackendBuiltin = "builtin"  // in the broker's own store
+	BackendVaultKV = "vault_kv" // the KV engine, version 2, of a Vault or an OpenBao
+)
 
 // Resources settings of the built-in back end.
 type Resources struct {
@@ -24,11 +27,29 @@ type ResourceBackend struct {
 	// Prefix of the paths that it serves: "" is all, else repo/ or repo/type/.
 	// Of several that match, the longest one decides.
 	Prefix   string `toml:"prefix"`
-	Type     string `toml:"type"` // "builtin"
+	Type     string `toml:"type"` // "builtin" or "vault_kv"
 	ReadOnly bool   `toml:"read_only,omitempty"`
+	// Tenant is who has the back end; "" is the tenant "default". What is not
+	// the broker's own store cannot keep tenants apart, so no other has it.
+	Tenant string `toml:"tenant,omitempty"`
+	// Mount and Field are for "vault_kv": where the engine is, and the member
+	// of a secret that holds the value ("value" if it is left out).
+	Mount string `toml:"mount,omitempty"`
+	Field string `toml:"field,omitempty"`
+	Vault *Vault `toml:"vault,omitempty"`
+}
+
+// insecure lists the settings that weaken a back end.
+func (b ResourceBackend) insecure(key string) []string {
+	if b.Vault == nil {
+		return nil
+	}
+	return b.Vault.insecure(key + ".vault")
 }
 
 func defaultResources() Resources { return Resources{KeepVersions: resource.Keep} }
+
+var vaultMount = regexp.MustCompile(`^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$`)
 
 var backendName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?$`)
 
@@ -49,8 +70,17 @@ func validateResources(r Resources, backends []ResourceBackend) []error {
 		if err := resource.CheckPrefix(b.Prefix); err != nil || prefixes[b.Prefix] {
 			bad(key+".prefix", "%q must be empty, repo/ or repo/type/, and no other's", b.Prefix)
 		}
-		if b.Type != BackendBuiltin {
-			bad(key+".type", "must be %q, is %q", BackendBuiltin, b.Type)
+		switch {
+		case b.Type == BackendBuiltin && (b.Vault != nil || b.Mount != "" || b.Field != "" || b.Tenant != ""):
+			bad(key, "mount, field, tenant and vault do not belong to type %q", b.Type)
+		case b.Type == BackendVaultKV && b.Vault == nil:
+			bad(key+".vault", "is needed for type %q", b.Type)
+		case b.Type == BackendVaultKV && !vaultMount.MatchString(b.Mount):
+			bad(key+".mount", "%q is not where an engine is mounted, for example \"secret\"", b.Mount)
+		case b.Type == BackendVaultKV:
+			all = append(all, b.Vault.validate(key+".vault")...)
+		case b.Type != BackendBuiltin:
+			bad(key+".type", "must be %q or %q, is %q", BackendBuiltin, BackendVaultKV, b.Type)
 		}
 		names[b.Name], prefixes[b.Prefix] = true, true
 	}

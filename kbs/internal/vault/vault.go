@@ -122,7 +122,8 @@ func pause(ctx context.Context, d time.Duration) error {
 type Call struct {
 	Method string
 	Path   string // below /v1, segments already escaped
-	In     any    // JSON body; nil for none
+	Query  url.Values
+	In     any // JSON body; nil for none
 	// Once forbids a second try after an answer got lost: the server may have
 	// done what it was asked.
 	Once bool
@@ -202,6 +203,7 @@ func (c *Client) send(ctx context.Context, call Call, token secret.Bytes) (answe
 		body = bytes.NewReader(raw)
 	}
 	u := c.base.JoinPath("v1", call.Path)
+	u.RawQuery = call.Query.Encode()
 	req, err := http.NewRequestWithContext(ctx, call.Method, u.String(), body)
 	if err != nil {
 		return answer{}, final{err}

@@ -42,6 +42,7 @@ type Server struct {
 	Calls  map[string]int // by path, without /v1/
 	tokens map[string]time.Time
 	keys   map[string]*key
+	kv     map[string][]*kvVersion
 }
 
 // Start returns a server with the transit key "kbs", and closes it at the end
@@ -51,6 +52,7 @@ func Start(t testing.TB) *Server {
 	s := &Server{
 		Now: time.Now, TTL: time.Hour, Renewable: true, RoleID: word(), SecretID: word(), KubeRole: "kbs", JWT: word(),
 		Calls: map[string]int{}, tokens: map[string]time.Time{}, keys: map[string]*key{"kbs": newKey("aes256-gcm96")},
+		kv: map[string][]*kvVersion{},
 	}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // clients that lack the CA
@@ -155,6 +157,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		s.tokens[r.Header.Get("X-Vault-Token")] = s.end()
 		s.grant(w, r.Header.Get("X-Vault-Token"))
+	case strings.HasPrefix(path, "secret/"):
+		s.serveKV(w, r, strings.TrimPrefix(path, "secret/"), body)
 	default:
 		s.transit(w, r, path, body)
 	}
