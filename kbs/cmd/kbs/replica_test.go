@@ -24,7 +24,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/postgrestest"
@@ -59,17 +58,42 @@ func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }
 // replica is a broker in a process of its own. Of all brokers of a cluster it
 // shares the database and the master key, and no other file.
 type replica struct {
-	t           *testing.T
-	cmd         *exec.Cmd
-	guest, root string // URL, certificate
-	admin       *admin.Client
-	transport   *http.Transport
+	t         *testing.T
+	cmd       *exec.Cmd
+	guest     string // URL
+	admin     *admin.Client
+	transport *http.Transport
 }
-
-var places = regexp.MustCompile(`(?m)^  (guests|admins|certificate|admin token) +(\S+)$`)
 
 // start starts the broker that keeps its own files under a name.
 func (c *cluster) start(name string) *replica {
+	c.t.Helper()
+	return c.startAll(name)[0]
+}
+
+// startAll starts brokers at the same time.
+func (c *cluster) startAll(names ...string) []*replica {
+	c.t.Helper()
+	var all []*replica
+	var said []*output
+	for _, name := range names {
+		cmd := exec.Command("kbs", "serve", "--config", c.configure(name)) // this binary, see TestMain
+		out := &output{}
+		cmd.Stderr = out
+		if err := cmd.Start(); err != nil {
+			c.t.Fatal(err)
+		}
+		r := &replica{t: c.t, cmd: cmd}
+		c.t.Cleanup(r.kill)
+		all, said = append(all, r), append(said, out)
+	}
+	for i, r := range all {
+		r.await(said[i])
+	}
+	return all
+}
+
+func (c *cluster) configure(name string) (path string) {
 	c.t.Helper()
 	text := fmt.Sprintf(`state_dir = %q
 [http_server]
@@ -85,38 +109,37 @@ path = %q
 [verifier.snp]
 insecure_simulated_roots = [{name = "lab", path = %q}]
 `, c.path(name), c.database, c.path("master.key"), c.path("lab/root.pem"))
-	config := c.path(name + ".toml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	path = c.path(name + ".toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	said := &output{}
-	cmd := exec.Command("kbs", "serve", "--config", config) // this binary, see TestMain
-	cmd.Stderr = said
-	if err := cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	r := &replica{t: c.t, cmd: cmd}
-	c.t.Cleanup(r.kill)
+	return path
+}
+
+var places = regexp.MustCompile(`(?m)^  (guests|admins|certificate|admin token) +(\S+)$`)
+
+// await reads from the start message where everything is.
+func (r *replica) await(said *output) {
+	r.t.Helper()
 	found := map[string]string{}
 	for deadline := time.Now().Add(time.Minute); len(found) < 4; <-time.After(10 * time.Millisecond) {
 		for _, m := range places.FindAllStringSubmatch(said.String(), -1) {
 			found[m[1]] = m[2]
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("the broker does not start: %s", said)
+			r.t.Fatalf("the broker does not start: %s", said)
 		}
 	}
 	pem, err := os.ReadFile(found["certificate"])
 	if err != nil {
-		c.t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	r.guest, r.transport = found["guests"], &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}
-	if r.admin, err = admin.New(admin.Config{URL: found["admins"], TokenFile: broker.AdminTokenPath(c.path(name)), RootCAs: roots}); err != nil {
-		c.t.Fatal(err)
+	if r.admin, err = admin.New(admin.Config{URL: found["admins"], TokenFile: found["admin token"], RootCAs: roots}); err != nil {
+		r.t.Fatal(err)
 	}
-	return r
 }
 
 // kill ends the broker as a power cut would.
@@ -124,8 +147,10 @@ func (r *replica) kill() {
 	if r.cmd.ProcessState != nil {
 		return
 	}
-	r.admin.Close()
-	r.transport.CloseIdleConnections()
+	if r.admin != nil {
+		r.admin.Close()
+		r.transport.CloseIdleConnections()
+	}
 	_ = r.cmd.Process.Kill()
 	_ = r.cmd.Wait() // it was killed
 }

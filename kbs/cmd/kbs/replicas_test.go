@@ -73,7 +73,7 @@ func TestReplicaDiesMidHandshake(t *testing.T) {
 // One answer to a challenge is sent to both replicas many times at once.
 func TestReplicasAcceptANonceOnce(t *testing.T) {
 	c := newCluster(t)
-	replicas := []*replica{c.start("a"), c.start("b")}
+	replicas := c.startAll("a", "b")
 	c.set(replicas[0])
 	f := newFront(t)
 	const copies = 16
@@ -131,7 +131,8 @@ func TestReplicasAcceptANonceOnce(t *testing.T) {
 // told, the other one heeds.
 func TestReplicasShareEverything(t *testing.T) {
 	c := newCluster(t)
-	a, b := c.start("a"), c.start("b")
+	both := c.startAll("a", "b")
+	a, b := both[0], both[1]
 	c.set(a)
 	if _, err := a.admin.PutResource(t.Context(), disk, secret.New([]byte("value"))); err != nil {
 		t.Fatal(err)
