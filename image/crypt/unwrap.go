@@ -13,3 +13,23 @@ import (
 type KeyUnwrapper interface {
 	Unwrap(ctx context.Context, packet []byte) (secret.Bytes, error)
 }
+
+// Image is what a key is wanted for: whoever unwraps may have to say so, because
+// a broker can hold a key for one image alone.
+type Image struct {
+	Digest    string // of the manifest
+	Reference string // as it was asked for
+}
+
+type imageKey struct{}
+
+// WithImage returns a context for the unwrapping of an image's keys.
+func WithImage(ctx context.Context, i Image) context.Context {
+	return context.WithValue(ctx, imageKey{}, i)
+}
+
+// ImageOf returns the image that keys are unwrapped for, if it is known.
+func ImageOf(ctx context.Context) (Image, bool) {
+	i, ok := ctx.Value(imageKey{}).(Image)
+	return i, ok
+}

@@ -112,7 +112,8 @@ func (p *Puller) pull(ctx context.Context, name string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers, err := p.layers(ctx, repo, plans)
+	named := crypt.Image{Digest: resolved.Manifest.Digest.String(), Reference: ref.String()}
+	layers, err := p.layers(crypt.WithImage(ctx, named), repo, plans)
 	if err != nil {
 		return nil, err
 	}

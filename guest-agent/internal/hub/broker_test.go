@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,7 @@ type testBroker struct {
 	guests     map[string]api.JWK      // token -> key
 	handshakes int
 	fetched    []string
+	queries    map[string]url.Values // of the last request, "repo/type/tag"
 	refusals   []api.GuestRefusal
 	tickets    []fault.Ticket // given out for refusals
 	reporting  reportMode
@@ -172,6 +174,10 @@ func (b *testBroker) resource(w http.ResponseWriter, r *http.Request) {
 	path := r.PathValue("path")
 	b.mu.Lock()
 	b.fetched = append(b.fetched, path)
+	if b.queries == nil {
+		b.queries = map[string]url.Values{}
+	}
+	b.queries[path] = r.URL.Query()
 	value, found := b.resources[path]
 	ticket, denied := b.denied[path]
 	b.mu.Unlock()
@@ -289,6 +295,13 @@ func (b *testBroker) asked(path string) (n int) {
 		}
 	}
 	return n
+}
+
+// asksWith returns the query of the last request for a resource.
+func (b *testBroker) asksWith(path string) url.Values {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.queries[path]
 }
 
 // tokens returns every token given out.

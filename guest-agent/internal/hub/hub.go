@@ -17,11 +17,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -104,7 +106,7 @@ func New(cfg Config) (*Hub, error) {
 // Resource fetches "kbs:///repo/type/tag" from the broker. The caller owns the
 // secret. Errors are *fault.Fault with a ticket.
 func (h *Hub) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
-	s, err := h.fetch(ctx, uri)
+	s, err := h.fetchForWorkload(ctx, uri)
 	if err != nil {
 		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectResource, uri, err)
 	}
@@ -173,6 +175,25 @@ func (h *Hub) fetch(ctx context.Context, uri string) (secret.Bytes, error) {
 		return secret.Bytes{}, errNoBroker()
 	}
 	return h.broker.Resource(ctx, uri)
+}
+
+// fetchForWorkload is fetch for what is not this agent. Which image a key is
+// for is the agent's word to the broker; a workload must not give it.
+func (h *Hub) fetchForWorkload(ctx context.Context, uri string) (secret.Bytes, error) {
+	u, err := client.ParseResourceURI(uri)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.InvalidRequest, err)
+	}
+	query, err := url.ParseQuery(u.Query)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.InvalidRequest, err)
+	}
+	for _, name := range []string{api.QueryImage, api.QueryImageReference} {
+		if query.Has(name) {
+			return secret.Bytes{}, fault.Newf(fault.InvalidRequest, "a workload cannot ask for a key in the name of an image")
+		}
+	}
+	return h.fetch(ctx, uri)
 }
 
 func errNoBroker() error {

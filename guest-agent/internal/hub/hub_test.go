@@ -64,6 +64,28 @@ func TestPodCostsOneHandshake(t *testing.T) {
 	}
 }
 
+// The key of an image is asked for in its name, and in the agent's name alone.
+func TestKeysAreAskedForInTheNameOfTheImage(t *testing.T) {
+	w := newWorld(t, nil)
+	if _, err := w.hub.PullImage(t.Context(), w.ref, w.bundle()); err != nil {
+		t.Fatal(err)
+	}
+	q := w.broker.asksWith(kekPath)
+	if q.Get("image") != w.digest || q.Get("image_reference") != w.ref {
+		t.Errorf("asked with %v, want %s of %s", q, w.digest, w.ref)
+	}
+	if q := w.broker.asksWith(signerPath); len(q) != 0 {
+		t.Errorf("the signer's key was asked for with %v", q)
+	}
+	w.broker.put("default/secret/1", []byte("x"))
+	for query, ok := range map[string]bool{"": true, "?version=1": true, "?image=" + w.digest: false, "?version=1&image_reference=" + w.ref: false, "?%69mage=x": false} {
+		_, err := w.hub.Resource(t.Context(), "kbs:///default/secret/1"+query)
+		if (err == nil) != ok || (err != nil && fault.CodeOf(err) != fault.InvalidRequest) {
+			t.Errorf("a workload asks with %q: %v", query, err)
+		}
+	}
+}
+
 func getOK(t *testing.T, url string) []byte {
 	t.Helper()
 	resp, err := http.Get(url)

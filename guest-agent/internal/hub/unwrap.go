@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -78,7 +80,7 @@ func (u *pullKeys) unwrap(ctx context.Context, packet []byte) (secret.Bytes, err
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.key.Len() == 0 {
-		if k.key, err = u.fetch(ctx, uri); err != nil {
+		if k.key, err = u.fetch(ctx, forImage(ctx, uri)); err != nil {
 			return secret.Bytes{}, fmt.Errorf("fetch key: %w", err)
 		}
 	}
@@ -87,6 +89,16 @@ func (u *pullKeys) unwrap(ctx context.Context, packet []byte) (secret.Bytes, err
 		return secret.Bytes{}, fault.Newf(fault.ImageKey, "key packet of %s: %w", uri, err)
 	}
 	return private, nil
+}
+
+// forImage names the image that the key is wanted for: a broker hands a key that
+// is bound to its image to nobody who names another one, or none.
+func forImage(ctx context.Context, uri string) string {
+	i, ok := crypt.ImageOf(ctx)
+	if !ok {
+		return uri
+	}
+	return uri + "?" + url.Values{api.QueryImage: {i.Digest}, api.QueryImageReference: {i.Reference}}.Encode()
 }
 
 // destroy wipes all keys. Nobody may be in unwrap any more.

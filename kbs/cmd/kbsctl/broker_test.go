@@ -22,6 +22,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
 
@@ -30,11 +31,12 @@ import (
 type testBroker struct {
 	dir  string // state directory
 	http *httptest.Server
+	shut func() error // ends what open began
 
 	mu      sync.Mutex
 	broker  *broker.Broker
 	handler http.Handler
-	race    map[string]bool // names of reference values that change before the next write
+	race    map[string]bool // names of reference values, and paths of resources, that change before the next write
 	lie     func(http.ResponseWriter, *http.Request) bool
 }
 
@@ -59,12 +61,23 @@ func (b *testBroker) open() error {
 		return err
 	}
 	b.set(func() { b.broker, b.handler = opened, server.New(opened.Deps()).Admin() })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		opened.Maintain(ctx)
+	}()
+	b.shut = func() error {
+		cancel()
+		<-done
+		return opened.Close()
+	}
 	return nil
 }
 
 func (b *testBroker) close() {
 	b.http.Close()
-	_ = b.broker.Close()
+	_ = b.shut()
 }
 
 func (b *testBroker) set(f func()) {
@@ -79,6 +92,13 @@ func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, api.PathRefValues+"/")
 	b.mu.Lock()
 	handler, refs, lie := b.handler, b.broker.Deps().RefValues, b.lie
+	path, about := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, api.PathResources+"/"), "/metadata")
+	if about && b.race[path] {
+		delete(b.race, path)
+		if err := b.overtake(r.Context(), path); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}
 	hit := r.Method == http.MethodPut && b.race[name]
 	if hit {
 		delete(b.race, name)
@@ -95,6 +115,23 @@ func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler.ServeHTTP(w, r)
+}
+
+// overtake changes what is said about a resource, as another administrator
+// does.
+func (b *testBroker) overtake(ctx context.Context, path string) error {
+	p, err := resource.ParsePath(path)
+	if err != nil {
+		return err
+	}
+	all := b.broker.Deps().Resources
+	info, err := all.Describe(ctx, p)
+	if err != nil {
+		return err
+	}
+	info.Owner = "somebody else"
+	_, err = all.Apply(ctx, resource.Change{Op: resource.OpMeta, Path: p, Want: info.Version, Meta: &info.ResourceMeta})
+	return err
 }
 
 // issue replaces the administrator's token by one of the given role.
@@ -119,7 +156,7 @@ func (b *testBroker) refuse(ctx context.Context, code fault.Code) (fault.Ticket,
 // copyState stops the broker, copies its state from one directory to another,
 // and starts it again.
 func (b *testBroker) copyState(from, to string) error {
-	if err := b.broker.Close(); err != nil {
+	if err := b.shut(); err != nil {
 		return err
 	}
 	err := os.RemoveAll(to)

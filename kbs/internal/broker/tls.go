@@ -15,7 +15,6 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
@@ -31,12 +30,9 @@ const (
 
 // tlsFiles is the server's certificate and where it lies.
 type tlsFiles struct {
-	certPath, keyPath string
-	selfMade          bool
-	now               func() time.Time
-
-	config *tls.Config
-	pair   atomic.Pointer[tls.Certificate]
+	config   *tls.Config
+	certPath string
+	selfMade bool
 }
 
 // openTLS returns nil if the configuration wants no TLS.
@@ -45,46 +41,30 @@ func openTLS(cfg config.Config, now func() time.Time) (*tlsFiles, error) {
 	if h.InsecureHTTP {
 		return nil, nil
 	}
-	t := &tlsFiles{certPath: h.Certificate, keyPath: h.PrivateKey, now: now}
+	t := &tlsFiles{certPath: h.Certificate}
+	keyPath := h.PrivateKey
 	if t.certPath == "" {
 		t.selfMade = true
 		t.certPath = filepath.Join(cfg.StateDir, "tls", "cert.pem")
-		t.keyPath = filepath.Join(cfg.StateDir, "tls", "key.pem")
-	}
-	if err := t.load(); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	p := h.TLS()
-	t.config = &tls.Config{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return t.pair.Load(), nil },
-		MinVersion:     p.Min, MaxVersion: p.Max, CipherSuites: p.Suites, CurvePreferences: p.Groups,
-	}
-	return t, nil
-}
-
-// load reads the pair, and puts it in force if it is one: connections from now
-// on get it, those that are open keep theirs. A certificate of the broker's own
-// is made anew before it ends.
-func (t *tlsFiles) load() error {
-	if t.selfMade {
-		if err := ensureCertificate(t.certPath, t.keyPath, t.now()); err != nil {
-			return err
+		keyPath = filepath.Join(cfg.StateDir, "tls", "key.pem")
+		if err := ensureCertificate(t.certPath, keyPath, now()); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
-	key, err := readKey(t.keyPath)
+	key, err := readKey(keyPath)
 	if err != nil {
-		return fmt.Errorf("private key: %w", err)
+		return nil, fmt.Errorf("tls: private key: %w", err)
 	}
 	cert, err := readFile(t.certPath)
 	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
+		return nil, fmt.Errorf("tls: certificate: %w", err)
 	}
 	pair, err := tls.X509KeyPair(cert, key.Reveal())
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	t.pair.Store(&pair)
-	return nil
+	t.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	return t, nil
 }
 
 // certificateExpiry tells when the certificate ends.
@@ -92,7 +72,7 @@ func (b *Broker) certificateExpiry(context.Context) ([]metrics.Sample, error) {
 	if b.tls == nil {
 		return nil, nil
 	}
-	leaf, err := x509.ParseCertificate(b.tls.pair.Load().Certificate[0])
+	leaf, err := x509.ParseCertificate(b.tls.config.Certificates[0].Certificate[0])
 	if err != nil {
 		return nil, err
 	}

@@ -208,7 +208,7 @@ func (c *cli) step(m *manifest) (step, error) {
 	}
 	path, err := resourcePath(m.Metadata.Name)
 	return func(ctx context.Context, a *admin.Client, dry bool) (string, error) {
-		return applyResource(ctx, a, path, m.Metadata.Version, value, dry)
+		return applyResource(ctx, a, path, m, value, dry)
 	}, err
 }
 
@@ -285,13 +285,13 @@ func applyRefValue(ctx context.Context, a *admin.Client, v api.RefValue, dry boo
 	return what, err
 }
 
-func applyResource(ctx context.Context, a *admin.Client, path string, wanted int64, value secret.Bytes, dry bool) (string, error) {
+func applyResource(ctx context.Context, a *admin.Client, path string, m *manifest, value secret.Bytes, dry bool) (string, error) {
 	live, err := a.Resource(ctx, path)
 	none, err := absent(err)
 	if err != nil {
 		return "", err
 	}
-	if err := outdated(wanted, live.Version); err != nil {
+	if err := outdated(m.Metadata.Version, live.Version); err != nil {
 		return "", err
 	}
 	what := configured
@@ -301,7 +301,7 @@ func applyResource(ctx context.Context, a *admin.Client, path string, wanted int
 	if dry {
 		return what, nil
 	}
-	_, err = a.PutResource(ctx, path, value)
+	_, err = a.PutResourceIf(ctx, path, live.Version, value, m.Spec.About.meta())
 	return what, err
 }
 

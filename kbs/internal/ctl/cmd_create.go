@@ -37,13 +37,16 @@ func fromFileFlag(cmd *cobra.Command, to *string) {
 func (c *cli) createResourceCommand() *cobra.Command {
 	var from string
 	var overwrite bool
+	var m metaFlags
 	cmd := &cobra.Command{
 		Use:   "resource REPO/TYPE/TAG --from-file FILE",
 		Short: "Store a secret that attested guests may get",
 		Long: `Store a secret that the broker releases to guests which its policies allow.
-The bytes of the file are taken as they are, a final line feed included.`,
+The bytes of the file are taken as they are, a final line feed included. With
+--overwrite, what was said about the resource stays unless a flag says otherwise.`,
 		Example: `  kbsctl create resource prod/db/password --from-file password.txt
-  openssl rand 32 | kbsctl create resource prod/image/app --from-file - --overwrite`,
+  openssl rand 32 | kbsctl create resource prod/image/app --from-file - --overwrite
+  kbsctl create resource prod/image/app --from-file kek.bin --image reg.example/app`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := resourcePath(args[0])
@@ -61,32 +64,42 @@ The bytes of the file are taken as they are, a final line feed included.`,
 				return err
 			}
 			defer a.Close()
-			info, err := storeResource(cmd.Context(), a, path, value, overwrite)
+			info, err := storeResource(cmd.Context(), a, path, value, overwrite, func(live api.ResourceMeta) (*api.ResourceMeta, error) {
+				if !m.given(cmd) {
+					return nil, nil
+				}
+				about, err := m.change(cmd, live)
+				return &about, err
+			})
 			if err != nil {
 				return doing(err, "create resource/%s", path)
 			}
 			return c.made(c.resourceObject(info), overwrite)
 		},
 	}
+	m.add(cmd)
 	fromFileFlag(cmd, &from)
 	overwriteFlag(cmd, &overwrite)
 	return cmd
 }
 
-// storeResource refuses to replace a resource unless told to: an overwritten
-// key is lost, and with it whatever it encrypts.
-func storeResource(ctx context.Context, a *admin.Client, path string, value secret.Bytes, overwrite bool) (api.ResourceInfo, error) {
-	if !overwrite {
-		info, err := a.Resource(ctx, path)
-		none, err := absent(err)
-		if err != nil {
-			return api.ResourceInfo{}, err
-		}
-		if !none {
-			return api.ResourceInfo{}, existsAlready(info.Version)
-		}
+// storeResource refuses to replace a resource unless told to: what only the old
+// value opens is lost when that is forgotten. about says what to say about the
+// resource, given what was said before.
+func storeResource(ctx context.Context, a *admin.Client, path string, value secret.Bytes, overwrite bool, about func(api.ResourceMeta) (*api.ResourceMeta, error)) (api.ResourceInfo, error) {
+	live, err := a.Resource(ctx, path)
+	none, err := absent(err)
+	switch {
+	case err != nil:
+		return api.ResourceInfo{}, err
+	case !none && !overwrite:
+		return api.ResourceInfo{}, existsAlready(live.Version)
 	}
-	return a.PutResource(ctx, path, value)
+	meta, err := about(live.ResourceMeta)
+	if err != nil {
+		return api.ResourceInfo{}, err
+	}
+	return a.PutResourceIf(ctx, path, live.Version, value, meta) // version 0 where there was none
 }
 
 func existsAlready(version int64) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -19,10 +20,11 @@ const encryptLong = `Copy an image from SRC to DST and encrypt every layer. The 
 wrapped with a key-encrypting key that guests get from the broker at --key.
 
 With --register, kbsctl makes that key and stores it at the broker; it is never
-shown and never written to disk. A key that is there already is not replaced
-unless --overwrite is given: images that were encrypted with it could not be
-opened any more. With --kek-file the 32 bytes of that file are the key, and
---register stores them.`
+shown and never written to disk. The broker then hands it out for this image
+alone, to guests that name the digest of its manifest; --unbound leaves that
+away. A key that is there already is not replaced unless --overwrite is given:
+images that were encrypted with it could not be opened any more. With --kek-file
+the 32 bytes of that file are the key, and --register stores them.`
 
 // encryption is one `image encrypt`.
 type encryption struct {
@@ -32,6 +34,7 @@ type encryption struct {
 	kekFile   string
 	register  bool
 	overwrite bool
+	unbound   bool
 	registry  registry.Config
 }
 
@@ -55,8 +58,11 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 				return usagef("where does the key come from?").
 					hint("--register makes one and stores it at the broker; --kek-file FILE uses your own")
 			}
-			if e.overwrite && !e.register {
-				return usagef("--overwrite is about --register")
+			if (e.overwrite || e.unbound) && !e.register {
+				return usagef("--overwrite and --unbound are about --register")
+			}
+			if e.unbound {
+				c.warnf("WARNING: the key will open any image that is encrypted with it, not this one alone")
 			}
 			if e.registry, err = c.registry(reg); err != nil {
 				return err
@@ -68,6 +74,7 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	f.StringVar(&e.key, "key", "", "`URI` of the key at the broker: kbs:///REPO/TYPE/TAG")
 	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
 	f.BoolVar(&e.register, "register", false, "store the key at the broker")
+	f.BoolVar(&e.unbound, "unbound", false, "let the broker release the key for any image")
 	overwriteFlag(cmd, &e.overwrite)
 	_ = cmd.MarkFlagRequired("key")
 	reg.add(cmd)
@@ -81,7 +88,11 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 	}
 	defer kek.Destroy()
 	if !e.register {
-		return c.ship(ctx, e, kek)
+		done, err := c.ship(ctx, e, kek)
+		if err != nil {
+			return err
+		}
+		return c.shipped(done)
 	}
 	a, err := c.client()
 	if err != nil {
@@ -98,43 +109,68 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 	case !e.overwrite:
 		return doing(existsAlready(there.Version), "register resource/%s", e.path)
 	}
-	// The old key is lost when the new one is stored, so that comes last.
-	if err := c.ship(ctx, e, kek); err != nil {
+	// The new key takes the old one's place when it is stored, so that comes last.
+	done, err := c.ship(ctx, e, kek)
+	if err != nil {
 		return err
 	}
-	if _, err := a.PutResource(ctx, e.path, kek); err != nil {
+	about := e.bound(there.ResourceMeta, done)
+	if _, err := a.PutResourceIf(ctx, e.path, there.Version, kek, &about); err != nil {
 		c.warnf("%s was written, but its key is not at the broker: encrypt it again", e.dst)
 		return doing(err, "register resource/%s", e.path)
 	}
-	return nil
+	return c.shipped(done)
+}
+
+// bound is what is said about the key of an image that was written.
+func (e encryption) bound(about api.ResourceMeta, done ship.Result) api.ResourceMeta {
+	about.Hold, about.Images = "", nil
+	if !e.unbound {
+		about.Images = []string{done.Digest}
+	}
+	if about.Purpose == "" {
+		about.Purpose = "opens a container image"
+	}
+	return about
 }
 
 // registerThenShip stores a new key before the image appears, so that no image
-// is ever published that nobody can open. If the image does not get out, the
-// key goes too.
+// is ever published that nobody can open. What the key is for is known only
+// then; until it is bound, the broker releases it to nobody. If the image does
+// not get out, the key goes too.
 func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryption, kek secret.Bytes) error {
-	if _, err := storeResource(ctx, a, e.path, kek, false); err != nil {
+	held := api.ResourceMeta{Hold: "its image is being written"}
+	info, err := a.PutResourceIf(ctx, e.path, 0, kek, &held)
+	if err != nil {
 		return doing(err, "register resource/%s", e.path)
 	}
-	err := c.ship(ctx, e, kek)
-	if err == nil {
-		return nil
-	}
+	done, err := c.ship(ctx, e, kek)
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if derr := a.DeleteResource(rctx, e.path); derr != nil {
-		c.warnf("resource/%s was registered and could not be removed again; delete it", e.path)
+	if err != nil {
+		if derr := a.DeleteResourceIf(rctx, e.path, info.Version); derr != nil {
+			c.warnf("resource/%s was registered and could not be removed again; delete it", e.path)
+		}
+		return err
 	}
-	return err
+	if _, err := a.SetResourceMeta(rctx, e.path, info.Version, e.bound(api.ResourceMeta{}, done)); err != nil {
+		return (&failure{err: doing(err, "bind resource/%s to its image", e.path), exit: exitCode(err)}).
+			hint("%s is written, and its key is held back: kbsctl set resource %s --image %s --hold \"\"", done.Reference, e.path, done.Digest)
+	}
+	return c.shipped(done)
 }
 
-func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) error {
+func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (ship.Result, error) {
 	done, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
 		KID: "kbs:///" + e.path, KEK: kek, Registry: e.registry, Progress: c.stdio.Err,
 	})
 	if err != nil {
-		return doing(imageError(err), "encrypt %s", e.src)
+		return done, doing(imageError(err), "encrypt %s", e.src)
 	}
+	return done, nil
+}
+
+func (c *cli) shipped(done ship.Result) error {
 	if c.flags.output != "table" {
 		return c.printData(done)
 	}

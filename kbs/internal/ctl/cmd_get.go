@@ -64,11 +64,17 @@ func (c *cli) listCommand() *cobra.Command {
 func (o *listOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `many`; of events the newest (default 50)")
 	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `text`")
+	cmd.Flags().StringVar(&o.owner, "owner", "", "show only resources of this `owner`")
+	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "show only resources with this label, `NAME=VALUE` (repeatable)")
+	cmd.Flags().DurationVar(&o.expiring, "expiring", 0, "show only resources that expire within this `time`, or have")
 }
 
 func (c *cli) show(ctx context.Context, k kind, names []string, o listOptions) error {
 	if o.limit < 0 {
 		return usagef("--limit must not be negative")
+	}
+	if k.name != "resource" && (o.owner != "" || len(o.labels) > 0 || o.expiring != 0) {
+		return usagef("--owner, --label and --expiring are about resources")
 	}
 	found, err := c.objects(ctx, k, names, o)
 	if err != nil {
@@ -87,6 +93,11 @@ func (c *cli) show(ctx context.Context, k kind, names []string, o listOptions) e
 	if len(found) == 0 && c.flags.output == "table" {
 		c.warnf("there is no %s", k.name)
 		return nil
+	}
+	for _, f := range found {
+		if f.shown != nil {
+			f.shown()
+		}
 	}
 	return c.print(found, k.header, list)
 }

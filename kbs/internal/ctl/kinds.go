@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 )
@@ -24,10 +25,14 @@ type kind struct {
 type listOptions struct {
 	limit  int    // 0 means no limit, or the kind's own
 	prefix string // of the name
+	// For resources only.
+	owner    string
+	labels   []string
+	expiring time.Duration
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), ticketKind(), ticketGroupKind(), eventKind(), masterKeyKind()}
 }
 
 func kindNames() []string {

@@ -49,6 +49,26 @@ type spec struct {
 	Value     yaml.Node `yaml:"value,omitempty"`
 	Expires   string    `yaml:"expires,omitempty"`
 	ValueFile string    `yaml:"valueFile,omitempty"`
+	About     *about    `yaml:"about,omitempty"`
+}
+
+// about is an api.ResourceMeta, under the names of its JSON.
+type about struct {
+	Owner       string            `yaml:"owner,omitempty"`
+	Purpose     string            `yaml:"purpose,omitempty"`
+	ContentType string            `yaml:"content_type,omitempty"`
+	Expires     time.Time         `yaml:"expires,omitempty"`
+	Labels      map[string]string `yaml:"labels,omitempty"`
+	Images      []string          `yaml:"images,omitempty"`
+	Hold        string            `yaml:"hold,omitempty"`
+}
+
+func (a *about) meta() *api.ResourceMeta {
+	if a == nil {
+		return nil
+	}
+	m := api.ResourceMeta(*a)
+	return &m
 }
 
 // The kinds of documents.
@@ -88,7 +108,7 @@ func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
 }
 
 func (s *spec) empty() bool {
-	return s.Rego == "" && s.RegoFile == "" && s.Value.IsZero() && s.Expires == "" && s.ValueFile == ""
+	return s.Rego == "" && s.RegoFile == "" && s.Value.IsZero() && s.Expires == "" && s.ValueFile == "" && s.About == nil
 }
 
 func (m *manifest) check() error {
@@ -124,13 +144,18 @@ func (m *manifest) check() error {
 		if s.ValueFile == "" {
 			return errors.New("spec.valueFile is missing")
 		}
-		allowed["valueFile"] = true
+		if s.About != nil {
+			if err := resource.CheckMeta(*s.About.meta()); err != nil {
+				return err
+			}
+		}
+		allowed["valueFile"], allowed["about"] = true, true
 	default:
 		return fmt.Errorf("kind is %q, want %s, %s or %s", m.Kind, docPolicy, docRefValue, docResource)
 	}
 	for member, given := range map[string]bool{
 		"rego": s.Rego != "", "regoFile": s.RegoFile != "", "value": !s.Value.IsZero(),
-		"expires": s.Expires != "", "valueFile": s.ValueFile != "",
+		"expires": s.Expires != "", "valueFile": s.ValueFile != "", "about": s.About != nil,
 	} {
 		if given && !allowed[member] {
 			return fmt.Errorf("a %s has no spec.%s", m.Kind, member)

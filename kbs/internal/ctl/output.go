@@ -25,6 +25,7 @@ type object struct {
 	row      []string         // table
 	manifest func() *manifest // what apply takes; nil where there is no such thing
 	describe func(*sheet)     // for people; nil where the table says all
+	shown    func()           // says what somebody who looks at it should know; may be nil
 }
 
 var outputs = []string{"table", "json", "yaml", "name", "manifest"}
