@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -16,53 +17,99 @@ import (
 // auditPage is the number of entries asked for at once.
 const auditPage = 200
 
+// AuditQuery selects entries of the log; what is empty selects all. Kind,
+// Subject and Object may end in "*".
+type AuditQuery struct {
+	Kind, Decision, Tenant, Subject, Object, Code string
+	Since, Until                                  time.Time
+}
+
+func (q AuditQuery) values() url.Values {
+	v := url.Values{}
+	for name, value := range map[string]string{
+		"kind": q.Kind, "decision": q.Decision, "tenant": q.Tenant, "subject": q.Subject, "object": q.Object, "code": q.Code,
+	} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	for name, t := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !t.IsZero() {
+			v.Set(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return v
+}
+
+// AuditPage is a part of the log.
+type AuditPage struct {
+	Entries []json.RawMessage // canonical JSON, in order
+	Next    int64             // where the next page starts
+	More    bool              // there is one
+	Size    int64             // of the log
+}
+
+// AuditPage returns the entries that the query selects, from an index on, at
+// most limit of them. A page may have few or none and not be the last.
+func (c *Client) AuditPage(ctx context.Context, q AuditQuery, from int64, limit int) (AuditPage, error) {
+	v := q.values()
+	v.Set("from", strconv.FormatInt(from, 10))
+	v.Set("limit", strconv.Itoa(limit))
+	var out struct {
+		Entries  []json.RawMessage `json:"entries"`
+		Size     int64             `json:"size"`
+		Continue string            `json:"continue"`
+	}
+	if err := c.audit(ctx, "entries", v, &out); err != nil {
+		return AuditPage{}, err
+	}
+	if len(out.Entries) > limit {
+		return AuditPage{}, fault.Newf(fault.Unavailable, "the broker sent %d audit entries where %d were asked for", len(out.Entries), limit)
+	}
+	p := AuditPage{Entries: out.Entries, Next: out.Size, Size: out.Size}
+	if out.Continue == "" {
+		return p, nil
+	}
+	next, err := strconv.ParseInt(out.Continue, 10, 64)
+	if err != nil || next <= from {
+		return AuditPage{}, fault.Newf(fault.Unavailable, "the broker says that page %.40q follows after %d", out.Continue, from)
+	}
+	p.Next, p.More = next, true
+	return p, nil
+}
+
 // AuditEntries yields the canonical JSON of the entries with from <= index < to,
 // in order, fetched page by page; to < 0 means all that there are. After an
 // error it yields nothing more. Fewer entries than asked for is not an error
 // here: whoever verifies the log counts them.
 func (c *Client) AuditEntries(ctx context.Context, from, to int64) iter.Seq2[json.RawMessage, error] {
+	return c.AuditSearch(ctx, AuditQuery{}, from, to)
+}
+
+// AuditSearch is AuditEntries of those that the query selects.
+func (c *Client) AuditSearch(ctx context.Context, q AuditQuery, from, to int64) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
 		for to < 0 || from < to {
 			limit := int64(auditPage)
 			if to >= 0 {
 				limit = min(limit, to-from)
 			}
-			page, next, err := c.auditPage(ctx, from, limit)
+			page, err := c.AuditPage(ctx, q, from, int(limit))
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			for _, e := range page {
+			for _, e := range page.Entries {
 				if !yield(e, nil) {
 					return
 				}
 			}
-			if next <= from {
+			if !page.More {
 				return
 			}
-			from = next
+			from = page.Next
 		}
 	}
-}
-
-// auditPage returns one page, and where the next one begins: at from itself if
-// there is no more. A broker that shows one tenant's entries says where.
-func (c *Client) auditPage(ctx context.Context, from, limit int64) ([]json.RawMessage, int64, error) {
-	var out struct {
-		Entries []json.RawMessage `json:"entries"`
-		Next    *int64            `json:"next"`
-	}
-	err := c.audit(ctx, "entries", url.Values{"from": {strconv.FormatInt(from, 10)}, "limit": {strconv.FormatInt(limit, 10)}}, &out)
-	if err != nil {
-		return nil, 0, err
-	}
-	if int64(len(out.Entries)) > limit {
-		return nil, 0, fault.Newf(fault.Unavailable, "the broker sent %d audit entries where %d were asked for", len(out.Entries), limit)
-	}
-	if out.Next != nil {
-		return out.Entries, *out.Next, nil
-	}
-	return out.Entries, from + int64(len(out.Entries)), nil
 }
 
 // AuditCheckpoint returns the signed checkpoint of the log as it is now: a

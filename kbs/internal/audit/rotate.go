@@ -24,6 +24,9 @@ func (l *Log) Keys(ctx context.Context) (api.AuditKeys, error) {
 	return api.AuditKeys{Current: k.trust.Current(), Handovers: slices.Clone(k.said)}, nil
 }
 
+// Origin returns the name of the log, as in its checkpoints. It never changes.
+func (l *Log) Origin() string { return l.keeper.loaded.Load().trust.Origin() }
+
 // RotateKey replaces the key that signs checkpoints, and returns what Keys
 // returns from then on. The old key signs the new one's verifier key, and the
 // hand-over is an entry of the log: e says who wanted it. If current is not the

@@ -83,10 +83,14 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 	return b, b.join(ctx)
 }
 
-// Close closes the store. Serve must have returned.
+// Close signs the log a last time and closes the store. Serve must have
+// returned.
 func (b *Broker) Close() error {
 	if b.host != nil { // writes what it recorded
 		b.host.Close()
+	}
+	if b.audit != nil {
+		b.signLog(context.Background())
 	}
 	var err error
 	if b.remote != nil {

@@ -32,7 +32,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		quotas = s.cfg.Tenants.Of(quotas)
 	}
 	st := tenant.Scope(tenant.Meter(s.store, rec.Name, quotas), rec.Name)
-	log := audit.ForTenant(s.audit, rec.Name)
+	log := audit.ForTenant(audit.Guard(s.audit, s.sinks.Behind), rec.Name)
 	// What is wrapped for this tenant opens for no other.
 	wrap := tenant.Wrapper(s.kek, rec.Name)
 	ring := keyring.Open(st, wrap)

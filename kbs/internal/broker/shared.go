@@ -6,6 +6,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/sink"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
@@ -32,6 +33,7 @@ type shared struct {
 	ring      *keyring.Ring // the broker's own keys
 	releases  *resource.Releases
 	audit     *audit.Log // one chain
+	sinks     *sink.Set  // where it is delivered to
 	verifiers *measure.Registry
 	host      *policy.Host // of every tenant's policy engine
 	admins    *admin.Authenticator

@@ -35,6 +35,7 @@ type Config struct {
 	StorageBackend     StorageBackend     `toml:"storage_backend"`
 	Resources          Resources          `toml:"resources"`
 	ResourceBackends   []ResourceBackend  `toml:"resource_backends,omitempty"`
+	Audit              Audit              `toml:"audit"`
 	Limits             Limits             `toml:"limits"`
 	Logging            Logging            `toml:"logging"`
 	Metrics            Metrics            `toml:"metrics"`
@@ -64,6 +65,7 @@ func Default(getenv func(string) string) Config {
 		MasterKey:          defaultMasterKey(),
 		StorageBackend:     defaultStorageBackend(),
 		Resources:          defaultResources(),
+		Audit:              defaultAudit(),
 		Limits:             defaultLimits(),
 		Logging:            defaultLogging(),
 		Metrics:            defaultMetrics(),
@@ -87,6 +89,7 @@ func (c Config) Insecure() []string {
 	for _, b := range c.ResourceBackends {
 		out = append(out, b.insecure("resource_backends."+b.Name)...)
 	}
+	out = append(out, c.Audit.insecure()...)
 	out = append(out, c.Tracing.insecure()...)
 	return out
 }
@@ -107,6 +110,7 @@ func (c Config) Validate() error {
 	p = append(p, c.MasterKey.validate()...)
 	c.StorageBackend.validate(&p)
 	p = append(p, validateResources(c.Resources, c.ResourceBackends)...)
+	c.Audit.validate(&p)
 	c.Limits.validate(&p)
 	c.Logging.validate(&p)
 	c.Metrics.validate(&p)

@@ -8,10 +8,9 @@ import (
 // auditPage is the form of GET /v1/audit/entries; the handler writes it by
 // hand, because the leaves must go out exactly as they were hashed.
 type auditPage struct {
-	Entries []api.AuditEntry `json:"entries"`
-	// Next is the index to go on from, for who sees the entries of one tenant
-	// only. It is the size of the log when there is no more.
-	Next int64 `json:"next,omitempty"`
+	Entries  []api.AuditEntry `json:"entries"`
+	Size     int64            `json:"size"`               // of the log
+	Continue string           `json:"continue,omitempty"` // of the next page; absent on the last one
 }
 
 // auditProof has the hashes of an inclusion or consistency proof (RFC 6962).
@@ -21,15 +20,23 @@ type auditProof struct {
 
 func auditRoutes() []Route {
 	number := func(name, summary string) Query { return Query{name, summary, int64(0)} }
-	text := ok(rawBody("text/plain; charset=utf-8"))
+	text := func(name, summary string) Query { return Query{name, summary, ""} }
+	plain := ok(rawBody("text/plain; charset=utf-8"))
 	return []Route{
 		{Pattern: "GET " + api.PathAudit + "/entries", ID: "auditEntries", Summary: "Read the leaves of the audit log: all, as an auditor of the broker, or those of one tenant",
-			Query:  []Query{number("from", "index of the first (0)"), number("limit", "at most this many, from 1 to 1000 (100)")},
+			Query: []Query{
+				number("from", "index of the first (0)"), number("limit", "at most this many, from 1 to 1000 (100)"),
+				text("continue", "where the page before said to go on"),
+				text("kind", "only this kind; policy.* for all that begin so"), text("decision", "only allow, deny, error or change"),
+				text("tenant", "only this tenant"), text("subject", "only this subject; with * at its end all that begin so"),
+				text("object", "only this object; with * at its end all that begin so"), text("code", "only this code of refusal"),
+				text("since", "not before this time (RFC 3339)"), text("until", "before this time (RFC 3339)"),
+			},
 			Access: auditor, On: OnAdmin, Answers: ok(jsonBody(auditPage{})), admin: (*Server).auditEntries},
 		{Pattern: "GET " + api.PathAudit + "/checkpoint", ID: "auditCheckpoint", Summary: "Sign the head of the audit log",
-			Access: auditor, On: OnAdmin, Answers: text, admin: (*Server).auditCheckpoint},
+			Access: auditor, On: OnAdmin, Answers: plain, admin: (*Server).auditCheckpoint},
 		{Pattern: "GET " + api.PathAudit + "/key", ID: "auditKey", Summary: "Read the key that verifies checkpoints",
-			Access: auditor, On: OnAdmin, Answers: text, admin: (*Server).auditKey},
+			Access: auditor, On: OnAdmin, Answers: plain, admin: (*Server).auditKey},
 		{Pattern: "GET " + api.PathAudit + "/keys", ID: "auditKeys", Summary: "Read how that key was handed over from older ones",
 			Access: auditor, On: OnAdmin, Answers: ok(jsonBody(api.AuditKeys{})), admin: (*Server).auditKeys},
 		{Pattern: "POST " + api.PathAudit + "/key/rotation", ID: "rotateAuditKey", System: true, Change: "keys.rotate", Summary: "Replace the key that signs checkpoints",

@@ -12,7 +12,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -35,7 +34,7 @@ import (
 
 // AuditLog is what administrators read of the log.
 type AuditLog interface {
-	Entries(ctx context.Context, from int64, limit int) ([]json.RawMessage, error)
+	Query(ctx context.Context, f audit.Filter, from int64, limit int) (audit.Page, error)
 	Checkpoint(ctx context.Context) ([]byte, error)
 	Inclusion(ctx context.Context, index, size int64) ([][]byte, error)
 	Consistency(ctx context.Context, older, newer int64) ([][]byte, error)
@@ -115,6 +114,7 @@ type Operations struct {
 type Server struct {
 	Deps
 	document func() []byte // OpenAPI
+	readers  readers       // of the audit log
 }
 
 // New returns a server over its rooms.

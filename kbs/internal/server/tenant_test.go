@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -265,8 +264,8 @@ func TestAuditOfATenant(t *testing.T) {
 	s := newStage(t)
 	a, b := s.in("a"), s.in("b")
 	read := func(u *stage, token string, query string) (out struct {
-		Entries []api.AuditEntry
-		Next    int64
+		Entries  []api.AuditEntry
+		Continue string
 	}) {
 		t.Helper()
 		got := u.send("GET", u.adminURL+api.PathAudit+"/entries"+query, nil, "Authorization: Bearer "+token)
@@ -291,8 +290,8 @@ func TestAuditOfATenant(t *testing.T) {
 			}
 		}
 		var got []int64
-		for from := int64(0); ; {
-			page := read(c.u, c.token, "?limit=3&from="+strconv.FormatInt(from, 10))
+		for next := "0"; next != ""; {
+			page := read(c.u, c.token, "?limit=3&continue="+next)
 			for _, e := range page.Entries {
 				if e.Tenant != c.tenant {
 					t.Errorf("of %q to %q: %+v", e.Tenant, c.tenant, e)
@@ -301,13 +300,13 @@ func TestAuditOfATenant(t *testing.T) {
 					got = append(got, e.Index)
 				}
 			}
-			if page.Next <= from {
-				break
-			}
-			from = page.Next
+			next = page.Continue
 		}
 		if len(want) == 0 || !slices.Equal(got, want) {
 			t.Errorf("%q reads %v, has %v", c.tenant, got, want)
+		}
+		if got := c.u.send("GET", c.u.adminURL+api.PathAudit+"/entries?tenant=c", nil, "Authorization: Bearer "+c.token); got.status != http.StatusForbidden {
+			t.Errorf("%q asks for another's: %d %s", c.tenant, got.status, got.body)
 		}
 	}
 }

@@ -3,97 +3,141 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
-	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
-// auditEntries sends the leaves exactly as they were hashed.
+// auditEntries sends the leaves exactly as they were hashed. Reading the log is
+// itself in the log.
 func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
 	from, err := number(r, "from", 0, 0, math.MaxInt64)
 	if err != nil {
+		return err
+	}
+	if from, err = number(r, "continue", from, 0, math.MaxInt64); err != nil {
 		return err
 	}
 	limit, err := number(r, "limit", 100, 1, 1000)
 	if err != nil {
 		return err
 	}
-	read := s.AuditLog.Entries
-	next := int64(-1)
-	if s.System == nil || !who.Has(admin.Auditor, admin.AnyTenant) {
-		read = func(ctx context.Context, from int64, limit int) (own []json.RawMessage, err error) {
-			own, next, err = s.ownEntries(ctx, from, limit)
-			return own, err
-		}
+	filter, err := s.auditFilter(r, who)
+	if err != nil {
+		return err
 	}
-	entries, err := read(r.Context(), from, int(limit))
+	if err := s.recordRead(r.Context(), who); err != nil {
+		return err
+	}
+	page, err := s.AuditLog.Query(r.Context(), filter, from, int(limit))
 	if err != nil {
 		return err
 	}
 	// json.Marshal would escape "<" inside a raw message; the leaf has it bare.
 	raw := []byte(`{"entries":[`)
-	for i, e := range entries {
+	for i, e := range page.Entries {
 		if i > 0 {
 			raw = append(raw, ',')
 		}
 		raw = append(raw, e...)
 	}
-	raw = append(raw, ']')
-	if next >= 0 {
-		raw = append(append(raw, `,"next":`...), strconv.FormatInt(next, 10)...)
+	raw = fmt.Appendf(raw, `],"size":%d`, page.Size)
+	if page.Next < page.Size {
+		raw = fmt.Appendf(raw, `,"continue":"%d"`, page.Next)
 	}
 	s.answer(w, http.StatusOK, "application/json", append(raw, '}'))
 	return nil
 }
 
-// What one request reads of the log at most, in entries.
-const (
-	scanPage  = 1000
-	scanPages = 20
-)
-
-// ownEntries are those of the tenant alone, from an index on: the log is one
-// chain, and what others do is not this tenant's to read. next is where to go
-// on; it is the size of the log when there is no more.
-func (s *Server) ownEntries(ctx context.Context, from int64, limit int) (own []json.RawMessage, next int64, err error) {
-	name := s.Tenant
-	if name == tenant.Default {
-		name = ""
+// auditFilter reads what is asked for. The log is one chain, and what others do
+// is not a tenant's to read: only an auditor of the whole broker sees all.
+func (s *Server) auditFilter(r *http.Request, who admin.Identity) (audit.Filter, error) {
+	q := r.URL.Query()
+	f := audit.Filter{
+		Kind: q.Get("kind"), Decision: q.Get("decision"), Tenant: q.Get("tenant"),
+		Subject: q.Get("subject"), Object: q.Get("object"), Code: q.Get("code"),
 	}
-	for range scanPages {
-		page, err := s.AuditLog.Entries(ctx, from, scanPage)
+	for name, to := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
+		text := q.Get(name)
+		if text == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, text)
 		if err != nil {
-			return nil, 0, err
+			return f, fault.Newf(fault.InvalidRequest, "%s must be a time such as 2026-01-02T15:04:05Z", name)
 		}
-		for _, raw := range page {
-			if len(own) == limit {
-				return own, from, nil
-			}
-			from++
-			var e struct {
-				Tenant string    `json:"tenant"`
-				Time   time.Time `json:"time"`
-			}
-			if err := json.Unmarshal(raw, &e); err != nil {
-				return nil, 0, err
-			}
-			// A tenant of the same name may have been there before.
-			if e.Tenant == name && !e.Time.Before(s.Since) {
-				own = append(own, raw)
-			}
-		}
-		if len(page) < scanPage {
-			break
-		}
+		*to = t
 	}
-	return own, from, nil
+	if s.System != nil && who.Has(admin.Auditor, admin.AnyTenant) {
+		return f, nil
+	}
+	if f.Tenant != "" && f.Tenant != s.Tenant {
+		return f, fault.Newf(fault.Forbidden, "the entries of %s alone can be read here", s.Tenant)
+	}
+	f.Tenant = s.Tenant
+	if f.Since.Before(s.Since) { // a tenant of the same name may have been there before
+		f.Since = s.Since
+	}
+	return f, nil
+}
+
+// readPeriod is how long one entry stands for all reading by a credential: an
+// entry for each page would make every tail of the log feed itself.
+const readPeriod = time.Hour
+
+// maxReaders bounds the credentials that are remembered. Beyond it, some reads
+// get an entry too many.
+const maxReaders = 1024
+
+// readers remembers who read the log in the last hour.
+type readers struct {
+	mu   sync.Mutex
+	seen map[string]time.Time // by token id
+}
+
+// first reports whether this is a credential's first read in a period.
+func (r *readers) first(id string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last, ok := r.seen[id]; ok && now.Sub(last) < readPeriod {
+		return false
+	}
+	if r.seen == nil || len(r.seen) >= maxReaders {
+		r.seen = map[string]time.Time{}
+	}
+	r.seen[id] = now
+	return true
+}
+
+// forget lets the next read be recorded: this one could not be.
+func (r *readers) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.seen, id)
+}
+
+func (s *Server) recordRead(ctx context.Context, who admin.Identity) error {
+	id := strings.Join([]string{who.Issuer, who.Subject, who.TokenID, who.Issued.String()}, "\x00")
+	if !s.readers.first(id, s.Now()) {
+		return nil
+	}
+	_, err := s.Audit.Append(ctx, api.AuditEntry{
+		Kind: api.AuditRead, Decision: "allow", Subject: who.String(), Object: "audit/entries", Details: map[string]string{"credential": who.TokenID},
+	})
+	if err != nil {
+		s.readers.forget(id)
+		return fault.Newf(fault.Internal, "append audit entry: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) auditCheckpoint(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
