@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/postgrestest"
@@ -93,10 +94,10 @@ func cmdStarts(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(err)
 	defer func() { ts.Check(b.Close()) }()
-	entries, err := b.Deps().AuditLog.Entries(context.Background(), 0, 1000)
+	page, err := b.Deps().AuditLog.Query(context.Background(), audit.Filter{}, 0, 1000)
 	ts.Check(err)
 	var kinds []string
-	for _, raw := range entries {
+	for _, raw := range page.Entries {
 		var e api.AuditEntry
 		ts.Check(json.Unmarshal(raw, &e))
 		kinds = append(kinds, string(e.Kind))

@@ -37,6 +37,7 @@ func (b *Broker) openOperations() {
 	b.probes = health.New(b.Now, b.Logger, b.checks()...)
 	b.metrics = metrics.New(b.Version, metrics.Sources{
 		AuditEntries:      func(ctx context.Context) ([]metrics.Sample, error) { return one(b.audit.Size(ctx)) },
+		AuditSinkLag:      b.sinkLag,
 		SigningKeyAge:     b.signingKeyAge,
 		CollateralExpiry:  b.collateralGauge(func(c collateral) float64 { return float64(c.ends.Unix()) }),
 		CollateralAge:     b.collateralGauge(func(c collateral) float64 { return b.Now().Sub(c.issued).Seconds() }),
@@ -69,9 +70,10 @@ func (b *Broker) checks() []health.Check {
 		{Name: "token-key", Run: b.checkTokenKey},
 		{Name: "policies", Run: b.checkPolicies},
 		{Name: "audit-log", Run: func(ctx context.Context) error {
-			_, err := b.audit.Entries(ctx, 0, 1)
+			_, err := b.audit.Size(ctx)
 			return err
 		}},
+		{Name: "audit-sinks", Run: func(context.Context) error { return b.sinks.Behind() }},
 		{Name: "collateral", Run: b.checkCollateral, Advisory: true},
 		{Name: "clock", Run: clockCheck(b.Now), Advisory: true},
 	}

@@ -89,7 +89,10 @@ func Open(ctx context.Context, cfg Config, specs []Spec) (*Set, error) {
 			wake:  make(chan struct{}, 1), batch: maxBatch,
 		})
 	}
-	return s, s.look(ctx)
+	if err := s.look(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Run delivers until ctx ends.
