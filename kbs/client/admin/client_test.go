@@ -328,7 +328,11 @@ func entries(n, page int) http.HandlerFunc {
 		for i := from; i < min(n, from+limit, from+page); i++ {
 			some = append(some, json.RawMessage(fmt.Sprintf(`{"index":%d}`, i)))
 		}
-		answer(w, map[string]any{"entries": some})
+		all := map[string]any{"entries": some, "size": n}
+		if next := from + len(some); next < n {
+			all["continue"] = strconv.Itoa(next)
+		}
+		answer(w, all)
 	}
 }
 
