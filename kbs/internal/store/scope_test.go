@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/sqlite"
@@ -77,5 +78,26 @@ func TestBadScopesPanic(t *testing.T) {
 			}()
 			store.Scope(nil, prefix)
 		}()
+	}
+}
+
+// A sweep of one scope deletes nothing in another; one of the store all.
+func TestScopesExpireApart(t *testing.T) {
+	st := open(t)
+	a, b := store.Scope(st, "t/a/"), store.Scope(st, "t/b/")
+	until := time.Unix(1000, 0)
+	for _, s := range []store.Store{a, b} {
+		err := s.Update(t.Context(), func(tx store.Tx) error { _, err := tx.PutUntil("x", nil, store.Absent, until); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []int{1, 0} {
+		if n, err := store.Sweep(t.Context(), a, until.Add(time.Second)); err != nil || n != want {
+			t.Errorf("swept %d, want %d: %v", n, want, err)
+		}
+	}
+	if n, err := store.Sweep(t.Context(), st, until.Add(time.Second)); err != nil || n != 1 {
+		t.Errorf("the whole store: swept %d, want 1: %v", n, err)
 	}
 }
