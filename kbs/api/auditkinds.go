@@ -53,12 +53,13 @@ const (
 
 // What concerns the broker and its log.
 const (
-	AuditBrokerStart AuditKind = "broker.start"
-	AuditRestore     AuditKind = "store.restore"
-	AuditRead        AuditKind = "audit.read"
-	AuditKeyRotate   AuditKind = "audit.key.rotate"
-	AuditSinkBehind  AuditKind = "audit.sink.behind"
-	AuditSinkCaught  AuditKind = "audit.sink.caught_up"
+	AuditBrokerStart  AuditKind = "broker.start"
+	AuditBrokerReload AuditKind = "broker.reload"
+	AuditRestore      AuditKind = "store.restore"
+	AuditRead         AuditKind = "audit.read"
+	AuditKeyRotate    AuditKind = "audit.key.rotate"
+	AuditSinkBehind   AuditKind = "audit.sink.behind"
+	AuditSinkCaught   AuditKind = "audit.sink.caught_up"
 )
 
 // AuditKindInfo is one row of the table of kinds.
@@ -109,6 +110,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditApprovalDeny, "approval/ID", "A change was denied, or withdrawn by who asked for it."},
 
 		{AuditBrokerStart, "", "A broker started; settings that weaken it are in the details."},
+		{AuditBrokerReload, "", "A running broker took over other settings, certificates, revocation lists or roots; which, is in the details."},
 		{AuditRestore, "", "The store was restored from a backup; everything before this entry comes from it."},
 		{AuditRead, "audit/entries", "An administrator read the audit log: one entry for each credential and hour."},
 		{AuditKeyRotate, "audit/key", "Checkpoints are signed with another key from now on; the hand-over is in the details."},

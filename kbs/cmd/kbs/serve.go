@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +18,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/logging"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/systemd"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -33,17 +39,20 @@ first start.`,
 	return cmd
 }
 
-func (p *program) serveFrom(ctx context.Context, from settings) error {
+func (p *program) serveFrom(ctx context.Context, from settings) (err error) {
 	cfg, err := p.load(from)
 	if err != nil {
 		return err
 	}
-	return p.serve(ctx, cfg.Config)
-}
-
-func (p *program) serve(ctx context.Context, cfg config.Config) (err error) {
-	log := slog.New(slog.NewJSONHandler(p.io.err, nil))
-	b, err := broker.Open(ctx, cfg, broker.Options{Logger: log, Now: time.Now, Version: version()})
+	if n := cfg.HTTPServer.WorkerCount; n > 0 {
+		runtime.GOMAXPROCS(n)
+	}
+	o, stop, err := p.options(cfg, from)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	b, err := broker.Open(ctx, cfg.Config, o)
 	if err != nil {
 		return err
 	}
@@ -52,11 +61,29 @@ func (p *program) serve(ctx context.Context, cfg config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	p.announce(cfg, b, l)
+	p.announce(cfg.Config, b, l)
 	for _, w := range cfg.Insecure() {
-		log.WarnContext(ctx, "insecure setting in force", slog.String("setting", w))
+		o.Logger.WarnContext(ctx, "insecure setting in force", slog.String("event_id", "config.insecure"), slog.String("setting", w))
 	}
 	return b.Serve(ctx, l)
+}
+
+// options joins the broker to the world outside: its log, signals, and the
+// service manager. The caller calls stop.
+func (p *program) options(cfg config.Loaded, from settings) (o broker.Options, stop func(), err error) {
+	inherited, err := systemd.Listeners(p.getenv, os.Getpid())
+	if err != nil {
+		return o, nil, err
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	level := &slog.LevelVar{}
+	level.Set(cfg.Logging.SlogLevel())
+	return broker.Options{
+		Logger: logging.New(p.io.err, cfg.Logging.Format, level), Now: time.Now, Version: version(),
+		Level: level, Load: func() (config.Loaded, error) { return p.load(from) }, Files: cfg.Files, Hangup: hangup,
+		Notify: systemd.NewNotifier(p.getenv).Notify, Watchdog: systemd.WatchdogInterval(p.getenv, os.Getpid()), Inherited: inherited,
+	}, func() { signal.Stop(hangup) }, nil
 }
 
 // announce tells a person where everything is. The token itself is not shown:

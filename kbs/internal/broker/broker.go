@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,9 +31,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
-	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/sample"
-	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
 // Options are what a broker needs beside its configuration.
@@ -40,6 +38,24 @@ type Options struct {
 	Logger  *slog.Logger
 	Now     func() time.Time
 	Version string // shown in tokens
+
+	// The rest may be left out.
+
+	// Level is that of Logger, for a reload to set.
+	Level *slog.LevelVar
+	// Load reads the configuration again; nil means that it never changes.
+	// Files are those that it was read from.
+	Load  func() (config.Loaded, error)
+	Files []string
+	// Hangup asks for a reload, as SIGHUP does.
+	Hangup <-chan os.Signal
+	// Notify tells a service manager of states (see package systemd).
+	Notify func(states ...string) error
+	// Watchdog is how often it wants to hear that the broker lives; 0 is never.
+	Watchdog time.Duration
+	// Inherited are sockets that it opened, by "guests", "admins" and
+	// "metrics". They go before the configured ones.
+	Inherited map[string][]net.Listener
 }
 
 // Broker is an opened broker. It serves nothing until Serve.
@@ -65,10 +81,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 	if b.tls, err = openTLS(cfg, o.Now); err != nil {
 		return nil, err
 	}
-	if b.verifiers, err = verifiers(cfg, o.Now); err != nil {
-		return nil, err
-	}
-	if b.collateral, err = collateralOf(cfg); err != nil {
+	if err := b.openVerifiers(); err != nil {
 		return nil, err
 	}
 	if b.store, err = OpenStore(ctx, cfg); err != nil {
@@ -141,44 +154,4 @@ func started(ctx context.Context, st store.Store, log audit.Recorder, cfg config
 		_, err := log.AppendTx(tx, e)
 		return err
 	})
-}
-
-// verifiers registers the platforms that the configuration enables. This list
-// is all that a broker accepts.
-func verifiers(cfg config.Config, now func() time.Time) (*measure.Registry, error) {
-	var all []measure.Verifier
-	if c := cfg.Verifier.SNP; c.Enabled {
-		vc := snp.VerifierConfig{UnsafeNoRevocation: c.InsecureNoRevocation, Now: now, RevocationLists: map[snp.Generation][]byte{}}
-		for name, path := range c.RevocationLists {
-			g, err := snp.ParseGeneration(name)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
-			}
-			if vc.RevocationLists[g], err = readFile(path); err != nil {
-				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
-			}
-		}
-		for _, r := range c.InsecureSimulatedRoots {
-			bundle, err := readFile(r.Path)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.snp.insecure_simulated_roots: %w", err)
-			}
-			vc.UnsafeSimulatedRoots = append(vc.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: r.Name, Bundle: bundle})
-		}
-		v, err := snp.NewVerifier(vc)
-		if err != nil {
-			return nil, fmt.Errorf("verifier.snp: %w", err)
-		}
-		all = append(all, v)
-	}
-	if cfg.Verifier.Sample.InsecureEnabled {
-		for _, p := range []measure.Platform{measure.Sample, measure.SampleDevice} {
-			v, err := sample.UnsafeVerifier(p)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.sample: %w", err)
-			}
-			all = append(all, v)
-		}
-	}
-	return measure.NewRegistry(all...)
 }

@@ -40,7 +40,7 @@ func collateralOf(cfg config.Config) ([]collateral, error) {
 // checkCollateral fails when a revocation list has ended: evidence that needs
 // it is refused from then on.
 func (b *Broker) checkCollateral(context.Context) error {
-	for _, c := range b.collateral {
+	for _, c := range *b.collateral.Load() {
 		if !b.Now().Before(c.ends) {
 			return fmt.Errorf("%s %s ended at %s", c.platform, c.name, c.ends.Format(time.RFC3339))
 		}
@@ -51,7 +51,7 @@ func (b *Broker) checkCollateral(context.Context) error {
 func (b *Broker) collateralGauge(of func(collateral) float64) metrics.Source {
 	return func(context.Context) ([]metrics.Sample, error) {
 		var out []metrics.Sample
-		for _, c := range b.collateral {
+		for _, c := range *b.collateral.Load() {
 			out = append(out, metrics.Sample{Value: of(c), Labels: []string{c.platform, c.name}})
 		}
 		return out, nil

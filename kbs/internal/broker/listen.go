@@ -40,17 +40,22 @@ func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
 		}
 	}()
 	for _, side := range []struct {
+		name  string
 		whom  string
 		addrs []string
 		to    *[]net.Listener
 	}{
-		{"guests", b.cfg.HTTPServer.Sockets, &l.Guest},
-		{"administrators", b.cfg.HTTPServer.AdminSockets, &l.Admin},
-		{"metrics", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
-		{"the attestation service", b.cfg.AttestationService.GRPC.Sockets, &l.AS},
-		{"the attestation service over HTTP", b.cfg.AttestationService.REST.Sockets, &l.REST},
-		{"reference values", b.cfg.RVPS.GRPC.Sockets, &l.RVPS},
+		{"guests", "guests", b.cfg.HTTPServer.Sockets, &l.Guest},
+		{"admins", "administrators", b.cfg.HTTPServer.AdminSockets, &l.Admin},
+		{"metrics", "metrics", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
+		{"as-grpc", "the attestation service", b.cfg.AttestationService.GRPC.Sockets, &l.AS},
+		{"as-rest", "the attestation service over HTTP", b.cfg.AttestationService.REST.Sockets, &l.REST},
+		{"rvps", "reference values", b.cfg.RVPS.GRPC.Sockets, &l.RVPS},
 	} {
+		if passed := b.Inherited[side.name]; len(passed) > 0 {
+			*side.to = passed
+			continue
+		}
 		for _, a := range side.addrs {
 			var lc net.ListenConfig
 			ln, err := lc.Listen(ctx, "tcp", a)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -18,11 +20,13 @@ import (
 // operations are the rooms for the broker's operator. Their checks and sources
 // look at the other rooms when they are asked, so they come first.
 type operations struct {
-	metrics    *metrics.Metrics
-	probes     *health.Probes
-	collateral []collateral
-	guard      *limit.Guard
-	gate       *limit.Gate
+	metrics      *metrics.Metrics
+	probes       *health.Probes
+	collateral   atomic.Pointer[[]collateral]
+	replaceables []*replaceable
+	current      atomic.Pointer[config.Loaded] // in force, after any reloads
+	guard        *limit.Guard
+	gate         *limit.Gate
 }
 
 // serving is what every tenant's server gets of it.
@@ -34,6 +38,7 @@ func (s *shared) serving() server.Operations {
 }
 
 func (b *Broker) openOperations() {
+	b.current.Store(&config.Loaded{Config: b.cfg, Files: b.Files})
 	b.probes = health.New(b.Now, b.Logger, b.checks()...)
 	b.metrics = metrics.New(b.Version, metrics.Sources{
 		AuditEntries:      func(ctx context.Context) ([]metrics.Sample, error) { return one(b.audit.Size(ctx)) },

@@ -13,6 +13,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/systemd"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
@@ -47,13 +48,13 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	sides := []side{
 		{b.httpServer("guests", front.Guest(), b.tls), l.Guest},
 		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
-		{b.httpServer("metrics", home.Operator(), nil), l.Metrics},
 	}
 	services, err := b.services(l)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	sides = append(sides, services...)
+	sides = append(sides, side{b.httpServer("metrics", home.Operator(), nil), l.Metrics})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -68,11 +69,15 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 		}
 	}
 	wg.Go(func() { b.sweep(ctx) })
-	wg.Go(func() { b.Maintain(ctx) })
+	for _, job := range []func(context.Context){b.Maintain, b.watch, b.live} {
+		wg.Go(func() { job(ctx) })
+	}
 	b.probes.Start()
+	b.notify(ctx, systemd.Ready)
 
 	<-ctx.Done()
 	b.probes.Drain()
+	b.notify(context.WithoutCancel(ctx), systemd.Stopping)
 	err = b.drain(context.WithoutCancel(ctx), sides)
 	wg.Wait()
 	err = errors.Join(err, b.flushRefusals(context.WithoutCancel(ctx)))
@@ -82,8 +87,8 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	return err
 }
 
-// drain lets running requests finish, guests and administrators first: probes
-// must see until the end that the broker is stopping.
+// drain lets running requests finish, those of the probes last: they must see
+// until the end that the broker is stopping.
 func (b *Broker) drain(ctx context.Context, sides []side) error {
 	ctx, stop := context.WithTimeout(ctx, b.cfg.Limits.Drain())
 	defer stop()

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
@@ -30,9 +31,12 @@ const (
 
 // tlsFiles is the server's certificate and where it lies.
 type tlsFiles struct {
-	config   *tls.Config
-	certPath string
-	selfMade bool
+	certPath, keyPath string
+	selfMade          bool
+	now               func() time.Time
+
+	config *tls.Config
+	pair   atomic.Pointer[tls.Certificate]
 }
 
 // openTLS returns nil if the configuration wants no TLS.
@@ -41,30 +45,46 @@ func openTLS(cfg config.Config, now func() time.Time) (*tlsFiles, error) {
 	if h.InsecureHTTP {
 		return nil, nil
 	}
-	t := &tlsFiles{certPath: h.Certificate}
-	keyPath := h.PrivateKey
+	t := &tlsFiles{certPath: h.Certificate, keyPath: h.PrivateKey, now: now}
 	if t.certPath == "" {
 		t.selfMade = true
 		t.certPath = filepath.Join(cfg.StateDir, "tls", "cert.pem")
-		keyPath = filepath.Join(cfg.StateDir, "tls", "key.pem")
-		if err := ensureCertificate(t.certPath, keyPath, now()); err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
+		t.keyPath = filepath.Join(cfg.StateDir, "tls", "key.pem")
+	}
+	if err := t.load(); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	p := h.TLS()
+	t.config = &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return t.pair.Load(), nil },
+		MinVersion:     p.Min, MaxVersion: p.Max, CipherSuites: p.Suites, CurvePreferences: p.Groups,
+	}
+	return t, nil
+}
+
+// load reads the pair, and puts it in force if it is one: connections from now
+// on get it, those that are open keep theirs. A certificate of the broker's own
+// is made anew before it ends.
+func (t *tlsFiles) load() error {
+	if t.selfMade {
+		if err := ensureCertificate(t.certPath, t.keyPath, t.now()); err != nil {
+			return err
 		}
 	}
-	key, err := readKey(keyPath)
+	key, err := readKey(t.keyPath)
 	if err != nil {
-		return nil, fmt.Errorf("tls: private key: %w", err)
+		return fmt.Errorf("private key: %w", err)
 	}
 	cert, err := readFile(t.certPath)
 	if err != nil {
-		return nil, fmt.Errorf("tls: certificate: %w", err)
+		return fmt.Errorf("certificate: %w", err)
 	}
 	pair, err := tls.X509KeyPair(cert, key.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+		return err
 	}
-	t.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	return t, nil
+	t.pair.Store(&pair)
+	return nil
 }
 
 // certificateExpiry tells when the certificate ends.
@@ -72,7 +92,7 @@ func (b *Broker) certificateExpiry(context.Context) ([]metrics.Sample, error) {
 	if b.tls == nil {
 		return nil, nil
 	}
-	leaf, err := x509.ParseCertificate(b.tls.config.Certificates[0].Certificate[0])
+	leaf, err := x509.ParseCertificate(b.tls.pair.Load().Certificate[0])
 	if err != nil {
 		return nil, err
 	}

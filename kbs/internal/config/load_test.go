@@ -221,6 +221,10 @@ func TestChanges(t *testing.T) {
 	if fmt.Sprint(at) != "[limits.burst_seconds logging.level]" || !slices.Contains(restart, "http_server.sockets") || !slices.Contains(restart, "verifier.snp.insecure_simulated_roots[0].path") {
 		t.Errorf("at once %q, restart %q", at, restart)
 	}
+	inForce := Loaded{Config: a}.Adopt(Loaded{Config: b, Files: []string{"x"}})
+	if at, left := Changes(inForce.Config, b); at != nil || !slices.Equal(left, restart) || inForce.Logging.Level != "debug" || len(inForce.Files) != 1 {
+		t.Errorf("after a reload %q and %q are left", at, left)
+	}
 	if at, restart := Changes(a, a); at != nil || restart != nil {
 		t.Errorf("nothing changed, yet %q %q", at, restart)
 	}

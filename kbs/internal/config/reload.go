@@ -12,6 +12,7 @@ var reloadable = []string{
 	"logging.level", "tracing.sample_ratio",
 	"limits.auth_per_second", "limits.attest_per_second", "limits.failures_per_second", "limits.burst_seconds", "limits.addresses",
 	"limits.trusted_proxies", "limits.attest_concurrency", "limits.attest_queue", "limits.attest_queue_ms",
+	"verifier.snp.revocation_lists",
 }
 
 // Reloadable reports whether a change of a key takes effect without a restart.
@@ -38,6 +39,21 @@ func Changes(before, after Config) (atOnce, restart []string) {
 		}
 	}
 	return atOnce, restart
+}
+
+// Adopt returns l with the values of next that take effect without a restart:
+// what is in force after a reload.
+func (l Loaded) Adopt(next Loaded) Loaded {
+	out := Loaded{Config: l.Config, Origins: next.Origins, Files: next.Files}
+	values := map[string]reflect.Value{}
+	collect := func(path string, _ reflect.StructField, v reflect.Value) { values[path] = v }
+	leaves("", reflect.ValueOf(next.Config), collect)
+	leaves("", reflect.ValueOf(&out.Config).Elem(), func(path string, _ reflect.StructField, v reflect.Value) {
+		if from, ok := values[path]; ok && Reloadable(path) {
+			v.Set(from)
+		}
+	})
+	return out
 }
 
 // flatten writes every leaf as a text that differs whenever the value does.

@@ -113,7 +113,7 @@ func (c *cli) root() *cobra.Command {
 	add(objects, c.getCommand(), c.listCommand(), c.describeCommand(), c.createCommand(),
 		c.applyCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
 		c.deleteCommand(), c.explainCommand())
-	add(journeys, c.policyCommand(), c.refValueCommand(), c.imageCommand(), c.auditCommand())
+	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.auditCommand())
 	add(self, c.configCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(self)
 	root.SetCompletionCommandGroupID(self)

@@ -32,7 +32,7 @@ type listOptions struct {
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), ticketKind(), ticketGroupKind(), eventKind(), masterKeyKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), masterKeyKind()}
 }
 
 func kindNames() []string {

@@ -3,12 +3,15 @@ package server_test
 import (
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 )
 
@@ -166,5 +169,78 @@ func TestMetricsForGuests(t *testing.T) {
 	}
 	if weak := s.cfg.Insecure(); !slices.Contains(weak, "http_server.insecure_guest_metrics") {
 		t.Errorf("insecure settings %q", weak)
+	}
+}
+
+// A root that the configuration names is read again when its file changes; a
+// broken one changes nothing.
+func TestRootsReload(t *testing.T) {
+	read := func(name string) []byte {
+		raw, err := os.ReadFile(filepath.Join(vendor(t, name), "root.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	path := filepath.Join(t.TempDir(), "root.pem")
+	put := func(raw []byte) {
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(read("lab"))
+	s := newStageTrusting(t, config.SimulatedRoot{Name: "lab", Path: path})
+	s.acceptLab()
+	attests := func(vendor string) bool {
+		h := s.auth(guest(t, vendor, "agent 1"))
+		return h.attest(h.message(h.nonce)).status == http.StatusOK
+	}
+	if !attests("lab") || attests("stranger") {
+		t.Fatal("the roots are not those of the configuration")
+	}
+	put([]byte("nonsense"))
+	s.b.Reload(t.Context(), []string{path})
+	if !attests("lab") || !strings.Contains(s.log.String(), "RELOAD FAILED") {
+		t.Error("a broken file came into force, or nobody was told")
+	}
+	put(read("stranger"))
+	s.b.Reload(t.Context(), []string{path})
+	if attests("lab") || !attests("stranger") {
+		t.Error("the new root is not in force")
+	}
+	if got := s.scrape()[`kbs_reloads_total{outcome="failed",what="verifier"}`]; got != "1" {
+		t.Errorf("%s failed reloads were counted", got)
+	}
+}
+
+// The log, at its most talkative, has nothing that only tickets may tell.
+func TestLogIsDiscreet(t *testing.T) {
+	s := newStage(t)
+	s.know()
+	s.acceptLab()
+	h := s.auth(guest(t, "lab", "agent 1"))
+	token := h.token()
+	bearer := "Authorization: Bearer " + token
+	s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+resourcePath, nil, bearer)
+	s.send(http.MethodGet, s.guestURL+api.PathResource+"/prod/keys/absent", nil, bearer)
+	other := s.auth(guest(t, "lab", "agent 2"))
+	s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+resourcePath, nil, "Authorization: Bearer "+other.token())
+	bad := s.auth(guest(t, "stranger", "agent 1"))
+	bad.attest(bad.message(bad.nonce))
+	s.send(http.MethodGet, s.adminURL+api.PathPolicies, nil, "Authorization: Bearer a.b.c")
+	s.send(http.MethodPost, s.guestURL+api.PathResource+"/a/b/c", []byte(s.value), "Authorization: Bearer "+s.adminToken)
+	text := s.log.String()
+	for what, word := range map[string]string{
+		"the secret": s.value, "a reference value": s.known, "an attestation token": token, "an admin token": s.adminToken,
+		"a cookie": strings.TrimPrefix(h.cookie, api.SessionCookie+"="), "a nonce": h.nonce, "a path": "disk-1", "a forged token": "a.b.c",
+	} {
+		if strings.Contains(text, word) {
+			t.Errorf("the log shows %s", what)
+		}
+	}
+	for _, want := range []string{`"event_id":"http.request"`, `"route":"GET /kbs/v0/resource/{repo}/{type}/{tag}"`, `"code":"policy_denied","ticket":"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the log lacks %s", want)
+		}
 	}
 }

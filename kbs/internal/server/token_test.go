@@ -178,3 +178,13 @@ func TestPassport(t *testing.T) {
 		}
 	}
 }
+
+// A bearer token travels in a request head, which proxies cut at 8 KiB: with
+// one CPU it stays well below, certificate included.
+func TestTokensAreSmall(t *testing.T) {
+	s := newStage(t)
+	text := s.auth(guest(t, "lab", "agent 1")).token()
+	if len(text) > 6<<10 {
+		t.Errorf("the token has %d bytes", len(text))
+	}
+}
