@@ -77,7 +77,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 		}
 	}
 	b := &Broker{shared: shared{Options: o, cfg: cfg}}
-	b.openOperations()
+	if err := b.openOperations(ctx); err != nil {
+		return nil, err
+	}
 	if b.tls, err = openTLS(cfg, o.Now); err != nil {
 		return nil, err
 	}
@@ -108,6 +110,11 @@ func (b *Broker) Close() error {
 	var err error
 	if b.remote != nil {
 		err = b.remote.Close()
+	}
+	if b.tracer != nil {
+		if lost := b.tracer.Close(context.Background()); lost != nil {
+			b.Logger.Warn("the last traces were not delivered", slog.String("event_id", "tracing.failed"), slog.Any("error", lost))
+		}
 	}
 	return errors.Join(err, b.store.Close())
 }

@@ -12,15 +12,19 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tracing"
 )
 
 // operations are the rooms for the broker's operator. Their checks and sources
 // look at the other rooms when they are asked, so they come first.
 type operations struct {
 	metrics      *metrics.Metrics
+	tracer       *tracing.Tracer // nil without a collector
+	watcher      observe.Watcher
 	probes       *health.Probes
 	collateral   atomic.Pointer[[]collateral]
 	replaceables []*replaceable
@@ -32,12 +36,12 @@ type operations struct {
 // serving is what every tenant's server gets of it.
 func (s *shared) serving() server.Operations {
 	return server.Operations{
-		Watcher: s.metrics, Probes: s.probes, Metrics: s.metrics.Handler(), GuestMetrics: s.cfg.HTTPServer.InsecureGuestMetrics,
+		Watcher: s.watcher, Probes: s.probes, Metrics: s.metrics.Handler(), GuestMetrics: s.cfg.HTTPServer.InsecureGuestMetrics,
 		Guard: s.guard, BodyRate: s.cfg.Limits.BodyBytesPerSecond,
 	}
 }
 
-func (b *Broker) openOperations() {
+func (b *Broker) openOperations(ctx context.Context) (err error) {
 	b.current.Store(&config.Loaded{Config: b.cfg, Files: b.Files})
 	b.probes = health.New(b.Now, b.Logger, b.checks()...)
 	b.metrics = metrics.New(b.Version, metrics.Sources{
@@ -60,6 +64,12 @@ func (b *Broker) openOperations() {
 	})
 	b.guard = limit.NewGuard(rates(b.cfg.Limits), b.Now, b.metrics.Shed)
 	b.gate = limit.NewGate(width(b.cfg.Limits), b.metrics.Shed)
+	b.watcher = b.metrics
+	if c := b.cfg.Tracing; c.Endpoint != "" {
+		b.tracer, err = tracing.New(ctx, tracing.Config{Endpoint: c.Endpoint, Ratio: c.SampleRatio, Version: b.Version, Logger: b.Logger})
+		b.watcher = observe.Both(b.metrics, b.tracer)
+	}
+	return err
 }
 
 func one[T int | int64](n T, err error) ([]metrics.Sample, error) {

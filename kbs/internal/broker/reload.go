@@ -130,6 +130,9 @@ func (b *Broker) apply(cfg config.Config, keys []string) error {
 	if b.Level != nil {
 		b.Level.Set(cfg.Logging.SlogLevel())
 	}
+	if b.tracer != nil {
+		b.tracer.SetRatio(cfg.Tracing.SampleRatio)
+	}
 	b.guard.Set(rates(cfg.Limits))
 	b.gate.Set(width(cfg.Limits))
 	return nil

@@ -260,6 +260,12 @@ func (s *served) slow(c *http.Client) (finish func(), answer chan error) {
 	if _, err := w.Write([]byte(`{"version":"0.4.0",`)); err != nil {
 		s.t.Error(err)
 	}
+	probe := &http.Client{}
+	defer probe.CloseIdleConnections()
+	s.eventually("a connection", func() bool {
+		_, text := s.get(probe, "http://"+s.l.Metrics[0].Addr().String()+"/metrics")
+		return strings.Contains(text, `kbs_http_active_connections{listener="guests"} 1`)
+	})
 	return func() {
 		_, _ = w.Write([]byte(`"tee":"snp","extra-params":""}`))
 		_ = w.Close()

@@ -3,16 +3,19 @@ package server_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 )
 
 func TestProbes(t *testing.T) {
@@ -242,5 +245,37 @@ func TestLogIsDiscreet(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the log lacks %s", want)
 		}
+	}
+}
+
+// A whole attestation, as a collector sees it.
+func TestTraces(t *testing.T) {
+	var mu sync.Mutex
+	var text strings.Builder
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = io.Copy(&text, r.Body)
+	}))
+	defer collector.Close()
+	s := newStage(t)
+	s.stop()
+	s.cfg.Tracing.Endpoint, s.cfg.Tracing.SampleRatio = collector.URL, 1
+	s.start()
+	s.know()
+	s.acceptLab()
+	h := s.auth(guest(t, "lab", "agent 1"))
+	s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+resourcePath, nil, "Authorization: Bearer "+h.token())
+	s.stop() // and so everything is delivered
+	mu.Lock()
+	defer mu.Unlock()
+	for _, step := range append(observe.Steps(), "POST /kbs/v0/attest") {
+		if !strings.Contains(text.String(), step) {
+			t.Errorf("no span %s", step)
+		}
+	}
+	s.discreet([]byte(text.String()))
+	if !strings.Contains(s.log.String(), `"trace_id":"`) {
+		t.Error("no line of the log has a trace id")
 	}
 }

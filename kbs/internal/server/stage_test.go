@@ -26,6 +26,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/logging"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -178,7 +179,9 @@ func newStageTrusting(t testing.TB, roots ...config.SimulatedRoot) *stage {
 
 func (s *stage) start() {
 	s.t.Helper()
-	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	level := &slog.LevelVar{}
+	level.Set(slog.LevelDebug)
+	logger := logging.New(s.log, "json", level)
 	b, err := broker.Open(s.t.Context(), s.cfg, broker.Options{Logger: logger, Now: s.clock.now, Version: "test"})
 	if err != nil {
 		s.t.Fatal(err)
