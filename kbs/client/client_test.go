@@ -22,6 +22,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 func newClient(t *testing.T, b *broker, change ...func(*Config)) *Client {
@@ -521,6 +522,11 @@ func TestNewRefuses(t *testing.T) {
 		{"unparsable", func(c *Config) { c.URL = "https://[::1" }},
 		{"no attester", func(c *Config) { c.Attester = nil }},
 		{"unknown key", func(c *Config) { c.KeyAlgorithm = "RSA1_5" }},
+		{"two choices of a key", func(c *Config) { c.PostQuantum, c.KeyAlgorithm = true, "RSA-OAEP-256" }},
+		{"its own platform as a device", func(c *Config) { c.Devices = []measure.Attester{&attester{platform: "sample"}} }},
+		{"two devices of a platform", func(c *Config) {
+			c.Devices = []measure.Attester{&attester{platform: "nvidia"}, &attester{platform: "nvidia"}}
+		}},
 		{"init-data not UTF-8", func(c *Config) { c.InitData = &api.InitData{Format: "toml", Body: "\xff"} }},
 	}
 	for _, tt := range tests {

@@ -42,11 +42,12 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	home := server.New(b.home.deps)
 	front := server.NewFront(b.tenants, tenant.Default, home)
 	open := limit.NewConnections(b.cfg.Limits.MaxConnections)
+	guests := make([]net.Listener, len(l.Guest)) // the caller may still be looking at its own
 	for i, ln := range l.Guest {
-		l.Guest[i] = open.Listen(ln)
+		guests[i] = open.Listen(ln)
 	}
 	sides := []side{
-		{b.httpServer("guests", front.Guest(), b.tls), l.Guest},
+		{b.httpServer("guests", front.Guest(), b.tls), guests},
 		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
 	}
 	services, err := b.services(l)
