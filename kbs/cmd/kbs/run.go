@@ -66,7 +66,7 @@ With a configuration file and no command it serves, as the field's broker does.`
 	}
 	from.flags(root.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.backupCommand(), p.restoreCommand(), p.migrateCommand(), p.referenceCommand(), &cobra.Command{
+	root.AddCommand(p.serveCommand(), p.configCommand(), p.adminTokenCommand(), p.keysCommand(), p.backupCommand(), p.restoreCommand(), p.migrateCommand(), p.referenceCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

@@ -139,13 +139,16 @@ func Try(ctx context.Context, w Wrapper) error {
 
 // Progress reads how far the walk has come, and when somebody last worked on
 // it; store.ErrNotFound if there was none.
-func (s *Set) Progress(ctx context.Context) (Progress, error) {
-	p, _, err := s.progress(ctx)
+func (s *Set) Progress(ctx context.Context) (Progress, error) { return ReadProgress(ctx, s.st) }
+
+// ReadProgress is Progress where the keys themselves may be missing.
+func ReadProgress(ctx context.Context, st store.Store) (Progress, error) {
+	p, _, err := progress(ctx, st)
 	return p, err
 }
 
-func (s *Set) progress(ctx context.Context) (p Progress, r store.Record, err error) {
-	err = s.st.View(ctx, func(tx store.Tx) (err error) {
+func progress(ctx context.Context, st store.Store) (p Progress, r store.Record, err error) {
+	err = st.View(ctx, func(tx store.Tx) (err error) {
 		r, err = tx.Get(keyProgress)
 		return err
 	})

@@ -122,9 +122,12 @@ func (s *Set) begin(ctx context.Context) (State, error) {
 }
 
 // State reads what the store knows; store.ErrNotFound if that is nothing.
-func (s *Set) State(ctx context.Context) (State, error) {
+func (s *Set) State(ctx context.Context) (State, error) { return ReadState(ctx, s.st) }
+
+// ReadState is State where the keys themselves may be missing.
+func ReadState(ctx context.Context, st store.Store) (State, error) {
 	var state State
-	err := s.st.View(ctx, func(tx store.Tx) (err error) {
+	err := st.View(ctx, func(tx store.Tx) (err error) {
 		state, _, err = getState(tx)
 		return err
 	})

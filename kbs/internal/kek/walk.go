@@ -98,7 +98,7 @@ func (w *Walker) Walk(ctx context.Context) error { return w.walk(ctx, 0) }
 var errOvertaken = errors.New("kek: another replica is at it")
 
 func (w *Walker) walk(ctx context.Context, abandoned time.Duration) error {
-	p, r, err := w.set.progress(ctx)
+	p, r, err := progress(ctx, w.set.st)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
