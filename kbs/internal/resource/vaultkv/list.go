@@ -31,8 +31,8 @@ func (b *Backend) List(ctx context.Context, q resource.Query) (resource.Page, er
 	}
 	var page resource.Page
 	err := b.walk(ctx, "", 3, q, func(path string) (bool, error) {
-		p, bad := resource.ParsePath(path)
-		if bad != nil { // another author's secret, with a name that no guest can ask for
+		p, ok := legal(path)
+		if !ok {
 			return true, nil
 		}
 		if len(page.Items) == q.Limit {
@@ -53,6 +53,12 @@ func (b *Backend) List(ctx context.Context, q resource.Query) (resource.Page, er
 		return resource.Page{}, nil // nothing here has an owner, labels or an end
 	}
 	return page, err
+}
+
+// legal sorts out other authors' secrets with names that no guest can ask for.
+func legal(path string) (resource.Path, bool) {
+	p, err := resource.ParsePath(path)
+	return p, err == nil
 }
 
 // walk visits the secrets of a folder in order, at most so many levels below
