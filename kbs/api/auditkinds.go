@@ -51,6 +51,10 @@ const (
 	AuditApprovalDeny    AuditKind = "approval.deny"
 )
 
+// AuditPluginCall is an administrator's call of a plugin, which may change
+// something there.
+const AuditPluginCall AuditKind = "plugin.call"
+
 // What concerns the broker and its log.
 const (
 	AuditBrokerStart  AuditKind = "broker.start"
@@ -95,6 +99,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},
 		{AuditResourceRollback, "resource/REPO/TYPE/TAG", "A former value of a resource was stored again."},
 		{AuditResourceDestroy, "resource/REPO/TYPE/TAG", "A former value of a resource was wiped."},
+		{AuditPluginCall, "PLUGIN/PATH", "An administrator called a plugin with the method in the details."},
 		{AuditMasterKeyRotate, "masterkey/ID", "New values are under another master key from now on, and all others are moved to it."},
 		{AuditMasterKeyRetire, "masterkey/ID", "Nothing is under a former master key any more."},
 		{AuditTokenKeyCreate, "token-key/ID", "A key that signs attestation tokens was made."},

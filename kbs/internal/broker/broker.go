@@ -108,8 +108,11 @@ func (b *Broker) Close() error {
 		b.signLog(context.Background())
 	}
 	var err error
+	for _, c := range b.closers {
+		err = errors.Join(err, c())
+	}
 	if b.remote != nil {
-		err = b.remote.Close()
+		err = errors.Join(err, b.remote.Close())
 	}
 	if b.tracer != nil {
 		if lost := b.tracer.Close(context.Background()); lost != nil {

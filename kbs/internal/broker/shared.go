@@ -10,6 +10,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/remoteas"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -42,6 +43,8 @@ type shared struct {
 	revoked   *admin.Revocations
 	system    *server.System
 	foreign   map[string]resource.Backend // by the name that the configuration gives
+	plugins   map[string]plugin.Plugin
+	closers   []func() error
 	// background runs while the broker serves, each until its context ends.
 	background []func(context.Context)
 }
@@ -58,6 +61,9 @@ func (s *shared) open(ctx context.Context) (err error) {
 	s.host = s.openHost()
 	s.openWalker()
 	if err := s.openBackends(); err != nil {
+		return err
+	}
+	if err := s.openPlugins(ctx); err != nil {
 		return err
 	}
 	s.releases = resource.NewReleases(s.Now)

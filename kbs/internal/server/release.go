@@ -29,7 +29,7 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	}
 	claims, err := s.attested(r)
 	if err != nil {
-		return s.refuseRelease(ctx, path, token.Claims{}, api.Explanation{}, err)
+		return s.refuseRelease(ctx, object(path), token.Claims{}, api.Explanation{}, err)
 	}
 	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
 		return err
@@ -38,14 +38,14 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	decision, err := s.authorize(ctx, r, path, claims)
+	decision, err := s.authorize(ctx, r, asked{"resource", []string{path.Repo, path.Type, path.Tag}}, claims)
 	if err != nil {
 		return err
 	}
 	x := api.Explanation{Policy: decision.Policy}
 	sealed, info, err := s.sealed(ctx, path, claims, wanted, &x)
 	if err != nil {
-		return s.refuseRelease(ctx, path, claims, x, err)
+		return s.refuseRelease(ctx, object(path), claims, x, err)
 	}
 	stepped, done := observe.Step(ctx, observe.StepRecord)
 	_, err = s.Audit.Append(stepped, api.AuditEntry{
@@ -105,23 +105,38 @@ func bearer(r *http.Request) (string, bool) {
 	return text, ok && strings.EqualFold(scheme, "Bearer") && text != ""
 }
 
-// authorize asks the resource policy, and explains a denial.
-func (s *Server) authorize(ctx context.Context, r *http.Request, path resource.Path, c token.Claims) (policy.Decision, error) {
+// asked is what a guest asks for: something of a plugin's.
+type asked struct {
+	plugin string
+	path   []string // behind the plugin's name
+}
+
+// object names it in the log, as far as the log has room.
+func (a asked) object() string { return clip(a.plugin+"/"+strings.Join(a.path, "/"), maxObject) }
+
+// queryOf reads the query of a request; of two of one name the last one counts
+// (kbs-protocol 2.1).
+func queryOf(r *http.Request) map[string]string {
 	query := map[string]string{}
 	for k, vs := range r.URL.Query() {
-		query[k] = vs[len(vs)-1] // the last one wins (kbs-protocol 2.1)
+		query[k] = vs[len(vs)-1]
 	}
-	q := policy.Release{Plugin: "resource", Path: []string{path.Repo, path.Type, path.Tag}, Query: query, Claims: c.Raw}
+	return query
+}
+
+// authorize asks the resource policy, and explains a denial.
+func (s *Server) authorize(ctx context.Context, r *http.Request, what asked, c token.Claims) (policy.Decision, error) {
+	q := policy.Release{Plugin: what.plugin, Path: what.path, Query: queryOf(r), Claims: c.Raw}
 	if in, err := c.Parsed(readInput); err == nil { // an error comes again, from the engine
 		q.Input, _ = in.(policy.Input)
 	}
 	d, err := s.decide(ctx, q)
 	if err != nil {
-		return d, s.refuseRelease(ctx, path, c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
+		return d, s.refuseRelease(ctx, what.object(), c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
 	}
 	if !d.Allow {
 		x, cause := s.explain(ctx, q, c)
-		return d, s.refuseRelease(ctx, path, c, x, fault.New(fault.PolicyDenied, cause))
+		return d, s.refuseRelease(ctx, what.object(), c, x, fault.New(fault.PolicyDenied, cause))
 	}
 	return d, nil
 }
@@ -166,9 +181,9 @@ func (s *Server) explain(ctx context.Context, q policy.Release, c token.Claims) 
 }
 
 // refuseRelease records a refusal under a ticket.
-func (s *Server) refuseRelease(ctx context.Context, path resource.Path, c token.Claims, x api.Explanation, err error) error {
+func (s *Server) refuseRelease(ctx context.Context, object string, c token.Claims, x api.Explanation, err error) error {
 	f := known(err)
-	x.Code, x.Stage, x.Object, x.Cause = string(f.Code), string(opRelease), object(path), causeText(f)
+	x.Code, x.Stage, x.Object, x.Cause = string(f.Code), string(opRelease), object, causeText(f)
 	if c.ID != "" {
 		x.Subject, x.Platform = subject(c), attestation.Platform(c)
 	}

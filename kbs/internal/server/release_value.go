@@ -64,18 +64,23 @@ func (s *Server) sealed(ctx context.Context, path resource.Path, c token.Claims,
 		return nil, item.Info, err
 	}
 	defer item.Value.Destroy()
+	raw, err := s.seal(ctx, key, item.Value.Reveal())
+	return raw, item.Info, err
+}
+
+// seal encrypts an answer to the guest's key, in the form of its protocol.
+func (s *Server) seal(ctx context.Context, key api.JWK, value []byte) ([]byte, error) {
 	seal := jwe.Seal
 	if s.InsecureProtocol01 && key.Alg == jwe.AlgRSA15 { // no other guest was attested with it
 		seal = jwe.UnsafeSealV01
 	}
 	_, done := observe.Step(ctx, observe.StepSeal)
-	msg, err := seal(rand.Reader, key, item.Value.Reveal())
+	msg, err := seal(rand.Reader, key, value)
 	done(err)
 	if err != nil {
-		return nil, item.Info, fault.New(fault.InvalidRequest, fmt.Errorf("%w: %w", errSeal, err))
+		return nil, fault.New(fault.InvalidRequest, fmt.Errorf("%w: %w", errSeal, err))
 	}
-	raw, err := json.Marshal(msg)
-	return raw, item.Info, err
+	return json.Marshal(msg)
 }
 
 // fetch reads a value from its back end, if it may go to this guest.

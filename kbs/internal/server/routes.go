@@ -203,13 +203,14 @@ func (s *Server) endpoint(r Route) http.Handler {
 // absentRoutes answer for what is not there, in the form of the protocol that
 // was asked (kbs-protocol 2.1: an unknown first segment is an unknown plugin).
 func absentRoutes() []Route {
-	unknown := func(_ *Server, w http.ResponseWriter, r *http.Request) error { return unknownPlugin(w, r) }
 	absent := func(*Server, http.ResponseWriter, *http.Request) error {
 		return fault.Newf(fault.NotFound, "no such endpoint")
 	}
 	return []Route{
-		{Pattern: api.PathPrefix + "/{path...}", ID: "unknownPlugin", Summary: "Any other name under /kbs/v0 is an unknown plugin",
-			Access: Public, On: OnGuest | OnAdmin, Codes: codes(fault.MethodNotAllowed), stage: opRelease, open: unknown},
+		{Pattern: api.PathPrefix + "/{path...}", ID: "plugin", Summary: "Any other name under /kbs/v0 is a plugin's, which says who may ask; where there is none, it is unknown",
+			Access: Public, On: OnGuest | OnAdmin, Request: rawBody("application/octet-stream"), Answers: ok(rawBody(plainType)),
+			Codes: codes(fault.MethodNotAllowed, fault.TokenInvalid, fault.PolicyDenied, fault.PolicyError, fault.Unauthenticated, fault.Forbidden, fault.Unavailable),
+			stage: opRelease, open: (*Server).plugin},
 		{Pattern: "/{path...}", ID: "absent", Summary: "Nothing else is here",
 			Access: Public, On: OnGuest | OnAdmin | OnMetrics, open: absent},
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -94,6 +95,8 @@ type Deps struct {
 	InsecureProtocol01 bool
 	// Compat401 gives refusals the status that the field's broker gives them.
 	Compat401 bool
+	// Plugins are served beside the resources, each under its name.
+	Plugins map[string]plugin.Plugin
 	// Remote judges evidence in place of this broker; nil: it does not.
 	Remote Remote
 

@@ -124,7 +124,7 @@ func TestBorder(t *testing.T) {
 	fill := strings.NewReplacer("{repo}", "prod", "{type}", "keys", "{tag}", "disk-1", "{kind}", "resource", "{id}", "resource-policy", "{id...}", "resource-policy",
 		"{name...}", "snp_launch_measurement", "{name}", "x", "{version}", "1", "{ticket}", "0000-0000", "{tenant}", "b", "{path...}", "x", "{approval}", "x")
 	public := map[string]bool{ // what everybody may see of every tenant
-		"keySet": true, "discovery": true, "healthz": true, "livez": true, "readyz": true, "startupz": true, "openapi": true, "absent": true, "unknownPlugin": true, "metrics": true,
+		"keySet": true, "discovery": true, "healthz": true, "livez": true, "readyz": true, "startupz": true, "openapi": true, "absent": true, "plugin": true, "metrics": true,
 	}
 	targets := map[string]*stage{"b": b, "default": s}
 	for _, r := range server.Routes() {
