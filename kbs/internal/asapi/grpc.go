@@ -29,14 +29,14 @@ func (s *Service) GRPC(logger *slog.Logger) http.Handler {
 	g := s.grpcServer(logger)
 	pb.RegisterAttestationServiceServer(g, attestationServer{s: s})
 	reference.RegisterReferenceValueProviderServiceServer(g, referenceServer{s: s})
-	return split(g, s.keySet())
+	return withPeer(split(g, s.keySet()))
 }
 
 // RVPS returns the handler of a listener for reference values alone.
 func (s *Service) RVPS(logger *slog.Logger) http.Handler {
 	g := s.grpcServer(logger)
 	reference.RegisterReferenceValueProviderServiceServer(g, referenceServer{s: s})
-	return split(g, http.NotFoundHandler())
+	return withPeer(split(g, http.NotFoundHandler()))
 }
 
 func (s *Service) grpcServer(logger *slog.Logger) *grpc.Server {

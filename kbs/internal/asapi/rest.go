@@ -32,7 +32,7 @@ func (s *Service) REST(logger *slog.Logger) http.Handler {
 	handle("POST /challenge", s.postChallenge)
 	mux.Handle("GET "+api.PathJWKS, s.keySet())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return withPeer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
 				logger.ErrorContext(r.Context(), "handler panicked",
@@ -44,7 +44,7 @@ func (s *Service) REST(logger *slog.Logger) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		r.Body = http.MaxBytesReader(w, r.Body, s.cfg.Limits.Message)
 		mux.ServeHTTP(w, r)
-	})
+	}))
 }
 
 func (s *Service) postAttestation(w http.ResponseWriter, r *http.Request) error {

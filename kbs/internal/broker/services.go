@@ -10,6 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/asapi"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
 
 // answerTime is what a service has beyond the time of a call to write its
@@ -27,9 +28,9 @@ func (b *Broker) services(l Listeners) ([]side, error) {
 		handler http.Handler
 		side    side
 	}{
-		{"attestation_service.grpc", as, b.service(as).GRPC(b.Logger), side{lns: l.AS}},
-		{"attestation_service.rest", rest, b.service(rest).REST(b.Logger), side{lns: l.REST}},
-		{"rvps.grpc", rvps, b.service(rvps).RVPS(b.Logger), side{lns: l.RVPS}},
+		{"attestation_service.grpc", as, b.service("attestation_service.grpc", as).GRPC(b.Logger), side{lns: l.AS}},
+		{"attestation_service.rest", rest, b.service("attestation_service.rest", rest).REST(b.Logger), side{lns: l.REST}},
+		{"rvps.grpc", rvps, b.service("rvps.grpc", rvps).RVPS(b.Logger), side{lns: l.RVPS}},
 	} {
 		srv, err := b.serviceServer(s.name, s.cfg, s.handler)
 		if err != nil {
@@ -41,9 +42,11 @@ func (b *Broker) services(l Listeners) ([]side, error) {
 	return out, nil
 }
 
-func (b *Broker) service(c config.ServiceListener) *asapi.Service {
+func (b *Broker) service(name string, c config.ServiceListener) *asapi.Service {
+	deps := b.home.deps
+	deps.Admins = b.adminsOf(name, c)
 	return asapi.New(asapi.Config{
-		Evaluator: b.home.deps.Handshake, Admin: b.home.handlers.Admin, KeySet: b.home.deps.TokenKeys.KeySet,
+		Evaluator: b.home.deps.Handshake, Admin: server.New(deps).Admin(), KeySet: b.home.deps.TokenKeys.KeySet,
 		Limits: asapi.Limits{Message: c.MaxMessage(), Time: c.Timeout(), Concurrency: c.Concurrency},
 	})
 }

@@ -28,6 +28,7 @@ func TestConfigurationsOfTheField(t *testing.T) {
 		"another's verifier":               {"[attestation_service]\ntype = 'coco_as_grpc'\nas_addr = 'http://127.0.0.1:50004'\npool_size = 200\n", nil},
 		"another's verifier, in the clear": {"[attestation_service]\ntype = 'CoCoASGrpc'\nas_addr = 'http://as:50004'\n", []string{"as_addr: must be https beyond loopback"}},
 		"another's verifier, nowhere":      {"[attestation_service]\nas_addr = 'as:50004'\n", []string{"as_addr: \"as:50004\" is not"}},
+		"names without authority":          {"[rvps.grpc]\nadmin_names = ['x']\n", []string{"rvps.grpc.admin_names: needs client_ca"}},
 		"passports": {"[attestation_token]\ntrusted_certs_paths = ['ca.pem']\ntrusted_jwk_sets = ['https://portal.trustauthority.intel.com', 'file:///etc/jwks.json']\n" +
 			"extra_teekey_paths = ['/tee-pubkey']\ninsecure_header_jwk = true\n", nil},
 		"signer":            {"[attestation_service.attestation_token_broker]\nverbose_token = true\nsigner = {key_path = 'k.pem', cert_path = 'c.pem', cert_url = 'https://x/c.pem'}\n", nil},

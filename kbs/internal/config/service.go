@@ -17,6 +17,12 @@ type ServiceListener struct {
 	// ClientCA is a PEM file of authorities: only callers with a certificate of
 	// theirs get through. It needs TLS.
 	ClientCA string `toml:"client_ca" kind:"path"`
+	// AdminNames are names in such certificates (DNS, URI, e-mail or common
+	// name) whose bearers may change policies and reference values.
+	AdminNames []string `toml:"admin_names"`
+	// InsecureOpenChanges lets every caller change policies and reference
+	// values, and read the latter, as in the field's services.
+	InsecureOpenChanges bool `toml:"insecure_open_changes"`
 	// MessageSize limits one request, in MiB.
 	MessageSize int `toml:"message_size"`
 	// TimeoutSeconds limits one call.
@@ -26,7 +32,7 @@ type ServiceListener struct {
 }
 
 func defaultServiceListener() ServiceListener {
-	return ServiceListener{Sockets: []string{}, MessageSize: 8, TimeoutSeconds: 30, Concurrency: 64}
+	return ServiceListener{Sockets: []string{}, AdminNames: []string{}, MessageSize: 8, TimeoutSeconds: 30, Concurrency: 64}
 }
 
 // Timeout limits one call.
@@ -38,10 +44,17 @@ func (l ServiceListener) Timeout() time.Duration {
 func (l ServiceListener) MaxMessage() int64 { return int64(l.MessageSize) << 20 }
 
 func (l ServiceListener) insecure(at string) []string {
-	if len(l.Sockets) > 0 && l.InsecureHTTP {
-		return []string{at + ".insecure_http"}
+	var out []string
+	if len(l.Sockets) == 0 {
+		return nil
 	}
-	return nil
+	if l.InsecureHTTP {
+		out = append(out, at+".insecure_http")
+	}
+	if l.InsecureOpenChanges {
+		out = append(out, at+".insecure_open_changes")
+	}
+	return out
 }
 
 func (l ServiceListener) validate(at string, p *problems) {
@@ -52,6 +65,9 @@ func (l ServiceListener) validate(at string, p *problems) {
 	}
 	if l.ClientCA != "" && l.InsecureHTTP {
 		p.bad(at+".client_ca", "needs TLS, which insecure_http turns off")
+	}
+	if len(l.AdminNames) > 0 && l.ClientCA == "" {
+		p.bad(at+".admin_names", "needs client_ca, whose certificates carry the names")
 	}
 	p.between(at+".message_size", l.MessageSize, 1, 64)
 	p.between(at+".timeout_seconds", l.TimeoutSeconds, 1, 600)

@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	pb "github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/reference"
 )
 
 // clientPair is a certificate authority in a file and a client's certificate of
@@ -79,6 +82,30 @@ func TestServicesOverTLS(t *testing.T) {
 	if err := ask(stranger); status.Code(err) != codes.Unavailable {
 		t.Errorf("with a stranger's: %v", err)
 	}
+	change := func(certs ...tls.Certificate) error {
+		conf := tlsRoots(s.roots)
+		conf.Certificates = certs
+		conn, err := grpc.NewClient(s.listeners.AS[0].Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(conf)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_, err = pb.NewAttestationServiceClient(conn).SetAttestationPolicy(t.Context(), &pb.SetPolicyRequest{PolicyId: "c_cpu", Policy: b64([]byte("package policy"))})
+		return err
+	}
+	if err := change(pair); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("a certificate without a configured name: %v", err)
+	}
+	s.stop()
+	s.cfg.AttestationService.GRPC.AdminNames = []string{"other brokers"}
+	s.start()
+	if err := change(pair); err != nil {
+		t.Errorf("a certificate with a configured name: %v", err)
+	}
+	all := s.entries()
+	if e := all[len(all)-1]; e.Kind != api.AuditPolicyPut || e.Subject != "admin:other brokers@attestation_service.grpc" {
+		t.Errorf("entry %+v", e)
+	}
 	for _, http2 := range []bool{false, true} {
 		conf := tlsRoots(s.roots)
 		conf.Certificates = []tls.Certificate{pair}
@@ -95,5 +122,36 @@ func TestServicesOverTLS(t *testing.T) {
 	}
 	if a := s.send(http.MethodGet, "https://"+s.listeners.REST[0].Addr().String()+"/healthz", nil); a.status != http.StatusOK {
 		t.Errorf("REST over TLS: %d", a.status)
+	}
+}
+
+// Open as the field's services are, if that is what was asked for, and loudly.
+func TestOpenChanges(t *testing.T) {
+	s := newStage(t)
+	s.stop()
+	s.cfg.RVPS.GRPC.Sockets, s.cfg.RVPS.GRPC.InsecureHTTP, s.cfg.RVPS.GRPC.InsecureOpenChanges = []string{"127.0.0.1:0"}, true, true
+	s.start()
+	rv := reference.NewReferenceValueProviderServiceClient(dial(t, s.listeners.RVPS[0]))
+	message := `{"version":"0.1.0","type":"sample","payload":"` + base64.StdEncoding.EncodeToString([]byte(`{"a":[1]}`)) + `"}`
+	if _, err := rv.RegisterReferenceValue(t.Context(), &reference.ReferenceValueRegisterRequest{Message: message}); err != nil {
+		t.Error(err)
+	}
+	if out, err := rv.QueryReferenceValue(t.Context(), &reference.ReferenceValueQueryRequest{ReferenceValueId: "a"}); err != nil || out.GetReferenceValueResults() != "[1]" {
+		t.Errorf("%v, %v", out, err)
+	}
+	// A credential that is no good is no good.
+	if _, err := rv.RegisterReferenceValue(as(t, "Bearer a.b.c"), &reference.ReferenceValueRegisterRequest{Message: message}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("a forged token: %v", err)
+	}
+	all, loud := s.entries(), false
+	for _, e := range all {
+		loud = loud || e.Kind == api.AuditBrokerStart && strings.Contains(e.Details["insecure"], "rvps.grpc.insecure_open_changes")
+	}
+	if !loud || all[len(all)-1].Subject != "admin:anybody@rvps.grpc" {
+		t.Errorf("entries %+v", all)
+	}
+	// The broker's own listener is as it was.
+	if a := s.send(http.MethodPost, s.adminURL+api.PathReferenceValue, []byte(message)); a.status != http.StatusUnauthorized {
+		t.Errorf("the administrators' listener: %d", a.status)
 	}
 }
