@@ -136,7 +136,11 @@ func (d *Documents) writeBatch(ctx context.Context, b *batch, cfg HostConfig) er
 			default:
 				return err
 			}
-			if err := putJSON(tx, key, decision); err != nil {
+			raw, err := json.Marshal(decision)
+			if err != nil {
+				return fmt.Errorf("encode decision: %w", err)
+			}
+			if _, err := tx.PutUntil(key, raw, store.Any, decision.Last.Add(cfg.KeepDecisions)); err != nil {
 				return err
 			}
 		}

@@ -171,7 +171,7 @@ func (e *Engine) decide(ctx context.Context, q Question) (string, answer, error)
 	if err != nil {
 		return "", answer{}, err
 	}
-	a, err := e.runner.ask(ctx, p, q, newLookups(e.refs))
+	a, err := e.runner.ask(ctx, p, q, e.lookups(x))
 	o := observation{engine: e, q: q, policy: p.ref, verdict: verdictOf(a, err)}
 	if shadow != "" {
 		part := x.parts[indexName(q.Kind, shadow)]

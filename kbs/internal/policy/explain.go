@@ -52,7 +52,7 @@ func (e *Engine) explain(ctx context.Context, q Question) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	return e.runner.explain(ctx, p, q, e.refs)
+	return e.runner.explain(ctx, p, q, e.lookups(x), e.refs)
 }
 
 // rule is the one that decides a kind of question.
@@ -66,10 +66,10 @@ func (q Question) rule() string {
 // explain evaluates the decision again under a tracer, then the policy's own
 // `explain` rule. A policy without one is explained by the reference values it
 // asked for and no claim had.
-func (r *runner) explain(ctx context.Context, p judge, q Question, refs References) (Explanation, error) {
+func (r *runner) explain(ctx context.Context, p judge, q Question, l *lookups, refs References) (Explanation, error) {
 	rule := q.rule()
 	x := Explanation{Policy: p.ref, Rule: rule}
-	l, t := newLookups(refs), &failures{rules: map[uint64]string{}, line: map[string]int{}}
+	t := &failures{rules: map[uint64]string{}, line: map[string]int{}}
 	if _, err := r.eval(ctx, p, p.decision, l, append(q.options(), rego.EvalQueryTracer(t))...); err != nil {
 		return x, err
 	}
@@ -93,7 +93,7 @@ func (r *runner) explain(ctx context.Context, p judge, q Question, refs Referenc
 		}
 		x.Findings = append(x.Findings, f)
 	}
-	if len(x.Findings) == 0 {
+	if p.line("explain") == 0 {
 		x.Findings = l.unmatched(leaves(claims))
 	}
 	for i, f := range x.Findings {
@@ -125,7 +125,7 @@ func ownFinding(item any) (f api.Finding, rule string, ok bool) {
 func (l *lookups) unmatched(claims map[string]string) []api.Finding {
 	var out []api.Finding
 	for _, name := range l.names {
-		want := wanted(decodeJSON(l.value[name]))
+		want := wanted(decodeJSON(l.value[name].raw))
 		f := api.Finding{Claim: name, Wanted: want}
 		matched := false
 		for _, claim := range sortedKeys(claims) {

@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -34,7 +32,7 @@ var queryFunction = &rego.Function{
 type lookups struct {
 	from  refvalue.Querier
 	names []string // in the order of the first question
-	value map[string]json.RawMessage
+	value map[string]value
 }
 
 type lookupsKey struct{}
@@ -46,7 +44,7 @@ func (l *lookups) with(ctx context.Context) context.Context {
 }
 
 func newLookups(q refvalue.Querier) *lookups {
-	return &lookups{from: q, value: map[string]json.RawMessage{}}
+	return &lookups{from: q, value: map[string]value{}}
 }
 
 // queryReferenceValue implements the builtin. A failure of the store halts the
@@ -60,29 +58,36 @@ func queryReferenceValue(bctx rego.BuiltinContext, arg *ast.Term) (*ast.Term, er
 	if !ok || l.from == nil {
 		return nil, rego.NewHaltError(fmt.Errorf("no reference values in this evaluation"))
 	}
-	raw, err := l.query(bctx.Context, string(name))
+	v, err := l.query(bctx.Context, string(name))
 	if err != nil {
 		return nil, rego.NewHaltError(err)
 	}
-	if raw == nil {
+	if v.term == nil {
 		return ast.NullTerm(), nil
 	}
-	v, err := ast.ValueFromReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil, rego.NewHaltError(fmt.Errorf("reference value %q: %w", name, err))
-	}
-	return ast.NewTerm(v), nil
+	return ast.NewTerm(v.term), nil
 }
 
-func (l *lookups) query(ctx context.Context, name string) (json.RawMessage, error) {
-	if raw, known := l.value[name]; known {
-		return raw, nil
+func (l *lookups) query(ctx context.Context, name string) (value, error) {
+	if v, known := l.value[name]; known {
+		return v, nil
+	}
+	v, err := l.read(ctx, name)
+	if err != nil {
+		return value{}, fmt.Errorf("reference value %q: %w", name, err)
+	}
+	l.names = append(l.names, name)
+	l.value[name] = v
+	return v, nil
+}
+
+func (l *lookups) read(ctx context.Context, name string) (value, error) {
+	if kept, ok := l.from.(*values); ok {
+		return kept.get(ctx, name)
 	}
 	raw, err := l.from.Query(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("reference value %q: %w", name, err)
+		return value{}, err
 	}
-	l.names = append(l.names, name)
-	l.value[name] = raw
-	return raw, nil
+	return parseValue(raw)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -79,7 +80,32 @@ func Check(kind Kind, text string) error {
 	return err
 }
 
+// compileDeadline limits a compilation, which cannot be interrupted: one that
+// takes longer is left behind. The limits of complexity are there so that it
+// does not come to this.
+const compileDeadline = 20 * time.Second
+
 func compile(ctx context.Context, kind Kind, text string) (*program, error) {
+	type result struct {
+		p   *program
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		p, err := compileNow(ctx, kind, text)
+		done <- result{p, err}
+	}()
+	timer := time.NewTimer(compileDeadline)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.p, r.err
+	case <-timer.C:
+		return nil, &SyntaxError{[]string{"it takes too long to compile"}}
+	}
+}
+
+func compileNow(ctx context.Context, kind Kind, text string) (*program, error) {
 	if len(text) > MaxSize {
 		return nil, &SyntaxError{[]string{fmt.Sprintf("policy is larger than %d bytes", MaxSize)}}
 	}
@@ -91,6 +117,9 @@ func compile(ctx context.Context, kind Kind, text string) (*program, error) {
 	}
 	if module == nil || module.Package.Path.String() != packagePath {
 		return nil, &SyntaxError{[]string{`1:1: the package must be "policy"`}}
+	}
+	if err := checkComplexity(module); err != nil {
+		return nil, err
 	}
 	compiler := ast.NewCompiler().WithCapabilities(capabilities())
 	compiler.Compile(map[string]*ast.Module{"policy.rego": module})
@@ -123,6 +152,9 @@ func prepare(ctx context.Context, compiler *ast.Compiler, query string) (rego.Pr
 	return q, nil
 }
 
+// maxProblems limits what an author is told at once.
+const maxProblems = 20
+
 // syntaxError turns the compiler's errors into line:column texts.
 func syntaxError(err error) error {
 	var all ast.Errors
@@ -130,7 +162,7 @@ func syntaxError(err error) error {
 		return &SyntaxError{[]string{err.Error()}}
 	}
 	out := &SyntaxError{}
-	for _, e := range all {
+	for _, e := range all[:min(len(all), maxProblems)] {
 		text := e.Code + ": " + e.Message
 		if e.Location != nil {
 			text = fmt.Sprintf("%d:%d: %s", e.Location.Row, e.Location.Col, text)

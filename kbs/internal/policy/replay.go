@@ -101,7 +101,7 @@ func (e *Engine) replay(ctx context.Context, x *index, candidate judge, d api.De
 		return err
 	}
 	// One set of lookups serves both: they must see the same values.
-	l := newLookups(e.refs)
+	l := e.lookups(x)
 	before := api.Verdict{}
 	id, _ := x.names(q)
 	p, err := e.enforced(ctx, x, q.Kind, id)

@@ -66,7 +66,11 @@ func (e *Engine) verdict(ctx context.Context, q Question, id string, n int64, su
 	if err != nil {
 		return api.Verdict{Error: err.Error()}
 	}
-	return e.runner.verdict(ctx, p, q, newLookups(e.refs))
+	x, err := e.current(ctx)
+	if err != nil {
+		return api.Verdict{Error: err.Error()}
+	}
+	return e.runner.verdict(ctx, p, q, e.lookups(x))
 }
 
 func (r *runner) verdict(ctx context.Context, p judge, q Question, l *lookups) api.Verdict {

@@ -179,6 +179,7 @@ func waivers(s *stage) []string {
 func TestDevicesRefused(t *testing.T) {
 	s := sampleStage(t)
 	s.accept("lab", "sample")
+	s.must(http.MethodDelete, api.PathPolicies+"/attestation/default_gpu", nil)
 	sim := guest(t, "lab", "agent 1")
 	device := attester(t, measure.SampleDevice)
 	// over builds an answer whose CPU evidence binds the text.

@@ -1,7 +1,9 @@
-# How the primary evidence of a guest is judged (kbs-protocol 9.3).
+# How the primary evidence of a guest is judged (kbs-protocol 9.3), for every
+# platform by its own rules. Tables say which claim must be among which
+# reference value; the explanations at the end read the same tables.
 #
-# Every value comes from the reference values: without any, a guest is
-# contraindicated. Change a copy of this text with
+# Without reference values every guest is contraindicated, save where the
+# platform itself is the only proof (se). Change a copy of this text with
 #   kbsctl apply -f POLICY
 
 package policy
@@ -12,11 +14,11 @@ import rego.v1
 # configuration gives them. None, unless you write one here.
 accepted_simulated_roots := set()
 
-default executables := 33
+default executables := 33 # unrecognised
 
-default hardware := 97
+default hardware := 97 # not recognised, though it should be
 
-default configuration := 36
+default configuration := 36 # not available
 
 trust_claims := {
 	"instance-identity": 0,
@@ -29,22 +31,7 @@ trust_claims := {
 	"sourced-data": 0,
 }
 
-# A reference value is a list of good values, or the only good value.
-matches(seen, name) if seen in query_reference_value(name)
-
-matches(seen, name) if {
-	wanted := query_reference_value(name)
-	wanted != null # an absent value matches nothing, not even null
-	seen == wanted
-}
-
-all_match(claims, names) if {
-	every claim, name in names {
-		matches(claims[claim], name)
-	}
-}
-
-# --- AMD SEV-SNP -------------------------------------------------------------
+# --- AMD SEV-SNP --------------------------------------------------------------
 
 snp_executables := {"measurement": "snp_launch_measurement"}
 
@@ -64,53 +51,227 @@ snp_configuration := {
 	"policy_smt_allowed": "snp_smt_allowed",
 }
 
-executables := 3 if {
-	input.snp
-	all_match(input.snp, snp_executables)
-}
+# No debugger and no migration agent can reach into the guest.
+snp_closed := {"policy_debug_allowed": false, "policy_migrate_ma": false}
+
+executables := 3 if all_match(input.snp, snp_executables)
 
 hardware := 2 if {
-	input.snp
-	root_accepted
 	all_match(input.snp, snp_hardware)
+	root_accepted(input.snp)
 }
 
 configuration := 2 if {
-	snp_closed
+	all_are(input.snp, snp_closed)
 	all_match(input.snp, snp_configuration)
 } else := 3 if {
-	snp_closed
+	all_are(input.snp, snp_closed)
 }
 
-# No debugger and no migration agent can reach into the guest.
-snp_closed if {
-	input.snp.policy_debug_allowed == false
-	input.snp.policy_migrate_ma == false
-}
+# --- Intel TDX ----------------------------------------------------------------
 
-root_accepted if not input.snp.simulated_root
+tdx_executables := {"rtmr_1": "rtmr_1", "rtmr_2": "rtmr_2"}
 
-root_accepted if input.snp.simulated_root in accepted_simulated_roots
+tdx_hardware := {"mr_td": "mr_td"}
 
-# --- sample: no hardware at all, contraindicated unless asked for ------------
+tdx_configuration := {"xfam": "xfam"}
+
+tdx_header := {"tee_type": "81000000", "vendor_id": "939a7233f79c4ca9940a0db3957f0607"}
+
+tdx_collateral := {"tcb_status": "UpToDate", "collateral_expiration_status": "0"}
+
+tdx_closed := {"debug": false}
 
 executables := 3 if {
-	input.sample
-	matches(input.sample.launch_digest, "launch_digest")
+	all_match(input.tdx.quote.body, tdx_executables)
+	tdx_boot_recognised
+} else := 4 if {
+	all_match(input.tdx.quote.body, tdx_executables)
 }
 
 hardware := 2 if {
-	input.sample
-	matches(input.sample.svn, "svn")
-	matches(input.sample.platform_version.major, "major_version")
-	minimum := query_reference_value("minimum_minor_version")
-	is_number(minimum) # in Rego every number is greater than null
-	input.sample.platform_version.minor >= minimum
+	all_are(input.tdx.quote.header, tdx_header)
+	all_are(input.tdx, tdx_collateral)
+	all_match(input.tdx.quote.body, tdx_hardware)
+	root_accepted(input.tdx)
 }
 
-configuration := 2 if input.sample.debug == false
+configuration := 2 if {
+	all_are(input.tdx.td_attributes, tdx_closed)
+	all_match(input.tdx.quote.body, tdx_configuration)
+}
 
-# --- what the token tells beside the vector ----------------------------------
+# The event log was replayed against the RTMRs by the verifier.
+tdx_boot_recognised if {
+	some kernel in input.tdx.uefi_event_logs
+	kernel.type_name == "EV_EFI_BOOT_SERVICES_APPLICATION"
+	"File(kernel)" in kernel.details.device_paths
+	matches(kernel.digests[_].digest, "tdvfkernel")
+
+	some parameters in input.tdx.uefi_event_logs
+	parameters.type_name == "EV_EVENT_TAG"
+	parameters.details.string == "LOADED_IMAGE::LoadOptions"
+	matches(parameters.digests[_].digest, "tdvfkernelparams")
+}
+
+# --- Azure: SNP behind a vTPM -------------------------------------------------
+
+# Every value of this platform is a string, and its measurement is base64.
+az_snp_executables := {"measurement": "measurement"}
+
+az_snp_boot := {"pcr11": "snp_pcr11"}
+
+az_snp_hardware := {
+	"reported_tcb_bootloader": "tcb_bootloader",
+	"reported_tcb_microcode": "tcb_microcode",
+	"reported_tcb_snp": "tcb_snp",
+	"reported_tcb_tee": "tcb_tee",
+}
+
+az_snp_configuration := {
+	"platform_smt_enabled": "smt_enabled",
+	"platform_tsme_enabled": "tsme_enabled",
+	"policy_abi_major": "abi_major",
+	"policy_abi_minor": "abi_minor",
+	"policy_single_socket": "single_socket",
+	"policy_smt_allowed": "smt_allowed",
+}
+
+# The field's policy does not ask this of the two Azure platforms; ours does.
+az_snp_closed := {"policy_debug_allowed": "false", "policy_migrate_ma": "false"}
+
+executables := 3 if {
+	all_match(input["az-snp-vtpm"], az_snp_executables)
+	all_match(input["az-snp-vtpm"].tpm, az_snp_boot)
+}
+
+hardware := 2 if {
+	all_match(input["az-snp-vtpm"], az_snp_hardware)
+	root_accepted(input["az-snp-vtpm"])
+}
+
+configuration := 2 if {
+	all_are(input["az-snp-vtpm"], az_snp_closed)
+	all_match(input["az-snp-vtpm"], az_snp_configuration)
+}
+
+# --- Azure: TDX behind a vTPM -------------------------------------------------
+
+az_tdx_boot := {"pcr11": "tdx_pcr11"}
+
+az_tdx_collateral := {"tcb_status": "UpToDate"}
+
+executables := 3 if all_match(input["az-tdx-vtpm"].tpm, az_tdx_boot)
+
+hardware := 2 if {
+	all_are(input["az-tdx-vtpm"].quote.header, tdx_header)
+	all_are(input["az-tdx-vtpm"], az_tdx_collateral)
+	all_match(input["az-tdx-vtpm"].quote.body, tdx_hardware)
+	root_accepted(input["az-tdx-vtpm"])
+}
+
+configuration := 2 if {
+	all_are(input["az-tdx-vtpm"].td_attributes, tdx_closed)
+	all_match(input["az-tdx-vtpm"].quote.body, tdx_configuration)
+}
+
+# --- TPM ----------------------------------------------------------------------
+
+# A TPM is what its attestation key says it is. Unlike in the field's policy,
+# the hardware is recognised only by a key that somebody enrolled.
+tpm_hardware := {"ak_public": "trusted_aks"}
+
+tpm_boot := {"pcr11": "tpm_pcr11"}
+
+executables := 3 if {
+	all_match(input.tpm, tpm_hardware)
+	all_match(input.tpm, tpm_boot)
+}
+
+hardware := 2 if {
+	all_match(input.tpm, tpm_hardware)
+	root_accepted(input.tpm)
+}
+
+configuration := 0 if input.tpm
+
+# --- IBM Secure Execution: opened only with keys of the guest's owner ---------
+
+executables := 3 if input.se
+
+hardware := 2 if {
+	input.se
+	root_accepted(input.se)
+}
+
+configuration := 2 if input.se
+
+# --- sample: no hardware at all, contraindicated unless asked for -------------
+
+sample_executables := {"launch_digest": "launch_digest"}
+
+sample_hardware := {"svn": "svn"}
+
+sample_version := {"major": "major_version"}
+
+sample_least := {"minor": "minimum_minor_version"}
+
+sample_closed := {"debug": false}
+
+executables := 3 if all_match(input.sample, sample_executables)
+
+hardware := 2 if {
+	all_match(input.sample, sample_hardware)
+	all_match(input.sample.platform_version, sample_version)
+	all_reach(input.sample.platform_version, sample_least)
+	root_accepted(input.sample)
+}
+
+configuration := 2 if all_are(input.sample, sample_closed)
+
+# sgx, csv, cca: no rule, so contraindicated.
+
+# --- words --------------------------------------------------------------------
+
+all_match(claims, names) if {
+	every claim, name in names {
+		matches(claims[claim], name)
+	}
+}
+
+all_are(claims, values) if {
+	every claim, value in values {
+		claims[claim] == value
+	}
+}
+
+all_reach(claims, names) if {
+	every claim, name in names {
+		reaches(claims[claim], name)
+	}
+}
+
+# A reference value is a list of good values, or the only good value.
+matches(seen, name) if seen in query_reference_value(name)
+
+matches(seen, name) if {
+	wanted := query_reference_value(name)
+	wanted != null # an absent value matches nothing, not even null
+	seen == wanted
+}
+
+reaches(seen, name) if {
+	least := query_reference_value(name)
+	is_number(least) # in Rego every number is greater than null
+	is_number(seen)
+	seen >= least
+}
+
+root_accepted(claims) if not claims.simulated_root
+
+root_accepted(claims) if claims.simulated_root in accepted_simulated_roots
+
+# --- what the token tells beside the vector -----------------------------------
 
 containers := object.get(input, ["init_data_claims", "agent_policy_claims", "containers"], [])
 
@@ -125,45 +286,117 @@ validated := {k: v |
 
 extensions := [{"name": "ear.trustee.identifiers", "key": -18, "value": {"validated": validated}}]
 
-# --- why not: evaluated only to explain a refusal to an administrator --------
+# --- why not: evaluated only to explain a refusal to an administrator ---------
 
-explain contains finding(claim, name, "executables") if {
-	some claim, name in snp_executables
-	unmatched(claim, name)
+platforms := {"snp", "tdx", "az-snp-vtpm", "az-tdx-vtpm", "tpm", "se", "sample"}
+
+lacking contains aspect if {
+	some aspect, value in {"executables": executables, "hardware": hardware, "configuration": configuration}
+	value > 31 # not affirming
 }
 
-explain contains finding(claim, name, "hardware") if {
-	some claim, name in snp_hardware
-	unmatched(claim, name)
+# What was asked: the aspect, where the claims are, and the table.
+asked contains ["executables", ["snp"], snp_executables]
+
+asked contains ["hardware", ["snp"], snp_hardware]
+
+asked contains ["executables", ["tdx", "quote", "body"], tdx_executables]
+
+asked contains ["hardware", [tdx, "quote", "body"], tdx_hardware] if some tdx in {"tdx", "az-tdx-vtpm"}
+
+asked contains ["configuration", [tdx, "quote", "body"], tdx_configuration] if some tdx in {"tdx", "az-tdx-vtpm"}
+
+asked contains ["executables", ["az-snp-vtpm"], az_snp_executables]
+
+asked contains ["executables", ["az-snp-vtpm", "tpm"], az_snp_boot]
+
+asked contains ["hardware", ["az-snp-vtpm"], az_snp_hardware]
+
+asked contains ["configuration", ["az-snp-vtpm"], az_snp_configuration]
+
+asked contains ["executables", ["az-tdx-vtpm", "tpm"], az_tdx_boot]
+
+asked contains ["executables", ["tpm"], object.union(tpm_hardware, tpm_boot)]
+
+asked contains ["hardware", ["tpm"], tpm_hardware]
+
+asked contains ["executables", ["sample"], sample_executables]
+
+asked contains ["hardware", ["sample"], sample_hardware]
+
+asked contains ["hardware", ["sample", "platform_version"], sample_version]
+
+fixed contains ["configuration", ["snp"], snp_closed]
+
+fixed contains ["hardware", ["tdx"], tdx_collateral]
+
+fixed contains ["hardware", ["az-tdx-vtpm"], az_tdx_collateral]
+
+fixed contains ["hardware", [tdx, "quote", "header"], tdx_header] if some tdx in {"tdx", "az-tdx-vtpm"}
+
+fixed contains ["configuration", [tdx, "td_attributes"], tdx_closed] if some tdx in {"tdx", "az-tdx-vtpm"}
+
+fixed contains ["configuration", ["az-snp-vtpm"], az_snp_closed]
+
+fixed contains ["configuration", ["sample"], sample_closed]
+
+explain contains finding if {
+	some [aspect, place, names] in asked
+	input[place[0]]
+	aspect in lacking
+	some claim, name in names
+	path := array.concat(place, [claim])
+	seen := object.get(input, path, null)
+	not matches(seen, name)
+	finding := {
+		"claim": spelled(path), "seen": seen, "wanted": query_reference_value(name),
+		"reference": name, "rule": aspect,
+	}
 }
 
 explain contains finding if {
-	input.snp
-	not root_accepted
+	some [aspect, place, values] in fixed
+	input[place[0]]
+	aspect in lacking
+	some claim, value in values
+	path := array.concat(place, [claim])
+	seen := object.get(input, path, null)
+	seen != value
+	finding := {"claim": spelled(path), "seen": seen, "wanted": [value], "rule": aspect}
+}
+
+explain contains finding if {
+	input.sample
+	"hardware" in lacking
+	some claim, name in sample_least
+	seen := object.get(input.sample, ["platform_version", claim], null)
+	not reaches(seen, name)
+	finding := {
+		"claim": sprintf("platform_version.%s", [claim]), "seen": seen, "reference": name, "rule": "hardware",
+		"wanted": [sprintf(">= %v", [least]) | least := query_reference_value(name); least != null],
+	}
+}
+
+explain contains finding if {
+	some platform in platforms
+	not root_accepted(input[platform])
 	finding := {
 		"claim": "simulated_root",
-		"seen": input.snp.simulated_root,
+		"seen": input[platform].simulated_root,
 		"wanted": [name | some name in accepted_simulated_roots],
 		"rule": "hardware",
 	}
 }
 
 explain contains finding if {
-	some claim in ["policy_debug_allowed", "policy_migrate_ma"]
-	input.snp
-	object.get(input.snp, claim, null) != false
-	finding := {"claim": claim, "seen": object.get(input.snp, claim, null), "wanted": [false], "rule": "configuration"}
+	count(platforms & object.keys(input)) == 0
+	finding := {
+		"claim": "platform",
+		"seen": concat(", ", [name | some name, value in input; is_object(value); not endswith(name, "_claims")]),
+		"wanted": platforms,
+		"rule": "hardware",
+	}
 }
 
-unmatched(claim, name) if {
-	input.snp
-	not matches(input.snp[claim], name)
-}
-
-finding(claim, name, rule) := {
-	"claim": claim,
-	"seen": object.get(input.snp, claim, null),
-	"wanted": query_reference_value(name),
-	"reference": name,
-	"rule": rule,
-}
+# The platform's own member goes without saying.
+spelled(path) := concat(".", array.slice(path, 1, count(path)))

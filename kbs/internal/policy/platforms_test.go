@@ -1,0 +1,365 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+)
+
+// reason is one claim that alone turns a good guest into a bad one.
+type reason struct {
+	claim  string // below the platform, with dots
+	value  any    // instead of the good one; nil takes the claim away
+	aspect string
+	result int8 // of the aspect
+	wanted []string
+}
+
+// platformCase is what the defaults make of one platform: good evidence, the
+// reference values that know it, and every single reason to think otherwise.
+type platformCase struct {
+	policy, member string
+	claims         string // JSON
+	values         map[string]string
+	good           [3]int8 // executables, hardware, configuration
+	blank          [3]int8 // the same without any reference value
+	reasons        []reason
+}
+
+func tcb(value any) []reason {
+	var out []reason
+	for _, part := range []string{"bootloader", "microcode", "snp", "tee"} {
+		out = append(out, reason{"reported_tcb_" + part, value, "hardware", 97, []string{"7"}})
+	}
+	return out
+}
+
+const (
+	intelHeader = `"quote":{"header":{"tee_type":"81000000","vendor_id":"939a7233f79c4ca9940a0db3957f0607"},` +
+		`"body":{"mr_td":"m1","xfam":"x1","rtmr_1":"r1","rtmr_2":"r2"}},"td_attributes":{"debug":false},"tcb_status":"UpToDate"`
+	kernelLog = `{"type_name":"EV_EFI_BOOT_SERVICES_APPLICATION","details":{"device_paths":["Pci(1,2)","File(kernel)"]},"digests":[{"alg":"SHA-384","digest":"k1"}]}`
+	paramLog  = `{"type_name":"EV_EVENT_TAG","details":{"string":"LOADED_IMAGE::LoadOptions"},"digests":[{"alg":"SHA-384","digest":"p1"}]}`
+)
+
+var intelReasons = []reason{
+	{"quote.header.tee_type", "00000000", "hardware", 97, []string{"81000000"}},
+	{"quote.header.vendor_id", "00", "hardware", 97, []string{"939a7233f79c4ca9940a0db3957f0607"}},
+	{"quote.body.mr_td", "m2", "hardware", 97, []string{"m1"}},
+	{"tcb_status", "OutOfDate", "hardware", 97, []string{"UpToDate"}},
+	{"td_attributes.debug", true, "configuration", 36, []string{"false"}},
+	{"quote.body.xfam", "x2", "configuration", 36, []string{"x1"}},
+	{"simulated_root", "lab", "hardware", 97, nil},
+}
+
+// allTrue is a claim set whose flags are true.
+func allTrue(rest string, flags ...string) string {
+	out := []string{rest}
+	for _, f := range flags {
+		out = append(out, fmt.Sprintf("%q:true", f))
+	}
+	return "{" + strings.Join(out, ",") + "}"
+}
+
+func flagReasons(aspect string, result int8, flags ...string) []reason {
+	var out []reason
+	for _, f := range flags {
+		out = append(out, reason{f, false, aspect, result, []string{"true"}}, reason{f, nil, aspect, result, []string{"true"}})
+	}
+	return out
+}
+
+var (
+	gpuHardware = []string{
+		"x-nvidia-gpu-arch-check", "x-nvidia-gpu-attestation-report-cert-chain-fwid-match",
+		"x-nvidia-gpu-attestation-report-parsed", "x-nvidia-gpu-attestation-report-signature-verified",
+	}
+	gpuCode = []string{
+		"x-nvidia-gpu-driver-rim-fetched", "x-nvidia-gpu-driver-rim-measurements-available", "x-nvidia-gpu-driver-rim-schema-validated",
+		"x-nvidia-gpu-driver-rim-signature-verified", "x-nvidia-gpu-driver-rim-version-match", "x-nvidia-gpu-vbios-rim-fetched",
+		"x-nvidia-gpu-vbios-rim-measurements-available", "x-nvidia-gpu-vbios-rim-schema-validated",
+		"x-nvidia-gpu-vbios-rim-signature-verified", "x-nvidia-gpu-vbios-rim-version-match",
+	}
+	switchHardware = []string{
+		"x-nvidia-switch-arch-check", "x-nvidia-switch-attestation-report-cert-chain-fwid-match",
+		"x-nvidia-switch-attestation-report-parsed", "x-nvidia-switch-attestation-report-signature-verified",
+	}
+	switchCode = []string{
+		"x-nvidia-switch-bios-rim-fetched", "x-nvidia-switch-bios-rim-measurements-available",
+		"x-nvidia-switch-bios-rim-schema-validated", "x-nvidia-switch-bios-rim-signature-verified", "x-nvidia-switch-bios-rim-version-match",
+	}
+	chain = `{"x-nvidia-cert-status":"valid","x-nvidia-cert-ocsp-status":"good"}`
+)
+
+func nvidiaReasons(report, rim string) []reason {
+	return []reason{
+		{"secboot", false, "configuration", 36, []string{"true"}},
+		{"dbgstat", "enabled", "configuration", 36, []string{"disabled"}},
+		{"measres", "fail", "executables", 33, []string{"success"}},
+		{report + ".x-nvidia-cert-status", "expired", "hardware", 97, []string{"valid"}},
+		{report + ".x-nvidia-cert-ocsp-status", "revoked", "hardware", 97, []string{"good"}},
+		{rim + ".x-nvidia-cert-status", "expired", "executables", 33, []string{"valid"}},
+		{rim + ".x-nvidia-cert-ocsp-status", nil, "executables", 33, []string{"good"}},
+		{"simulated_root", "lab", "hardware", 97, nil},
+	}
+}
+
+var platformCases = map[string]platformCase{
+	"sample": {
+		DefaultCPU, "sample", `{"svn":"1","launch_digest":"abcde","platform_version":{"major":1,"minor":4},"debug":false}`,
+		map[string]string{"svn": `["1"]`, "launch_digest": `["abcde"]`, "major_version": `1`, "minimum_minor_version": `4`},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 2},
+		[]reason{
+			{"launch_digest", "other", "executables", 33, []string{"abcde"}},
+			{"svn", "2", "hardware", 97, []string{"1"}},
+			{"svn", 1, "hardware", 97, []string{"1"}},
+			{"platform_version.major", 2, "hardware", 97, []string{"1"}},
+			{"platform_version.minor", 3, "hardware", 97, []string{">= 4"}},
+			{"platform_version.minor", "9", "hardware", 97, []string{">= 4"}},
+			{"debug", true, "configuration", 36, []string{"false"}},
+			{"simulated_root", "lab", "hardware", 97, nil},
+		},
+	},
+	"snp": {
+		DefaultCPU, "snp", `{"measurement":"aa","reported_tcb_bootloader":7,"reported_tcb_microcode":7,"reported_tcb_snp":7,"reported_tcb_tee":7,
+			"platform_smt_enabled":true,"platform_tsme_enabled":false,"policy_abi_major":0,"policy_abi_minor":0,"policy_single_socket":false,
+			"policy_smt_allowed":true,"policy_debug_allowed":false,"policy_migrate_ma":false}`,
+		map[string]string{
+			"snp_launch_measurement": `["aa","bb"]`, "snp_bootloader": `[7]`, "snp_microcode": `[7]`, "snp_snp_svn": `[7]`, "snp_tee_svn": `[7]`,
+			"snp_smt_enabled": `true`, "snp_tsme_enabled": `[false]`, "snp_guest_abi_major": `[0]`, "snp_guest_abi_minor": `[0]`,
+			"snp_single_socket": `[false]`, "snp_smt_allowed": `[true]`,
+		},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 3},
+		append(tcb(6),
+			reason{"measurement", "cc", "executables", 33, []string{"aa", "bb"}},
+			reason{"policy_debug_allowed", true, "configuration", 36, []string{"false"}},
+			reason{"policy_migrate_ma", nil, "configuration", 36, []string{"false"}},
+			reason{"simulated_root", "lab", "hardware", 97, nil},
+			reason{"simulated_root", "", "hardware", 97, nil},
+		),
+	},
+	"tdx": {
+		DefaultCPU, "tdx", `{` + intelHeader + `,"collateral_expiration_status":"0","uefi_event_logs":[` + kernelLog + `,` + paramLog + `]}`,
+		map[string]string{
+			"mr_td": `["m1"]`, "xfam": `["x1"]`, "rtmr_1": `["r1"]`, "rtmr_2": `["r2"]`, "tdvfkernel": `["k1"]`, "tdvfkernelparams": `"p1"`,
+		},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
+		append([]reason{
+			{"quote.body.rtmr_1", "r9", "executables", 33, []string{"r1"}},
+			{"quote.body.rtmr_2", nil, "executables", 33, []string{"r2"}},
+			{"collateral_expiration_status", "1", "hardware", 97, []string{"0"}},
+		}, intelReasons...),
+	},
+	"az-snp-vtpm": {
+		DefaultCPU, "az-snp-vtpm", `{"measurement":"qg==","tpm":{"pcr11":"p"},"reported_tcb_bootloader":"7","reported_tcb_microcode":"7",
+			"reported_tcb_snp":"7","reported_tcb_tee":"7","platform_smt_enabled":"true","platform_tsme_enabled":"false","policy_abi_major":"0",
+			"policy_abi_minor":"31","policy_single_socket":"false","policy_smt_allowed":"true","policy_debug_allowed":"false","policy_migrate_ma":"false"}`,
+		map[string]string{
+			"measurement": `["qg=="]`, "snp_pcr11": `["p"]`, "tcb_bootloader": `["7"]`, "tcb_microcode": `["7"]`, "tcb_snp": `["7"]`, "tcb_tee": `["7"]`,
+			"smt_enabled": `["true"]`, "tsme_enabled": `["false"]`, "abi_major": `["0"]`, "abi_minor": `["31"]`, "single_socket": `["false"]`, "smt_allowed": `["true"]`,
+		},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
+		append(tcb(7), // a number is not the string of the contract
+			reason{"measurement", "zz", "executables", 33, []string{"qg=="}},
+			reason{"tpm.pcr11", "q", "executables", 33, []string{"p"}},
+			reason{"policy_debug_allowed", "true", "configuration", 36, []string{"false"}},
+			reason{"policy_migrate_ma", "true", "configuration", 36, []string{"false"}},
+			reason{"platform_smt_enabled", "false", "configuration", 36, []string{"true"}},
+			reason{"platform_tsme_enabled", "true", "configuration", 36, []string{"false"}},
+			reason{"policy_abi_major", "1", "configuration", 36, []string{"0"}},
+			reason{"policy_abi_minor", "1", "configuration", 36, []string{"31"}},
+			reason{"policy_single_socket", "true", "configuration", 36, []string{"false"}},
+			reason{"policy_smt_allowed", "false", "configuration", 36, []string{"true"}},
+			reason{"simulated_root", "lab", "hardware", 97, nil},
+		),
+	},
+	"az-tdx-vtpm": {
+		DefaultCPU, "az-tdx-vtpm", `{` + intelHeader + `,"tpm":{"pcr11":"p"}}`,
+		map[string]string{"mr_td": `["m1"]`, "xfam": `["x1"]`, "tdx_pcr11": `["p"]`},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
+		append([]reason{{"tpm.pcr11", "q", "executables", 33, []string{"p"}}}, intelReasons...),
+	},
+	"tpm": {
+		DefaultCPU, "tpm", `{"ak_public":"key","pcr11":"p"}`,
+		map[string]string{"tpm_pcr11": `["p"]`, "trusted_aks": `["key"]`},
+		[3]int8{3, 2, 0}, [3]int8{33, 97, 0},
+		[]reason{
+			{"pcr11", "q", "executables", 33, []string{"p"}},
+			{"ak_public", "stranger", "hardware", 97, []string{"key"}},
+			{"ak_public", "stranger", "executables", 33, []string{"key"}},
+			{"simulated_root", "lab", "hardware", 97, nil},
+		},
+	},
+	"se": {
+		DefaultCPU, "se", `{"cuid":"c"}`, nil, [3]int8{3, 2, 2}, [3]int8{3, 2, 2},
+		[]reason{{"simulated_root", "lab", "hardware", 97, nil}},
+	},
+	"gpu": {
+		"default_gpu", "nvidia", allTrue(`"measres":"success","dbgstat":"disabled","x-nvidia-gpu-vbios-version":"v","x-nvidia-gpu-driver-version":"d",
+			"x-nvidia-gpu-attestation-report-cert-chain":`+chain+`,"x-nvidia-gpu-vbios-rim-cert-chain":`+chain,
+			slices.Concat(gpuHardware, gpuCode, []string{"secboot"})...),
+		map[string]string{"allowed_vbios_versions": `["v"]`, "allowed_driver_versions": `["d"]`},
+		[3]int8{3, 2, 2}, [3]int8{3, 2, 3},
+		slices.Concat(flagReasons("hardware", 97, gpuHardware...), flagReasons("executables", 33, gpuCode...),
+			nvidiaReasons("x-nvidia-gpu-attestation-report-cert-chain", "x-nvidia-gpu-vbios-rim-cert-chain")),
+	},
+	"switch": {
+		"default_switch", "nvidia", allTrue(`"measres":"success","dbgstat":"disabled","x-nvidia-switch-bios-version":"v",
+			"x-nvidia-switch-attestation-report-cert-chain":`+chain+`,"x-nvidia-switch-bios-rim-cert-chain":`+chain,
+			slices.Concat(switchHardware, switchCode, []string{"secboot"})...),
+		map[string]string{"allowed_switch_bios_versions": `["v"]`},
+		[3]int8{3, 2, 2}, [3]int8{3, 2, 3},
+		slices.Concat(flagReasons("hardware", 97, switchHardware...), flagReasons("executables", 33, switchCode...),
+			nvidiaReasons("x-nvidia-switch-attestation-report-cert-chain", "x-nvidia-switch-bios-rim-cert-chain")),
+	},
+	"sampledevice": {
+		"default_gpu", "sampledevice", `{"svn":"2"}`, map[string]string{"sampledevice_svn": `["2"]`},
+		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
+		[]reason{{"svn", "3", "hardware", 97, []string{"2"}}, {"simulated_root", "lab", "hardware", 97, nil}},
+	},
+	"ppcie": {
+		"default_ppcie", "nvidia", `{"gpu_count":8,"switch_count":4}`, nil, [3]int8{0, 0, 2}, [3]int8{0, 0, 2},
+		[]reason{{"simulated_root", "lab", "configuration", 36, nil}},
+	},
+}
+
+func (c platformCase) input(t testing.TB, change func(claims map[string]any)) json.RawMessage {
+	t.Helper()
+	var claims map[string]any
+	if err := json.Unmarshal([]byte(c.claims), &claims); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(claims)
+	}
+	raw, err := json.Marshal(map[string]any{c.member: claims, "report_data": "ff", "init_data": "00", "init_data_claims": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// set changes the claim at a path with dots.
+func set(claims map[string]any, path string, value any) {
+	head, rest, deeper := strings.Cut(path, ".")
+	switch {
+	case deeper:
+		set(claims[head].(map[string]any), rest, value)
+	case value == nil:
+		delete(claims, head)
+	default:
+		claims[head] = value
+	}
+}
+
+func aspects(v token.Vector) [3]int8 {
+	return [3]int8{v["executables"], v["hardware"], v["configuration"]}
+}
+
+func TestDefaultsForEveryPlatform(t *testing.T) {
+	for name, c := range platformCases {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if err := b.docs.InstallDefaults(t.Context(), unaudited); err != nil {
+				t.Fatal(err)
+			}
+			appraise := func(input json.RawMessage) token.Vector {
+				t.Helper()
+				a, err := b.engine.Appraise(t.Context(), c.policy, input)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return a.Vector
+			}
+			if got := aspects(appraise(c.input(t, nil))); got != c.blank {
+				t.Errorf("without reference values: %v, want %v", got, c.blank)
+			}
+			for ref, value := range c.values {
+				b.value(t, ref, value)
+			}
+			v := appraise(c.input(t, nil))
+			if got := aspects(v); got != c.good || v.Status() != token.Affirming {
+				t.Fatalf("good evidence: %v, want %v", got, c.good)
+			}
+			if x, err := b.engine.ExplainAppraisal(t.Context(), c.policy, c.input(t, nil)); err != nil || len(x.Findings) != 0 {
+				t.Errorf("good evidence is explained: %+v, %v", x, err)
+			}
+			for _, r := range c.reasons {
+				input := c.input(t, func(claims map[string]any) { set(claims, r.claim, r.value) })
+				v := appraise(input)
+				if v[r.aspect] != r.result || v.Status() == token.Affirming {
+					t.Errorf("%s = %v: %s is %d, want %d", r.claim, r.value, r.aspect, v[r.aspect], r.result)
+				}
+				b.explained(t, c, r, input)
+			}
+		})
+	}
+}
+
+// explained checks that an administrator learns what was seen and wanted.
+func (b *bench) explained(t *testing.T, c platformCase, r reason, input json.RawMessage) {
+	t.Helper()
+	x, err := b.engine.ExplainAppraisal(t.Context(), c.policy, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(x.Findings, func(f api.Finding) bool { return f.Claim == r.claim })
+	if i < 0 {
+		t.Errorf("%s = %v is not explained: %+v", r.claim, r.value, x)
+		return
+	}
+	f := x.Findings[i]
+	if f.Seen != render(r.value) || !slices.Equal(f.Wanted, r.wanted) {
+		t.Errorf("%s = %v: seen %q, wanted %q", r.claim, r.value, f.Seen, f.Wanted)
+	}
+	if x.Line < 1 || x.Rule == "" || x.Policy != "attestation/"+c.policy+"@1" {
+		t.Errorf("%s: %s, rule %s, line %d", r.claim, x.Policy, x.Rule, x.Line)
+	}
+}
+
+// The platforms without a rule are contraindicated, and so is what nobody
+// knows.
+func TestDefaultsForOtherPlatforms(t *testing.T) {
+	b := newBench(t)
+	if err := b.docs.InstallDefaults(t.Context(), unaudited); err != nil {
+		t.Fatal(err)
+	}
+	for _, input := range []string{`{"sgx":{"body":{}}}`, `{"csv":{}}`, `{"cca":{}}`, `{"abacus":{"beads":100}}`, `{}`} {
+		a, err := b.engine.Appraise(t.Context(), DefaultCPU, json.RawMessage(input))
+		if err != nil || a.Vector.Status() != token.Contraindicated || aspects(a.Vector) != [3]int8{33, 97, 36} {
+			t.Errorf("%s: %v, %v", input, a.Vector, err)
+		}
+		x, err := b.engine.ExplainAppraisal(t.Context(), DefaultCPU, json.RawMessage(input))
+		if err != nil || len(x.Findings) != 1 || x.Findings[0].Claim != "platform" {
+			t.Errorf("%s: %+v, %v", input, x, err)
+		}
+	}
+}
+
+// A kernel that is not in the event log leaves the RTMRs, which are enough for
+// the lesser affirmation.
+func TestTDXWithoutAKnownKernel(t *testing.T) {
+	b := newBench(t)
+	if err := b.docs.InstallDefaults(t.Context(), unaudited); err != nil {
+		t.Fatal(err)
+	}
+	c := platformCases["tdx"]
+	for ref, value := range c.values {
+		b.value(t, ref, value)
+	}
+	for name, log := range map[string]string{
+		"no log": `null`, "no parameters": `[` + kernelLog + `]`, "no kernel": `[` + paramLog + `]`,
+		"another kernel": `[` + strings.Replace(kernelLog, "k1", "k2", 1) + `,` + paramLog + `]`,
+		"another file":   `[` + strings.Replace(kernelLog, "kernel)", "shell)", 1) + `,` + paramLog + `]`,
+	} {
+		input := c.input(t, func(claims map[string]any) { claims["uefi_event_logs"] = json.RawMessage(log) })
+		a, err := b.engine.Appraise(t.Context(), DefaultCPU, input)
+		if err != nil || aspects(a.Vector) != [3]int8{4, 2, 2} {
+			t.Errorf("%s: %v, %v", name, a.Vector, err)
+		}
+	}
+}
