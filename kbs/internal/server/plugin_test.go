@@ -151,8 +151,10 @@ func TestExternalPlugin(t *testing.T) {
 	if a := s.send(http.MethodPost, at("open"), []byte("x"), as); a.status != http.StatusUnauthorized {
 		t.Errorf("a guest in an administrator's place: %d %s", a.status, a.body)
 	}
-	if a := s.send(http.MethodPost, at("open"), []byte("x"), "Authorization: Bearer "+s.adminToken); a.status != http.StatusOK || string(a.body) != "echo x" {
-		t.Errorf("administrator: %d %s", a.status, a.body)
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
+		if a := s.send(method, at("open"), []byte("x"), "Authorization: Bearer "+s.adminToken); a.status != http.StatusOK || string(a.body) != "echo x" {
+			t.Errorf("administrator, %s: %d %s", method, a.status, a.body)
+		}
 	}
 	if a := s.send(http.MethodGet, s.guestURL+api.PathPrefix+"/external/other/x", nil, as); a.status != http.StatusNotFound {
 		t.Errorf("no such back end: %d %s", a.status, a.body)
