@@ -50,7 +50,7 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	stepped, done := observe.Step(ctx, observe.StepRecord)
 	_, err = s.Audit.Append(stepped, api.AuditEntry{
 		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: object(path),
-		Details: releaseDetails(decision.Policy, info, wanted.Image),
+		Details: releaseDetails(decision.Policy, info, wanted.Image, s.Now()),
 	})
 	done(err)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -98,14 +99,21 @@ func (s *Server) fetch(ctx context.Context, path resource.Path, w resource.Wish,
 	return item, nil
 }
 
-// releaseDetails is what the log keeps of a release.
-func releaseDetails(policy string, info api.ResourceInfo, i resource.Image) map[string]string {
+// expiresSoon is how long before its end a release of a resource says so.
+const expiresSoon = 14 * 24 * time.Hour
+
+// releaseDetails is what the log keeps of a release. An end that is near is in
+// it, so that whoever watches the log learns of it before guests do.
+func releaseDetails(policy string, info api.ResourceInfo, i resource.Image, now time.Time) map[string]string {
 	d := map[string]string{"policy": policy}
 	if info.Value != 0 {
 		d["version"] = strconv.FormatInt(info.Value, 10)
 	}
 	if info.Backend != "" {
 		d["backend"] = info.Backend
+	}
+	if !info.Expires.IsZero() && info.Expires.Sub(now) < expiresSoon {
+		d["expires"] = info.Expires.UTC().Format(time.RFC3339)
 	}
 	if i.Known() {
 		d["image"] = clip(i.String(), maxObject)

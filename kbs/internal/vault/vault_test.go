@@ -168,9 +168,36 @@ func TestMoods(t *testing.T) {
 	}
 }
 
-// A server that hangs costs the time-out of each try, and no more.
+// A server that hangs holds nobody longer than he wants to wait, and is not
+// asked again for somebody who has gone.
 func TestSlow(t *testing.T) {
 	w := newWorld(t)
+	c := w.client(t, vault.TokenFile(vaulttest.File(t, w.token)))
+	w.want(t, c, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	gate := make(chan struct{})
+	defer close(gate)
+	w.mood(99, "transit/", func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+		}
+	})
+	before := w.Count("transit/keys/kbs")
+	if err := c.Do(ctx, describe, nil); !errors.Is(err, vault.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if n := w.Count("transit/keys/kbs") - before; n != 1 {
+		t.Fatalf("asked %d times after the caller had gone", n)
+	}
+}
+
+// One that hangs for everybody costs each try its time, and is given up.
+func TestHanging(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(t, vault.TokenFile(vaulttest.File(t, w.token)))
+	w.want(t, c, nil)
 	gate := make(chan struct{})
 	defer close(gate)
 	w.mood(99, "transit/", func(_ http.ResponseWriter, r *http.Request) {
@@ -179,14 +206,9 @@ func TestSlow(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	c := w.client(t, vault.TokenFile(vaulttest.File(t, w.token)))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := c.Do(ctx, describe, nil); !errors.Is(err, vault.ErrUnavailable) {
-		t.Fatal(err)
-	}
-	if n := w.Count("transit/keys/kbs"); n != 1 {
-		t.Fatalf("asked %d times after the caller had gone", n)
+	w.want(t, c, vault.ErrUnavailable)
+	if len(w.pauses) != 3 {
+		t.Errorf("paused %v", w.pauses)
 	}
 }
 
