@@ -38,6 +38,7 @@ const (
 	ResourceExpired    Code = "resource_expired"
 	ImageBinding       Code = "image_binding_mismatch"
 	SignatureRejected  Code = "signature_rejected"
+	AuditDamaged       Code = "audit_damaged"
 	ImageUnsigned      Code = "image_signature_rejected"
 	ImagePolicyMissing Code = "image_policy_missing"
 	ImageCorrupt       Code = "image_layer_corrupt"
@@ -99,6 +100,7 @@ func Table() []Entry {
 		{ResourceExpired, http.StatusForbidden, ExitRefused, "The resource has expired."},
 		{ImageBinding, http.StatusForbidden, ExitRefused, "The key is for another image than the guest named."},
 		{SignatureRejected, http.StatusForbidden, ExitEvidence, "No signer that is trusted here vouches for the document."},
+		{AuditDamaged, http.StatusInternalServerError, ExitEvidence, "The audit log in the store is not the one that the broker wrote."},
 		{ImageUnsigned, http.StatusForbidden, ExitRefused, "No signature on the image satisfies the image policy."},
 		{ImagePolicyMissing, http.StatusForbidden, ExitRefused, "No image policy is in force, so no image may run."},
 		{ImageCorrupt, http.StatusForbidden, ExitEvidence, "A layer's bytes do not match its digest, HMAC or diffID."},

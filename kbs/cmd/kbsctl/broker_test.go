@@ -24,6 +24,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
 // testBroker is the real broker in this process, behind a listener of the
@@ -151,6 +152,19 @@ func (b *testBroker) refuse(ctx context.Context, code fault.Code) (fault.Ticket,
 		Findings: []api.Finding{{Claim: "measurement", Seen: "2f19c4", Wanted: []string{"2f199b"}, Nearest: "guest-1.4.1"}},
 		Policy:   "attestation/default_cpu@1", Rule: "executables", Line: 56,
 	}, api.AuditEntry{Kind: "attest", Decision: "deny"})
+}
+
+// tamper removes the newest entry of the audit log, as somebody who can write
+// to the store.
+func (b *testBroker) tamper() error {
+	return b.broker.Deps().Store.Update(context.Background(), func(tx store.Tx) error {
+		tx = store.Unscoped(tx)
+		newest, err := tx.List("audit/entry/", "", 1)
+		if err != nil {
+			return err
+		}
+		return tx.Delete(newest[0].Key, store.Any)
+	})
 }
 
 // copyState stops the broker, copies its state from one directory to another,

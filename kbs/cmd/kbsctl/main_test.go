@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"role":     cmdRole,
 			"stop-kbs": cmdStop,
 			"lie":      cmdLie,
+			"tamper":   cmdTamper,
 			"registry": cmdRegistry,
 			"hush":     cmdHush,
 			"mode":     cmdMode,
@@ -113,6 +114,9 @@ func cmdRole(ts *testscript.TestScript, _ bool, args []string) {
 
 // stop-kbs stops the broker.
 func cmdStop(ts *testscript.TestScript, _ bool, _ []string) { brokerOf(ts).http.Close() }
+
+// tamper removes the newest entry of the audit log from the store.
+func cmdTamper(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(brokerOf(ts).tamper()) }
 
 // lie WHAT makes the broker lie: edit, drop or add an audit entry, give
 // another key, be down, or tell the truth again.

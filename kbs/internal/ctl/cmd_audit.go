@@ -1,22 +1,15 @@
 package ctl
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"iter"
-	"os"
-	"strings"
+	"math"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 )
 
 func (c *cli) auditCommand() *cobra.Command {
@@ -26,332 +19,250 @@ func (c *cli) auditCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.auditVerifyCommand(), c.auditTailCommand(), c.auditExportCommand())
+	cmd.AddCommand(c.auditVerifyCommand(), c.auditTailCommand(), c.auditQueryCommand(), c.auditExportCommand(),
+		c.auditProveCommand(), c.auditRotateCommand())
 	return cmd
 }
 
-const auditVerifyLong = `Fetch the whole log, recompute its Merkle tree and compare that with the
-checkpoint that the broker signed. The checkpoint is remembered under
-$XDG_STATE_HOME/kbs/checkpoints, and the next time the log must continue the
-history that was seen this time. Any mismatch is exit code 3.
+// queryFlags select entries.
+type queryFlags struct {
+	q            admin.AuditQuery
+	since, until string
+}
 
-The key must reach you by another way than through the broker (kbs serve writes
-audit.pub to its state directory): a broker that lies would also lie about the
-key. Without --log-key and without a log-key in the context, the broker's own
-answer is used, with a warning.
+func (f *queryFlags) flags(cmd *cobra.Command) {
+	s := cmd.Flags()
+	s.StringVar(&f.q.Kind, "kind", "", "show only this `kind`; \"policy.*\" is all that begin so")
+	s.StringVar(&f.q.Decision, "decision", "", "show only this `decision`: allow, deny, error or change")
+	s.StringVar(&f.q.Tenant, "tenant", "", "show only this `tenant`")
+	s.StringVar(&f.q.Subject, "subject", "", "show only what this `subject` did; with * at its end all that begin so")
+	s.StringVar(&f.q.Object, "object", "", "show only what concerns this `object`; with * at its end all that begin so")
+	s.StringVar(&f.q.Code, "code", "", "show only refusals with this `code`")
+	s.StringVar(&f.since, "since", "", "show only what is not older: a `time` (2026-01-02T15:04:05Z) or an age (36h)")
+	s.StringVar(&f.until, "until", "", "show only what is older than this `time` or age")
+	_ = cmd.RegisterFlagCompletionFunc("decision", cobra.FixedCompletions(
+		[]string{"allow", "deny", "error", "change"}, cobra.ShellCompDirectiveNoFileComp))
+}
 
-With --file and --checkpoint, an export is verified and no broker is asked.`
+func (f *queryFlags) query(now time.Time) (admin.AuditQuery, error) {
+	for text, to := range map[*string]*time.Time{&f.since: &f.q.Since, &f.until: &f.q.Until} {
+		if *text == "" {
+			continue
+		}
+		if d, err := time.ParseDuration(*text); err == nil && d >= 0 {
+			*to = now.Add(-d)
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, *text)
+		if err != nil {
+			return f.q, usagef("%q is neither a time such as 2026-01-02T15:04:05Z nor an age such as 36h", *text)
+		}
+		*to = t
+	}
+	return f.q, nil
+}
 
-func (c *cli) auditVerifyCommand() *cobra.Command {
-	var logKey, file, checkpoint string
+func (c *cli) auditQueryCommand() *cobra.Command {
+	var f queryFlags
+	var limit int
 	cmd := &cobra.Command{
-		Use:   "verify [--log-key FILE]",
-		Short: "Prove that no entry was changed or dropped",
-		Long:  auditVerifyLong,
-		Example: `  kbsctl audit verify --log-key audit.pub
-  kbsctl audit verify --log-key audit.pub --file log.jsonl --checkpoint log.note`,
+		Use:   "query [--kind KIND] [--subject SUBJECT] [--since TIME]...",
+		Short: "Show the entries that match, the oldest first",
+		Example: `  kbsctl audit query --decision deny --since 24h
+  kbsctl audit query --kind 'policy.*' --subject admin:eve -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (file == "") != (checkpoint == "") {
-				return usagef("--file and --checkpoint belong together")
+			q, err := f.query(c.now())
+			if err != nil {
+				return err
 			}
-			if file != "" {
-				return c.verifyExport(logKey, file, checkpoint)
+			if limit < 0 {
+				return usagef("--limit must not be negative")
 			}
-			return c.verifyBroker(cmd.Context(), logKey)
+			return c.query(cmd.Context(), q, limit)
 		},
 	}
-	cmd.Flags().StringVar(&logKey, "log-key", "", "`file` with the public key of the log")
-	cmd.Flags().StringVar(&file, "file", "", "verify this `file` that audit export wrote")
-	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "the `file` of its checkpoint")
+	f.flags(cmd)
+	cmd.Flags().IntVar(&limit, "limit", 0, "show at most this `many` (default all)")
 	return cmd
 }
 
-func (c *cli) verifyExport(logKey, file, checkpoint string) error {
-	s, err := c.settings()
-	if err != nil {
-		return err
-	}
-	trust, err := readLogKey(firstOf(logKey, s.LogKey))
-	if err != nil {
-		return err
-	}
-	note, err := readFile(checkpoint, maxCheckpoint)
-	if err != nil {
-		return usagef("%w", err)
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return usagef("%w", err)
-	}
-	defer func() { _ = f.Close() }()
-	if trust, err = follow(trust, handoversIn(lines(f))); err != nil {
-		return err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return c.verify(lines(f), note, trust)
-}
-
-// handoversIn finds the hand-overs of the key that the entries record.
-func handoversIn(entries iter.Seq2[json.RawMessage, error]) []string {
-	var found []string
-	for raw, err := range entries {
-		var e api.AuditEntry
-		if err != nil || json.Unmarshal(raw, &e) != nil {
-			break // what cannot be read here cannot be verified either
-		}
-		if h := audit.HandoverOf(e); h != "" {
-			found = append(found, h)
-		}
-	}
-	return found
-}
-
-// lines yields an export entry by entry, so that its size does not matter.
-func lines(r io.Reader) iter.Seq2[json.RawMessage, error] {
-	return func(yield func(json.RawMessage, error) bool) {
-		scan := bufio.NewScanner(r)
-		scan.Buffer(nil, audit.MaxEntry+1)
-		for scan.Scan() {
-			if !yield(scan.Bytes(), nil) {
-				return
-			}
-		}
-		if err := scan.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-func (c *cli) verifyBroker(ctx context.Context, logKey string) error {
-	s, err := c.settings()
-	if err != nil {
-		return err
-	}
+func (c *cli) query(ctx context.Context, q admin.AuditQuery, limit int) error {
 	a, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	note, err := a.AuditCheckpoint(ctx)
+	found, err := c.collect(a.AuditSearch(ctx, q, 0, -1), limit)
 	if err != nil {
-		return doing(err, "fetch the checkpoint")
+		return doing(err, "query the audit log")
 	}
-	trust, err := c.logTrust(ctx, a, firstOf(logKey, s.LogKey))
+	return c.print(found, eventKind().header, true)
+}
+
+// collect makes objects of entries, at most limit of them; 0 means all.
+func (c *cli) collect(entries iter.Seq2[json.RawMessage, error], limit int) ([]object, error) {
+	var found []object
+	for raw, err := range entries {
+		if err != nil {
+			return nil, err
+		}
+		e, err := entryOf(raw)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, c.eventObject(e, raw))
+		if len(found) == limit {
+			break
+		}
+	}
+	return found, nil
+}
+
+func (c *cli) auditTailCommand() *cobra.Command {
+	var f queryFlags
+	var n int
+	var follow bool
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use:   "tail [-n N] [-f]",
+		Short: "Show the newest entries",
+		Long: `Show the newest entries, and with -f those that come until it is interrupted. The
+flags that select apply to the newest N as well: fewer may be shown. While it
+follows, -o json writes one entry a line.`,
+		Example: `  kbsctl audit tail -n 20
+  kbsctl audit tail -f --decision deny
+  kbsctl audit tail -f -o json | jq .subject`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q, err := f.query(c.now())
+			if err != nil {
+				return err
+			}
+			if n < 1 {
+				return usagef("-n must be at least 1")
+			}
+			if every < 10*time.Millisecond {
+				return usagef("--every must be at least 10ms")
+			}
+			return c.tail(cmd.Context(), q, int64(n), follow, every)
+		},
+	}
+	f.flags(cmd)
+	cmd.Flags().IntVarP(&n, "lines", "n", 10, "look at this `many` entries")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	cmd.Flags().DurationVar(&every, "every", time.Second, "ask again after this `time`")
+	return cmd
+}
+
+func (c *cli) tail(ctx context.Context, q admin.AuditQuery, n int64, follow bool, every time.Duration) error {
+	a, err := c.client()
 	if err != nil {
 		return err
 	}
-	signed, err := audit.ParseCheckpoint(note, trust)
+	defer a.Close()
+	end, err := a.AuditPage(ctx, q, math.MaxInt64, 1)
 	if err != nil {
-		return invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
+		return doing(err, "read the audit log")
 	}
-	path := checkpointPath(c.env, s.Server)
-	older, err := recall(path)
+	found, err := c.collect(a.AuditSearch(ctx, q, max(0, end.Size-n), end.Size), 0)
 	if err != nil {
-		return fmt.Errorf("remembered checkpoint: %w", err)
+		return doing(err, "read the audit log")
 	}
-	options := []audit.Option{audit.WithConsistency(func(from, to int64) ([][]byte, error) {
-		return a.AuditConsistency(ctx, from, to)
-	})}
-	if older != nil {
-		options = append(options, audit.WithRemembered(older))
+	if !follow {
+		return c.print(found, eventKind().header, true)
 	}
-	// One entry more than was signed is not asked for: the log grows meanwhile.
-	if err := c.verify(a.AuditEntries(ctx, 0, signed.Size), note, trust, options...); err != nil {
+	if err := c.printStream(found); err != nil {
 		return err
 	}
-	if err := replaceFile(path, note); err != nil {
-		return fmt.Errorf("remember the checkpoint: %w", err)
+	c.flags.noHeaders = true
+	return c.follow(ctx, a, q, end.Size, every)
+}
+
+// follow prints what is appended until ctx ends, which is no error: somebody
+// had enough.
+func (c *cli) follow(ctx context.Context, a *admin.Client, q admin.AuditQuery, from int64, every time.Duration) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		for more := true; more; {
+			page, err := a.AuditPage(ctx, q, from, followPage)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return doing(err, "follow the audit log")
+			}
+			var found []object
+			for _, raw := range page.Entries {
+				e, err := entryOf(raw)
+				if err != nil {
+					return err
+				}
+				found = append(found, c.eventObject(e, raw))
+			}
+			if err := c.printStream(found); err != nil {
+				return err
+			}
+			from, more = max(from, page.Next), page.More
+		}
+	}
+}
+
+// followPage is how many entries are asked for at once.
+const followPage = 200
+
+// printStream prints a part of a list whose end nobody knows.
+func (c *cli) printStream(found []object) error {
+	if c.flags.output != "json" {
+		if len(found) == 0 && c.flags.noHeaders {
+			return nil
+		}
+		return c.print(found, eventKind().header, true)
+	}
+	for _, o := range found {
+		raw, ok := o.data.(json.RawMessage)
+		if !ok {
+			continue
+		}
+		if err := c.printf("%s\n", escapeUnprintable(raw)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// logTrust returns whom to believe about the log: the key in a file, or else,
-// loudly, the broker's own; and those keys that it was handed over from and to.
-func (c *cli) logTrust(ctx context.Context, a *admin.Client, file string) (audit.Trust, error) {
-	keys, err := a.AuditKeys(ctx)
-	if err != nil {
-		return audit.Trust{}, doing(err, "fetch the log's keys")
-	}
-	if file != "" {
-		trust, err := readLogKey(file)
-		if err != nil {
-			return audit.Trust{}, err
-		}
-		return follow(trust, keys.Handovers)
-	}
-	c.warnf("WARNING: the key comes from the broker itself, which proves nothing about a broker that lies")
-	c.warnf("WARNING: get audit.pub by another way and use --log-key FILE, or log-key in the context")
-	trust, err := audit.NewTrust(keys.Current)
-	if err != nil {
-		return audit.Trust{}, invalidf("the broker's key is none: %w", err)
-	}
-	return follow(trust, keys.Handovers)
-}
-
-func follow(trust audit.Trust, handovers []string) (audit.Trust, error) {
-	followed, err := trust.Follow(handovers)
-	if err != nil {
-		return trust, invalidf("the keys of the log are not to be believed: %w", err).hint("is the key that of this broker?")
-	}
-	return followed, nil
-}
-
-func readLogKey(file string) (audit.Trust, error) {
-	if file == "" {
-		return audit.Trust{}, usagef("the log's key is needed").hint("--log-key FILE; kbs serve writes audit.pub to its state directory")
-	}
-	b, err := readFile(file, maxCheckpoint)
-	if err != nil {
-		return audit.Trust{}, usagef("log key: %w", err)
-	}
-	trust, err := audit.NewTrust(strings.TrimSpace(string(b)))
-	if err != nil {
-		return audit.Trust{}, invalidf("log key %s: %w", file, err)
-	}
-	return trust, nil
-}
-
-// tally counts entries by decision.
-type tally struct {
-	Allow  int64 `json:"allow"`
-	Deny   int64 `json:"deny"`
-	Error  int64 `json:"error"`
-	Change int64 `json:"change"`
-	Other  int64 `json:"other,omitempty"`
-}
-
-func (t *tally) add(raw json.RawMessage) {
-	var e api.AuditEntry
-	_ = json.Unmarshal(raw, &e) // what cannot be read is Other, and Verify says so
-	switch e.Decision {
-	case "allow":
-		t.Allow++
-	case "deny":
-		t.Deny++
-	case "error":
-		t.Error++
-	case "change":
-		t.Change++
-	default:
-		t.Other++
-	}
-}
-
-func (t *tally) String() string {
-	s := fmt.Sprintf("allow %d, deny %d, error %d, change %d", t.Allow, t.Deny, t.Error, t.Change)
-	if t.Other > 0 {
-		s += fmt.Sprintf(", other %d", t.Other)
-	}
-	return s
-}
-
-// verified is the result of audit verify.
-type verified struct {
-	Origin    string `json:"origin"`
-	Entries   int64  `json:"entries"`
-	Root      string `json:"root"`
-	Decisions tally  `json:"decisions"`
-}
-
-func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, trust audit.Trust, options ...audit.Option) error {
-	var found verified
-	counted := func(yield func(json.RawMessage, error) bool) {
-		for raw, err := range entries {
+func (c *cli) auditRotateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Sign the log with a new key from now on",
+		Long: `Sign the log with a new key from now on. The old key signs a hand-over to it, which
+becomes an entry of the log: whoever has the old key can go on verifying with
+it. The new key is in audit.pub in the state directory of every replica soon
+after.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			keys, err := a.AuditKeys(cmd.Context())
 			if err == nil {
-				found.Decisions.add(raw)
+				keys, err = a.RotateAuditKey(cmd.Context(), keys.Current)
 			}
-			if !yield(raw, err) {
-				return
+			if err != nil {
+				return doing(err, "rotate the key of the audit log")
 			}
-		}
-	}
-	report, err := audit.Verify(counted, note, trust, options...)
-	if errors.Is(err, audit.ErrTampered) || errors.Is(err, audit.ErrCheckpoint) {
-		return invalidf("the audit log does not verify: %w", err).
-			hint("keep what you have of it: kbsctl audit export --checkpoint FILE")
-	}
-	if err != nil {
-		return doing(err, "verify the audit log")
-	}
-	found.Origin, found.Entries = report.Checkpoint.Origin, report.Entries
-	found.Root = report.Checkpoint.Root.String()
-	if c.flags.output != "table" {
-		return c.printData(found)
-	}
-	return c.printf("verified %d entries, root %s, decisions: %s\n", found.Entries, found.Root, &found.Decisions)
-}
-
-func (c *cli) auditTailCommand() *cobra.Command {
-	var n int
-	cmd := &cobra.Command{
-		Use:   "tail [-n N]",
-		Short: "Show the newest entries",
-		Example: `  kbsctl audit tail -n 20
-  kbsctl audit tail -o json`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if n < 1 {
-				return usagef("-n must be at least 1")
+			if c.flags.output != "table" {
+				return c.printData(keys)
 			}
-			return c.show(cmd.Context(), eventKind(), nil, listOptions{limit: n})
+			return c.printf("%s\n", clean(keys.Current))
 		},
 	}
-	cmd.Flags().IntVarP(&n, "lines", "n", 10, "show this `many` entries")
-	return cmd
-}
-
-func (c *cli) auditExportCommand() *cobra.Command {
-	var from int64
-	var checkpoint string
-	cmd := &cobra.Command{
-		Use:   "export [--from INDEX | --checkpoint FILE]",
-		Short: "Write the log to stdout, one entry a line",
-		Long: `Write the log to stdout, one entry a line, each as the canonical JSON that its
-leaf hash covers. With --checkpoint the signed checkpoint goes to that file, and
-the export is exactly the log that it covers: audit verify --file can check it.`,
-		Example: `  kbsctl audit export --checkpoint log.note > log.jsonl
-  kbsctl audit export --from 182044 | jq 'select(.decision == "deny")'`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if from < 0 {
-				return usagef("--from must not be negative")
-			}
-			return c.export(cmd.Context(), from, checkpoint)
-		},
-	}
-	cmd.Flags().Int64Var(&from, "from", 0, "start with the entry of this `index`")
-	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "write the checkpoint of the log to this `file`")
-	cmd.MarkFlagsMutuallyExclusive("from", "checkpoint")
-	return cmd
-}
-
-func (c *cli) export(ctx context.Context, from int64, checkpoint string) error {
-	a, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	note, err := a.AuditCheckpoint(ctx)
-	if err != nil {
-		return doing(err, "fetch the checkpoint")
-	}
-	size, err := sizeOf(note)
-	if err != nil {
-		return err
-	}
-	for raw, err := range a.AuditEntries(ctx, from, size) {
-		if err != nil {
-			return doing(err, "fetch the entries")
-		}
-		if _, err := c.stdio.Out.Write(append(bytes.Clone(raw), '\n')); err != nil {
-			return err
-		}
-	}
-	if checkpoint == "" {
-		return nil
-	}
-	return replaceFile(checkpoint, note)
 }

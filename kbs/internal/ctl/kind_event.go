@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,14 +57,11 @@ const defaultEvents = 50
 // lastEvents returns the newest entries, oldest first. Where nobody asked for a
 // limit it says that there is more: a list that looks whole misleads.
 func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64, tell bool) ([]object, error) {
-	note, err := a.AuditCheckpoint(ctx)
+	end, err := a.AuditPage(ctx, admin.AuditQuery{}, math.MaxInt64, 1)
 	if err != nil {
 		return nil, err
 	}
-	size, err := sizeOf(note)
-	if err != nil {
-		return nil, err
-	}
+	size := end.Size
 	if tell && size > n {
 		c.warnf("the newest %d of %d entries; --limit shows more, audit export all", n, size)
 	}
@@ -71,18 +69,7 @@ func (c *cli) lastEvents(ctx context.Context, a *admin.Client, n int64, tell boo
 }
 
 func (c *cli) events(ctx context.Context, a *admin.Client, from, to int64) ([]object, error) {
-	var found []object
-	for raw, err := range a.AuditEntries(ctx, from, to) {
-		if err != nil {
-			return nil, err
-		}
-		var e api.AuditEntry
-		if err := json.Unmarshal(raw, &e); err != nil {
-			return nil, fault.Newf(fault.Unavailable, "an audit entry is not what this client expects: %w", err)
-		}
-		found = append(found, c.eventObject(e, raw))
-	}
-	return found, nil
+	return c.collect(a.AuditEntries(ctx, from, to), 0)
 }
 
 func (c *cli) eventObject(e api.AuditEntry, raw json.RawMessage) object {

@@ -53,6 +53,8 @@ func known(err error) *fault.Fault {
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown):
 		return fault.New(fault.NotFound, err)
+	case errors.Is(err, audit.ErrTampered):
+		return fault.New(fault.AuditDamaged, err)
 	case errors.Is(err, store.ErrConflict), errors.Is(err, resource.ErrCurrent):
 		return fault.New(fault.Conflict, err)
 	case errors.Is(err, tenant.ErrQuota):

@@ -1,0 +1,389 @@
+package ctl
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+)
+
+const auditVerifyLong = `Fetch the whole log, recompute its Merkle tree and compare that with the
+checkpoint that the broker signed. The checkpoint is remembered under
+$XDG_STATE_HOME/kbs/checkpoints, and the next time the log must continue the
+history that was seen this time. Any mismatch is exit code 3.
+
+The key must reach you by another way than through the broker (kbs serve writes
+audit.pub to its state directory): a broker that lies would also lie about the
+key. Without --log-key and without a log-key in the context, the broker's own
+answer is used, with a warning.
+
+A key that was rotated hands over to the next one; verify follows from the key
+that you have, whichever it is.
+
+With --quick only the growth since the last time is proven: nothing is fetched
+but a proof that the log continues what was remembered.
+
+With --file and --checkpoint an export is verified, and with --proof what audit
+prove wrote. No broker is asked then.`
+
+// verifyOptions say what is verified, and by which key.
+type verifyOptions struct {
+	logKey, file, checkpoint, proof string
+	quick                           bool
+}
+
+func (c *cli) auditVerifyCommand() *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify [--log-key FILE]",
+		Short: "Prove that no entry was changed or dropped",
+		Long:  auditVerifyLong,
+		Example: `  kbsctl audit verify --log-key audit.pub
+  kbsctl audit verify --log-key audit.pub --quick
+  kbsctl audit verify --log-key audit.pub --file log.jsonl --checkpoint log.note
+  kbsctl audit verify --key audit.pub --proof entry-182044.json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.auditVerify(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.logKey, "log-key", "", "`file` with the public key of the log; --key is the same")
+	f.StringVar(&o.file, "file", "", "verify this `file` that audit export wrote")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "the `file` of its checkpoint")
+	f.StringVar(&o.proof, "proof", "", "verify this `file` that audit prove wrote")
+	f.BoolVar(&o.quick, "quick", false, "prove only that the log continues what was verified the last time")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "key" {
+			name = "log-key"
+		}
+		return pflag.NormalizedName(name)
+	})
+	cmd.MarkFlagsMutuallyExclusive("file", "proof", "quick")
+	cmd.MarkFlagsRequiredTogether("file", "checkpoint")
+	return cmd
+}
+
+func (c *cli) auditVerify(ctx context.Context, o verifyOptions) error {
+	switch {
+	case o.proof != "":
+		return c.verifyProof(o)
+	case o.file != "":
+		return c.verifyExport(o.logKey, o.file, o.checkpoint)
+	}
+	return c.verifyBroker(ctx, o)
+}
+
+// proven is the result of audit verify --proof.
+type proven struct {
+	Origin string          `json:"origin"`
+	Size   int64           `json:"size"`
+	Root   string          `json:"root"`
+	Entry  json.RawMessage `json:"entry"`
+}
+
+func (c *cli) verifyProof(o verifyOptions) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	trust, err := readLogKey(firstOf(o.logKey, s.LogKey))
+	if err != nil {
+		return err
+	}
+	raw, err := readFile(o.proof, audit.MaxBundle)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	bundle, err := audit.ParseBundle(raw)
+	if err != nil {
+		return invalidf("%s: %w", o.proof, err)
+	}
+	signed, err := bundle.Verify(trust)
+	if err != nil {
+		return invalidf("the proof does not hold: %w", err)
+	}
+	if c.flags.output != "table" {
+		return c.printData(proven{signed.Origin, signed.Size, signed.Root.String(), bundle.Entry})
+	}
+	var e api.AuditEntry
+	if err := json.Unmarshal(bundle.Entry, &e); err != nil {
+		return invalidf("the entry is none: %w", err)
+	}
+	if err := c.printf("proven: entry %d is in the log %s of %d entries, root %s\n\n", e.Index, clean(signed.Origin), signed.Size, signed.Root); err != nil {
+		return err
+	}
+	sheet := &sheet{w: c.stdio.Out}
+	c.eventObject(e, bundle.Entry).describe(sheet)
+	return sheet.err
+}
+
+func (c *cli) verifyExport(logKey, file, checkpoint string) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	trust, err := readLogKey(firstOf(logKey, s.LogKey))
+	if err != nil {
+		return err
+	}
+	note, err := readFile(checkpoint, maxCheckpoint)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if trust, err = follow(trust, handoversIn(lines(f))); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return c.verify(lines(f), note, trust)
+}
+
+// handoversIn finds the hand-overs of the key that the entries record.
+func handoversIn(entries iter.Seq2[json.RawMessage, error]) []string {
+	var found []string
+	for raw, err := range entries {
+		var e api.AuditEntry
+		if err != nil || json.Unmarshal(raw, &e) != nil {
+			break // what cannot be read here cannot be verified either
+		}
+		if h := audit.HandoverOf(e); h != "" {
+			found = append(found, h)
+		}
+	}
+	return found
+}
+
+// lines yields an export entry by entry, so that its size does not matter.
+func lines(r io.Reader) iter.Seq2[json.RawMessage, error] {
+	return func(yield func(json.RawMessage, error) bool) {
+		scan := bufio.NewScanner(r)
+		scan.Buffer(nil, audit.MaxEntry+1)
+		for scan.Scan() {
+			if !yield(scan.Bytes(), nil) {
+				return
+			}
+		}
+		if err := scan.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+func (c *cli) verifyBroker(ctx context.Context, o verifyOptions) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	a, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	note, err := a.AuditCheckpoint(ctx)
+	if err != nil {
+		return doing(err, "fetch the checkpoint")
+	}
+	trust, err := c.logTrust(ctx, a, firstOf(o.logKey, s.LogKey))
+	if err != nil {
+		return err
+	}
+	signed, err := audit.ParseCheckpoint(note, trust)
+	if err != nil {
+		return invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
+	}
+	path := checkpointPath(c.env, s.Server)
+	older, err := recall(path)
+	if err != nil {
+		return fmt.Errorf("remembered checkpoint: %w", err)
+	}
+	if o.quick && older == nil {
+		return usagef("--quick: nothing of this log was verified before").hint("kbsctl audit verify")
+	}
+	if o.quick {
+		return c.verifyGrowth(ctx, a, older, note, path, trust)
+	}
+	options := []audit.Option{audit.WithConsistency(func(from, to int64) ([][]byte, error) {
+		return a.AuditConsistency(ctx, from, to)
+	})}
+	if older != nil {
+		options = append(options, audit.WithRemembered(older))
+	}
+	// One entry more than was signed is not asked for: the log grows meanwhile.
+	if err := c.verify(a.AuditEntries(ctx, 0, signed.Size), note, trust, options...); err != nil {
+		return err
+	}
+	if err := replaceFile(path, note); err != nil {
+		return fmt.Errorf("remember the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// grown is the result of audit verify --quick.
+type grown struct {
+	Origin string `json:"origin"`
+	From   int64  `json:"from"`
+	Size   int64  `json:"size"`
+	Root   string `json:"root"`
+}
+
+// verifyGrowth checks that the log only grew since it was verified, without
+// its entries.
+func (c *cli) verifyGrowth(ctx context.Context, a *admin.Client, older, note []byte, path string, trust audit.Trust) error {
+	was, err := audit.ParseCheckpoint(older, trust)
+	if err != nil {
+		return invalidf("the remembered checkpoint is not of this log: %w", err)
+	}
+	is, err := audit.ParseCheckpoint(note, trust)
+	if err != nil {
+		return invalidf("the checkpoint is not to be believed: %w", err)
+	}
+	var proof [][]byte
+	if was.Size > 0 && was.Size <= is.Size {
+		if proof, err = a.AuditConsistency(ctx, was.Size, is.Size); err != nil {
+			return doing(err, "fetch the proof")
+		}
+	}
+	if err := audit.VerifyConsistency(older, note, proof, trust); err != nil {
+		return invalidf("the audit log does not verify: %w", err)
+	}
+	if err := replaceFile(path, note); err != nil {
+		return fmt.Errorf("remember the checkpoint: %w", err)
+	}
+	if c.flags.output != "table" {
+		return c.printData(grown{is.Origin, was.Size, is.Size, is.Root.String()})
+	}
+	return c.printf("the log continues: from %d to %d entries, root %s\n", was.Size, is.Size, is.Root)
+}
+
+// logTrust returns whom to believe about the log: the key in a file, or else,
+// loudly, the broker's own; and those keys that it was handed over from and to.
+func (c *cli) logTrust(ctx context.Context, a *admin.Client, file string) (audit.Trust, error) {
+	keys, err := a.AuditKeys(ctx)
+	if err != nil {
+		return audit.Trust{}, doing(err, "fetch the log's keys")
+	}
+	if file != "" {
+		trust, err := readLogKey(file)
+		if err != nil {
+			return audit.Trust{}, err
+		}
+		return follow(trust, keys.Handovers)
+	}
+	c.warnf("WARNING: the key comes from the broker itself, which proves nothing about a broker that lies")
+	c.warnf("WARNING: get audit.pub by another way and use --log-key FILE, or log-key in the context")
+	trust, err := audit.NewTrust(keys.Current)
+	if err != nil {
+		return audit.Trust{}, invalidf("the broker's key is none: %w", err)
+	}
+	return follow(trust, keys.Handovers)
+}
+
+func follow(trust audit.Trust, handovers []string) (audit.Trust, error) {
+	followed, err := trust.Follow(handovers)
+	if err != nil {
+		return trust, invalidf("the keys of the log are not to be believed: %w", err).hint("is the key that of this broker?")
+	}
+	return followed, nil
+}
+
+func readLogKey(file string) (audit.Trust, error) {
+	if file == "" {
+		return audit.Trust{}, usagef("the log's key is needed").hint("--log-key FILE; kbs serve writes audit.pub to its state directory")
+	}
+	b, err := readFile(file, maxCheckpoint)
+	if err != nil {
+		return audit.Trust{}, usagef("log key: %w", err)
+	}
+	trust, err := audit.NewTrust(strings.TrimSpace(string(b)))
+	if err != nil {
+		return audit.Trust{}, invalidf("log key %s: %w", file, err)
+	}
+	return trust, nil
+}
+
+// tally counts entries by decision.
+type tally struct {
+	Allow  int64 `json:"allow"`
+	Deny   int64 `json:"deny"`
+	Error  int64 `json:"error"`
+	Change int64 `json:"change"`
+	Other  int64 `json:"other,omitempty"`
+}
+
+func (t *tally) add(raw json.RawMessage) {
+	var e api.AuditEntry
+	_ = json.Unmarshal(raw, &e) // what cannot be read is Other, and Verify says so
+	switch e.Decision {
+	case "allow":
+		t.Allow++
+	case "deny":
+		t.Deny++
+	case "error":
+		t.Error++
+	case "change":
+		t.Change++
+	default:
+		t.Other++
+	}
+}
+
+func (t *tally) String() string {
+	s := fmt.Sprintf("allow %d, deny %d, error %d, change %d", t.Allow, t.Deny, t.Error, t.Change)
+	if t.Other > 0 {
+		s += fmt.Sprintf(", other %d", t.Other)
+	}
+	return s
+}
+
+// verified is the result of audit verify.
+type verified struct {
+	Origin    string `json:"origin"`
+	Entries   int64  `json:"entries"`
+	Root      string `json:"root"`
+	Decisions tally  `json:"decisions"`
+}
+
+func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, trust audit.Trust, options ...audit.Option) error {
+	var found verified
+	counted := func(yield func(json.RawMessage, error) bool) {
+		for raw, err := range entries {
+			if err == nil {
+				found.Decisions.add(raw)
+			}
+			if !yield(raw, err) {
+				return
+			}
+		}
+	}
+	report, err := audit.Verify(counted, note, trust, options...)
+	if errors.Is(err, audit.ErrTampered) || errors.Is(err, audit.ErrCheckpoint) {
+		return invalidf("the audit log does not verify: %w", err).
+			hint("keep what you have of it: kbsctl audit export --checkpoint FILE")
+	}
+	if err != nil {
+		return doing(err, "verify the audit log")
+	}
+	found.Origin, found.Entries = report.Checkpoint.Origin, report.Entries
+	found.Root = report.Checkpoint.Root.String()
+	if c.flags.output != "table" {
+		return c.printData(found)
+	}
+	return c.printf("verified %d entries, root %s, decisions: %s\n", found.Entries, found.Root, &found.Decisions)
+}
