@@ -47,7 +47,7 @@ func TestFirstStart(t *testing.T) {
 		"KBS_TOKEN_FILE": filepath.Join(cfg.StateDir, "admin", "token"),
 	}
 	for _, tt := range []struct{ line, want string }{
-		{"list policies -o name", "policy/attestation/default_cpu\npolicy/resource/resource-policy\n"},
+		{"list policies -o name", "policy/attestation/default_cpu\n"},
 		{"create refvalue a x", "refvalue/a created\n"},
 		{"audit verify --log-key " + filepath.Join(cfg.StateDir, "audit.pub"), "verified "},
 	} {
