@@ -13,6 +13,7 @@ const (
 	TooLarge           Code = "too_large"
 	TooMany            Code = "too_many_requests"
 	QuotaExceeded      Code = "quota_exceeded"
+	ApprovalPending    Code = "approval_pending"
 	NotFound           Code = "not_found"
 	MethodNotAllowed   Code = "method_not_allowed"
 	Conflict           Code = "conflict"
@@ -75,6 +76,7 @@ func Table() []Entry {
 		{TooLarge, http.StatusRequestEntityTooLarge, ExitUsage, "The request is larger than allowed."},
 		{TooMany, http.StatusTooManyRequests, ExitUnavailable, "The caller asks too often."},
 		{QuotaExceeded, http.StatusTooManyRequests, ExitRefused, "The tenant has used up one of its quotas."},
+		{ApprovalPending, http.StatusAccepted, ExitDifferent, "The change waits for a second person, and is not made yet."},
 		{NotFound, http.StatusNotFound, ExitNotFound, "There is no such object."},
 		{MethodNotAllowed, http.StatusMethodNotAllowed, ExitUsage, "The address has no such method."},
 		{Conflict, http.StatusConflict, ExitConflict, "The object changed since it was read."},

@@ -64,7 +64,7 @@ func TestTickets(t *testing.T) {
 func TestTableIsComplete(t *testing.T) {
 	seen := map[Code]bool{}
 	for _, e := range Table() {
-		if seen[e.Code] || e.Meaning == "" || e.Status < 400 || e.Exit == ExitOK || e.Exit > ExitDifferent {
+		if seen[e.Code] || e.Meaning == "" || (e.Status < 400 && e.Status != 202) || e.Exit == ExitOK || e.Exit > ExitDifferent {
 			t.Errorf("bad row %+v", e)
 		}
 		seen[e.Code] = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/approval"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
@@ -68,6 +69,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),
 	}}
+	r.deps.Approvals = &server.Approvals{Book: approval.Open(st, ring, s.cfg.Admin.ApprovalLifetime(), s.Now), Marks: rec.Marks}
 	r.deps.Quotas = server.Quotas{Sessions: tenant.NewRate(quotas.Sessions, s.Now), Releases: tenant.NewRate(quotas.Releases, s.Now)}
 	r.deps.Released = func(p resource.Path) { s.releases.Add(rec.Name, st, p) }
 	if rec.Name == tenant.Default {

@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/approval"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
@@ -57,12 +58,19 @@ func known(err error) *fault.Fault {
 		return fault.New(fault.AuditDamaged, err)
 	case errors.Is(err, store.ErrConflict), errors.Is(err, resource.ErrCurrent):
 		return fault.New(fault.Conflict, err)
+	case errors.Is(err, approval.ErrState):
+		return fault.New(fault.Conflict, err)
+	case errors.Is(err, approval.ErrOwn):
+		return fault.New(fault.Forbidden, err)
+	case errors.Is(err, approval.ErrFull):
+		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, tenant.ErrQuota):
 		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage), errors.Is(err, refvalue.ErrSigner),
 		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
-		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation):
+		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation),
+		errors.Is(err, approval.ErrReason):
 		return fault.New(fault.InvalidRequest, err)
 	case errors.As(err, &large), errors.Is(err, resource.ErrTooLarge), errors.Is(err, store.ErrTooLarge):
 		return fault.New(fault.TooLarge, err)

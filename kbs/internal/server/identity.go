@@ -62,6 +62,14 @@ func (s *Server) as(route Route, h adminHandler) handler {
 		if route.Access != Known && !s.Admins.Permits(who, call) {
 			return s.refuseRole(r, who, call)
 		}
+		if waits, err := s.waits(r, route); err != nil {
+			return err
+		} else if waits {
+			return s.ask(w, r, route, who)
+		}
+		if err := s.unchanged(r, route); err != nil {
+			return err
+		}
 		return h(w, r, who)
 	}
 }

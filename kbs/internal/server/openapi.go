@@ -113,7 +113,7 @@ func operationOf(schemas *openapi.Schemas, r Route) openapi.Operation {
 	if r.Request.Type != "" {
 		o.RequestBody = &openapi.RequestBody{Required: true, Content: content(schemas.Input(r.Request.Required), r.Request)}
 	}
-	for _, a := range r.Answers {
+	for _, a := range r.answers() {
 		o.Responses[strconv.Itoa(a.Status)] = openapi.Response{Description: http.StatusText(a.Status), Content: content(schemas, a.Body)}
 	}
 	for status, all := range byStatus(r.AllCodes()) {

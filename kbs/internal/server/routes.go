@@ -48,7 +48,10 @@ type Route struct {
 
 	stage operation // the stage that tickets show; opAdmin by default
 	admin func(*Server, http.ResponseWriter, *http.Request, admin.Identity) error
-	open  func(*Server, http.ResponseWriter, *http.Request) error
+	// version reads the version of what a Change is about, 0 if there is nothing;
+	// nil where it has none.
+	version func(s *Server, r *http.Request, body []byte) (int64, error)
+	open    func(*Server, http.ResponseWriter, *http.Request) error
 }
 
 // Access says who may call a route: anyone, a guest with an attestation token,
@@ -134,11 +137,24 @@ func Routes() []Route {
 		ticketRoutes(),
 		adminRoutes(),
 		tenantRoutes(),
+		approvalRoutes(),
 		auditRoutes(),
 		healthRoutes(),
 		documentRoutes(),
 		absentRoutes(),
 	)
+}
+
+// answers are all successes: also that a change waits for a second person.
+func (r Route) answers() []Answer {
+	if r.Change == "" {
+		return r.Answers
+	}
+	waits := jsonBody(api.Approval{})
+	if r.v0() {
+		waits = jsonBody(api.ErrorInformation{})
+	}
+	return append(slices.Clone(r.Answers), Answer{http.StatusAccepted, waits})
 }
 
 // AllCodes are all refusals that a caller of the route can meet.
@@ -150,7 +166,7 @@ func (r Route) AllCodes() []fault.Code {
 	switch {
 	case r.isAdmin():
 		if r.Change != "" {
-			all = append(all, fault.QuotaExceeded)
+			all = append(all, fault.QuotaExceeded, fault.Conflict)
 		}
 		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable, fault.TooMany)
 	case r.Access == Attested:

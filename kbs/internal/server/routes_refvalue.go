@@ -17,9 +17,9 @@ func refValueRoutes() []Route {
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.RefValue{})), admin: (*Server).getRefValue},
 		{Pattern: "PUT " + one, ID: "putRefValue", Change: "refvalue.put", Summary: "Create or replace what an administrator says under a name",
 			Access: operator, On: OnAdmin, Request: jsonBody(api.RefValue{}, "value"), Answers: ok(jsonBody(api.RefValue{})),
-			Codes: codes(fault.Conflict), admin: (*Server).putRefValue},
+			Codes: codes(fault.Conflict), admin: (*Server).putRefValue, version: (*Server).versionOfRefValue},
 		{Pattern: "DELETE " + one, ID: "deleteRefValue", Change: "refvalue.delete", Summary: "Delete a reference value, whoever vouched for it",
-			Access: operator, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteRefValue},
+			Access: operator, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteRefValue, version: (*Server).versionOfRefValue},
 	}
 }
 

@@ -15,9 +15,9 @@ func tenantRoutes() []Route {
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(api.Tenant{})), admin: (*Server).getTenant},
 		{Pattern: "PUT " + one, ID: "putTenant", Summary: "Create, change, suspend or resume a tenant", System: true, Change: "tenant.put",
 			Access: owner, On: OnAdmin, Request: jsonBody(api.Tenant{}), Answers: ok(jsonBody(api.Tenant{})),
-			Codes: codes(fault.Conflict), admin: (*Server).putTenant},
+			Codes: codes(fault.Conflict), admin: (*Server).putTenant, version: (*Server).versionOfTenant},
 		{Pattern: "DELETE " + one, ID: "deleteTenant", Summary: "Destroy a suspended tenant with all its records", System: true, Change: "tenant.delete",
 			Query:  []Query{{"confirm", "the name of the tenant once more", ""}},
-			Access: owner, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteTenant},
+			Access: owner, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).deleteTenant, version: (*Server).versionOfTenant},
 	}
 }

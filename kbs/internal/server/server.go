@@ -80,6 +80,7 @@ type Deps struct {
 	Revoked   *admin.Revocations
 	System    *System // only for the tenant "default"
 	Quotas    Quotas
+	Approvals *Approvals
 	Store     store.Store
 	Now       func() time.Time
 	Logger    *slog.Logger
@@ -118,6 +119,7 @@ type Server struct {
 	Deps
 	document func() []byte // OpenAPI
 	readers  readers       // of the audit log
+	wanted   *int64        // the version that an approved change is about
 }
 
 // New returns a server over its rooms.

@@ -31,6 +31,10 @@ func readPolicy(r *http.Request) (policyBody, error) {
 	if err != nil {
 		return policyBody{}, err
 	}
+	return parsePolicy(raw)
+}
+
+func parsePolicy(raw []byte) (policyBody, error) {
 	var b policyBody
 	if err := strictjson.Decode(raw, &b); err != nil {
 		return policyBody{}, fault.New(fault.InvalidRequest, err)

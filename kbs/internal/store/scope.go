@@ -19,6 +19,9 @@ func Scope(st Store, prefix string) Store {
 	return scope{st, prefix}
 }
 
+// ScopeTx returns a view of one transaction as [Scope] gives of a store.
+func ScopeTx(tx Tx, prefix string) Tx { return scopedTx{tx, prefix} }
+
 // Unscoped returns the transaction below every scope, for what all scopes
 // share: the audit log is one chain.
 func Unscoped(tx Tx) Tx {

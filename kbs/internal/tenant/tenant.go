@@ -42,6 +42,9 @@ func CheckName(name string) error {
 // Scope is the part of the store that belongs to one tenant.
 func Scope(st store.Store, name string) store.Store { return store.Scope(st, prefix(name)) }
 
+// Tx is one tenant's part of whatever transaction tx is of.
+func Tx(tx store.Tx, name string) store.Tx { return store.ScopeTx(store.Unscoped(tx), prefix(name)) }
+
 func prefix(name string) string { return "t/" + name + "/" }
 
 // Wrapper returns w for one tenant: what it wraps opens for no other.
