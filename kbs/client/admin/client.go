@@ -24,6 +24,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 const (
@@ -42,6 +43,10 @@ type Config struct {
 	// rotated token is used at once. A file that the group or others can read
 	// is refused.
 	TokenFile string
+	// Token gives the bearer token for each request, in the place of a file.
+	Token func(ctx context.Context) (secret.Bytes, error)
+	// Tenant of the broker; "" is the one that the address means by itself.
+	Tenant string
 	// RootCAs verifies the broker's certificate; nil means the system's roots.
 	RootCAs *x509.CertPool
 	// Timeout of one request with its answer; 0 means 30 s.
@@ -50,9 +55,9 @@ type Config struct {
 
 // Client talks to one broker.
 type Client struct {
-	base      *url.URL
-	tokenFile string
-	http      *http.Client
+	base  *url.URL
+	token func(context.Context) (secret.Bytes, error)
+	http  *http.Client
 }
 
 // New returns a client. It does not contact the broker and does not read the
@@ -62,8 +67,14 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.TokenFile == "" {
-		return nil, ErrNoToken
+	if c.Token == nil {
+		if c.TokenFile == "" {
+			return nil, ErrNoToken
+		}
+		c.Token = func(context.Context) (secret.Bytes, error) { return ReadToken(c.TokenFile) }
+	}
+	if c.Tenant != "" {
+		base = base.JoinPath(api.PathTenant, url.PathEscape(c.Tenant))
 	}
 	timeout := c.Timeout
 	if timeout == 0 {
@@ -79,8 +90,8 @@ func New(c Config) (*Client, error) {
 		IdleConnTimeout:     30 * time.Second,
 	}
 	return &Client{
-		base:      base,
-		tokenFile: c.TokenFile,
+		base:  base,
+		token: c.Token,
 		http: &http.Client{
 			Transport: transport,
 			Timeout:   timeout,
@@ -151,6 +162,9 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 	if err != nil {
 		return nil, unreachable(ctx, err)
 	}
+	if resp.StatusCode == http.StatusAccepted {
+		return nil, waits(body)
+	}
 	return body, nil
 }
 
@@ -171,7 +185,7 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := readToken(c.tokenFile)
+	token, err := c.token(ctx)
 	if err != nil {
 		return nil, err
 	}

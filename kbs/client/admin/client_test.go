@@ -205,7 +205,8 @@ func TestBadTokens(t *testing.T) {
 			}
 		})
 	}
-	c.tokenFile = t.TempDir()
+	dir := t.TempDir()
+	c.token = func(context.Context) (secret.Bytes, error) { return ReadToken(dir) }
 	if _, err := c.Policies(t.Context()); err == nil {
 		t.Fatal("a directory passed for a token file")
 	}

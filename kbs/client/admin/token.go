@@ -18,9 +18,9 @@ var ErrTokenExposed = errors.New("the token file can be read by other users")
 
 const maxToken = 16 << 10 // bytes
 
-// readToken reads a bearer token. The permissions are taken from the opened
+// ReadToken reads a bearer token from a file. The permissions are taken from the opened
 // file, so that nothing can be swapped in between.
-func readToken(path string) (secret.Bytes, error) {
+func ReadToken(path string) (secret.Bytes, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("token file: %w", err)
@@ -43,9 +43,18 @@ func readToken(path string) (secret.Bytes, error) {
 	if len(b) > maxToken {
 		return secret.Bytes{}, fmt.Errorf("token file %s: larger than %d bytes", path, maxToken)
 	}
-	token := bytes.TrimSpace(b)
-	if !legalToken(token) {
-		return secret.Bytes{}, fmt.Errorf("token file %s: does not hold one bearer token", path)
+	token, err := ParseToken(b)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("token file %s: %w", path, err)
+	}
+	return token, nil
+}
+
+// ParseToken reads one bearer token, with white space around it.
+func ParseToken(text []byte) (secret.Bytes, error) {
+	token := bytes.TrimSpace(text)
+	if len(token) > maxToken || !legalToken(token) {
+		return secret.Bytes{}, errors.New("does not hold one bearer token")
 	}
 	return secret.New(token), nil
 }

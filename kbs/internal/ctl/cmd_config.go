@@ -39,10 +39,10 @@ func (c *cli) getContextsCommand() *cobra.Command {
 				}
 				objects = append(objects, object{
 					kind: "context", name: x.Name, data: x,
-					row: []string{mark, x.Name, x.Server, x.CA, x.TokenFile, x.LogKey},
+					row: []string{mark, x.Name, x.Server, x.Tenant, x.CA, x.TokenFile, x.LogKey},
 				})
 			}
-			return c.print(objects, []string{"CURRENT", "NAME", "SERVER", "CA", "TOKEN-FILE", "LOG-KEY"}, true)
+			return c.print(objects, []string{"CURRENT", "NAME", "SERVER", "TENANT", "CA", "TOKEN-FILE", "LOG-KEY"}, true)
 		},
 	}
 }
@@ -74,7 +74,7 @@ func (c *cli) useContextCommand() *cobra.Command {
 func (c *cli) setContextCommand() *cobra.Command {
 	var logKey string
 	cmd := &cobra.Command{
-		Use:   "set-context NAME [--server URL] [--ca FILE] [--token-file FILE] [--log-key FILE]",
+		Use:   "set-context NAME [--server URL] [--tenant NAME] [--ca FILE] [--token-file FILE] [--log-key FILE]",
 		Short: "Add a context or change one",
 		Long: `Add a context or change the parts of one that are given. The first context
 becomes the current one. Paths are kept absolute.`,
@@ -87,7 +87,7 @@ becomes the current one. Paths are kept absolute.`,
 			if err != nil {
 				return err
 			}
-			x := brokerContext{Name: args[0], Server: c.flags.server}
+			x := brokerContext{Name: args[0], Server: c.flags.server, Tenant: c.flags.tenant}
 			for _, p := range []struct {
 				to   *string
 				from string

@@ -16,12 +16,12 @@ import (
 
 func (c *cli) createCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "create resource|refvalue|policy NAME",
+		Use:   "create KIND NAME",
 		Short: "Create one object without writing a document",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.createResourceCommand(), c.createRefValueCommand(), c.createRefSetCommand(), c.createSignerCommand(), c.createPolicyCommand())
+	cmd.AddCommand(c.createResourceCommand(), c.createRefValueCommand(), c.createRefSetCommand(), c.createSignerCommand(), c.createPolicyCommand(), c.createTenantCommand())
 	return cmd
 }
 

@@ -179,9 +179,10 @@ With a kind, explain the document that apply takes.`,
 
 func (c *cli) deleteCommand() *cobra.Command {
 	var ignore bool
+	var confirm string
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME...",
-		Short: "Delete resources, policies or reference values",
+		Short: "Delete resources, policies, reference values or tenants",
 		Example: `  kbsctl delete resource prod/image/app
   kbsctl delete refvalue/snp_launch_measurement --ignore-not-found`,
 		Args:              minArgs(1),
@@ -197,9 +198,13 @@ func (c *cli) deleteCommand() *cobra.Command {
 			if len(names) == 0 {
 				return usagef("delete %s: name one", k.name).hint("kbsctl list %s", k.name)
 			}
+			if k.confirm && (len(names) != 1 || confirm != names[0]) {
+				return usagef("deleting a %s destroys all that it has, for good", k.name).hint("kbsctl delete %s NAME --confirm NAME", k.name)
+			}
 			return c.delete(cmd.Context(), k, names, ignore)
 		},
 	}
+	cmd.Flags().StringVar(&confirm, "confirm", "", "the `name` once more, of what cannot be brought back: a tenant")
 	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "succeed if there is no such object")
 	return cmd
 }

@@ -73,7 +73,7 @@ change in between is a conflict.`,
 		},
 	}
 	m.add(cmd)
-	return c.group("set resource NAME", "Change what is said about an object", cmd)
+	return c.group("set KIND NAME", "Change what is said about an object", cmd, c.setTenantCommand())
 }
 
 func (c *cli) rollbackCommand() *cobra.Command {

@@ -32,6 +32,10 @@ type brokerContext struct {
 	CA        string `yaml:"ca,omitempty" json:"ca,omitempty"`
 	TokenFile string `yaml:"token-file,omitempty" json:"token-file,omitempty"`
 	LogKey    string `yaml:"log-key,omitempty" json:"log-key,omitempty"`
+	Tenant    string `yaml:"tenant,omitempty" json:"tenant,omitempty"`
+
+	OIDC *oidcContext `yaml:"oidc,omitempty" json:"oidc,omitempty"`
+	Exec *execContext `yaml:"exec,omitempty" json:"exec,omitempty"`
 }
 
 // configPath is $XDG_CONFIG_HOME/kbs/config.yaml, or ~/.config/kbs/config.yaml.
@@ -99,6 +103,7 @@ func (f *configFile) set(x brokerContext) (created bool) {
 		if old := &f.Contexts[i]; old.Name == x.Name {
 			for _, m := range []struct{ to, from *string }{
 				{&old.Server, &x.Server}, {&old.CA, &x.CA}, {&old.TokenFile, &x.TokenFile}, {&old.LogKey, &x.LogKey},
+				{&old.Tenant, &x.Tenant},
 			} {
 				if *m.from != "" {
 					*m.to = *m.from
@@ -122,7 +127,8 @@ func (f *configFile) abs(path string) string {
 // environment, context and default that has it.
 type settings struct {
 	Server, CA, TokenFile, LogKey string
-	Context                       string
+	Tenant, Context               string
+	Exec                          *execContext // where there is no token file
 }
 
 func (c *cli) settings() (settings, error) {
@@ -133,15 +139,65 @@ func (c *cli) settings() (settings, error) {
 	name := firstOf(c.flags.context, c.env("KBS_CONTEXT"), cfg.CurrentContext)
 	x, found := cfg.find(name)
 	if name != "" && !found {
-		return settings{}, usagef("there is no context %q in %s", name, cfg.path).hint("kbsctl config get-contexts")
+		return settings{}, noContext(name, cfg)
+	}
+	if x.Exec != nil {
+		if err := cfg.private(); err != nil {
+			return settings{}, err
+		}
 	}
 	return settings{
 		Server:    firstOf(c.flags.server, c.env("KBS_SERVER"), x.Server, defaultServer),
 		CA:        firstOf(c.flags.ca, c.env("KBS_CA"), cfg.abs(x.CA)),
 		TokenFile: firstOf(c.flags.tokenFile, c.env("KBS_TOKEN_FILE"), cfg.abs(x.TokenFile)),
 		LogKey:    cfg.abs(x.LogKey),
+		Tenant:    firstOf(c.flags.tenant, c.env("KBS_TENANT"), x.Tenant),
 		Context:   name,
+		Exec:      x.Exec,
 	}, nil
+}
+
+func noContext(name string, cfg *configFile) error {
+	return usagef("there is no context %q in %s", name, cfg.path).hint("kbsctl config get-contexts")
+}
+
+// chosen is the context that is meant. With make there may be none yet: then
+// it is a new one, for the broker that flags and environment name.
+func (f *configFile) chosen(c *cli, make bool) (brokerContext, error) {
+	name := firstOf(c.flags.context, c.env("KBS_CONTEXT"), f.CurrentContext)
+	x, found := f.find(name)
+	switch {
+	case found:
+		return x, nil
+	case !make && name == "":
+		return x, usagef("there is no context").hint("kbsctl config set-context NAME")
+	case !make:
+		return x, noContext(name, f)
+	}
+	x = brokerContext{Name: firstOf(name, "default"), Server: firstOf(c.flags.server, c.env("KBS_SERVER")), Tenant: firstOf(c.flags.tenant, c.env("KBS_TENANT"))}
+	if ca := firstOf(c.flags.ca, c.env("KBS_CA")); ca != "" {
+		abs, err := filepath.Abs(ca)
+		if err != nil {
+			return x, err
+		}
+		x.CA = abs
+	}
+	return x, nil
+}
+
+// replace puts the whole context in its place, which is the current one if
+// there was none.
+func (f *configFile) replace(x brokerContext) {
+	if f.CurrentContext == "" {
+		f.CurrentContext = x.Name
+	}
+	for i := range f.Contexts {
+		if f.Contexts[i].Name == x.Name {
+			f.Contexts[i] = x
+			return
+		}
+	}
+	f.Contexts = append(f.Contexts, x)
 }
 
 func firstOf(values ...string) string {

@@ -28,7 +28,7 @@ type Stdio struct {
 // Run executes one command line (without the program's name) and returns the
 // exit code. env looks up an environment variable.
 func Run(ctx context.Context, args []string, env func(string) string, stdio Stdio) int {
-	c := &cli{env: env, stdio: stdio, now: time.Now}
+	c := &cli{env: env, stdio: stdio, now: time.Now, after: time.After}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(stdio.In)
@@ -45,6 +45,7 @@ type cli struct {
 	env   func(string) string
 	stdio Stdio
 	now   func() time.Time
+	after func(time.Duration) <-chan time.Time
 	flags flags
 }
 
@@ -54,6 +55,7 @@ type flags struct {
 	ca        string
 	tokenFile string
 	context   string
+	tenant    string
 	output    string
 	noHeaders bool
 	timeout   time.Duration
@@ -91,6 +93,7 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.flags.ca, "ca", "", "PEM `file` of the CA that signed the broker's certificate (env KBS_CA)")
 	f.StringVar(&c.flags.tokenFile, "token-file", "", "`file` with the administrator's token (env KBS_TOKEN_FILE)")
 	f.StringVar(&c.flags.context, "context", "", "context of the config file to use (env KBS_CONTEXT)")
+	f.StringVar(&c.flags.tenant, "tenant", "", "`name` of the tenant (env KBS_TENANT)")
 	f.StringVarP(&c.flags.output, "output", "o", "table", "output `format`: table, json, yaml, name, manifest")
 	f.BoolVar(&c.flags.noHeaders, "no-headers", false, "print tables without the line of headers")
 	f.DurationVar(&c.flags.timeout, "request-timeout", 30*time.Second, "give up on one request after this `time`")
@@ -112,9 +115,10 @@ func (c *cli) root() *cobra.Command {
 	}
 	add(objects, c.getCommand(), c.listCommand(), c.describeCommand(), c.createCommand(),
 		c.applyCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
+		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(),
 		c.deleteCommand(), c.explainCommand())
 	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.auditCommand())
-	add(self, c.configCommand(), c.versionCommand())
+	add(self, c.loginCommand(), c.logoutCommand(), c.whoamiCommand(), c.configCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(self)
 	root.SetCompletionCommandGroupID(self)
 	return root
@@ -127,11 +131,15 @@ func (c *cli) client() (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.TokenFile == "" {
+	cfg := admin.Config{URL: s.Server, TokenFile: s.TokenFile, Tenant: s.Tenant, Timeout: c.flags.timeout}
+	switch {
+	case s.TokenFile != "":
+	case s.Exec != nil:
+		cfg.Token = s.Exec.once(c)
+	default:
 		return nil, usagef("%w", admin.ErrNoToken).
-			hint("--token-file FILE or KBS_TOKEN_FILE; kbs serve writes one to admin/token in its state directory")
+			hint("kbsctl login, --token-file FILE or KBS_TOKEN_FILE; kbs serve writes one to admin/token in its state directory")
 	}
-	cfg := admin.Config{URL: s.Server, TokenFile: s.TokenFile, Timeout: c.flags.timeout}
 	if s.CA != "" {
 		if cfg.RootCAs, err = readCA(s.CA); err != nil {
 			return nil, err

@@ -107,7 +107,12 @@ func hintFor(err error) string {
 	case fault.Unavailable:
 		return unavailableHint(f.Cause())
 	case fault.Unauthenticated:
-		return "the broker does not accept this token; check --token-file and the context"
+		return "the broker does not accept this token; log in again (kbsctl login), or check --token-file and the context"
+	case fault.ApprovalPending:
+		if p, ok := errors.AsType[*admin.Pending](err); ok {
+			return "another administrator decides: kbsctl approve approval/" + p.ID
+		}
+		return ""
 	case fault.Forbidden:
 		return "this credential's role does not allow it"
 	case fault.Conflict:

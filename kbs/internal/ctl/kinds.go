@@ -18,6 +18,7 @@ type kind struct {
 	list    func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error)
 	get     func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error)
 	delete  func(ctx context.Context, a *admin.Client, name string) error
+	confirm bool   // deleting one wants its name twice
 	schema  string // what `explain KIND` prints
 }
 
@@ -32,7 +33,7 @@ type listOptions struct {
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), masterKeyKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), tenantKind(), approvalKind(), revocationKind(), masterKeyKind()}
 }
 
 func kindNames() []string {

@@ -1,0 +1,62 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+)
+
+// Tenants lists those who share the broker.
+func (c *Client) Tenants(ctx context.Context) ([]api.Tenant, error) {
+	var out items[api.Tenant]
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTenants}, nil, &out)
+	return out.Items, err
+}
+
+// Tenant returns one, with what it uses; the fault is NotFound if absent.
+func (c *Client) Tenant(ctx context.Context, name string) (api.Tenant, error) {
+	var out api.Tenant
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTenants, segments: []string{name}}, nil, &out)
+	return out, err
+}
+
+// PutTenant writes t if the stored tenant is at t.Version; 0 and -1 as for
+// policies. It returns the tenant as stored.
+func (c *Client) PutTenant(ctx context.Context, t api.Tenant) (api.Tenant, error) {
+	var out api.Tenant
+	err := c.doJSON(ctx, call{method: http.MethodPut, root: api.PathTenants, segments: []string{t.Name}}, t, &out)
+	return out, err
+}
+
+// DeleteTenant destroys a suspended tenant with all its records, if it is at
+// this version. The fault is Conflict if it is not suspended.
+func (c *Client) DeleteTenant(ctx context.Context, name string, version int64) error {
+	return c.doJSON(ctx, call{
+		method: http.MethodDelete, root: api.PathTenants, segments: []string{name}, query: url.Values{"confirm": {name}},
+		header: http.Header{"If-Match": {strconv.Quote(strconv.FormatInt(version, 10))}},
+	}, nil, nil)
+}
+
+// WhoAmI returns what the broker makes of the credential.
+func (c *Client) WhoAmI(ctx context.Context) (api.WhoAmI, error) {
+	var out api.WhoAmI
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathWhoAmI}, nil, &out)
+	return out, err
+}
+
+// Revoke ends admin tokens; see [api.Revocation].
+func (c *Client) Revoke(ctx context.Context, r api.Revocation) (api.Revocation, error) {
+	var out api.Revocation
+	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathRevocations}, r, &out)
+	return out, err
+}
+
+// Revocations lists the admin tokens that were revoked.
+func (c *Client) Revocations(ctx context.Context) ([]api.Revocation, error) {
+	var out items[api.Revocation]
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathRevocations}, nil, &out)
+	return out.Items, err
+}
