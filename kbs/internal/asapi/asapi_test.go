@@ -75,8 +75,8 @@ func TestFailuresTellNothing(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler || !strings.Contains(logged.String(), "of a handler") {
-			t.Errorf("panic %v, log %s", p, logged)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) || !strings.Contains(logged.String(), "of a handler") {
+			t.Errorf("panic %v, log %s", err, logged)
 		}
 	}()
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/challenge", strings.NewReader(`{"tee":"snp"}`)))
