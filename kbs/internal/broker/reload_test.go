@@ -198,13 +198,15 @@ func TestCertificateReload(t *testing.T) {
 	if s.get(again, url); againSeen().Equal(first) {
 		t.Error("the new pair is not in force")
 	}
-	s.eventually("an end of the reload", func() bool { return s.told("RELOADING=1") })
-	entries, err := s.b.audit.Entries(t.Context(), 0, 100)
-	if err != nil || !slices.ContainsFunc(entries, func(e json.RawMessage) bool {
-		return bytes.Contains(e, []byte(`"kind":"broker.reload"`)) && bytes.Contains(e, []byte(`"certificate":"c.pem"`))
-	}) {
-		t.Errorf("no audit entry: %v", err)
+	if !s.told("RELOADING=1") {
+		t.Error("the service manager was not told")
 	}
+	s.eventually("in the audit log", func() bool {
+		entries, err := s.b.audit.Entries(t.Context(), 0, 100)
+		return err == nil && slices.ContainsFunc(entries, func(e json.RawMessage) bool {
+			return bytes.Contains(e, []byte(`"kind":"broker.reload"`)) && bytes.Contains(e, []byte(`"certificate":"c.pem"`))
+		})
+	})
 }
 
 // What can change in a running broker does, and the rest is named.

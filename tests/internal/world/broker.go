@@ -38,7 +38,7 @@ func (w *World) StartBroker(ctx context.Context, simulatedRoots map[string]strin
 		return err
 	}
 	var config strings.Builder
-	fmt.Fprintf(&config, "[http_server]\nsockets = [%q]\nadmin_sockets = [%q]\nmetrics_sockets = []\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", guest, admin)
+	fmt.Fprintf(&config, "[http_server]\nsockets = [%q]\nadmin_sockets = [%q]\nmetrics_sockets = []\n\n[limits] # all guests of a world have one address\nauth_per_second = 0\nattest_per_second = 0\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", guest, admin)
 	for name, file := range simulatedRoots {
 		fmt.Fprintf(&config, "  { name = %q, path = %q },\n", name, file)
 	}
