@@ -14,7 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/ocsf"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/sink"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -126,14 +125,4 @@ func (s *shared) openSink(c config.AuditSink) (sink.Sink, error) {
 		return &sink.OTLP{HTTP: to, Source: source, Format: format}, nil
 	}
 	return nil, fmt.Errorf("there is no type %q", c.Type)
-}
-
-// sinkLag counts what each sink has not confirmed. The names of sinks are those
-// of the configuration, so they make few labels.
-func (s *shared) sinkLag(context.Context) ([]metrics.Sample, error) {
-	lag := map[string]float64{}
-	for _, st := range s.sinks.Status() {
-		lag[st.Name] = float64(st.Entries)
-	}
-	return labelled(lag), nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit/sink"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
@@ -46,7 +47,8 @@ func (b *Broker) openOperations(ctx context.Context) (err error) {
 	b.probes = health.New(b.Now, b.Logger, b.checks()...)
 	b.metrics = metrics.New(b.Version, metrics.Sources{
 		AuditEntries:      func(ctx context.Context) ([]metrics.Sample, error) { return one(b.audit.Size(ctx)) },
-		AuditSinkLag:      b.sinkLag,
+		AuditSinkLag:      b.sinkGauge(func(s sink.Status) float64 { return float64(s.Entries) }),
+		AuditSinkAge:      b.sinkGauge(func(s sink.Status) float64 { return s.Age.Seconds() }),
 		SigningKeyAge:     b.signingKeyAge,
 		CollateralExpiry:  b.collateralGauge(func(c collateral) float64 { return float64(c.ends.Unix()) }),
 		CollateralAge:     b.collateralGauge(func(c collateral) float64 { return b.Now().Sub(c.issued).Seconds() }),
@@ -137,6 +139,17 @@ func clockCheck(now func() time.Time) func(context.Context) error {
 			return fmt.Errorf("the clock was set by %s since the start", drift.Round(time.Second))
 		}
 		return nil
+	}
+}
+
+// sinkGauge tells of the sinks that the configuration names.
+func (b *Broker) sinkGauge(of func(sink.Status) float64) metrics.Source {
+	return func(context.Context) ([]metrics.Sample, error) {
+		var out []metrics.Sample
+		for _, s := range b.sinks.Status() {
+			out = append(out, metrics.Sample{Value: of(s), Labels: []string{s.Name}})
+		}
+		return out, nil
 	}
 }
 

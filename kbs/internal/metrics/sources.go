@@ -28,7 +28,8 @@ type Source func(ctx context.Context) ([]Sample, error)
 // Sources answer what can only be asked. Nil ones tell nothing.
 type Sources struct {
 	AuditEntries      Source // one value
-	AuditSinkLag      Source // by sink
+	AuditSinkLag      Source // by sink, entries
+	AuditSinkAge      Source // by sink, seconds
 	SigningKeyAge     Source // one value, seconds
 	CollateralExpiry  Source // by platform and collateral, Unix time
 	CollateralAge     Source // by platform and collateral, seconds
@@ -56,7 +57,8 @@ func (m *Metrics) sources(s Sources) {
 		labels     []string
 	}{
 		{"kbs_audit_entries", "Entries of the audit log.", s.AuditEntries, nil},
-		{"kbs_audit_sink_lag_entries", "Entries that a sink has not received yet.", s.AuditSinkLag, []string{"sink"}},
+		{"kbs_audit_sink_lag_entries", "Entries that a sink has not confirmed yet.", s.AuditSinkLag, []string{"sink"}},
+		{"kbs_audit_sink_lag_seconds", "Age of the oldest entry that a sink has not confirmed.", s.AuditSinkAge, []string{"sink"}},
 		{"kbs_signing_key_age_seconds", "Age of the key that signs attestation tokens.", s.SigningKeyAge, nil},
 		{"kbs_collateral_expiry_timestamp_seconds", "When revocation lists and other collateral end.", s.CollateralExpiry, []string{"tee_type", "collateral"}},
 		{"kbs_collateral_age_seconds", "How long ago collateral was issued.", s.CollateralAge, []string{"tee_type", "collateral"}},

@@ -35,7 +35,7 @@ func TestProbes(t *testing.T) {
 		}
 	}
 	a := s.send(http.MethodGet, s.metricsURL+"/readyz?verbose", nil)
-	for _, check := range []string{"started", "not-draining", "store", "master-key", "token-key", "policies", "audit-log", "collateral", "clock"} {
+	for _, check := range []string{"started", "not-draining", "store", "master-key", "token-key", "policies", "audit-log", "audit-sinks", "collateral", "clock"} {
 		if !slices.Contains(strings.Split(string(a.body), "\n"), "[+] "+check+" ok") {
 			t.Errorf("%q lacks %s", a.body, check)
 		}
