@@ -1,12 +1,15 @@
 # Vouchsafe. `make help` lists what there is to do.
 SHELL   := /bin/sh
-MODULES := . measure image kbs guest-agent rootfs tests
+MODULES := . measure image kbs kbs-pkcs11 guest-agent rootfs tests
 BIN     := $(CURDIR)/bin
 CACHE   := $(CURDIR)/.cache
 TOOLS   := $(CACHE)/bin
 
-# Binaries are static: no cgo. Only the race detector needs a C compiler.
+# Binaries are static: no cgo. Only the race detector and kbs-pkcs11, which loads
+# the library of a token, need a C compiler.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
+
+NEEDC   := build/need gcc=gcc /usr/include/stdio.h=libc6-dev
 
 GOLANGCI_LINT := v2.15.0
 GOVULNCHECK   := v1.8.0
@@ -25,6 +28,12 @@ build: ## build all commands into bin/
 	@mkdir -p $(BIN)
 	$(GOBUILD) -o $(BIN)/ ./measure/cmd/measure ./kbs/cmd/kbs ./kbs/cmd/kbsctl ./guest-agent/cmd/guest-agent ./tests/cmd/demo
 
+.PHONY: build-pkcs11
+build-pkcs11: ## build kbs-pkcs11, which holds the master key in a token, into bin/ (needs a C compiler)
+	@$(NEEDC)
+	@mkdir -p $(BIN)
+	CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./kbs-pkcs11/cmd/kbs-pkcs11
+
 .PHONY: demo
 demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KEEP=1 leaves it up, IMAGE=ref takes any image)
 	@build/need runc=runc mount=mount
@@ -33,8 +42,9 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 
 .PHONY: test
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
-	@build/need runc=runc gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql
-	@$(MAKE) --no-print-directory build
+	@build/need runc=runc gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
+		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2
+	@$(MAKE) --no-print-directory build build-pkcs11
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz
 
@@ -66,10 +76,12 @@ growth-kbs: build ## the cost of a request with up to 100,000 resources, 10,000 
 
 .PHONY: alone
 alone: ## build and vet every module without the workspace
+	@$(NEEDC)
 	@for m in $(MODULES); do echo "alone $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt, vet and the linters that carry the house rules
+	@$(NEEDC)
 	@test -z "$$(gofmt -l $(MODULES))" || { gofmt -l $(MODULES); echo "lint: run gofmt" >&2; exit 1; }
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
 

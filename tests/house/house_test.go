@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"measure":     {},
 	"image":       {},
 	"kbs":         {"measure", "image"},
+	"kbs-pkcs11":  {"kbs/api"},
 	"guest-agent": {"measure", "image", "kbs/api", "kbs/client"},
 	"rootfs":      {"measure"},
 	"tests":       {"measure", "image", "kbs", "guest-agent", "rootfs"},

@@ -8,6 +8,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek/remote"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek/transit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -55,15 +56,26 @@ func (s *shared) openWalker() {
 }
 
 func (s *shared) holder(h config.KeyHolder) (kek.Holder, error) {
-	if h.Type == config.MasterKeyFile {
+	var far kek.Holder
+	switch h.Type {
+	case config.MasterKeyFile:
 		return kek.Files(h.FilePath(s.cfg.StateDir)), nil
-	}
-	client, err := s.vault(*h.Vault)
-	if err != nil {
-		return nil, err
+	case config.MasterKeyPKCS11:
+		token, err := remote.New(h.Socket)
+		if err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, token.Close)
+		far = token
+	default:
+		client, err := s.vault(*h.Vault)
+		if err != nil {
+			return nil, err
+		}
+		far = transit.New(client, h.Mount, h.Key)
 	}
 	c := s.cfg.MasterKey
-	return kek.Caching(transit.New(client, h.Mount, h.Key), c.CacheSize, c.CacheTTL(), s.Now), nil
+	return kek.Caching(far, c.CacheSize, c.CacheTTL(), s.Now), nil
 }
 
 // vault returns a client that stays logged in while the broker serves.

@@ -9,8 +9,9 @@ import (
 
 // Kinds of holders of a master key.
 const (
-	MasterKeyFile  = "file"
-	MasterKeyVault = "vault_transit"
+	MasterKeyFile   = "file"
+	MasterKeyVault  = "vault_transit"
+	MasterKeyPKCS11 = "pkcs11"
 )
 
 // MasterKey says who holds the key that all else is sealed under.
@@ -28,7 +29,7 @@ type MasterKey struct {
 
 // KeyHolder is one place where master keys are.
 type KeyHolder struct {
-	Type string `toml:"type"` // "file" or "vault_transit"
+	Type string `toml:"type"` // "file", "vault_transit" or "pkcs11"
 	// Path of the key file, by default keys/master.key in the state directory.
 	// Keys that follow it by rotation lie beside it.
 	Path string `toml:"path,omitempty" kind:"path"`
@@ -36,6 +37,8 @@ type KeyHolder struct {
 	Mount string `toml:"mount,omitempty"`
 	Key   string `toml:"key,omitempty"`
 	Vault *Vault `toml:"vault,omitempty"`
+	// Socket is where the process kbs-pkcs11 serves the keys of a token.
+	Socket string `toml:"socket,omitempty" kind:"path"`
 }
 
 func defaultMasterKey() MasterKey {
@@ -89,20 +92,37 @@ var (
 )
 
 func (h KeyHolder) validate(key string) []error {
+	var all []error
+	for _, s := range []struct {
+		name, of string
+		set      bool
+	}{
+		{"path", MasterKeyFile, h.Path != ""},
+		{"mount", MasterKeyVault, h.Mount != ""},
+		{"key", MasterKeyVault, h.Key != ""},
+		{"vault", MasterKeyVault, h.Vault != nil},
+		{"socket", MasterKeyPKCS11, h.Socket != ""},
+	} {
+		if s.set && s.of != h.Type {
+			all = append(all, fmt.Errorf("%s: %s belongs to the type %q", key, s.name, s.of))
+		}
+	}
 	switch h.Type {
 	case MasterKeyFile:
-		if h.Vault != nil || h.Mount != "" || h.Key != "" {
-			return []error{fmt.Errorf("%s: mount, key and vault belong to the type %q", key, MasterKeyVault)}
-		}
-		return nil
 	case MasterKeyVault:
+		all = append(all, h.validateVault(key)...)
+	case MasterKeyPKCS11:
+		if h.Socket == "" {
+			all = append(all, fmt.Errorf("%s.socket: the socket of kbs-pkcs11 is needed", key))
+		}
 	default:
-		return []error{fmt.Errorf("%s.type: must be %q or %q, is %q", key, MasterKeyFile, MasterKeyVault, h.Type)}
+		return []error{fmt.Errorf("%s.type: must be %q, %q or %q, is %q", key, MasterKeyFile, MasterKeyVault, MasterKeyPKCS11, h.Type)}
 	}
+	return all
+}
+
+func (h KeyHolder) validateVault(key string) []error {
 	var all []error
-	if h.Path != "" {
-		all = append(all, fmt.Errorf("%s: path belongs to the type %q", key, MasterKeyFile))
-	}
 	if h.Mount != "" && !transitMount.MatchString(h.Mount) {
 		all = append(all, fmt.Errorf("%s.mount: %q is not the name of a mount of at most 20 letters, digits, dots, dashes", key, h.Mount))
 	}

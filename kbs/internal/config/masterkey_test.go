@@ -55,7 +55,10 @@ func TestMasterKeyRefused(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown type":      {"[master_key]\ntype='hsm'\n", "master_key.type"},
 		"unknown key":       {"[master_key]\nkind='file'\n", "line 2: master_key.kind: unknown key"},
-		"vault in a file":   {"[master_key]\nmount='x'\n", "master_key: mount, key and vault"},
+		"vault in a file":   {"[master_key]\nmount='x'\n", "master_key: mount belongs to the type \"vault_transit\""},
+		"no socket":         {"[master_key]\ntype='pkcs11'\n", "master_key.socket"},
+		"socket in a file":  {"[master_key]\nsocket='s'\n", "socket belongs to"},
+		"key in a token":    {"[master_key]\ntype='pkcs11'\nsocket='s'\nkey='k'\n", "key belongs to"},
 		"no vault":          {"[master_key]\ntype='vault_transit'\nkey='k'\n", "master_key.vault"},
 		"no key":            {"[master_key]\ntype='vault_transit'\n[master_key.vault]\naddress='https://v'\nauth='token_file'\ntoken_file='t'\n", "master_key.key"},
 		"path in a vault":   {"[master_key]\ntype='vault_transit'\npath='p'\n", "path belongs to"},

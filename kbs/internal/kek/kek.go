@@ -29,6 +29,9 @@ const MaxWrapped = 4 << 10
 // another place, or are under another key.
 var ErrUnwrap = errors.New("kek: the wrapped key does not open")
 
+// ErrUnavailable says that a key's holder gives no answer now, and may later.
+var ErrUnavailable = errors.New("kek: the holder of the key is not available")
+
 // Wrapper wraps keys under one key-encryption key. It is safe for concurrent
 // use.
 type Wrapper interface {

@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/approval"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
@@ -76,7 +77,7 @@ func known(err error) *fault.Fault {
 		return fault.New(fault.TooLarge, err)
 	case errors.Is(err, resource.ErrUnsupported), errors.Is(err, resource.ErrReadOnly):
 		return fault.New(fault.Unsupported, err)
-	case errors.Is(err, vault.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, vault.ErrUnavailable), errors.Is(err, kek.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.Unavailable, err)
 	}
 	return fault.New(fault.Internal, err)

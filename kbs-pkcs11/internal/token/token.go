@@ -1,0 +1,258 @@
+// Package token keeps a process logged in at one PKCS#11 token, and has the
+// token do what needs a key. No key ever leaves it.
+//
+// A module's functions block and cannot be cancelled, so at most Sessions of
+// them run at once; whoever waits for a turn waits with a context. When a
+// session or the whole token went away, the library is initialised anew and
+// the operation is tried once more. A PIN that was refused is not tried again
+// before the process is: tokens lock themselves after a few.
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+var (
+	// ErrAway says that the token gives no answer now, and may later.
+	ErrAway = errors.New("token: not available")
+	// ErrPIN says that the token refused the PIN; nothing but a new start of
+	// the process tries it again.
+	ErrPIN = errors.New("token: the PIN was refused")
+	// ErrUnknown says that the token has no such key.
+	ErrUnknown = errors.New("token: no such key")
+	// ErrKey says that a key is there and must not be used.
+	ErrKey = errors.New("token: not a usable key")
+	// ErrOpen says that bytes do not open under a key.
+	ErrOpen = errors.New("token: it does not open")
+	// ErrSize says that what was given is too long or too short.
+	ErrSize = errors.New("token: wrong size")
+)
+
+// rest is how long a token that could not be reached is left alone.
+const rest = time.Second
+
+// Config says which token.
+type Config struct {
+	Module   string // path of the library
+	Token    string // label
+	Sessions int    // at once
+	PIN      func() (secret.Bytes, error)
+	Now      func() time.Time
+}
+
+// Token is one token. It is safe for concurrent use.
+type Token struct {
+	cfg   Config
+	lib   *pkcs11.Ctx
+	turns chan struct{}
+
+	// mu is held for reading by whoever uses the login, and for writing by
+	// whoever replaces it: nothing may run while the library is finalised.
+	mu      sync.RWMutex
+	login   *login
+	refused error     // why the PIN must not be tried again
+	failed  error     // of the last attempt to log in
+	until   time.Time // when the next one may be made
+}
+
+// login is one life of the library. Its handles mean nothing in the next one.
+type login struct {
+	slot     uint
+	sessions chan pkcs11.SessionHandle
+	handles  sync.Map // name of a key → pkcs11.ObjectHandle
+}
+
+// Open loads the module and logs in.
+func Open(cfg Config) (*Token, error) {
+	lib := pkcs11.New(cfg.Module)
+	if lib == nil {
+		return nil, fmt.Errorf("%s is not a PKCS#11 module that can be loaded", cfg.Module)
+	}
+	t := &Token{cfg: cfg, lib: lib, turns: make(chan struct{}, cfg.Sessions)}
+	if _, err := t.enter(); err != nil {
+		return nil, err
+	}
+	t.mu.RUnlock()
+	return t, nil
+}
+
+// Close logs out. It waits for what runs.
+func (t *Token) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused = fmt.Errorf("%w: closed", ErrAway)
+	if t.login == nil {
+		return nil
+	}
+	t.login = nil
+	return t.lib.Finalize()
+}
+
+// use runs do with a session of its own, and a second time if the first one
+// found that the session was void.
+func (t *Token) use(ctx context.Context, do func(*login, pkcs11.SessionHandle) error) error {
+	select {
+	case t.turns <- struct{}{}:
+		defer func() { <-t.turns }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: all %d sessions are busy: %w", ErrAway, t.cfg.Sessions, ctx.Err())
+	}
+	var err error
+	for range 2 {
+		var l *login
+		if l, err = t.enter(); err != nil {
+			return err
+		}
+		s := <-l.sessions // there is one for every turn
+		err = do(l, s)
+		l.sessions <- s
+		t.mu.RUnlock()
+		if !void(err) {
+			break
+		}
+		t.leave(l)
+	}
+	if raw := pkcs11.Error(0); errors.As(err, &raw) {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	return err
+}
+
+// enter returns the login with mu held for reading.
+func (t *Token) enter() (*login, error) {
+	for {
+		t.mu.RLock()
+		if t.login != nil {
+			return t.login, nil
+		}
+		t.mu.RUnlock()
+		if err := t.begin(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// leave ends a login that turned out to be void, unless somebody else has.
+func (t *Token) leave(l *login) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.login == l {
+		t.login = nil
+		_ = t.lib.Finalize() // what it says of a token that is gone helps nobody
+	}
+}
+
+// begin logs in, if nobody has meanwhile.
+func (t *Token) begin() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.login != nil:
+		return nil
+	case t.refused != nil:
+		return t.refused
+	case t.cfg.Now().Before(t.until):
+		return t.failed
+	}
+	l, err := t.start()
+	switch {
+	case err == nil:
+		t.login = l
+		return nil
+	case errors.Is(err, ErrPIN):
+		t.refused = err
+	default:
+		err = fmt.Errorf("%w: %w", ErrAway, err)
+		t.failed, t.until = err, t.cfg.Now().Add(rest)
+	}
+	return err
+}
+
+func (t *Token) start() (l *login, err error) {
+	if err := t.lib.Initialize(); err != nil {
+		return nil, fmt.Errorf("initialise the module: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = t.lib.Finalize() // the reason is known already
+		}
+	}()
+	slot, err := t.slot()
+	if err != nil {
+		return nil, err
+	}
+	l = &login{slot: slot, sessions: make(chan pkcs11.SessionHandle, t.cfg.Sessions)}
+	for range t.cfg.Sessions {
+		s, err := t.lib.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
+		if err != nil {
+			return nil, fmt.Errorf("open a session: %w", err)
+		}
+		l.sessions <- s
+	}
+	s := <-l.sessions
+	defer func() { l.sessions <- s }()
+	return l, t.logIn(s) // which holds for all sessions
+}
+
+// slot finds the token by its label; two of one label are as bad as none.
+func (t *Token) slot() (uint, error) {
+	slots, err := t.lib.GetSlotList(true)
+	if err != nil {
+		return 0, fmt.Errorf("list the slots: %w", err)
+	}
+	var found []uint
+	for _, s := range slots {
+		if info, err := t.lib.GetTokenInfo(s); err == nil && info.Label == t.cfg.Token {
+			found = append(found, s)
+		}
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("%d of %d tokens have the label %q, want one", len(found), len(slots), t.cfg.Token)
+	}
+	return found[0], nil
+}
+
+func (t *Token) logIn(s pkcs11.SessionHandle) error {
+	pin, err := t.cfg.PIN()
+	if err != nil {
+		return err
+	}
+	defer pin.Destroy()
+	err = t.lib.Login(s, pkcs11.CKU_USER, string(pin.Reveal())) // the library takes nothing but a string
+	switch {
+	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+		return fmt.Errorf("%w: %w", ErrPIN, err)
+	case err != nil:
+		return fmt.Errorf("log in: %w", err)
+	}
+	return nil
+}
+
+// void reports whether an error means that handles or the login are void.
+func void(err error) bool {
+	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED,
+		pkcs11.CKR_SLOT_ID_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_OBJECT_HANDLE_INVALID,
+		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_OPERATION_ACTIVE)
+}
+
+func is(err error, any ...uint) bool {
+	raw := pkcs11.Error(0)
+	if !errors.As(err, &raw) {
+		return false
+	}
+	for _, c := range any {
+		if uint(raw) == c {
+			return true
+		}
+	}
+	return false
+}
