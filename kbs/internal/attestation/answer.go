@@ -24,14 +24,40 @@ var errForm = errors.New("the answer has the form of another protocol version")
 // parseAnswer reads the body of /attest in the form of the challenge's version
 // (kbs-protocol 3.3 and 3.7).
 func parseAnswer(c challenge.Challenge, body []byte) (api.Attestation, error) {
-	var a api.AnyAttestation
-	if err := strictjson.Decode(body, &a); err != nil {
+	a, err := split(body)
+	if err != nil {
 		return api.Attestation{}, err
 	}
 	if rcar.Version(c.Version).Devices() {
 		return current(a)
 	}
 	return old(c, a)
+}
+
+// split reads the members of a body and leaves the evidence, which is nearly
+// all of it, as it is: every other reading would look at each byte twice.
+func split(body []byte) (a api.AnyAttestation, err error) {
+	if err := strictjson.Check(body); err != nil {
+		return a, err
+	}
+	members, err := strictjson.Members(body)
+	if err != nil {
+		return a, err
+	}
+	for _, m := range []struct {
+		name string
+		to   any
+	}{{"init-data", &a.InitData}, {"runtime-data", &a.RuntimeData}, {"tee-pubkey", &a.TEEPubKey}} {
+		raw, ok := members[m.name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(raw, m.to); err != nil {
+			return a, fmt.Errorf("%w: %s: %w", strictjson.ErrSyntax, m.name, err)
+		}
+	}
+	a.TEEEvidence = members["tee-evidence"]
+	return a, nil
 }
 
 func current(a api.AnyAttestation) (api.Attestation, error) {
@@ -42,8 +68,15 @@ func current(a api.AnyAttestation) (api.Attestation, error) {
 		return api.Attestation{}, errors.New("runtime-data or tee-evidence is missing")
 	}
 	out := api.Attestation{InitData: a.InitData, RuntimeData: *a.RuntimeData}
-	if err := json.Unmarshal(a.TEEEvidence, &out.TEEEvidence); err != nil {
+	evidence, err := strictjson.Members(a.TEEEvidence)
+	if err != nil {
 		return api.Attestation{}, fmt.Errorf("tee-evidence: %w", err)
+	}
+	out.TEEEvidence.PrimaryEvidence = evidence["primary_evidence"]
+	if raw, ok := evidence["additional_evidence"]; ok {
+		if err := json.Unmarshal(raw, &out.TEEEvidence.AdditionalEvidence); err != nil {
+			return api.Attestation{}, fmt.Errorf("tee-evidence: additional_evidence: %w", err)
+		}
 	}
 	return out, nil
 }

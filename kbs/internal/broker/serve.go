@@ -46,8 +46,13 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	for i, ln := range l.Guest {
 		guests[i] = open.Listen(ln)
 	}
+	forGuests := b.httpServer("guests", front.Guest(), b.tls)
+	// A guest asks for a few things, one after the other: what HTTP/2 adds
+	// costs as much as the policies do, and a stranger can make it cost more.
+	forGuests.Protocols = new(http.Protocols)
+	forGuests.Protocols.SetHTTP1(true)
 	sides := []side{
-		{b.httpServer("guests", front.Guest(), b.tls), guests},
+		{forGuests, guests},
 		{b.httpServer("admins", front.Admin(), b.tls), l.Admin},
 	}
 	services, err := b.services(l)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
@@ -47,7 +46,7 @@ func (s *Server) guestRefusal(w http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.InvalidRequest, err)
 	}
 	t, err := s.Tickets.Record(context.WithoutCancel(r.Context()), api.Explanation{
-		Code: g.Code, Stage: string(opGuest), Platform: attestation.Platform(claims), Subject: subject(claims),
+		Code: g.Code, Stage: string(opGuest), Platform: platform(claims), Subject: subject(claims),
 		Object: g.Object, Cause: g.Cause, Findings: g.Findings, Rule: g.Rule,
 	}, api.AuditEntry{Kind: api.AuditGuestRefusal, Decision: "deny"})
 	if err != nil {

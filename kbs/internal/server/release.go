@@ -69,7 +69,26 @@ func resourcePath(r *http.Request) (resource.Path, error) {
 
 func object(p resource.Path) string { return "resource/" + p.String() }
 
-func subject(c token.Claims) string { return attestation.Subject(attestation.Platform(c), c.ID) }
+func subject(c token.Claims) string { return attestation.Subject(platform(c), c.ID) }
+
+// reading is what this package makes of a token's claims. It is made once for
+// as long as the token's verdict is remembered.
+type reading struct {
+	input    policy.Input
+	err      error // of input
+	platform string
+}
+
+func read(c token.Claims) reading {
+	made, _ := c.Parsed(func(raw json.RawMessage) (any, error) {
+		in, err := policy.ParseInput(raw)
+		return reading{in, err, attestation.Platform(c)}, nil
+	})
+	out, _ := made.(reading)
+	return out
+}
+
+func platform(c token.Claims) string { return read(c).platform }
 
 // attested returns the claims of the session's token, or else of the bearer
 // token (kbs-protocol 2.3). Both are verified.
@@ -127,8 +146,8 @@ func queryOf(r *http.Request) map[string]string {
 // authorize asks the resource policy, and explains a denial.
 func (s *Server) authorize(ctx context.Context, r *http.Request, what asked, c token.Claims) (policy.Decision, error) {
 	q := policy.Release{Plugin: what.plugin, Path: what.path, Query: queryOf(r), Claims: c.Raw}
-	if in, err := c.Parsed(readInput); err == nil { // an error comes again, from the engine
-		q.Input, _ = in.(policy.Input)
+	if known := read(c); known.err == nil { // an error comes again, from the engine
+		q.Input = known.input
 	}
 	d, err := s.decide(ctx, q)
 	if err != nil {
@@ -140,8 +159,6 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, what asked, c t
 	}
 	return d, nil
 }
-
-func readInput(raw json.RawMessage) (any, error) { return policy.ParseInput(raw) }
 
 // decide asks the policy engine, and tells of it as of one step.
 func (s *Server) decide(ctx context.Context, q policy.Release) (policy.Decision, error) {
@@ -185,7 +202,7 @@ func (s *Server) refuseRelease(ctx context.Context, object string, c token.Claim
 	f := known(err)
 	x.Code, x.Stage, x.Object, x.Cause = string(f.Code), string(opRelease), object, causeText(f)
 	if c.ID != "" {
-		x.Subject, x.Platform = subject(c), attestation.Platform(c)
+		x.Subject, x.Platform = subject(c), platform(c)
 	}
 	verdict := "deny"
 	if f.Code.Status() >= http.StatusInternalServerError {
