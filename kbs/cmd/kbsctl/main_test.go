@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -27,6 +29,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"kbsctl": main}) }
@@ -66,6 +69,7 @@ func TestScripts(t *testing.T) {
 			"bytes":    cmdBytes,
 			"snapshot": cmdSnapshot,
 			"rollback": cmdRollback,
+			"ask":      cmdAsk,
 		},
 	})
 }
@@ -187,6 +191,19 @@ func cmdSnapshot(ts *testscript.TestScript, _ bool, args []string) {
 func cmdRollback(ts *testscript.TestScript, _ bool, args []string) {
 	b := brokerOf(ts)
 	ts.Check(b.copyState(ts.MkAbs(args[0]), b.dir))
+}
+
+// ask WANT PATH STATUS asks the policies in force whether a guest of that status
+// may have a resource: allow or deny.
+func cmdAsk(ts *testscript.TestScript, _ bool, args []string) {
+	d, err := brokerOf(ts).broker.Deps().Engine.Authorize(context.Background(), policy.Release{
+		Plugin: "resource", Path: strings.Split(args[1], "/"),
+		Claims: fmt.Appendf(nil, `{"iat":%d,"submods":{"cpu0":{"ear.status":%q}}}`, time.Now().UnixNano(), args[2]),
+	})
+	ts.Check(err)
+	if d.Allow != (args[0] == "allow") {
+		ts.Fatalf("allow is %v by %s", d.Allow, d.Policy)
+	}
 }
 
 // registry VAR starts a registry without TLS, which holds app:1, and sets VAR

@@ -243,10 +243,13 @@ func (c *cli) applyPolicy(ctx context.Context, a *admin.Client, p api.Policy, dr
 		return "", err
 	}
 	what := configured
+	there, err := atStage(ctx, a, live, p.Stage)
 	switch {
+	case err != nil:
+		return "", err
 	case none:
 		what = created
-	case live.Rego == p.Rego:
+	case there.Rego == p.Rego:
 		return unchanged, nil
 	}
 	if dry {
@@ -258,6 +261,26 @@ func (c *cli) applyPolicy(ctx context.Context, a *admin.Client, p api.Policy, dr
 		c.warnIdle(stored)
 	}
 	return what, err
+}
+
+// atStage returns the version of a policy that a document about a stage is
+// compared with, given the one that the policy shows; the empty one if there
+// is none.
+func atStage(ctx context.Context, a *admin.Client, live api.Policy, stage string) (api.Policy, error) {
+	n := live.Latest
+	switch stage {
+	case "", api.StageEnforce:
+		if live.Stage == api.StageEnforce {
+			return live, nil
+		}
+		return api.Policy{}, nil
+	case api.StageShadow:
+		n = live.Shadow
+	}
+	if n == 0 {
+		return api.Policy{}, nil
+	}
+	return a.PolicyVersion(ctx, live.Kind, live.ID, n)
 }
 
 func applyRefValue(ctx context.Context, a *admin.Client, v api.RefValue, dry bool) (string, error) {

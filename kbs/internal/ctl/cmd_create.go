@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -164,15 +166,19 @@ func refValueOf(name string, values []string, asJSON bool, expires string) (api.
 }
 
 func (c *cli) createPolicyCommand() *cobra.Command {
-	var from string
+	var from, stage, note string
 	var overwrite bool
 	cmd := &cobra.Command{
 		Use:   "policy KIND/ID --from-file FILE",
-		Short: "Install a policy",
+		Short: "Install a policy, or a draft of one",
 		Example: `  kbsctl create policy attestation/default_cpu --from-file cpu.rego --overwrite
-  kbsctl create policy resource/resource-policy --from-file release.rego --overwrite`,
+  kbsctl create policy resource/resource-policy --from-file release.rego --overwrite
+  kbsctl create policy resource/resource/prod --from-file prod.rego --stage shadow`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(writeStages, stage) {
+				return usagef("--stage is %s, not %q", strings.Join(writeStages, ", "), stage)
+			}
 			k, id, err := splitPolicy(args[0])
 			if err != nil {
 				return err
@@ -181,8 +187,8 @@ func (c *cli) createPolicyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p := api.Policy{Kind: k, ID: id, Rego: string(b)}
-			if overwrite {
+			p := api.Policy{Kind: k, ID: id, Rego: string(b), Stage: stage, Note: note}
+			if overwrite || stage != api.StageEnforce { // a draft replaces nothing
 				p.Version = int64(store.Any)
 			}
 			a, err := c.client()
@@ -198,6 +204,8 @@ func (c *cli) createPolicyCommand() *cobra.Command {
 			return c.made(c.policyObject(stored), overwrite)
 		},
 	}
+	cmd.Flags().StringVar(&stage, "stage", api.StageEnforce, "where it goes: enforce, shadow or draft")
+	cmd.Flags().StringVar(&note, "note", "", "why, for the history")
 	fromFileFlag(cmd, &from)
 	overwriteFlag(cmd, &overwrite)
 	return cmd

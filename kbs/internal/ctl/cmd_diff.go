@@ -12,18 +12,28 @@ import (
 
 func (c *cli) diffCommand() *cobra.Command {
 	var files []string
+	var from, to int64
 	cmd := &cobra.Command{
-		Use:   "diff -f FILE|DIR|-",
-		Short: "Show what apply would change",
+		Use:   "diff -f FILE|DIR|- | policy KIND/ID --from N [--to M]",
+		Short: "Show what apply would change, or what changed between versions of a policy",
 		Long: `Show what apply would change, as a unified diff from the broker's objects to the
 documents. The exit code is 0 if nothing would change and 7 if something would.
 
 The value of a resource cannot be read back: a resource differs if it is absent
-or has another size, and otherwise a message says that nobody can tell.`,
+or has another size, and otherwise a message says that nobody can tell.
+
+With a policy's name it shows what lies between two of its versions; without
+--to the second is the version in force.`,
 		Example: `  kbsctl diff -f policies/
-  kbsctl diff -f refvalues.yaml || kbsctl apply -f refvalues.yaml`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+  kbsctl diff -f refvalues.yaml || kbsctl apply -f refvalues.yaml
+  kbsctl diff policy resource/resource-policy --from 3 --to 5`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return c.diffNamed(cmd, args, from, to)
+			}
+			if len(files) == 0 {
+				return usagef("diff: name documents with -f, or a policy").hint("%s --help", cmd.CommandPath())
+			}
 			all, err := c.readManifests(files)
 			if err != nil {
 				return err
@@ -31,8 +41,25 @@ or has another size, and otherwise a message says that nobody can tell.`,
 			return c.diff(cmd.Context(), all)
 		},
 	}
-	fileFlag(cmd, &files)
+	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "`file` or directory of documents, or - for stdin (repeatable)")
+	cmd.Flags().Int64Var(&from, "from", 0, "the `number` of a policy's older version")
+	cmd.Flags().Int64Var(&to, "to", 0, "the `number` of its newer version")
+	cmd.ValidArgsFunction = c.completeObjects(false)
 	return cmd
+}
+
+// diffNamed compares versions of one named object. Only policies keep texts.
+func (c *cli) diffNamed(cmd *cobra.Command, args []string, from, to int64) error {
+	k, names, err := target(args)
+	switch {
+	case err != nil:
+		return err
+	case k.name != "policy" || len(names) != 1:
+		return usagef("diff compares versions of one policy").hint("kbsctl diff policy KIND/ID --from N")
+	case from <= 0:
+		return usagef("diff policy: --from is missing").hint("kbsctl policy history %s", names[0])
+	}
+	return c.diffVersions(cmd.Context(), names[0], from, to)
 }
 
 func (c *cli) diff(ctx context.Context, all []manifest) error {
@@ -85,6 +112,9 @@ func policySides(ctx context.Context, a *admin.Client, m *manifest) (live, desir
 	}
 	have, err := a.Policy(ctx, want.Kind, want.ID)
 	if none, err := absent(err); none || err != nil {
+		return nil, desired, err
+	}
+	if have, err = atStage(ctx, a, have, want.Stage); err != nil || have.Rego == "" {
 		return nil, desired, err
 	}
 	live, err = differ(policyManifest(have))

@@ -148,13 +148,16 @@ func (c *cli) describe(ctx context.Context, k kind, names []string) error {
 
 func (c *cli) explainCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "explain ticket/ID | KIND",
-		Short: "Explain a refusal, or what a kind consists of",
+		Use:   "explain ticket/ID | policy/KIND/ID | KIND",
+		Short: "Explain a refusal, a policy, or what a kind consists of",
 		Long: `Explain a refusal: what was asked for, which claim was not as wanted, what was
 seen and what would have been accepted, and which line of which policy decided.
-With a kind, explain the document that apply takes.`,
+With a policy, list its rules with their lines, the claims that they look at and
+the reference values that they ask for. With a kind, explain the document that
+apply takes.`,
 		Example: `  kbsctl explain ticket/7QK2-M9TD
   kbsctl explain 7QK2-M9TD -o json
+  kbsctl explain policy/attestation/default_cpu
   kbsctl explain policy`,
 		Args:              exactArgs(1),
 		ValidArgsFunction: c.completeObjects(true),
@@ -169,8 +172,11 @@ With a kind, explain the document that apply takes.`,
 			if len(names) == 0 {
 				return c.printf("%s\n", k.schema)
 			}
+			if k.name == "policy" {
+				return c.explainPolicy(cmd.Context(), names[0])
+			}
 			if k.name != "ticket" {
-				return usagef("only a ticket can be explained by name").hint("kbsctl describe %s", args[0])
+				return usagef("only a ticket or a policy can be explained by name").hint("kbsctl describe %s", args[0])
 			}
 			return c.describe(cmd.Context(), k, names)
 		},

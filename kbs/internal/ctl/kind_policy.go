@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,10 +16,13 @@ import (
 // policyKinds are the kinds of policies that the broker evaluates.
 var policyKinds = []string{"attestation", "resource"}
 
+// writeStages are where a new version can go.
+var writeStages = []string{api.StageEnforce, api.StageShadow, api.StageDraft}
+
 func policyKind() kind {
 	return kind{
 		name: "policy", aliases: []string{"policies"},
-		header: []string{"NAME", "VERSION", "IN FORCE", "AUTHOR", "AGE"},
+		header: []string{"NAME", "VERSION", "STAGE", "IN FORCE", "SHADOW", "AUTHOR", "AGE"},
 		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
 			all, err := a.Policies(ctx)
 			return listed(all, o, c.policyObject), err
@@ -29,7 +33,9 @@ func policyKind() kind {
 				return object{}, err
 			}
 			p, err := a.Policy(ctx, k, id)
-			return c.policyObject(p), err
+			o := c.policyObject(p)
+			o.describe = func(s *sheet) { c.describePolicy(ctx, a, p, s) }
+			return o, err
 		},
 		delete: func(ctx context.Context, a *admin.Client, name string) error {
 			k, id, err := splitPolicy(name)
@@ -47,12 +53,20 @@ const policySchema = `kind: Policy
   "attestation" (appraises evidence) or "resource" (decides who gets what).
 
 metadata:
-  name       KIND/ID: attestation/default_cpu or resource/resource-policy; a
-             policy of another name is kept but never evaluated
+  name       KIND/ID. Of attestation policies the broker evaluates
+             attestation/default_CLASS (cpu, gpu, switch, ppcie, ...) and
+             attestation/SELECTOR_CLASS as its configuration selects. Of resource
+             policies the longest matching name decides:
+             resource/resource/REPO/TYPE/TAG, resource/resource/REPO/TYPE,
+             resource/resource/REPO, resource/PLUGIN/PATH, and for all else
+             resource/resource-policy. Any other is kept but never evaluated
   version    optional: apply only if this is still the version at the broker
 spec:
   rego       the text
-  regoFile   or the file that holds it, relative to this document`
+  regoFile   or the file that holds it, relative to this document
+  stage      where the new version goes: enforce (default), shadow or draft;
+             see kbsctl policy promote
+  note       why, for the history`
 
 // splitPolicy reads KIND/ID.
 func splitPolicy(name string) (policyKind, id string, err error) {
@@ -70,17 +84,62 @@ func (c *cli) policyObject(p api.Policy) object {
 	name := p.Kind + "/" + p.ID
 	return object{
 		kind: "policy", name: name, data: p,
-		row:      []string{name, strconv.FormatInt(p.Version, 10), yesNo(p.InForce), p.Author, age(p.Time, c.now())},
-		manifest: func() *manifest { return policyManifest(p) },
-		describe: func(s *sheet) {
-			s.line("policy", name)
-			s.line("version", strconv.FormatInt(p.Version, 10))
-			s.line("in force", yesNo(p.InForce))
-			s.line("author", p.Author)
-			s.line("changed", stamp(p.Time, c.now()))
-			s.block("rego", p.Rego)
+		row: []string{
+			name, strconv.FormatInt(p.Version, 10), p.Stage, yesNo(p.InForce), number(p.Shadow), p.Author, age(p.Time, c.now()),
 		},
+		manifest: func() *manifest { return policyManifest(p) },
 	}
+}
+
+// number is empty for none.
+func number(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// describePolicy also asks for what the listing leaves out: the versions, and
+// what the shadow would have done.
+func (c *cli) describePolicy(ctx context.Context, a *admin.Client, p api.Policy, s *sheet) {
+	s.line("policy", p.Kind+"/"+p.ID)
+	s.line("version", strconv.FormatInt(p.Version, 10))
+	s.line("stage", p.Stage)
+	s.line("in force", yesNo(p.InForce))
+	s.line("author", p.Author)
+	s.line("changed", stamp(p.Time, c.now()))
+	s.line("note", p.Note)
+	s.line("sha256", p.SHA256)
+	versions, err := a.PolicyVersions(ctx, p.Kind, p.ID)
+	if err != nil {
+		s.err = cmp.Or(s.err, err)
+		return
+	}
+	var lines []string
+	for _, v := range versions {
+		lines = append(lines, fmt.Sprintf("%d  %-8s %s  %s", v.Version, v.Stage, age(v.Time, c.now()), v.Author))
+	}
+	s.line("versions", strings.Join(lines, "\n"))
+	if p.Shadow != 0 {
+		report, err := a.PolicyShadow(ctx, p.Kind, p.ID)
+		if err != nil {
+			s.err = cmp.Or(s.err, err)
+			return
+		}
+		describeShadow(report, p.Shadow, s)
+	}
+	s.block("rego", p.Rego)
+}
+
+func describeShadow(r api.ShadowReport, version int64, s *sheet) {
+	text := fmt.Sprintf("version %d: %s", version, tallyText(r.Tally))
+	if r.Dropped > 0 {
+		text += fmt.Sprintf(", %d not asked", r.Dropped)
+	}
+	for _, row := range flipRows(r.Samples) {
+		text += "\n" + strings.Join(row[:4], "  ")
+	}
+	s.line("shadow", text)
 }
 
 func yesNo(b bool) string {
@@ -93,7 +152,7 @@ func yesNo(b bool) string {
 // warnIdle tells of a policy that was stored under a name which the broker
 // never evaluates: its author may believe that it protects something.
 func (c *cli) warnIdle(p api.Policy) {
-	if !p.InForce {
+	if p.Stage == api.StageEnforce && !p.InForce {
 		c.warnf("WARNING: the broker does not evaluate %s/%s; `kbsctl list policies` shows which are in force", p.Kind, p.ID)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,7 @@ type spec struct {
 	Expires   string    `yaml:"expires,omitempty"`
 	ValueFile string    `yaml:"valueFile,omitempty"`
 	About     *about    `yaml:"about,omitempty"`
+	Stage     string    `yaml:"stage,omitempty"`
 }
 
 // about is an api.ResourceMeta, under the names of its JSON.
@@ -108,7 +110,7 @@ func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
 }
 
 func (s *spec) empty() bool {
-	return s.Rego == "" && s.RegoFile == "" && s.Value.IsZero() && s.Expires == "" && s.ValueFile == "" && s.About == nil
+	return s.Rego == "" && s.RegoFile == "" && s.Value.IsZero() && s.Expires == "" && s.ValueFile == "" && s.About == nil && s.Stage == ""
 }
 
 func (m *manifest) check() error {
@@ -128,7 +130,10 @@ func (m *manifest) check() error {
 		if (s.Rego == "") == (s.RegoFile == "") {
 			return errors.New("a Policy has either spec.rego or spec.regoFile")
 		}
-		allowed["rego"], allowed["regoFile"] = true, true
+		if s.Stage != "" && !slices.Contains(writeStages, s.Stage) {
+			return fmt.Errorf("spec.stage is %s, not %q", strings.Join(writeStages, ", "), s.Stage)
+		}
+		allowed["rego"], allowed["regoFile"], allowed["stage"] = true, true, true
 	case docRefValue:
 		if s.Value.IsZero() {
 			return errors.New("spec.value is missing")
@@ -155,7 +160,7 @@ func (m *manifest) check() error {
 	}
 	for member, given := range map[string]bool{
 		"rego": s.Rego != "", "regoFile": s.RegoFile != "", "value": !s.Value.IsZero(),
-		"expires": s.Expires != "", "valueFile": s.ValueFile != "", "about": s.About != nil,
+		"expires": s.Expires != "", "valueFile": s.ValueFile != "", "about": s.About != nil, "stage": s.Stage != "",
 	} {
 		if given && !allowed[member] {
 			return fmt.Errorf("a %s has no spec.%s", m.Kind, member)
@@ -174,7 +179,7 @@ func (m *manifest) policy() (api.Policy, error) {
 	if err != nil {
 		return api.Policy{}, err
 	}
-	p := api.Policy{Kind: k, ID: id, Version: m.Metadata.Version, Rego: m.Spec.Rego}
+	p := api.Policy{Kind: k, ID: id, Version: m.Metadata.Version, Rego: m.Spec.Rego, Stage: m.Spec.Stage}
 	if m.Spec.RegoFile != "" {
 		b, err := readFile(m.path(m.Spec.RegoFile), maxRego)
 		if err != nil {

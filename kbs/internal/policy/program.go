@@ -86,13 +86,17 @@ func Check(kind Kind, text string) error {
 const compileDeadline = 20 * time.Second
 
 func compile(ctx context.Context, kind Kind, text string) (*program, error) {
+	return compileFile(ctx, kind, "policy.rego", text)
+}
+
+func compileFile(ctx context.Context, kind Kind, file, text string) (*program, error) {
 	type result struct {
 		p   *program
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		p, err := compileNow(ctx, kind, text)
+		p, err := compileNow(ctx, kind, file, text)
 		done <- result{p, err}
 	}()
 	timer := time.NewTimer(compileDeadline)
@@ -105,11 +109,11 @@ func compile(ctx context.Context, kind Kind, text string) (*program, error) {
 	}
 }
 
-func compileNow(ctx context.Context, kind Kind, text string) (*program, error) {
+func compileNow(ctx context.Context, kind Kind, file, text string) (*program, error) {
 	if len(text) > MaxSize {
 		return nil, &SyntaxError{[]string{fmt.Sprintf("policy is larger than %d bytes", MaxSize)}}
 	}
-	module, err := ast.ParseModuleWithOpts("policy.rego", text, ast.ParserOptions{
+	module, err := ast.ParseModuleWithOpts(file, text, ast.ParserOptions{
 		Capabilities: capabilities(), RegoVersion: ast.RegoV1,
 	})
 	if err != nil {
@@ -122,7 +126,7 @@ func compileNow(ctx context.Context, kind Kind, text string) (*program, error) {
 		return nil, err
 	}
 	compiler := ast.NewCompiler().WithCapabilities(capabilities())
-	compiler.Compile(map[string]*ast.Module{"policy.rego": module})
+	compiler.Compile(map[string]*ast.Module{file: module})
 	if compiler.Failed() {
 		return nil, syntaxError(compiler.Errors)
 	}
