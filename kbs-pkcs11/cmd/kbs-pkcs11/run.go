@@ -92,7 +92,7 @@ func serveCommand(path *string) *cobra.Command {
 				return err
 			}
 			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			l, err := service.Listen(cfg.Socket)
+			l, err := service.Listen(cmd.Context(), cfg.Socket)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,8 +19,8 @@ var ErrServed = errors.New("another process serves there")
 //
 // It sets the umask of the process for a moment, so it must not run beside
 // what makes files.
-func Listen(path string) (net.Listener, error) {
-	if err := clearAway(path); err != nil {
+func Listen(ctx context.Context, path string) (net.Listener, error) {
+	if err := clearAway(ctx, path); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	mask := syscall.Umask(0o177)
@@ -31,7 +32,7 @@ func Listen(path string) (net.Listener, error) {
 	return owned{l.(*net.UnixListener)}, nil
 }
 
-func clearAway(path string) error {
+func clearAway(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -42,7 +43,7 @@ func clearAway(path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return errors.New("there is a file that is no socket")
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
 		_ = c.Close()
 		return ErrServed
 	}

@@ -244,12 +244,12 @@ func void(err error) bool {
 		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_OPERATION_ACTIVE)
 }
 
-func is(err error, any ...uint) bool {
+func is(err error, codes ...uint) bool {
 	raw := pkcs11.Error(0)
 	if !errors.As(err, &raw) {
 		return false
 	}
-	for _, c := range any {
+	for _, c := range codes {
 		if uint(raw) == c {
 			return true
 		}

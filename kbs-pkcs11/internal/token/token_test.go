@@ -210,3 +210,52 @@ func TestCallerThatGaveUp(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that became void are made anew, with the login.
+func TestSessionsThatBecameVoid(t *testing.T) {
+	tok := open(t)
+	name, err := tok.Make(t.Context(), "void")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := secret.Random(32)
+	wrapped, err := tok.Wrap(t.Context(), "void", name, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := token.Break(tok); err != nil {
+			t.Fatal(err)
+		}
+		if back, err := tok.Unwrap(t.Context(), "void", name, wrapped, nil); err != nil || !back.Equal(key) {
+			t.Fatalf("unwrap: %v", err)
+		}
+	}
+}
+
+// A PIN that was refused is not tried again: tokens lock themselves.
+func TestPINIsTriedOnce(t *testing.T) {
+	pins := []string{pin, "wrong", pin}
+	cfg := config()
+	asked := 0
+	cfg.PIN = func() (secret.Bytes, error) {
+		asked++
+		return secret.New([]byte(pins[asked-1])), nil
+	}
+	tok, err := token.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tok.Close() }()
+	if err := token.Break(tok); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := tok.Keys(t.Context(), "none"); !errors.Is(err, token.ErrPIN) {
+			t.Errorf("after a wrong PIN: %v", err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the PIN was asked for %d times, want 2", asked)
+	}
+}
