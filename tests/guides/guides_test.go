@@ -22,6 +22,16 @@ const root = "../.."
 
 func TestBroker(t *testing.T) { follow(t, "broker.md") }
 
+func TestPostgreSQL(t *testing.T) {
+	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); err != nil || len(found) == 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("PostgreSQL is not installed: apt-get install postgresql")
+		}
+		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
+	}
+	follow(t, "postgresql.md")
+}
+
 // follow runs a page in a directory of its own and in a network of its own, so
 // that the ports it names are free, with the built commands on the path.
 func follow(t *testing.T, page string) {
