@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/tester"
 )
@@ -45,6 +46,29 @@ func TestDefaultsInRego(t *testing.T) {
 				t.Errorf("only %d tests ran", ran)
 			}
 		})
+	}
+}
+
+// What is shipped is read by people: it is laid out as opa fmt would.
+func TestShippedTextsAreFormatted(t *testing.T) {
+	for _, pattern := range []string{"defaults/*.rego", "templates/*.rego"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := format.SourceWithOpts(f, text, format.Opts{RegoVersion: ast.RegoV1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(want) != string(text) {
+				t.Errorf("%s is not formatted; it should be\n%s", f, want)
+			}
+		}
 	}
 }
 

@@ -127,9 +127,12 @@ sample := {"sample": {
 	"platform_version": {"major": 1, "minor": 4}, "debug": false,
 }}
 
-sample_values(name) := object.get({
-	"svn": ["1"], "launch_digest": ["abcde"], "major_version": [1], "minimum_minor_version": 4,
-}, name, null)
+sample_values(name) := object.get(
+	{
+		"svn": ["1"], "launch_digest": ["abcde"], "major_version": [1], "minimum_minor_version": 4,
+	},
+	name, null,
+)
 
 test_sample_is_contraindicated if {
 	claims := policy.trust_claims with input as sample with query_reference_value as nothing
