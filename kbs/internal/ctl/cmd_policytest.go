@@ -194,6 +194,9 @@ func (t *policyTests) runRego(ctx context.Context) error {
 		RaiseBuiltinErrors(true).
 		AddCustomBuiltins([]*tester.Builtin{{
 			Decl: &ast.Builtin{Name: query.Name, Decl: query.Decl}, Func: rego.Function1(query, answer),
+		}, {
+			Decl: &ast.Builtin{Name: policy.AtLeastFunction.Name, Decl: policy.AtLeastFunction.Decl},
+			Func: rego.Function2(policy.AtLeastFunction, policy.AtLeast),
 		}}).
 		SetCoverageQueryTracer(t.cover).
 		SetModules(t.modules).

@@ -29,7 +29,8 @@ func refValueKind() kind {
 
 const refValueSchema = `kind: RefValue
   A value that good evidence is expected to show. Policies ask for it by name
-  with query_reference_value.
+  with query_reference_value; version_at_least(seen, least) compares versions
+  with a value that is a minimum.
 
 metadata:
   name      the name that policies use, for example snp_launch_measurement

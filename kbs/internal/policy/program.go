@@ -57,7 +57,8 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 			kept = append(kept, b)
 		}
 	}
-	c.Builtins = append(kept, &ast.Builtin{Name: queryFunction.Name, Decl: queryFunction.Decl})
+	c.Builtins = append(kept, &ast.Builtin{Name: queryFunction.Name, Decl: queryFunction.Decl},
+		&ast.Builtin{Name: AtLeastFunction.Name, Decl: AtLeastFunction.Decl})
 	c.AllowNet = []string{}
 	return c
 })
@@ -149,6 +150,7 @@ func prepare(ctx context.Context, compiler *ast.Compiler, query string) (rego.Pr
 		rego.Query(query),
 		rego.Store(documents{}),
 		rego.Function1(queryFunction, queryReferenceValue),
+		rego.Function2(AtLeastFunction, AtLeast),
 	).PrepareForEval(ctx)
 	if err != nil {
 		return q, fmt.Errorf("prepare %s: %w", query, err)
