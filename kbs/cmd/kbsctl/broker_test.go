@@ -23,7 +23,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
 
@@ -33,6 +32,9 @@ type testBroker struct {
 	dir  string // state directory
 	http *httptest.Server
 	shut func() error // ends what open began
+
+	configure func(*config.Config) // changes the configuration
+	idp       *idp
 
 	mu      sync.Mutex
 	broker  *broker.Broker
@@ -56,12 +58,15 @@ func startBroker(dir string) (*testBroker, error) {
 func (b *testBroker) open() error {
 	cfg := config.Default(func(string) string { return "" })
 	cfg.StateDir = b.dir
+	if b.configure != nil {
+		b.configure(&cfg)
+	}
 	opened, err := broker.Open(context.Background(), cfg,
 		broker.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Version: "test"})
 	if err != nil {
 		return err
 	}
-	b.set(func() { b.broker, b.handler = opened, server.New(opened.Deps()).Admin() })
+	b.set(func() { b.broker, b.handler = opened, opened.Admin() })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -137,12 +142,18 @@ func (b *testBroker) overtake(ctx context.Context, path string) error {
 
 // issue replaces the administrator's token by one of the given role.
 func (b *testBroker) issue(role admin.Role) error {
-	token, err := broker.IssueAdminToken(b.dir, "tester", role, time.Hour, time.Now().Add(-time.Second))
+	return b.issueFor(admin.Token{Grant: admin.Grant{Role: role}, Subject: "tester", Lifetime: time.Hour})
+}
+
+func (b *testBroker) issueFor(t admin.Token) error {
+	token, err := broker.IssueToken(b.dir, t, time.Now().Add(-time.Second))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(broker.AdminTokenPath(b.dir), token.Reveal(), 0o600)
+	return writeFile(broker.AdminTokenPath(b.dir), string(token.Reveal()))
 }
+
+func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
 
 // refuse records a refusal as attestation does.
 func (b *testBroker) refuse(ctx context.Context, code fault.Code) (fault.Ticket, error) {

@@ -70,6 +70,10 @@ func TestScripts(t *testing.T) {
 			"snapshot": cmdSnapshot,
 			"rollback": cmdRollback,
 			"ask":      cmdAsk,
+			"idp":      cmdIDP,
+			"person":   cmdPerson,
+			"plugin":   cmdPlugin,
+			"as":       cmdAs,
 		},
 	})
 }
@@ -114,6 +118,13 @@ func cmdRace(ts *testscript.TestScript, _ bool, args []string) {
 // role ROLE replaces the token by one of that role.
 func cmdRole(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(brokerOf(ts).issue(admin.Role(args[0])))
+}
+
+// as SUBJECT ROLE [TENANT...] replaces the token by one for somebody else.
+func cmdAs(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(brokerOf(ts).issueFor(admin.Token{
+		Grant: admin.Grant{Role: admin.Role(args[1]), Tenants: args[2:]}, Subject: args[0], Lifetime: time.Hour,
+	}))
 }
 
 // stop-kbs stops the broker.

@@ -14,7 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/systemd"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
 // Limits of a connection. A guest on a slow link sends a few megabytes of
@@ -40,7 +39,7 @@ func (b *Broker) CertificatePath() string {
 // nil. It owns the listeners.
 func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	home := server.New(b.home.deps)
-	front := server.NewFront(b.tenants, tenant.Default, home)
+	front := b.front()
 	open := limit.NewConnections(b.cfg.Limits.MaxConnections)
 	guests := make([]net.Listener, len(l.Guest)) // the caller may still be looking at its own
 	for i, ln := range l.Guest {

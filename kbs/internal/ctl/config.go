@@ -161,17 +161,17 @@ func noContext(name string, cfg *configFile) error {
 	return usagef("there is no context %q in %s", name, cfg.path).hint("kbsctl config get-contexts")
 }
 
-// chosen is the context that is meant. With make there may be none yet: then
+// chosen is the context that is meant. With orNew there may be none yet: then
 // it is a new one, for the broker that flags and environment name.
-func (f *configFile) chosen(c *cli, make bool) (brokerContext, error) {
+func (f *configFile) chosen(c *cli, orNew bool) (brokerContext, error) {
 	name := firstOf(c.flags.context, c.env("KBS_CONTEXT"), f.CurrentContext)
 	x, found := f.find(name)
 	switch {
 	case found:
 		return x, nil
-	case !make && name == "":
+	case !orNew && name == "":
 		return x, usagef("there is no context").hint("kbsctl config set-context NAME")
-	case !make:
+	case !orNew:
 		return x, noContext(name, f)
 	}
 	x = brokerContext{Name: firstOf(name, "default"), Server: firstOf(c.flags.server, c.env("KBS_SERVER")), Tenant: firstOf(c.flags.tenant, c.env("KBS_TENANT"))}

@@ -236,6 +236,9 @@ func (s *Server) v1(op operation, h handler) http.Handler {
 // adminDetail tells an authenticated administrator what was wrong with the
 // request. Anyone else, and any failure of ours, gets nothing.
 func adminDetail(w http.ResponseWriter, f *fault.Fault) string {
+	if denied, ok := errors.AsType[*adminError](f); ok && f.Code == fault.Unauthenticated {
+		return denied.text // says nothing but to the bearer of a genuine token
+	}
 	if rec, ok := w.(*recorder); !ok || !rec.admin {
 		return ""
 	}
