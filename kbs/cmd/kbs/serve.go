@@ -20,6 +20,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/logging"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/systemd"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -126,14 +127,22 @@ func plain(l config.ServiceListener) string {
 func (p *program) adminTokenCommand() *cobra.Command {
 	var from settings
 	var role, subject string
+	var tenants []string
 	var ttl time.Duration
 	cmd := &cobra.Command{
 		Use:   "admin-token",
 		Short: "Make an admin token and print it",
 		Long: `Make an admin token with the key in the state directory and print it.
 
-Roles: viewer reads everything but secrets, operator also changes resources and
-reference values, owner also changes policies.`,
+Roles: viewer reads everything but secrets and the audit log, operator also
+changes resources and reference values, auditor also reads the audit log,
+approver approves what others ask for, owner does all but approving. Nobody reads
+a secret. The token is for all tenants and the broker itself, or for those named.
+
+It lives at most as long as the configuration allows any token to
+(admin.max_token_lifetime_hours). It is for the beginning, and for the day on
+which the identity provider is gone: name a provider in the configuration for all
+others.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := p.load(from)
@@ -144,7 +153,15 @@ reference values, owner also changes policies.`,
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
-			text, err := broker.IssueAdminToken(cfg.StateDir, subject, r, ttl, time.Now())
+			if most := cfg.Admin.MaxTokenLifetime(); ttl > most {
+				return fmt.Errorf("%w: --ttl %s: the broker accepts no token that lives longer than %s (admin.max_token_lifetime_hours)", errUsage, ttl, most)
+			}
+			for _, t := range tenants {
+				if err := tenant.CheckName(t); err != nil {
+					return fmt.Errorf("%w: %w", errUsage, err)
+				}
+			}
+			text, err := broker.IssueToken(cfg.StateDir, admin.Token{Grant: admin.Grant{Role: r, Tenants: tenants}, Subject: subject, Lifetime: ttl}, time.Now())
 			if err != nil {
 				return err
 			}
@@ -153,8 +170,9 @@ reference values, owner also changes policies.`,
 		},
 	}
 	from.flags(cmd.Flags())
-	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "viewer, operator or owner")
+	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "viewer, operator, approver, auditor or owner")
+	cmd.Flags().StringArrayVar(&tenants, "tenant", nil, "`name` of a tenant that it is for (repeatable; by default all, and the broker)")
 	cmd.Flags().StringVar(&subject, "subject", "cli", "who will bear it, as the audit log shows")
-	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime, at most 720h")
+	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime")
 	return cmd
 }
