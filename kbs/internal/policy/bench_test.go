@@ -29,6 +29,7 @@ func BenchmarkAuthorize(b *testing.B) {
 					}
 				}
 				b.ReportAllocs()
+				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
 						if d, err := x.engine.Authorize(b.Context(), r); err != nil || !d.Allow {
@@ -100,6 +101,7 @@ func BenchmarkAppraise(b *testing.B) {
 			x.values(b, values-len(c.values))
 			input := c.input(b, nil)
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if a, err := x.engine.Appraise(b.Context(), DefaultCPU, input); err != nil || aspects(a.Vector) != c.good {
