@@ -33,8 +33,8 @@ func AtLeast(_ rego.BuiltinContext, seen, least *ast.Term) (*ast.Term, error) {
 		list.Foreach(func(t *ast.Term) { wanted = append(wanted, t.Value) })
 	}
 	for _, w := range wanted {
-		min, ok := parseVersion(w)
-		if !ok || v.compare(min) < 0 {
+		bound, ok := parseVersion(w)
+		if !ok || v.compare(bound) < 0 {
 			return ast.BooleanTerm(false), nil
 		}
 	}
