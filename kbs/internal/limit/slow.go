@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -37,7 +38,9 @@ func (p *paced) Read(b []byte) (int, error) {
 	p.set = p.conn.SetReadDeadline(p.start.Add(allowed)) == nil
 	n, err := p.ReadCloser.Read(b)
 	p.n += int64(n)
-	if err != nil && p.set { // the deadline was for the body, not for what comes after it
+	// The deadline was for the body, not for what comes after it. A body that has
+	// not ended keeps it: the server reads what is left before it answers.
+	if errors.Is(err, io.EOF) && p.set {
 		_ = p.conn.SetReadDeadline(time.Time{})
 	}
 	return n, err

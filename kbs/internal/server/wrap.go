@@ -132,19 +132,24 @@ func (s *Server) serve(next http.Handler, w *recorder, r *http.Request) {
 		if w.status != 0 {
 			panic(http.ErrAbortHandler) // half an answer must not look whole
 		}
-		adapter := func(h handler) http.Handler { return s.v1(opAdmin, h) }
-		if strings.HasPrefix(r.URL.Path, api.PathPrefix) {
-			adapter = func(h handler) http.Handler { return s.v0(opRelease, h) }
-		}
-		adapter(func(http.ResponseWriter, *http.Request) error {
-			return fault.Newf(fault.Internal, "panic: %v", p)
-		}).ServeHTTP(w, r)
+		s.refuse(w, r, fault.Newf(fault.Internal, "panic: %v", p))
 	}()
 	if err := settleTarget(r); err != nil {
-		s.v0(opRelease, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		s.refuse(w, r, err)
 		return
 	}
 	next.ServeHTTP(w, r)
+}
+
+// refuse answers, in the form that the path has, a request that reaches no
+// handler.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	h := func(http.ResponseWriter, *http.Request) error { return err }
+	if strings.HasPrefix(r.URL.Path, api.PathPrefix) {
+		s.v0(opRelease, h).ServeHTTP(w, r)
+		return
+	}
+	s.v1(opAdmin, h).ServeHTTP(w, r)
 }
 
 // body reads a whole request body, within the limit that around set.
