@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // noise that a seed can repeat
 	"net/http"
 	"slices"
 	"strings"

@@ -2,7 +2,7 @@ package hostile
 
 import (
 	"fmt"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // noise that a seed can repeat
 	"net/http"
 	"os"
 	"strings"

@@ -75,9 +75,9 @@ func (s *stage) routes() []route {
 			}
 			if c, ok := o.Request.Content["application/json"]; ok {
 				r.json = true
-				refs := append(c.Schema.AllOf, struct {
+				refs := slices.Concat(c.Schema.AllOf, []struct {
 					Ref string `json:"$ref"`
-				}{c.Schema.Ref})
+				}{{c.Schema.Ref}})
 				for _, ref := range refs {
 					for name, p := range doc.Components.Schemas[ref.Ref[strings.LastIndexByte(ref.Ref, '/')+1:]].Properties {
 						r.fields[name] = p.Type
