@@ -173,7 +173,13 @@ func readTip(tx store.Tx, key []byte) (tip, error) {
 	if err != nil || len(newest) == 0 {
 		return tip{}, err
 	}
-	r, err := parseRecord(newest[0])
+	return endingWith(newest[0], key)
+}
+
+// endingWith authenticates an entry, and returns the end of the log that ends
+// with it.
+func endingWith(newest store.Record, key []byte) (tip, error) {
+	r, err := parseRecord(newest)
 	if err != nil {
 		return tip{}, err
 	}
