@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 )
 
 // as sends with the token of somebody.
@@ -286,5 +287,40 @@ func TestApprovalOnce(t *testing.T) {
 	var stored api.Policy
 	if err := json.Unmarshal(a.must("GET", api.PathPolicies+"/resource/mine", nil), &stored); err != nil || stored.Version != 1 {
 		t.Errorf("%+v: %v", stored, err)
+	}
+}
+
+// What a plugin does for administrators can wait too, with its body; and a
+// plugin is no way across the border.
+func TestPluginsWaitAndHaveBorders(t *testing.T) {
+	back, endpoint := startMoody(t)
+	s := newStage(t)
+	s.restart(func(c *config.Config) {
+		c.Plugins = []config.Plugin{{Name: "external", Backends: []config.PluginBackend{{Name: "moody", Endpoint: endpoint, TimeoutMS: 3000}}}}
+	})
+	s.putJSON(api.PathTenants+"/default", api.Tenant{Approvals: []string{"plugin.*"}})
+	const path = api.PathPrefix + "/external/moody/open"
+	got := s.admin(http.MethodPost, path, []byte("hello"))
+	if got.status != http.StatusAccepted || len(back.seen) != 0 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	detail := got.info(t).Detail
+	id := detail[strings.LastIndex(detail, "/")+1:]
+	if got := s.decide(s.token("bob", admin.Approver, "default"), id, "approve", ""); got.status != http.StatusOK {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if r := <-back.seen; string(r.GetBody()) != "hello" || r.GetMethod() != http.MethodPost || len(back.seen) != 0 {
+		t.Errorf("the back end got %v, and %d more", r, len(back.seen))
+	}
+	a := s.in("a")
+	for _, bearer := range []string{a.adminToken, a.auth(guest(t, "lab", "agent 1")).token()} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			if got := s.as(bearer, method, path, ""); got.status != http.StatusUnauthorized && got.status != http.StatusNotFound {
+				t.Errorf("%s across the border: %d %s", method, got.status, got.body)
+			}
+		}
+	}
+	if len(back.seen) != 0 {
+		t.Error("a stranger reached the back end")
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 )
+
+// changePlugin is what an administrator does with a plugin.
+const changePlugin = "plugin.call"
 
 // plugin serves every name under /kbs/v0 that has no routes of its own
 // (kbs-protocol 2.3). The plugin says who may ask; that the answer to that is
@@ -35,7 +39,11 @@ func (s *Server) plugin(w http.ResponseWriter, r *http.Request) error {
 	if !forAdmins {
 		return s.pluginForGuest(w, r, p, what, call)
 	}
-	route := Route{Access: operator}
+	route := Route{Pattern: r.Pattern, Access: operator}
+	if r.Method != http.MethodGet {
+		route.Change = changePlugin
+	}
+	r.Body = nopCloser{bytes.NewReader(raw)} // for who keeps the request
 	return s.as(route, func(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
 		return s.pluginForAdmin(w, r, p, what, call, who)
 	})(w, r)
