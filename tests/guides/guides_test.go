@@ -22,6 +22,8 @@ const root = "../.."
 
 func TestBroker(t *testing.T) { follow(t, "broker.md") }
 
+func TestAudit(t *testing.T) { follow(t, "audit.md") }
+
 func TestPostgreSQL(t *testing.T) {
 	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); err != nil || len(found) == 0 {
 		if os.Getenv("CI") != "" {
