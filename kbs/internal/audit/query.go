@@ -31,6 +31,12 @@ func (f Filter) Match(e api.AuditEntry) bool {
 		(f.Since.IsZero() || !e.Time.Before(f.Since)) && (f.Until.IsZero() || e.Time.Before(f.Until))
 }
 
+// selects is Match of a leaf; what cannot be read is selected by no filter.
+func (f Filter) selects(leaf []byte) bool {
+	var e api.AuditEntry
+	return json.Unmarshal(leaf, &e) == nil && f.Match(e)
+}
+
 func matches(pattern, s string) bool {
 	if start, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(s, start)
@@ -76,12 +82,10 @@ func (l *Log) Query(ctx context.Context, f Filter, from int64, limit int) (Page,
 		scanned += n
 		next := p.Next + int64(n)
 		err := l.read(ctx, p.Next, n, func(r record) error {
-			var e api.AuditEntry
-			if len(p.Entries) == limit || !all && (json.Unmarshal(r.leaf, &e) != nil || !f.Match(e)) {
-				return nil
-			}
-			if p.Entries = append(p.Entries, r.leaf); len(p.Entries) == limit {
-				next = r.index + 1
+			if len(p.Entries) < limit && (all || f.selects(r.leaf)) {
+				if p.Entries = append(p.Entries, r.leaf); len(p.Entries) == limit {
+					next = r.index + 1
+				}
 			}
 			return nil
 		})

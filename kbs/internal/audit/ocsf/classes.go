@@ -38,30 +38,33 @@ type mapping struct {
 	activity int
 }
 
-// mappingOf returns how a kind is shown. One that is not here is a change of
-// the API that the framework has no word for.
+// mappings are those kinds that the framework has a word for.
+func mappings() map[api.AuditKind]mapping {
+	logon, start := mapping{authentication, 1}, mapping{lifecycle, 3}
+	create, read, update, remove := mapping{apiActivity, 1}, mapping{apiActivity, 2}, mapping{apiActivity, 3}, mapping{apiActivity, 4}
+	return map[api.AuditKind]mapping{
+		api.AuditAuth: logon, api.AuditAttest: logon, api.AuditEvaluate: logon, api.AuditAdmin: logon,
+		api.AuditRelease: read, api.AuditRead: read,
+		api.AuditTokenKeyCreate: create, api.AuditTokenKeyPublish: create,
+		api.AuditPolicyPut: update, api.AuditPolicyStage: update, api.AuditPolicyRollback: update,
+		api.AuditRefValuePut: update, api.AuditRefSetPut: update, api.AuditSignerPut: update,
+		api.AuditResourcePut: update, api.AuditResourceMeta: update, api.AuditResourceRollback: update,
+		api.AuditTokenKeyRotate: update, api.AuditKeyRotate: update, api.AuditMasterKeyRotate: update, api.AuditMasterKeyRetire: update,
+		api.AuditTenantPut: update, api.AuditAdminRevoke: update,
+		api.AuditPolicyDelete: remove, api.AuditRefValueDelete: remove, api.AuditRefSetDelete: remove, api.AuditSignerDelete: remove,
+		api.AuditResourceDelete: remove, api.AuditResourceDestroy: remove, api.AuditTenantCondemn: remove, api.AuditTenantDelete: remove,
+		api.AuditBrokerStart: start, api.AuditRestore: start, api.AuditBrokerReload: {lifecycle, other},
+		api.AuditSinkCaught: {lifecycle, 6}, api.AuditSinkBehind: {lifecycle, 7},
+	}
+}
+
+var mapped = mappings()
+
+// mappingOf returns how a kind is shown; one that the framework has no word for
+// is some other activity of the API.
 func mappingOf(kind api.AuditKind) mapping {
-	switch kind {
-	case api.AuditAuth, api.AuditAttest, api.AuditAdmin:
-		return mapping{authentication, 1}
-	case api.AuditRelease, api.AuditRead:
-		return mapping{apiActivity, 2}
-	case api.AuditTokenKeyCreate, api.AuditTokenKeyPublish:
-		return mapping{apiActivity, 1}
-	case api.AuditPolicyPut, api.AuditPolicyStage, api.AuditPolicyRollback, api.AuditRefValuePut, api.AuditResourcePut,
-		api.AuditResourceMeta, api.AuditResourceRollback, api.AuditTokenKeyRotate, api.AuditKeyRotate, api.AuditMasterKeyRotate,
-		api.AuditMasterKeyRetire, api.AuditTenantPut, api.AuditAdminRevoke:
-		return mapping{apiActivity, 3}
-	case api.AuditPolicyDelete, api.AuditRefValueDelete, api.AuditResourceDelete, api.AuditResourceDestroy,
-		api.AuditTenantCondemn, api.AuditTenantDelete:
-		return mapping{apiActivity, 4}
-	case api.AuditBrokerStart, api.AuditRestore:
-		return mapping{lifecycle, 3}
-	case api.AuditSinkCaught:
-		return mapping{lifecycle, 6}
-	case api.AuditSinkBehind:
-		return mapping{lifecycle, 7}
-	case api.AuditGuest, api.AuditGuestRefusal, api.AuditApprovalRequest, api.AuditApprovalApprove, api.AuditApprovalDeny:
+	if m, ok := mapped[kind]; ok {
+		return m
 	}
 	return mapping{apiActivity, other}
 }

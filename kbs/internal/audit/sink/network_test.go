@@ -147,7 +147,10 @@ func TestWebhookMisbehaves(t *testing.T) {
 		"500": {status(500), nil},
 		"404": {status(404), nil},
 		"413": {status(413), func(err error) bool { return errors.Is(err, ErrTooLarge) }},
-		"429": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "7"); w.WriteHeader(429) }, func(err error) bool {
+		"429": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}, func(err error) bool {
 			asked, ok := errors.AsType[*retryError](err)
 			return ok && asked.after == 7*time.Second
 		}},
@@ -219,12 +222,12 @@ func TestWebhookEndToEnd(t *testing.T) {
 	url, ca := tlsServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch calls.Add(1) {
 		case 1:
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		case 2:
 			good.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler) // taken, and not confirmed
 		case 3:
-			w.WriteHeader(413)
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		default:
 			good.ServeHTTP(w, r)
 		}

@@ -2,9 +2,10 @@ package sink
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -73,11 +74,18 @@ func (r *runner) run(ctx context.Context) {
 // pause is how long to wait after a failure: about as long as the backoff
 // says, or as the far side asked.
 func pause(backoff time.Duration, err error) time.Duration {
-	d := backoff/2 + rand.N(backoff/2+1)
+	d := backoff/2 + chance(backoff/2)
 	if asked, ok := errors.AsType[*retryError](err); ok {
 		d = max(d, min(asked.after, maxAsked))
 	}
 	return d
+}
+
+// chance is a time up to most, so that replicas and sinks do not come in step.
+func chance(most time.Duration) time.Duration {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(most+1))
 }
 
 func (r *runner) note(err error) { r.last.Store(&outcome{err, r.lease.now()}) }
@@ -151,11 +159,11 @@ func (r *runner) read(ctx context.Context, from int64) ([]Event, error) {
 			batch = append(batch, e)
 			size += len(leaf)
 		}
-		if err != nil && len(batch) == 0 {
-			return nil, err
-		}
-		if err != nil || len(leaves) < want {
-			break
+		if len(leaves) < want {
+			if len(batch) == 0 {
+				return nil, err
+			}
+			break // the next batch begins with the error
 		}
 	}
 	return batch, nil

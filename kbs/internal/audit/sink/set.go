@@ -236,9 +236,9 @@ func (s *Set) age(ctx context.Context, name string, index int64) (time.Duration,
 
 // tell records that a sink fell behind or caught up, once for all replicas.
 func (s *Set) tell(ctx context.Context, st Status) error {
-	level, text, kind, decision := slog.LevelError, "required audit sink is behind: releases and changes are refused", api.AuditSinkBehind, "error"
+	kind, decision := api.AuditSinkBehind, "error"
 	if !st.Behind {
-		level, text, kind, decision = slog.LevelInfo, "required audit sink has caught up", api.AuditSinkCaught, "change"
+		kind, decision = api.AuditSinkCaught, "change"
 	}
 	told := false
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
@@ -258,8 +258,14 @@ func (s *Set) tell(ctx context.Context, st Status) error {
 		})
 		return err
 	})
-	if err == nil && told {
-		s.cfg.Logger.Log(ctx, level, text, slog.String("sink", st.Name), slog.Int64("entries", st.Entries), slog.Duration("age", st.Age))
+	if err != nil || !told {
+		return err
 	}
-	return err
+	attrs := []slog.Attr{slog.String("sink", st.Name), slog.Int64("entries", st.Entries), slog.Duration("age", st.Age)}
+	if st.Behind {
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "required audit sink is behind: releases and changes are refused", attrs...)
+	} else {
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "required audit sink has caught up", attrs...)
+	}
+	return nil
 }

@@ -18,6 +18,9 @@ import (
 
 var errDown = errors.New("down")
 
+// pass lets time pass in a bubble of synctest.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestEveryEntryInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
@@ -35,7 +38,7 @@ func TestEveryEntryInOrder(t *testing.T) {
 		s.fill(5)
 		m.wait(t, 1305)
 		for s.cursor("m").Next != 1305 {
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		stop()
 		if c := s.cursor("m"); c.Holder != "" {
@@ -127,7 +130,7 @@ func TestReplicasTakeOver(t *testing.T) {
 		}
 		for range 20 {
 			s.fill(1)
-			time.Sleep(7 * time.Second)
+			pass(7 * time.Second)
 		}
 		leading := 0
 		for _, set := range sets {
@@ -180,11 +183,11 @@ func TestFailClosed(t *testing.T) {
 				release := api.AuditEntry{Kind: api.AuditRelease, Decision: "allow"}
 				change := api.AuditEntry{Kind: api.AuditPolicyPut, Decision: "change", Subject: "admin:x"}
 				s.fill(c.fill)
-				time.Sleep(c.after - time.Second)
+				pass(c.after - time.Second)
 				if c.after > 0 && set.Behind() != nil {
 					t.Errorf("closed too early: %v", set.Behind())
 				}
-				time.Sleep(4 * time.Second)
+				pass(4 * time.Second)
 				for _, e := range []api.AuditEntry{release, change} {
 					if err := try(e); fault.CodeOf(err) != fault.Unavailable || !errors.Is(err, audit.ErrHeld) {
 						t.Errorf("%s %s while the sink is behind: %v", e.Kind, e.Decision, err)
@@ -208,11 +211,11 @@ func TestFailClosed(t *testing.T) {
 					t.Error("a broker that starts now is open")
 				}
 				up.Store(true)
-				time.Sleep(maxBackoff + 2*watchEvery)
+				pass(maxBackoff + 2*watchEvery)
 				if err := errors.Join(set.Behind(), try(release), try(change)); err != nil {
 					t.Errorf("after the sink came back: %v", err)
 				}
-				time.Sleep(2 * watchEvery)
+				pass(2 * watchEvery)
 				stop()
 				kinds := s.kinds()
 				if kinds[api.AuditSinkBehind] != 1 || kinds[api.AuditSinkCaught] != 1 {
@@ -231,7 +234,7 @@ func TestOthersDoNotClose(t *testing.T) {
 		m := &memory{receiver: newReceiver(), lose: true, fail: func([]Event) error { return errDown }}
 		set := s.open("one", Spec{Name: "m", Sink: m, Timeout: time.Second})
 		stop := s.run(set)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if err := set.Behind(); err != nil {
 			t.Error(err)
 		}
@@ -264,7 +267,7 @@ func TestForgedEntriesAreNotDelivered(t *testing.T) {
 		set := s.open("one", Spec{Name: "m", Sink: m, Timeout: time.Second, Required: true, MaxLag: time.Hour})
 		stop := s.run(set)
 		m.wait(t, 3)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if m.count() != 3 || set.Behind() == nil || !errors.Is(set.Status()[0].LastError, audit.ErrTampered) {
 			t.Errorf("%d delivered; status %+v", m.count(), set.Status()[0])
 		}
