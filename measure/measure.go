@@ -20,6 +20,13 @@ type Platform string
 // The platforms that this build knows.
 const (
 	SNP          Platform = "snp"
+	TDX          Platform = "tdx"
+	SGX          Platform = "sgx"
+	AzSNPvTPM    Platform = "az-snp-vtpm"
+	AzTDXvTPM    Platform = "az-tdx-vtpm"
+	TPM          Platform = "tpm"
+	CCA          Platform = "cca"
+	NVIDIA       Platform = "nvidia"
 	Sample       Platform = "sample"       // proves nothing: see package sample
 	SampleDevice Platform = "sampledevice" // its device
 )
