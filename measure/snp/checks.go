@@ -13,39 +13,19 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
-// tally collects what is wrong with one thing.
-type tally struct {
-	reasons  []string
-	findings []measure.Finding
-}
-
-func (t *tally) fail(err error) { t.reasons = append(t.reasons, err.Error()) }
-
-func (t *tally) finding(reason, field, seen string, wanted ...string) {
-	t.reasons = append(t.reasons, reason)
-	t.findings = append(t.findings, measure.Finding{Field: field, Seen: seen, Wanted: wanted})
-}
-
-func (t *tally) check(name measure.CheckName) measure.Check {
-	if len(t.reasons) == 0 {
-		return measure.Check{Name: name, Outcome: measure.Passed}
-	}
-	return measure.Check{Name: name, Outcome: measure.Failed, Reason: strings.Join(t.reasons, "; "), Findings: t.findings}
-}
-
 func (a *examination) checkReport() measure.Check {
-	var t tally
+	var t measure.Tally
 	if a.genErr != nil {
-		t.fail(a.genErr)
+		t.Fail(a.genErr)
 	}
 	if a.report.VMPL != 0 {
-		t.finding("the report was not requested by the guest's most privileged level", "vmpl", fmt.Sprint(a.report.VMPL), "0")
+		t.Find("the report was not requested by the guest's most privileged level", "vmpl", fmt.Sprint(a.report.VMPL), "0")
 	}
 	old := a.report.Version < 3
 	if old && !a.v.acceptOld {
-		t.finding("report version 2 does not name the processor and is not accepted", "report_version", fmt.Sprint(a.report.Version), "3", "4", "5")
+		t.Find("report version 2 does not name the processor and is not accepted", "report_version", fmt.Sprint(a.report.Version), "3", "4", "5")
 	}
-	c := t.check(CheckReport)
+	c := t.Check(CheckReport)
 	if old && c.Outcome == measure.Passed {
 		c.Outcome, c.Reason = measure.Waived, "report version 2 is accepted by configuration (UnsafeReportVersion2)"
 	}
@@ -62,25 +42,25 @@ func (a *examination) signed() bool {
 }
 
 func (a *examination) checkSignature() measure.Check {
-	var t tally
+	var t measure.Tally
 	switch {
 	case a.report.SignatureAlgorithm != 1:
-		t.finding("the signature algorithm is not ECDSA P-384 with SHA-384", "sig_algo", fmt.Sprint(a.report.SignatureAlgorithm), "1")
+		t.Find("the signature algorithm is not ECDSA P-384 with SHA-384", "sig_algo", fmt.Sprint(a.report.SignatureAlgorithm), "1")
 	case a.leaf == nil:
-		t.fail(a.leafErr)
+		t.Fail(a.leafErr)
 	case !a.signed():
-		t.fail(errors.New("the key of the VCEK certificate did not sign this report"))
+		t.Fail(errors.New("the key of the VCEK certificate did not sign this report"))
 	}
-	return t.check(measure.CheckSignature)
+	return t.Check(measure.CheckSignature)
 }
 
 func (a *examination) checkChain() measure.Check {
-	var t tally
+	var t measure.Tally
 	switch {
 	case a.leaf == nil:
-		t.fail(a.leafErr)
+		t.Fail(a.leafErr)
 	case a.genErr != nil:
-		t.fail(fmt.Errorf("no root can be chosen: %w", a.genErr))
+		t.Fail(fmt.Errorf("no root can be chosen: %w", a.genErr))
 	case a.root == nil:
 		a.reportRoot(&t)
 	default:
@@ -89,28 +69,28 @@ func (a *examination) checkChain() measure.Check {
 		}
 		for _, c := range []*x509.Certificate{a.leaf.cert, a.root.ask, a.root.ark} {
 			if a.now.Before(c.NotBefore) || a.now.After(c.NotAfter) {
-				t.finding(fmt.Sprintf("the certificate %s is not valid at this time", c.Subject.CommonName), "time", a.now.UTC().Format(time.RFC3339),
+				t.Find(fmt.Sprintf("the certificate %s is not valid at this time", c.Subject.CommonName), "time", a.now.UTC().Format(time.RFC3339),
 					fmt.Sprintf("%s to %s", c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339)))
 			}
 		}
 	}
-	if len(t.reasons) == 0 && !a.known && a.generation != Turin && a.signed() {
+	if t.Clean() && !a.known && a.generation != Turin && a.signed() {
 		if err := a.libraryVerify(); err != nil {
-			t.fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
+			t.Fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
 		}
 	}
-	return t.check(measure.CheckChain)
+	return t.Check(measure.CheckChain)
 }
 
 // reportRoot tells apart a chain that ends in a stranger and one that is
 // broken under a root that is trusted.
-func (a *examination) reportRoot(t *tally) {
+func (a *examination) reportRoot(t *measure.Tally) {
 	var names []string
 	ark, err := x509.ParseCertificate(certificate(a.certificates, CertARK))
 	for _, r := range a.v.roots[a.generation] {
 		names = append(names, r.name)
 		if err == nil && sameKey(ark, r.ark) {
-			t.finding("the VCEK certificate is not signed by the ASK of "+r.name, "vcek_issuer", a.leaf.cert.Issuer.String(), r.ask.Subject.String())
+			t.Find("the VCEK certificate is not signed by the ASK of "+r.name, "vcek_issuer", a.leaf.cert.Issuer.String(), r.ask.Subject.String())
 			return
 		}
 	}
@@ -118,12 +98,12 @@ func (a *examination) reportRoot(t *tally) {
 	if err == nil {
 		seen = fmt.Sprintf("%s, SHA-256 %x", ark.Subject, sha256.Sum256(ark.Raw))
 	}
-	t.finding("the chain does not end in a trusted root", measure.FieldRoot, seen, names...)
+	t.Find("the chain does not end in a trusted root", measure.FieldRoot, seen, names...)
 }
 
 // checkSupplied demands that the certificates that came along are those of the
 // root. They are not used otherwise.
-func (a *examination) checkSupplied(t *tally) {
+func (a *examination) checkSupplied(t *measure.Tally) {
 	for _, s := range []struct {
 		kind CertType
 		want *x509.Certificate
@@ -134,19 +114,19 @@ func (a *examination) checkSupplied(t *tally) {
 		}
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			t.fail(fmt.Errorf("the %s certificate in the evidence is malformed: %w", s.kind, err))
+			t.Fail(fmt.Errorf("the %s certificate in the evidence is malformed: %w", s.kind, err))
 		} else if !sameKey(c, s.want) {
-			t.finding(fmt.Sprintf("the %s certificate in the evidence is not that of %s", s.kind, a.root.name), strings.ToLower(string(s.kind)),
+			t.Find(fmt.Sprintf("the %s certificate in the evidence is not that of %s", s.kind, a.root.name), strings.ToLower(string(s.kind)),
 				fmt.Sprintf("SHA-256 %x", sha256.Sum256(c.Raw)), fmt.Sprintf("SHA-256 %x", sha256.Sum256(s.want.Raw)))
 		}
 	}
 }
 
 func (a *examination) checkRevocation() measure.Check {
-	var t tally
+	var t measure.Tally
 	if a.root == nil {
-		t.fail(errors.New("without a trusted root there is no list to look in"))
-		return t.check(measure.CheckRevocation)
+		t.Fail(errors.New("without a trusted root there is no list to look in"))
+		return t.Check(measure.CheckRevocation)
 	}
 	err := a.root.checkRevocation(a.now)
 	if err != nil && a.v.noRevoke && !errors.Is(err, errRevoked) {
@@ -156,44 +136,44 @@ func (a *examination) checkRevocation() measure.Check {
 		}
 	}
 	if err != nil {
-		t.fail(err)
+		t.Fail(err)
 	}
-	return t.check(measure.CheckRevocation)
+	return t.Check(measure.CheckRevocation)
 }
 
 // checkTCB ties the report to its certificate: the key was issued for this
 // firmware and this chip. How new the firmware must be is for policies to say.
 func (a *examination) checkTCB() measure.Check {
-	var t tally
+	var t measure.Tally
 	if a.leaf == nil {
-		t.fail(a.leafErr)
-		return t.check(measure.CheckTCB)
+		t.Fail(a.leafErr)
+		return t.Check(measure.CheckTCB)
 	}
 	if a.genErr != nil {
-		t.fail(fmt.Errorf("the TCB cannot be read: %w", a.genErr))
-		return t.check(measure.CheckTCB)
+		t.Fail(fmt.Errorf("the TCB cannot be read: %w", a.genErr))
+		return t.Check(measure.CheckTCB)
 	}
 	r, turin := a.report, a.report.turinLayout()
 	reported, current, committed := r.ReportedTCB.split(turin), r.CurrentTCB.split(turin), r.CommittedTCB.split(turin)
 	if certified := a.leaf.svns; reported.String() != certified.String() {
-		t.finding("the VCEK certificate is for another TCB", "reported_tcb", reported.String(), certified.String())
+		t.Find("the VCEK certificate is for another TCB", "reported_tcb", reported.String(), certified.String())
 	}
 	if !reported.atMost(current) {
-		t.finding("the reported TCB is newer than the current one", "reported_tcb", reported.String(), "at most "+current.String())
+		t.Find("the reported TCB is newer than the current one", "reported_tcb", reported.String(), "at most "+current.String())
 	}
 	if !committed.atMost(current) {
-		t.finding("the committed TCB is newer than the current one", "committed_tcb", committed.String(), "at most "+current.String())
+		t.Find("the committed TCB is newer than the current one", "committed_tcb", committed.String(), "at most "+current.String())
 	}
 	// A host may hide the chip id; then only the key tells chips apart.
 	if hidden := r.chipMasked() && r.ChipID == [64]byte{}; !hidden && !a.leaf.ofChip(r.ChipID) {
-		t.finding("the VCEK certificate is for another chip", "chip_id", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(a.leaf.hwid))
+		t.Find("the VCEK certificate is for another chip", "chip_id", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(a.leaf.hwid))
 	}
-	if len(t.reasons) == 0 && !a.known && a.generation != Turin {
+	if t.Clean() && !a.known && a.generation != Turin {
 		if err := a.libraryValidate(); err != nil {
-			t.fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
+			t.Fail(fmt.Errorf("go-sev-guest disagrees: %w", err))
 		}
 	}
-	return t.check(measure.CheckTCB)
+	return t.Check(measure.CheckTCB)
 }
 
 // checkBinding compares REPORT_DATA, all 64 bytes, with the digest that was
@@ -202,18 +182,18 @@ func checkBinding(r *Report, want measure.Binding) measure.Check {
 	if why, ok := want.Waived(); ok {
 		return measure.Check{Name: measure.CheckBinding, Outcome: measure.Waived, Reason: why}
 	}
-	var t tally
+	var t measure.Tally
 	digest, ok := want.Value()
 	data, err := measure.NewReportData(digest)
 	switch {
 	case !ok || len(digest) == 0:
-		t.fail(errors.New("nothing was given that the report could be bound to"))
+		t.Fail(errors.New("nothing was given that the report could be bound to"))
 	case err != nil:
-		t.fail(err)
+		t.Fail(err)
 	case r.ReportData != [64]byte(data):
-		t.finding("the report is not bound to this challenge and key", "report_data", hex.EncodeToString(r.ReportData[:]), hex.EncodeToString(data[:]))
+		t.Find("the report is not bound to this challenge and key", "report_data", hex.EncodeToString(r.ReportData[:]), hex.EncodeToString(data[:]))
 	}
-	return t.check(measure.CheckBinding)
+	return t.Check(measure.CheckBinding)
 }
 
 // checkInitData compares HOST_DATA with the digest of the init-data document,
@@ -226,13 +206,13 @@ func checkInitData(r *Report, want measure.Binding) measure.Check {
 	if !ok {
 		return measure.Check{Name: measure.CheckInitData, Outcome: measure.NotApplicable, Reason: "the guest presented no init-data"}
 	}
-	var t tally
+	var t measure.Tally
 	field := [initdata.SNPHostData]byte(initdata.Fit(digest, initdata.SNPHostData))
 	switch {
 	case len(digest) == 0:
-		t.fail(errors.New("nothing was given that the report could be bound to"))
+		t.Fail(errors.New("nothing was given that the report could be bound to"))
 	case r.HostData != field:
-		t.finding("the report is not bound to this init-data", "init_data", hex.EncodeToString(r.HostData[:]), hex.EncodeToString(field[:]))
+		t.Find("the report is not bound to this init-data", "init_data", hex.EncodeToString(r.HostData[:]), hex.EncodeToString(field[:]))
 	}
-	return t.check(measure.CheckInitData)
+	return t.Check(measure.CheckInitData)
 }
