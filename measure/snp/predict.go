@@ -1,12 +1,12 @@
 package snp
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
 )
 
 // Launch is what a simulated guest is started from.
@@ -20,9 +20,7 @@ import (
 //   - one page at [HashesGPA] with the kernel-hashes table, which holds the
 //     SHA-256 of the command line and of the image.
 //
-// Predicting the digest of a real guest takes its firmware's metadata and the
-// initial state of its CPUs; that is not built yet, and [Predict] does not
-// pretend to it.
+// A virtual machine has firmware and virtual CPUs: see [VM].
 type Launch struct {
 	Image          []byte // what is executed, for example the agent binary
 	CommandLine    string
@@ -40,10 +38,7 @@ const (
 // DefaultPolicy allows SMT and neither debugging nor migration.
 const DefaultPolicy = 0x3_0000
 
-const (
-	maxImage       = 1 << 30 // bytes
-	maxCommandLine = 64 << 10
-)
+const maxImage = 1 << 30 // bytes
 
 // Predict returns the launch measurement that a simulated guest started like
 // this will have.
@@ -53,14 +48,14 @@ func Predict(l Launch) (measurement [48]byte, err error) {
 		return measurement, errors.New("the image is empty")
 	case len(l.Image) > maxImage:
 		return measurement, fmt.Errorf("the image is larger than %d bytes", maxImage)
-	case len(l.CommandLine) > maxCommandLine:
-		return measurement, fmt.Errorf("the command line is longer than %d bytes", maxCommandLine)
-	case strings.ContainsRune(l.CommandLine, 0):
-		return measurement, errors.New("the command line contains a NUL")
 	}
 	var d launchDigest
 	d.addData(pageNormal, ImageGPA, l.Image)
-	table := kernelHashes(l.CommandLine, nil, l.Image)
+	hashes, err := sev.HashBoot(l.Image, nil, l.CommandLine)
+	if err != nil {
+		return measurement, err
+	}
+	table := hashes.Table()
 	d.addData(pageNormal, HashesGPA, table[:])
 	return d, nil
 }
@@ -70,7 +65,14 @@ const pageSize = 4096 // bytes
 // pageType is the type of a page in PAGE_INFO (measure.md a.1).
 type pageType byte
 
-const pageNormal pageType = 1
+const (
+	pageNormal     pageType = 1
+	pageVMSA       pageType = 2
+	pageZero       pageType = 3
+	pageUnmeasured pageType = 4
+	pageSecrets    pageType = 5
+	pageCPUID      pageType = 6
+)
 
 // launchDigest is the running launch digest, zero at first. Every page that
 // is added replaces it by the SHA-384 of a PAGE_INFO record.
@@ -102,42 +104,4 @@ func (d *launchDigest) add(t pageType, gpa uint64, contents [sha512.Size384]byte
 	info[0x62] = byte(t)
 	binary.LittleEndian.PutUint64(info[0x68:], gpa)
 	*d = sha512.Sum384(info[:])
-}
-
-// GUIDs of the kernel-hashes table, in the mixed byte order that they have in
-// memory (measure.md a.4).
-var (
-	guidHashTable   = guid(0x9438d606, 0x4f22, 0x4cc9, 0xb479a793d411fd21)
-	guidCommandLine = guid(0x97d02dd8, 0xbd20, 0x4c94, 0xaa78e7714d36ab2a)
-	guidInitrd      = guid(0x44baf731, 0x3a2f, 0x4bd7, 0x9af141e29169781d)
-	guidKernel      = guid(0x4de79437, 0xabd2, 0x427f, 0xb835d5b172d2045b)
-)
-
-func guid(a uint32, b, c uint16, d uint64) (g [16]byte) {
-	binary.LittleEndian.PutUint32(g[0:], a)
-	binary.LittleEndian.PutUint16(g[4:], b)
-	binary.LittleEndian.PutUint16(g[6:], c)
-	binary.BigEndian.PutUint64(g[8:], d)
-	return g
-}
-
-// kernelHashes returns the table by which a command line, an initrd and a
-// kernel are measured: 168 bytes filled up to 176.
-func kernelHashes(commandLine string, initrd, kernel []byte) (table [176]byte) {
-	const entry = 16 + 2 + sha256.Size
-	b := table[:0]
-	b = append(b, guidHashTable[:]...)
-	b = binary.LittleEndian.AppendUint16(b, 16+2+3*entry)
-	for _, e := range []struct {
-		guid [16]byte
-		data []byte
-	}{
-		{guidCommandLine, append([]byte(commandLine), 0)}, {guidInitrd, initrd}, {guidKernel, kernel},
-	} {
-		sum := sha256.Sum256(e.data)
-		b = append(b, e.guid[:]...)
-		b = binary.LittleEndian.AppendUint16(b, entry)
-		b = append(b, sum[:]...)
-	}
-	return table
 }
