@@ -1,100 +1,115 @@
 package main
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
-const inspectHelp = `Inspect shows what evidence says, without asking whether it is true. FILE is
-evidence in JSON as the KBS protocol carries it, or a raw report of 1184 bytes;
-- is stdin.
+const inspectHelp = `Inspect shows what a file says, without asking whether it is true. FILE is
+evidence in JSON as the KBS protocol carries it, a raw report or quote, a
+certificate or a revocation list; - is stdin.
 
-The names are those that the broker's policies use. Nothing is verified here:
-anyone can write such a file. Use 'measure verify' for that.`
+The names of claims are those that the broker's policies use. Nothing is
+verified here: anyone can write such a file. Use 'measure verify' for that.`
+
+// inspection is what a file says.
+type inspection struct {
+	claims measure.Claims // nil for a file that claims nothing
+	more   map[string]any // beside the claims, in JSON
+	tables []table        // beside the claims, for people
+}
+
+// An inspector decodes files that are no evidence.
+type inspector struct {
+	kind       string
+	recognises func(raw []byte) bool
+	inspect    func(raw []byte) (inspection, error)
+}
+
+// inspectors lists what can be inspected beside the evidence of rooms.
+func inspectors() []inspector { return []inspector{certificateInspector()} }
 
 func (c *cli) inspectCommand() *cobra.Command {
-	output := oneOf("table", "json")
+	output, rooms := oneOf("table", "json"), c.rooms()
+	var platform string
 	cmd := &cobra.Command{
 		Use:     "inspect FILE",
-		Short:   "Show what evidence says, without verifying it",
+		Short:   "Show what a file says, without verifying it",
 		Long:    inspectHelp,
-		Example: "  measure inspect evidence.json\n  measure inspect report.bin -o json",
+		Example: "  measure inspect evidence.json\n  measure inspect report.bin -o json\n  measure inspect chain.pem",
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(_ *cobra.Command, args []string) error { return c.inspect(args[0], output.value) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return c.inspect(rooms, platform, args[0], output.value)
+		},
 	}
+	cmd.Flags().StringVar(&platform, "platform", "", "`PLATFORM` of evidence, where it does not show: "+strings.Join(platformNames(rooms), ", "))
 	cmd.Flags().VarP(output, "output", "o", "output format")
 	return cmd
 }
 
-// certificateInfo is what a certificate says of itself.
-type certificateInfo struct {
-	Type      snp.CertType `json:"type"`
-	UUID      string       `json:"uuid,omitempty"`
-	SHA256    string       `json:"sha256"`
-	Subject   string       `json:"subject,omitempty"`
-	Issuer    string       `json:"issuer,omitempty"`
-	NotBefore string       `json:"not_before,omitempty"`
-	NotAfter  string       `json:"not_after,omitempty"`
-	Error     string       `json:"error,omitempty"`
-}
-
-func describe(c snp.Certificate) certificateInfo {
-	sum := sha256.Sum256(c.Data)
-	i := certificateInfo{Type: c.Type, UUID: c.UUID, SHA256: hex.EncodeToString(sum[:])}
-	switch c.Type {
-	case snp.CertCRL, snp.CertEmpty, snp.CertOther:
-		return i
-	case snp.CertVCEK, snp.CertVLEK, snp.CertASK, snp.CertARK:
-	}
-	cert, err := x509.ParseCertificate(c.Data)
-	if err != nil {
-		i.Error = err.Error()
-		return i
-	}
-	i.Subject, i.Issuer = cert.Subject.String(), cert.Issuer.String()
-	i.NotBefore, i.NotAfter = cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339)
-	return i
-}
-
-func (c *cli) inspect(name, output string) error {
-	e, err := c.readEvidence(name, nil)
+func (c *cli) inspect(rooms []room, platform, name, output string) error {
+	raw, err := c.readFile(name)
 	if err != nil {
 		return err
 	}
-	certs := make([]certificateInfo, 0, len(e.Certificates))
-	for _, cert := range e.Certificates {
-		certs = append(certs, describe(cert))
+	kind, found, err := look(rooms, platform, raw)
+	if err != nil {
+		return unreadable(name, err)
 	}
-	claims := e.Report.Claims()
 	_, _ = fmt.Fprintln(c.err, "measure: nothing of this is verified")
 	if output == "json" {
-		return c.printJSON(map[string]any{
-			"platform": "snp", "verified": false, "signing_key": e.Report.SigningKey().String(), "claims": claims, "certificates": certs,
-		})
+		all := map[string]any{"verified": false}
+		for k, v := range found.more {
+			all[k] = v
+		}
+		if found.claims != nil {
+			all["platform"], all["claims"] = kind, found.claims
+		} else {
+			all["kind"] = kind
+		}
+		return c.printJSON(all)
 	}
 	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "CLAIM\tVALUE")
-	for _, k := range slices.Sorted(maps.Keys(claims)) {
-		_, _ = fmt.Fprintf(w, "%s\t%v\n", k, claims[k])
+	tables := found.tables
+	if found.claims != nil {
+		tables = append([]table{claimTable(found.claims)}, tables...)
 	}
-	_, _ = fmt.Fprintln(w, "\nCERTIFICATE\tVALID UNTIL\tSHA-256")
-	for _, i := range certs {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", i.Type, i.NotAfter, i.SHA256)
+	for i, t := range tables {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		t.print(&b)
 	}
-	_ = w.Flush() // into memory
 	_, err = io.WriteString(c.out, b.String())
 	return err
+}
+
+func look(rooms []room, platform string, raw []byte) (string, inspection, error) {
+	if platform == "" {
+		for _, i := range inspectors() {
+			if i.recognises(raw) {
+				found, err := i.inspect(raw)
+				return i.kind, found, err
+			}
+		}
+	}
+	r, err := roomOf(rooms, platform, raw)
+	if err != nil {
+		if platform == "" {
+			err = errors.New("this is nothing that is known: no evidence, certificate or revocation list; --platform names a platform, and then tells what is wrong")
+		}
+		return "", inspection{}, err
+	}
+	ev, err := r.read(raw)
+	if err != nil {
+		return "", inspection{}, err
+	}
+	found, err := r.inspect(ev)
+	return string(r.platform), found, err
 }
