@@ -19,7 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm/tsmtest"
 )
 
-func guid(text string) (g [16]byte) {
+func parseGUID(text string) (g [16]byte) {
 	if n, err := hex.Decode(g[:], []byte(strings.ReplaceAll(text, "-", ""))); err != nil || n != len(g) {
 		panic(text)
 	}
@@ -31,7 +31,7 @@ func (l *lab) hostTable() []byte {
 	guids := map[CertType]string{CertVCEK: abi.VcekGUID, CertASK: abi.AskGUID, CertARK: abi.ArkGUID}
 	var t abi.CertTable
 	for _, c := range l.sim.chain {
-		t.Entries = append(t.Entries, abi.CertTableEntry{GUID: guid(guids[c.Type]), RawCert: c.Data})
+		t.Entries = append(t.Entries, abi.CertTableEntry{GUID: parseGUID(guids[c.Type]), RawCert: c.Data})
 	}
 	return t.Marshal()
 }
@@ -198,8 +198,8 @@ func large(n byte) abi.CertTableEntry {
 }
 
 func TestCertificateTable(t *testing.T) {
-	vcek := abi.CertTableEntry{GUID: guid(abi.VcekGUID), RawCert: []byte("vcek")}
-	extra := abi.CertTableEntry{GUID: guid(abi.ExtraPlatformInfoGUID), RawCert: []byte("x")}
+	vcek := abi.CertTableEntry{GUID: parseGUID(abi.VcekGUID), RawCert: []byte("vcek")}
+	extra := abi.CertTableEntry{GUID: parseGUID(abi.ExtraPlatformInfoGUID), RawCert: []byte("x")}
 	far := tableOf(vcek)
 	binary.LittleEndian.PutUint32(far[16:], 0xffffffff)
 	binary.LittleEndian.PutUint32(far[20:], 0xffffffff)
@@ -241,7 +241,7 @@ func TestCertificateTable(t *testing.T) {
 
 // What is accepted can be put into evidence and read back.
 func FuzzCertificateTable(f *testing.F) {
-	f.Add(tableOf(abi.CertTableEntry{GUID: guid(abi.VcekGUID), RawCert: []byte("vcek")}))
+	f.Add(tableOf(abi.CertTableEntry{GUID: parseGUID(abi.VcekGUID), RawCert: []byte("vcek")}))
 	f.Add(make([]byte, 24))
 	report, err := ParseReport(pattern(3, familyZen3))
 	if err != nil {
