@@ -25,7 +25,6 @@ const (
 	UKI           Input = "uki"
 	Disk          Input = "disk" // its partition table
 	InitData      Input = "init_data"
-	IMA           Input = "ima"
 	Phase         Input = "phase" // of systemd's boot
 )
 

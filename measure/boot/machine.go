@@ -35,9 +35,9 @@ type Machine struct {
 	// InitData is the digest of the init-data document that the guest extends,
 	// or nil.
 	InitData []byte
-	// IMA is the hash by which the kernel's IMA makes its boot aggregate, and 0
-	// if the kernel has no IMA. Nil says nothing, and PCR 10 is not known.
-	IMA *eventlog.Algorithm
+	// IMA is what the kernel's IMA was built with. The zero value says nothing,
+	// and PCR 10 is not known.
+	IMA IMA
 }
 
 // Direct is a kernel that the VMM loads and the firmware starts.
@@ -102,7 +102,7 @@ func (m Machine) Events() ([]Event, error) {
 	}
 	out = append(out, started...)
 	out = append(out, m.initData()...)
-	return append(out, m.aggregate(out)), nil
+	return append(out, m.IMA.events(out)...), nil
 }
 
 // firmware is what is measured of the firmware itself, into PCR 0.

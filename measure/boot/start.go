@@ -3,7 +3,6 @@ package boot
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
@@ -95,45 +94,4 @@ func (m Machine) initData() []Event {
 		e.Missing = fmt.Sprintf("PCR 8 takes an init-data digest of 32 bytes, this one has %d", len(m.InitData))
 	}
 	return []Event{e}
-}
-
-// aggregate is the first entry of IMA's list: a digest over PCRs 0 to 9 in one
-// bank, wrapped into the template ima-ng, which is hashed by each bank's
-// algorithm (Linux, security/integrity/ima). A policy that measures files adds
-// more.
-func (m Machine) aggregate(before []Event) Event {
-	e := Event{PCR: 10, Type: eventlog.EventTag, Name: "IMA boot aggregate", Input: IMA}
-	if m.IMA == nil {
-		e.Missing = "whether the kernel has IMA is not given"
-		return e
-	}
-	alg := *m.IMA
-	registers, err := Replay(before, alg, func(pcr int) int { return pcr })
-	if err != nil {
-		e.Missing = err.Error()
-		return e
-	}
-	var values []byte
-	last := 9
-	if alg == eventlog.SHA1 {
-		last = 7
-	}
-	for pcr := range last + 1 {
-		r, ok := registers[pcr]
-		switch {
-		case !ok:
-			values = append(values, eventlog.Initial(pcr, alg)...)
-		case r.Value == nil:
-			e.Missing = fmt.Sprintf("PCR %d, over which IMA's boot aggregate goes, is not known", pcr)
-			return e
-		}
-		values = append(values, r.Value...)
-	}
-	name := strings.ToLower(strings.ReplaceAll(alg.String(), "-", ""))
-	e.Content = Bytes(append(imaField(append([]byte(name+":\x00"), alg.Sum(values)...)), imaField([]byte("boot_aggregate\x00"))...))
-	return e
-}
-
-func imaField(b []byte) []byte {
-	return append(binary.LittleEndian.AppendUint32(nil, uint32(len(b))), b...)
 }
