@@ -1,0 +1,86 @@
+package dcap
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+// chain is a PCK certificate chain, as a quote brings it, with what was found
+// out about it. What is wrong with it is told by err, and by root if its end
+// is not trusted.
+type chain struct {
+	pck  *PCK
+	key  *ecdsa.PublicKey // of the PCK
+	ca   *x509.Certificate
+	end  *x509.Certificate // the root that came along, which proves nothing
+	root *root             // nil if end is not the key of a trusted root
+}
+
+// readChain parses a quote's certificates, leaf first.
+func readChain(pem []byte, roots []*root) (*chain, error) {
+	certs, err := parsePEM(pem, 3)
+	if err != nil {
+		return nil, fmt.Errorf("the PCK certificate chain: %w", err)
+	}
+	c := &chain{ca: certs[1], end: certs[2]}
+	if c.pck, err = ParsePCK(certs[0]); err != nil {
+		return nil, fmt.Errorf("the PCK certificate: %w", err)
+	}
+	if c.key, err = p256(certs[0]); err != nil {
+		return nil, err
+	}
+	for _, r := range roots {
+		if r.key.Equal(c.end.PublicKey) {
+			c.root = r
+		}
+	}
+	return c, nil
+}
+
+// check finds out whether the chain leads to its root. Dates are left out.
+func (c *chain) check(roots []*root, t *measure.Tally) {
+	if c.root == nil {
+		names := make([]string, len(roots))
+		for i, r := range roots {
+			names[i] = r.name
+		}
+		t.Find("the chain does not end in a trusted root", measure.FieldRoot,
+			fmt.Sprintf("%s, SHA-256 %x", c.end.Subject, sha256.Sum256(c.end.Raw)), names...)
+		return
+	}
+	// The root in the quote may be an older certificate of the same key.
+	for _, err := range []error{
+		issued(c.end, c.root.cert), issued(c.ca, c.root.cert), issued(c.pck.Certificate, c.ca),
+	} {
+		if err != nil {
+			t.Fail(err)
+		}
+	}
+	if c.pck.Certificate.IsCA {
+		t.Fail(errors.New("the PCK certificate is that of an authority"))
+	}
+}
+
+func (c *chain) certificates() []*x509.Certificate {
+	out := []*x509.Certificate{c.pck.Certificate, c.ca}
+	if c.root != nil {
+		out = append(out, c.root.cert)
+	}
+	return out
+}
+
+// checkDates reports every certificate that is not valid at a time.
+func checkDates(t *measure.Tally, now time.Time, certs ...*x509.Certificate) {
+	for _, c := range certs {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			t.Find(fmt.Sprintf("the certificate %s is not valid at this time", c.Subject.CommonName), "time", now.UTC().Format(time.RFC3339),
+				fmt.Sprintf("%s to %s", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+}
