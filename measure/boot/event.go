@@ -25,7 +25,8 @@ const (
 	UKI           Input = "uki"
 	Disk          Input = "disk" // its partition table
 	InitData      Input = "init_data"
-	Phase         Input = "phase" // of systemd's boot
+	Phase         Input = "phase"   // of systemd's boot
+	Runtime       Input = "runtime" // what the guest does once it runs
 )
 
 // Event is a predicted measurement.
@@ -97,7 +98,18 @@ func (r *Register) extend(e Event, alg eventlog.Algorithm) {
 	}
 }
 
-// Log returns the events as the log of a boot, with the digests that are known
+// RuntimeEvent is an event of the attestation agent's log. A TD extends it into
+// RTMR3.
+func RuntimeEvent(r eventlog.RuntimeEvent) (Event, error) {
+	if err := r.Validate(); err != nil {
+		return Event{}, err
+	}
+	return Event{
+		PCR: eventlog.DefaultRuntimePCR, Type: eventlog.EventTag, Name: "runtime event " + r.Operation, Input: Runtime, Data: r.Data(), Content: Bytes(r.Data()),
+	}, nil
+}
+
+// Log appends the events to the log of a boot, with the digests that are known
 // in the banks of the log. Where a digest is not known the event has none.
 func Log(l *eventlog.Log, events []Event, index func(pcr int) int) {
 	for _, e := range events {

@@ -91,8 +91,8 @@ func (m Machine) Events() ([]Event, error) {
 	if m.Direct != nil {
 		out = append(out, m.Direct.image())
 	}
-	out = append(out, m.machineEvents()...)
-	out = append(out, action(4, "Calling EFI Application from Boot Option"))
+	out = append(out, m.OptionEvents()...)
+	out = append(out, call)
 	for pcr := range 7 {
 		out = append(out, separator(pcr))
 	}
@@ -169,19 +169,19 @@ func (m Machine) ACPIEvents() []Event {
 	return out
 }
 
-// machineEvents is what is measured of the machine once its devices are known.
-func (m Machine) machineEvents() []Event {
+// OptionEvents is what is measured of the machine once its devices are known:
+// SMBIOS tables, BootOrder and the options it names.
+func (m Machine) OptionEvents() []Event {
 	var out []Event
 	if m.Edition.measuresSMBIOS() {
 		e := Event{PCR: 1, Type: eventlog.EFIHandoffTables, Name: "SMBIOS tables", Input: SMBIOS}
 		e.fill(m.SMBIOS, "the SMBIOS tables are not given (give the log of a boot)")
 		out = append(out, e)
 	}
-	return append(out, m.BootVariableEvents()...)
+	return append(out, m.bootVariables()...)
 }
 
-// BootVariableEvents is BootOrder and the options it names.
-func (m Machine) BootVariableEvents() []Event {
+func (m Machine) bootVariables() []Event {
 	variables := m.BootVariables
 	if variables == nil && m.UKI != nil {
 		return []Event{{PCR: 1, Type: eventlog.EFIVariableBoot, Name: "boot options", Input: BootVariables,
@@ -200,6 +200,12 @@ func (m Machine) BootVariableEvents() []Event {
 	}
 	return out
 }
+
+var call = action(4, "Calling EFI Application from Boot Option")
+
+// CallEvents is what a TD measures before it starts an image: the attempt, and
+// a single separator.
+func CallEvents(pcr int) (attempt, end Event) { return call, separator(pcr) }
 
 func separator(pcr int) Event {
 	b := make([]byte, 4)
