@@ -26,7 +26,7 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 	b.Run("signature-alone", func(b *testing.B) {
-		leaf, err := parseVCEK(e.Certificate(CertVCEK))
+		leaf, err := parseLeaf(e.Certificate(CertVCEK))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package snp
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"sync"
 )
@@ -29,8 +30,9 @@ func keyOf(raw json.RawMessage, r *Report) (chainKey, bool) {
 // does not change.
 type chain struct {
 	certificates []Certificate
-	leaf         *vcek
+	leaf         *leaf
 	root         *root
+	signer       *x509.Certificate // of the leaf: ASK or ASVK
 }
 
 // chains remembers good chains. A chip sends the same one with every piece of

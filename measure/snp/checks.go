@@ -25,6 +25,7 @@ func (a *examination) checkReport() measure.Check {
 	if old && !a.v.acceptOld {
 		t.Find("report version 2 does not name the processor and is not accepted", "report_version", fmt.Sprint(a.report.Version), "3", "4", "5")
 	}
+	a.v.require.check(a.report, &t)
 	c := t.Check(CheckReport)
 	if old && c.Outcome == measure.Passed {
 		c.Outcome, c.Reason = measure.Waived, "report version 2 is accepted by configuration (UnsafeReportVersion2)"
@@ -49,7 +50,7 @@ func (a *examination) checkSignature() measure.Check {
 	case a.leaf == nil:
 		t.Fail(a.leafErr)
 	case !a.signed():
-		t.Fail(errors.New("the key of the VCEK certificate did not sign this report"))
+		t.Fail(fmt.Errorf("the key of the %s certificate did not sign this report", a.leaf.kind))
 	}
 	return t.Check(measure.CheckSignature)
 }
@@ -67,7 +68,7 @@ func (a *examination) checkChain() measure.Check {
 		if !a.known {
 			a.checkSupplied(&t)
 		}
-		for _, c := range []*x509.Certificate{a.leaf.cert, a.root.ask, a.root.ark} {
+		for _, c := range []*x509.Certificate{a.leaf.cert, a.signer, a.root.ark} {
 			if a.now.Before(c.NotBefore) || a.now.After(c.NotAfter) {
 				t.Find(fmt.Sprintf("the certificate %s is not valid at this time", c.Subject.CommonName), "time", a.now.UTC().Format(time.RFC3339),
 					fmt.Sprintf("%s to %s", c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339)))
@@ -82,6 +83,14 @@ func (a *examination) checkChain() measure.Check {
 	return t.Check(measure.CheckChain)
 }
 
+// signerTitle is what AMD calls the key that signs leaves of a kind.
+func signerTitle(k SigningKey) string {
+	if k == VLEK {
+		return "ASVK"
+	}
+	return "ASK"
+}
+
 // reportRoot tells apart a chain that ends in a stranger and one that is
 // broken under a root that is trusted.
 func (a *examination) reportRoot(t *measure.Tally) {
@@ -90,7 +99,8 @@ func (a *examination) reportRoot(t *measure.Tally) {
 	for _, r := range a.v.roots[a.generation] {
 		names = append(names, r.name)
 		if err == nil && sameKey(ark, r.ark) {
-			t.Find("the VCEK certificate is not signed by the ASK of "+r.name, "vcek_issuer", a.leaf.cert.Issuer.String(), r.ask.Subject.String())
+			t.Find(fmt.Sprintf("the %s certificate is not signed by the %s of %s", a.leaf.kind, signerTitle(a.leaf.kind), r.name),
+				strings.ToLower(a.leaf.kind.String())+"_issuer", a.leaf.cert.Issuer.String(), signerName(a.leaf.kind, r.generation))
 			return
 		}
 	}
@@ -107,7 +117,7 @@ func (a *examination) checkSupplied(t *measure.Tally) {
 	for _, s := range []struct {
 		kind CertType
 		want *x509.Certificate
-	}{{CertASK, a.root.ask}, {CertARK, a.root.ark}} {
+	}{{CertASK, a.signer}, {CertARK, a.root.ark}} {
 		der := certificate(a.certificates, s.kind)
 		if len(der) == 0 {
 			continue
@@ -122,27 +132,9 @@ func (a *examination) checkSupplied(t *measure.Tally) {
 	}
 }
 
-func (a *examination) checkRevocation() measure.Check {
-	var t measure.Tally
-	if a.root == nil {
-		t.Fail(errors.New("without a trusted root there is no list to look in"))
-		return t.Check(measure.CheckRevocation)
-	}
-	err := a.root.checkRevocation(a.now)
-	if err != nil && a.v.noRevoke && !errors.Is(err, errRevoked) {
-		return measure.Check{
-			Name: measure.CheckRevocation, Outcome: measure.Waived,
-			Reason: fmt.Sprintf("%s; waived by configuration (UnsafeNoRevocation)", err),
-		}
-	}
-	if err != nil {
-		t.Fail(err)
-	}
-	return t.Check(measure.CheckRevocation)
-}
-
 // checkTCB ties the report to its certificate: the key was issued for this
-// firmware and this chip. How new the firmware must be is for policies to say.
+// firmware and this chip. How new the firmware must be is for the configured
+// minimum and for policies to say.
 func (a *examination) checkTCB() measure.Check {
 	var t measure.Tally
 	if a.leaf == nil {
@@ -156,7 +148,7 @@ func (a *examination) checkTCB() measure.Check {
 	r, turin := a.report, a.report.turinLayout()
 	reported, current, committed := r.ReportedTCB.split(turin), r.CurrentTCB.split(turin), r.CommittedTCB.split(turin)
 	if certified := a.leaf.svns; reported.String() != certified.String() {
-		t.Find("the VCEK certificate is for another TCB", "reported_tcb", reported.String(), certified.String())
+		t.Find(fmt.Sprintf("the %s certificate is for another TCB", a.leaf.kind), "reported_tcb", reported.String(), certified.String())
 	}
 	if !reported.atMost(current) {
 		t.Find("the reported TCB is newer than the current one", "reported_tcb", reported.String(), "at most "+current.String())
@@ -164,8 +156,11 @@ func (a *examination) checkTCB() measure.Check {
 	if !committed.atMost(current) {
 		t.Find("the committed TCB is newer than the current one", "committed_tcb", committed.String(), "at most "+current.String())
 	}
-	// A host may hide the chip id; then only the key tells chips apart.
-	if hidden := r.chipMasked() && r.ChipID == [64]byte{}; !hidden && !a.leaf.ofChip(r.ChipID) {
+	a.v.require.checkTCB(a.generation, reported, &t)
+	// A host may hide the chip id; then only the key tells chips apart. A lent
+	// key (VLEK) belongs to no chip.
+	hidden := r.chipMasked() && r.ChipID == [64]byte{}
+	if a.leaf.kind == VCEK && !hidden && !a.leaf.ofChip(r.ChipID) {
 		t.Find("the VCEK certificate is for another chip", "chip_id", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(a.leaf.hwid))
 	}
 	if t.Clean() && !a.known && a.generation != Turin {

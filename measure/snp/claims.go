@@ -20,6 +20,9 @@ func (a *examination) claims() measure.Claims {
 	if a.root != nil && a.root.simulated {
 		c[ClaimSimulatedRoot] = a.root.name
 	}
+	if a.leaf != nil && a.leaf.kind == VLEK {
+		c["csp_id"] = a.leaf.csp
+	}
 	return c
 }
 
@@ -43,7 +46,8 @@ func (r *Report) Claims() measure.Claims {
 		"image_id":            hex.EncodeToString(r.ImageID[:]),
 		"id_key_digest":       hex.EncodeToString(r.IDKeyDigest[:]),
 		"author_key_digest":   hex.EncodeToString(r.AuthorKeyDigest[:]),
-		"author_key_enabled":  r.KeyInfo&1 != 0,
+		"author_key_enabled":  r.authorKeyEnabled(),
+		"signing_key":         r.SigningKey().String(),
 		"chip_id_masked":      r.chipMasked(),
 		"report_id":           hex.EncodeToString(r.ReportID[:]),
 		"report_id_ma":        hex.EncodeToString(r.ReportIDMA[:]),

@@ -43,7 +43,7 @@ func newLabWith(t testing.TB, g Generation, ark, ask int) *lab {
 	t.Helper()
 	l := &lab{t: t, now: time.Now(), vendorDir: filepath.Join(t.TempDir(), "vendor")}
 	var err error
-	if l.vendor, err = newVendor(g, vendorKeys()[ark], vendorKeys()[ask], l.now); err != nil {
+	if l.vendor, err = newVendor(g, vendorKeys()[ark], vendorKeys()[ask], vendorKeys()[ask], l.now); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.vendor.write(l.vendorDir); err != nil {

@@ -18,10 +18,11 @@ func (a *examination) attestation() (*sevsnp.Attestation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sevsnp.Attestation{
-		Report:           report,
-		CertificateChain: &sevsnp.CertificateChain{VcekCert: a.leaf.cert.Raw},
-	}, nil
+	certs := &sevsnp.CertificateChain{VcekCert: a.leaf.cert.Raw}
+	if a.leaf.kind == VLEK {
+		certs = &sevsnp.CertificateChain{VlekCert: a.leaf.cert.Raw}
+	}
+	return &sevsnp.Attestation{Report: report, CertificateChain: certs}, nil
 }
 
 // libraryVerify asks go-sev-guest about chain and signature.
@@ -41,7 +42,7 @@ func (a *examination) libraryVerify() error {
 		DisableCertFetching: true,
 		Getter:              noNetwork{},
 		Now:                 a.now,
-		TrustedRoots:        map[string][]*trust.AMDRootCerts{line: {a.root.library()}},
+		TrustedRoots:        map[string][]*trust.AMDRootCerts{line: {a.library()}},
 	})
 }
 
@@ -57,6 +58,15 @@ func (a *examination) libraryValidate() error {
 		GuestPolicy:               abi.SnpPolicy{SMT: true, MigrateMA: true, Debug: true, CXLAllowed: true},
 		PermitProvisionalFirmware: true,
 	})
+}
+
+// library returns the root in the form of go-sev-guest.
+func (a *examination) library() *trust.AMDRootCerts {
+	certs := &trust.ProductCerts{Ark: a.root.ark, Ask: a.signer}
+	if a.leaf.kind == VLEK {
+		certs = &trust.ProductCerts{Ark: a.root.ark, Asvk: a.signer}
+	}
+	return &trust.AMDRootCerts{ProductLine: string(a.root.generation), ProductCerts: certs}
 }
 
 // noNetwork stands where the library would fetch from AMD.

@@ -197,6 +197,10 @@ func (k SigningKey) String() string {
 // SigningKey returns the kind of key that signed the report.
 func (r *Report) SigningKey() SigningKey { return SigningKey(r.KeyInfo >> 2 & 7) }
 
+// authorKeyEnabled reports whether an author key signed the ID key (KEY_INFO
+// bit 0).
+func (r *Report) authorKeyEnabled() bool { return r.KeyInfo&1 != 0 }
+
 // chipMasked reports whether the host hides the chip id (KEY_INFO bit 1).
 func (r *Report) chipMasked() bool { return r.KeyInfo&2 != 0 }
 

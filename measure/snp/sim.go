@@ -1,93 +1,22 @@
 package snp
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
 )
-
-// launchFile is launch.json: what the simulated secure processor knows about
-// its one guest. Byte strings are hex.
-type launchFile struct {
-	Platform    string     `json:"platform"`
-	Generation  Generation `json:"generation"`
-	Measurement string     `json:"measurement"`
-	HostData    string     `json:"host_data"`
-	Policy      uint64     `json:"policy"`
-	ReportID    string     `json:"report_id"`
-	ChipID      string     `json:"chip_id"`
-	TCB         SVNs       `json:"tcb"`
-}
-
-// CreateGuest launches a simulated guest: it measures the launch, and puts a
-// chip of its own with a fresh VCEK under the vendor of vendorDir into
-// guestDir, which must not hold a guest yet. Whoever can read the directory
-// can make evidence of this guest; the key file has mode 0600.
-func CreateGuest(vendorDir, guestDir string, l Launch) error {
-	measurement, err := Predict(l)
-	if err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	v, err := openVendor(vendorDir)
-	if err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	chip := make([]byte, 64)
-	hwid := chip
-	if v.generation == Turin {
-		hwid = chip[:8] // the rest of the field is zero
-	}
-	rand.Read(hwid)
-	_, _, svns := v.generation.processor()
-	key, cert, err := v.issueVCEK(hwid, svns, time.Now())
-	if err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	id := make([]byte, 32)
-	rand.Read(id)
-	if l.Policy == 0 {
-		l.Policy = DefaultPolicy
-	}
-	launch, err := json.MarshalIndent(launchFile{
-		Platform: string(measure.SNP), Generation: v.generation,
-		Measurement: hex.EncodeToString(measurement[:]),
-		HostData:    hex.EncodeToString(initdata.Fit(l.InitDataDigest, initdata.SNPHostData)),
-		Policy:      l.Policy, ReportID: hex.EncodeToString(id), ChipID: hex.EncodeToString(chip), TCB: svns,
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	var chain []byte
-	for _, c := range []*x509.Certificate{cert, v.ask, v.ark} {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: c.Raw})...)
-	}
-	secret, err := marshalKey(key)
-	if err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	if err := writeNew(guestDir, file{fileVCEKKey, secret, 0o600}, file{fileChain, chain, 0o644},
-		file{fileLaunch, append(launch, '\n'), 0o644}); err != nil {
-		return fmt.Errorf("create guest: %w", err)
-	}
-	return nil
-}
 
 // Simulator stands in for the secure processor of one simulated guest. Its
 // reports are real in every byte but for the vendor above them. It is safe for
@@ -101,67 +30,76 @@ type Simulator struct {
 // OpenSimulator opens a directory that [CreateGuest] made.
 func OpenSimulator(guestDir string) (*Simulator, error) {
 	s := new(Simulator)
-	key, err := readKey(filepath.Join(guestDir, fileVCEKKey))
-	if err != nil {
+	var l launchFile
+	if err := simdir.ReadJSON(guestDir, fileLaunch, &l); err != nil {
 		return nil, fmt.Errorf("open simulated guest: %w", err)
 	}
-	var ok bool
-	if s.key, ok = key.(*ecdsa.PrivateKey); !ok {
-		return nil, fmt.Errorf("open simulated guest: %s is a %T", fileVCEKKey, key)
+	if err := s.readLaunch(l); err != nil {
+		return nil, fmt.Errorf("open simulated guest: %s: %w", fileLaunch, err)
+	}
+	var err error
+	if s.key, err = simdir.ReadECDSA(guestDir, fileLeafKey(l.SigningKey)); err != nil {
+		return nil, fmt.Errorf("open simulated guest: %w", err)
 	}
 	rest, err := os.ReadFile(filepath.Join(guestDir, fileChain))
 	if err != nil {
 		return nil, fmt.Errorf("open simulated guest: %w", err)
 	}
-	for _, kind := range []CertType{CertVCEK, CertASK, CertARK} {
+	leaf, _ := leafType(l.SigningKey) // readLaunch refuses other kinds
+	for _, kind := range []CertType{leaf, CertASK, CertARK} {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			return nil, fmt.Errorf("open simulated guest: %s has no %s", fileChain, kind)
 		}
 		s.chain = append(s.chain, Certificate{Type: kind, Data: block.Bytes})
 	}
-	if err := s.readLaunch(filepath.Join(guestDir, fileLaunch)); err != nil {
-		return nil, fmt.Errorf("open simulated guest: %s: %w", fileLaunch, err)
-	}
 	return s, nil
 }
 
-func (s *Simulator) readLaunch(path string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var l launchFile
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&l); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("data after the object")
+func (s *Simulator) readLaunch(l launchFile) error {
+	if l.Platform != string(measure.SNP) {
+		return fmt.Errorf("a guest of platform %q", l.Platform)
 	}
 	if _, err := ParseGeneration(string(l.Generation)); err != nil {
 		return err
 	}
-	fms, _, _ := l.Generation.processor()
-	tcb := l.TCB.join(l.Generation == Turin)
+	if _, ok := leafType(l.SigningKey); !ok {
+		return fmt.Errorf("signing_key %d is not known", l.SigningKey)
+	}
+	if l.ReportVersion == 0 {
+		l.ReportVersion = 3
+	}
+	tcb := l.TCB.TCB(l.Generation)
 	firmware := FirmwareVersion{Major: 1, Minor: 55, Build: 40}
 	s.report = Report{
-		Version: 3, Policy: l.Policy, SignatureAlgorithm: 1, PlatformInfo: 0x25, // SMT, ECC, alias check done
-		CPUFamily: fms[0], CPUModel: fms[1], CPUStepping: fms[2],
+		Version: l.ReportVersion, Policy: l.Policy, SignatureAlgorithm: 1, PlatformInfo: 0x25, // SMT, ECC, alias check done
+		KeyInfo:    uint32(l.SigningKey) << 2,
 		CurrentTCB: tcb, ReportedTCB: tcb, CommittedTCB: tcb, LaunchTCB: tcb,
 		Current: firmware, Committed: firmware,
-		ReportIDMA: [32]byte(bytes.Repeat([]byte{0xff}, 32)), // no migration agent
+		ReportIDMA: noAgent,
 	}
-	if l.Platform != string(measure.SNP) {
-		return fmt.Errorf("a guest of platform %q", l.Platform)
+	if l.ReportVersion >= 3 {
+		fms, _, _ := l.Generation.processor()
+		s.report.CPUFamily, s.report.CPUModel, s.report.CPUStepping = fms[0], fms[1], fms[2]
+	}
+	if l.AuthorKeyDigest != "" {
+		s.report.KeyInfo |= 1
 	}
 	return errors.Join(
 		hexField("measurement", s.report.Measurement[:], l.Measurement),
 		hexField("host_data", s.report.HostData[:], l.HostData),
 		hexField("report_id", s.report.ReportID[:], l.ReportID),
 		hexField("chip_id", s.report.ChipID[:], l.ChipID),
+		optionalHex("id_key_digest", s.report.IDKeyDigest[:], l.IDKeyDigest),
+		optionalHex("author_key_digest", s.report.AuthorKeyDigest[:], l.AuthorKeyDigest),
 	)
+}
+
+func optionalHex(name string, field []byte, text string) error {
+	if text == "" {
+		return nil
+	}
+	return hexField(name, field, text)
 }
 
 func hexField(name string, field []byte, text string) error {

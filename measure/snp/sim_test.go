@@ -120,7 +120,7 @@ func TestKeyFilesArePrivate(t *testing.T) {
 	if err := CreateGuest(l.vendorDir, guest, l.launch); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{filepath.Join(l.vendorDir, fileARKKey), filepath.Join(l.vendorDir, fileASKKey), filepath.Join(guest, fileVCEKKey)} {
+	for _, path := range []string{filepath.Join(l.vendorDir, fileARKKey), filepath.Join(l.vendorDir, fileASKKey), filepath.Join(guest, fileLeafKey(VCEK))} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}

@@ -44,6 +44,15 @@ func generationOf(family, model uint8) (Generation, error) {
 	return "", fmt.Errorf("processor family %#x model %#x is not known", family, model)
 }
 
+// hwid is what certificates and AMD's service call a chip: on Turin the first
+// eight bytes of its id.
+func (g Generation) hwid(chip []byte) []byte {
+	if g == Turin {
+		return chip[:8]
+	}
+	return chip
+}
+
 // TCB is a TCB_VERSION as it stands in the report: the security version
 // numbers of the firmware's parts. Where each lies depends on the generation.
 type TCB [8]byte
@@ -59,6 +68,9 @@ type SVNs struct {
 
 // SVNs takes the TCB apart (kbs-protocol 16.2).
 func (t TCB) SVNs(g Generation) SVNs { return t.split(g == Turin) }
+
+// TCB puts the numbers where a generation has them.
+func (s SVNs) TCB(g Generation) TCB { return s.join(g == Turin) }
 
 func (t TCB) split(turin bool) SVNs {
 	if turin {

@@ -2,75 +2,88 @@ package snp
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
 )
 
-// Files of a simulated vendor and of a simulated guest.
+// Files of a simulated vendor.
 const (
 	fileARKKey  = "ark.key"
 	fileASKKey  = "ask.key"
+	fileASVKKey = "asvk.key"
 	fileBundle  = "root.pem" // what [SimulatedRoot] takes
-	fileVCEKKey = "vcek.key"
-	fileChain   = "chain.pem" // VCEK, ASK, ARK
-	fileLaunch  = "launch.json"
 )
-
-const pemPrivateKey = "PRIVATE KEY"
 
 // Lifetimes of what the simulated vendor issues. Everything starts an hour
 // early, for guests and brokers whose clocks differ.
 const (
 	vendorLife = 25 * 365 * 24 * time.Hour
 	vcekLife   = 7 * 365 * 24 * time.Hour
+	vlekLife   = 365 * 24 * time.Hour
 	clockSlack = time.Hour
 )
 
 // vendor is a simulated AMD for one generation.
 type vendor struct {
-	generation     Generation
-	arkKey, askKey crypto.Signer // arkKey is nil where only guests are made
-	ark, ask       *x509.Certificate
-	crl            *x509.RevocationList
+	generation Generation
+	// Keys of ARK, ASK and ASVK. Those that are not needed are nil: the ARK's
+	// where only guests are made, the ASVK's where none is lent.
+	arkKey, askKey, asvkKey crypto.Signer
+	ark, ask, asvk          *x509.Certificate
+	crl                     *x509.RevocationList
+}
+
+// VendorOptions say what a simulated vendor is like.
+type VendorOptions struct {
+	Product string    // generation: "Milan", "Genoa" or "Turin"
+	Lends   bool      // it also has a key (ASVK) that signs for lent keys (VLEK)
+	Issued  time.Time // when its certificates and its list begin; zero means now
 }
 
 // CreateVendor makes a simulated vendor for a generation ("Milan", "Genoa" or
-// "Turin") in a directory that must not hold one yet: a root (ARK) and a
-// signing key (ASK) of 4096-bit RSA, an empty revocation list, and root.pem,
-// the bundle that [SimulatedRoot] takes. It takes seconds. The key files can
-// make evidence that every verifier trusts which names this root; they have
-// mode 0600.
+// "Turin") that lends no keys: see [CreateVendorWith].
 func CreateVendor(dir, product string) error {
-	g, err := ParseGeneration(product)
+	return CreateVendorWith(dir, VendorOptions{Product: product})
+}
+
+// CreateVendorWith makes a simulated vendor in a directory that must not hold
+// one yet: a root (ARK) and signing keys (ASK, ASVK) of 4096-bit RSA, an empty
+// revocation list, and root.pem, the bundle that [SimulatedRoot] takes. It
+// takes seconds. The key files can make evidence that every verifier trusts
+// which names this root; they have mode 0600.
+func CreateVendorWith(dir string, o VendorOptions) error {
+	g, err := ParseGeneration(o.Product)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(filepath.Join(dir, fileBundle)); err == nil {
 		return fmt.Errorf("create vendor: %s: %w", filepath.Join(dir, fileBundle), fs.ErrExist)
 	}
-	arkKey, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		return fmt.Errorf("create vendor: %w", err)
+	keys := make([]crypto.Signer, 3)
+	for i := range keys {
+		if i == 2 && !o.Lends {
+			break
+		}
+		if keys[i], err = rsa.GenerateKey(rand.Reader, 4096); err != nil {
+			return fmt.Errorf("create vendor: %w", err)
+		}
 	}
-	askKey, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		return fmt.Errorf("create vendor: %w", err)
+	if o.Issued.IsZero() {
+		o.Issued = time.Now()
 	}
-	v, err := newVendor(g, arkKey, askKey, time.Now())
+	v, err := newVendor(g, keys[0], keys[1], keys[2], o.Issued)
 	if err != nil {
 		return fmt.Errorf("create vendor: %w", err)
 	}
@@ -83,20 +96,27 @@ func CreateVendor(dir, product string) error {
 // write puts the vendor into a directory. The bundle comes last: a directory
 // without one holds no vendor.
 func (v *vendor) write(dir string) error {
-	ark, err := marshalKey(v.arkKey)
-	if err != nil {
-		return err
+	var files []simdir.File
+	for _, k := range []struct {
+		name string
+		key  crypto.Signer
+	}{{fileARKKey, v.arkKey}, {fileASKKey, v.askKey}, {fileASVKKey, v.asvkKey}} {
+		if k.key == nil {
+			continue
+		}
+		f, err := simdir.Key(k.name, k.key)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
 	}
-	ask, err := marshalKey(v.askKey)
-	if err != nil {
-		return err
-	}
-	return writeNew(dir, file{fileARKKey, ark, 0o600}, file{fileASKKey, ask, 0o600}, file{fileBundle, v.bundle(), 0o644})
+	return simdir.Write(dir, append(files, simdir.File{Name: fileBundle, Data: v.bundle(), Mode: simdir.Public})...)
 }
 
-// newVendor issues the certificates and the first, empty, revocation list.
-func newVendor(g Generation, arkKey, askKey crypto.Signer, now time.Time) (*vendor, error) {
-	v := &vendor{generation: g, arkKey: arkKey, askKey: askKey}
+// newVendor issues the certificates and the first, empty, revocation list. The
+// key of the ASVK may be nil.
+func newVendor(g Generation, arkKey, askKey, asvkKey crypto.Signer, now time.Time) (*vendor, error) {
+	v := &vendor{generation: g, arkKey: arkKey, askKey: askKey, asvkKey: asvkKey}
 	mark := make([]byte, 8)
 	rand.Read(mark)
 	ark := v.authority("ARK-"+string(g), 1, hex.EncodeToString(mark), now)
@@ -105,9 +125,15 @@ func newVendor(g Generation, arkKey, askKey crypto.Signer, now time.Time) (*vend
 	if v.ark, err = issue(ark, ark, arkKey.Public(), arkKey); err != nil {
 		return nil, err
 	}
-	ask := v.authority("SEV-"+string(g), 2, hex.EncodeToString(mark), now)
+	ask := v.authority(signerName(VCEK, g), 2, hex.EncodeToString(mark), now)
 	if v.ask, err = issue(ask, v.ark, askKey.Public(), arkKey); err != nil {
 		return nil, err
+	}
+	if asvkKey != nil {
+		asvk := v.authority(signerName(VLEK, g), 3, hex.EncodeToString(mark), now)
+		if v.asvk, err = issue(asvk, v.ark, asvkKey.Public(), arkKey); err != nil {
+			return nil, err
+		}
 	}
 	return v, v.revoke(now)
 }
@@ -163,9 +189,17 @@ func (v *vendor) revoke(now time.Time, certs ...*x509.Certificate) error {
 
 // bundle returns root.pem.
 func (v *vendor) bundle() []byte {
-	out := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: v.ark.Raw})
-	out = append(out, pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: v.ask.Raw})...)
+	var out []byte
+	for _, c := range []*x509.Certificate{v.ark, v.ask, v.asvk} {
+		if c != nil {
+			out = append(out, encodeCertificate(c)...)
+		}
+	}
 	return append(out, pem.EncodeToMemory(&pem.Block{Type: pemCRL, Bytes: v.crl.Raw})...)
+}
+
+func encodeCertificate(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: c.Raw})
 }
 
 // openVendor reads what is needed to make guests.
@@ -178,124 +212,40 @@ func openVendor(dir string) (*vendor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open vendor: %w", err)
 	}
-	key, err := readKey(filepath.Join(dir, fileASKKey))
-	if err != nil {
+	v := &vendor{generation: r.generation, ark: r.ark, ask: r.ask, asvk: r.asvk, crl: r.crl}
+	if v.askKey, err = simdir.ReadKey[crypto.Signer](dir, fileASKKey); err != nil {
 		return nil, fmt.Errorf("open vendor: %w", err)
 	}
-	return &vendor{generation: r.generation, askKey: key, ark: r.ark, ask: r.ask, crl: r.crl}, nil
-}
-
-// processor tells what a generation looks like: CPUID family, model and
-// stepping, the product name that AMD gives to that stepping, and a TCB.
-func (g Generation) processor() (fms [3]uint8, product string, svns SVNs) {
-	switch g {
-	case Turin:
-		fmc := uint8(1)
-		return [3]uint8{familyZen5, 0x02, 0}, "Turin-B0", SVNs{FMC: &fmc, Bootloader: 2, TEE: 1, SNP: 4, Microcode: 76}
-	case Genoa:
-		return [3]uint8{familyZen3, 0x11, 1}, "Genoa-B1", SVNs{Bootloader: 10, TEE: 0, SNP: 23, Microcode: 84}
-	case Milan:
-	}
-	return [3]uint8{familyZen3, 0x01, 1}, "Milan-B1", SVNs{Bootloader: 4, TEE: 0, SNP: 24, Microcode: 219}
-}
-
-// issueVCEK makes the key of a chip and certifies it for a TCB.
-func (v *vendor) issueVCEK(chip []byte, svns SVNs, now time.Time) (*ecdsa.PrivateKey, *x509.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	extensions, err := vcekExtensions(v.generation, chip, svns)
-	if err != nil {
-		return nil, nil, err
-	}
-	cert, err := issue(&x509.Certificate{
-		SerialNumber: new(big.Int), // as AMD does for all of them
-		Subject:      amdName("SEV-VCEK"), NotBefore: now.Add(-clockSlack), NotAfter: now.Add(vcekLife),
-		SignatureAlgorithm: x509.SHA384WithRSAPSS, ExtraExtensions: extensions,
-	}, v.ask, key.Public(), v.askKey)
-	return key, cert, err
-}
-
-func vcekExtensions(g Generation, chip []byte, svns SVNs) ([]pkix.Extension, error) {
-	_, product, _ := g.processor()
-	name, err := asn1.MarshalWithParams(product, "ia5")
-	if err != nil {
-		return nil, err
-	}
-	out := []pkix.Extension{{Id: oidProductName, Value: name}, {Id: oidHWID, Value: chip}}
-	numbers := []struct {
-		oid asn1.ObjectIdentifier
-		n   uint8
-	}{
-		{oidStructVersion, 0}, {oidBootloader, svns.Bootloader}, {oidTEE, svns.TEE}, {oidReserved4, 0}, {oidReserved5, 0},
-		{oidReserved6, 0}, {oidReserved7, 0}, {oidSNP, svns.SNP}, {oidMicrocode, svns.Microcode},
-	}
-	if svns.FMC != nil {
-		numbers = append(numbers, struct {
-			oid asn1.ObjectIdentifier
-			n   uint8
-		}{oidFMC, *svns.FMC})
-	}
-	for _, e := range numbers {
-		value, err := asn1.Marshal(int(e.n))
-		if err != nil {
-			return nil, err
+	if v.asvk != nil {
+		if v.asvkKey, err = simdir.ReadKey[crypto.Signer](dir, fileASVKKey); err != nil {
+			return nil, fmt.Errorf("open vendor: %w", err)
 		}
-		out = append(out, pkix.Extension{Id: e.oid, Value: value})
 	}
-	return out, nil
+	return v, nil
 }
 
-type file struct {
-	name string
-	data []byte
-	mode os.FileMode
-}
-
-// writeNew makes the directory and writes files that must not exist yet, in
-// order, and stops at the first that fails.
-func writeNew(dir string, files ...file) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// RevokeSigner makes a vendor take back the key that signs for a kind of keys,
+// [VCEK] or [VLEK]: its root.pem is written again with a list that says so.
+func RevokeSigner(dir string, k SigningKey) error {
+	v, err := openVendor(dir)
+	if err != nil {
 		return err
 	}
-	for _, o := range files {
-		f, err := os.OpenFile(filepath.Join(dir, o.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, o.mode)
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(o.data)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
-		}
+	signer := v.ask
+	if k == VLEK {
+		signer = v.asvk
+	}
+	if signer == nil || k == Unsigned {
+		return fmt.Errorf("revoke: the vendor has no key that signs for a %s", k)
+	}
+	if v.arkKey, err = simdir.ReadKey[crypto.Signer](dir, fileARKKey); err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	if err := v.revoke(time.Now(), signer); err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fileBundle), v.bundle(), simdir.Public); err != nil {
+		return fmt.Errorf("revoke: %w", err)
 	}
 	return nil
-}
-
-func marshalKey(key crypto.Signer) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemPrivateKey, Bytes: der}), nil
-}
-
-func readKey(path string) (crypto.Signer, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != pemPrivateKey {
-		return nil, fmt.Errorf("%s is not a private key in PEM", path)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%s: a key of type %T cannot sign", path, key)
-	}
-	return signer, nil
 }

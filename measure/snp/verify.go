@@ -30,19 +30,30 @@ type VerifierConfig struct {
 	// UnsafeReportVersion2 accepts reports of version 2, which do not name
 	// their processor. The verifiers of the field refuse them.
 	UnsafeReportVersion2 bool
+	// Source finds what the evidence and this configuration lack: revocation
+	// lists, certificates of chips, chains. Nil means that there is none.
+	Source Source
+	// Grace is how long a revocation list counts after it was to be renewed.
+	// The zero value is none; what is accepted by grace is noted in the check.
+	Grace time.Duration
+	// Require is what is demanded beyond genuine evidence.
+	Require Requirements
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
 // Verifier judges SNP evidence. What it trusts does not change after it was
-// made, and it never uses the network. It remembers the chains that it found
-// good.
+// made. It remembers the chains that it found good.
 type Verifier struct {
 	roots     map[Generation][]*root
 	noRevoke  bool
 	acceptOld bool
+	source    Source
+	grace     time.Duration
+	require   Requirements
 	now       func() time.Time
 	chains    chains
+	lists     lists
 }
 
 // NewVerifier checks the configuration as a whole: names, bundles, and the
@@ -50,7 +61,16 @@ type Verifier struct {
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{
 		roots: map[Generation][]*root{}, noRevoke: c.UnsafeNoRevocation,
-		acceptOld: c.UnsafeReportVersion2, now: c.Now,
+		acceptOld: c.UnsafeReportVersion2, source: c.Source, grace: c.Grace, require: c.Require, now: c.Now,
+	}
+	if v.source == nil {
+		v.source = noSource{}
+	}
+	if c.Grace < 0 {
+		return nil, errors.New("the grace is negative")
+	}
+	if err := c.Require.validate(); err != nil {
+		return nil, err
 	}
 	if v.now == nil {
 		v.now = time.Now
@@ -60,26 +80,9 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 			return nil, fmt.Errorf("revocation list: %w", err)
 		}
 	}
-	all, err := amdRoots(c.RevocationLists)
+	all, err := allRoots(c.RevocationLists, c.UnsafeSimulatedRoots)
 	if err != nil {
 		return nil, err
-	}
-	seen := map[string]bool{}
-	for _, s := range c.UnsafeSimulatedRoots {
-		r, err := simulatedRoot(s)
-		if err != nil {
-			return nil, err
-		}
-		if seen[r.name] {
-			return nil, fmt.Errorf("two simulated roots are named %q", r.name)
-		}
-		seen[r.name] = true
-		for _, amd := range all {
-			if !amd.simulated && sameKey(amd.ark, r.ark) {
-				return nil, fmt.Errorf("simulated root %q is the root of %s", r.name, amd.name)
-			}
-		}
-		all = append(all, r)
 	}
 	for _, r := range all {
 		v.roots[r.generation] = append(v.roots[r.generation], r)
@@ -110,7 +113,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if err := want.Validate(); err != nil {
 		return verdict, err
 	}
-	a, err := v.examine(ev)
+	a, err := v.examine(ctx, ev)
 	if err != nil {
 		return verdict, err
 	}
@@ -118,7 +121,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		a.checkReport(),
 		a.checkSignature(),
 		a.checkChain(),
-		a.checkRevocation(),
+		a.checkRevocation(ctx),
 		a.checkTCB(),
 		checkBinding(a.report, want.ReportData),
 		checkInitData(a.report, want.InitData),
@@ -130,83 +133,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	verdict.Claims = a.claims()
 	err = verdict.Err()
 	if err == nil && !a.known && a.keyed {
-		v.chains.remember(a.key, chain{certificates: a.certificates, leaf: a.leaf, root: a.root})
+		v.chains.remember(a.key, chain{certificates: a.certificates, leaf: a.leaf, root: a.root, signer: a.signer})
 	}
 	return verdict, err
-}
-
-// examination is one piece of evidence with what was found out about it
-// before the checks.
-type examination struct {
-	v            *Verifier
-	now          time.Time
-	report       *Report
-	raw          []byte
-	certificates []Certificate
-	leaf         *vcek // nil if there is none, and leafErr says why
-	leafErr      error
-	generation   Generation // empty if unknown, and genErr says why
-	genErr       error
-	root         *root // whose ASK signed the leaf; nil if none of the trusted
-	key          chainKey
-	keyed        bool  // the chain may be remembered under key
-	known        bool  // and is: it was found good before
-	signature    *bool // see signed
-}
-
-// examine parses evidence. An error is about its form.
-func (v *Verifier) examine(ev measure.Evidence) (*examination, error) {
-	r, certs, err := splitEvidence(ev)
-	if err != nil {
-		return nil, err
-	}
-	a := &examination{v: v, now: v.now(), report: r, raw: r.Marshal()}
-	a.key, a.keyed = keyOf(certs, r)
-	if a.keyed && r.SigningKey() == VCEK {
-		var found chain
-		if found, a.known = v.chains.find(a.key); a.known {
-			a.certificates, a.leaf, a.root = found.certificates, found.leaf, found.root
-			a.generation, a.genErr = r.Generation()
-			return a, nil
-		}
-	}
-	if a.certificates, err = parseCertificates(certs); err != nil {
-		return nil, fmt.Errorf("SNP evidence: cert_chain: %w", err)
-	}
-	a.findLeaf()
-	a.findRoot()
-	return a, nil
-}
-
-func (a *examination) findLeaf() {
-	switch der := certificate(a.certificates, CertVCEK); {
-	case a.report.SigningKey() != VCEK:
-		a.leafErr = fmt.Errorf("the report is signed by a key of kind %s, only VCEK is supported", a.report.SigningKey())
-	case len(der) == 0:
-		a.leafErr = errors.New("the evidence has no VCEK certificate, and this verifier does not fetch it from AMD")
-	default:
-		if a.leaf, a.leafErr = parseVCEK(der); a.leafErr != nil {
-			a.leafErr = fmt.Errorf("the VCEK certificate is malformed: %w", a.leafErr)
-		}
-	}
-}
-
-func (a *examination) findRoot() {
-	switch {
-	case a.report.Version >= 3:
-		a.generation, a.genErr = a.report.Generation()
-	case a.leaf != nil:
-		a.generation, a.genErr = a.leaf.generation()
-	default:
-		a.genErr = errors.New("neither the report nor a certificate names the processor")
-	}
-	if a.leaf == nil {
-		return
-	}
-	for _, r := range a.v.roots[a.generation] {
-		if a.leaf.cert.CheckSignatureFrom(r.ask) == nil {
-			a.root = r
-			return
-		}
-	}
 }

@@ -284,7 +284,7 @@ func TestSignedButWrong(t *testing.T) {
 		{"other generation", func(r *Report) { r.CPUModel = 0x01 }, map[measure.CheckName]string{
 			measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without a trusted root"}},
 		{"VLEK", func(r *Report) { r.KeyInfo = 1 << 2 }, map[measure.CheckName]string{
-			measure.CheckSignature: "kind VLEK", measure.CheckChain: "kind VLEK", measure.CheckTCB: "kind VLEK", measure.CheckRevocation: "without"}},
+			measure.CheckSignature: "no VLEK", measure.CheckChain: "no VLEK", measure.CheckTCB: "no VLEK", measure.CheckRevocation: "without"}},
 		{"unsigned", func(r *Report) { r.KeyInfo = 7 << 2 }, map[measure.CheckName]string{
 			measure.CheckSignature: "kind none", measure.CheckChain: "kind none", measure.CheckTCB: "kind none", measure.CheckRevocation: "without"}},
 		{"other algorithm", func(r *Report) { r.SignatureAlgorithm = 2 }, map[measure.CheckName]string{

@@ -4,6 +4,7 @@
 package simdir
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -63,21 +64,26 @@ func Key(name string, key crypto.Signer) (File, error) {
 
 // ReadECDSA reads a private key that [Key] wrote.
 func ReadECDSA(dir, name string) (*ecdsa.PrivateKey, error) {
+	return ReadKey[*ecdsa.PrivateKey](dir, name)
+}
+
+// ReadKey reads a private key of a kind that [Key] wrote.
+func ReadKey[K crypto.Signer](dir, name string) (none K, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil || block.Type != pemPrivateKey {
-		return nil, fmt.Errorf("%s is not a private key in PEM", name)
+		return none, fmt.Errorf("%s is not a private key in PEM", name)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return none, fmt.Errorf("%s: %w", name, err)
 	}
-	k, ok := key.(*ecdsa.PrivateKey)
+	k, ok := key.(K)
 	if !ok {
-		return nil, fmt.Errorf("%s: a key of type %T, want ECDSA", name, key)
+		return none, fmt.Errorf("%s: a key of type %T, want %T", name, key, none)
 	}
 	return k, nil
 }
@@ -89,13 +95,15 @@ func JSON(name string, v any) (File, error) {
 }
 
 // ReadJSON reads a file that [JSON] wrote. A member that comes twice is an
-// error.
+// error, and so is one that v does not have.
 func ReadJSON(dir, name string, v any) error {
 	raw, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
-	if err := strictjson.Decode(raw, v); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := errors.Join(strictjson.Decode(raw, v), dec.Decode(v)); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Extensions of a VCEK certificate, under AMD's arc (kbs-protocol 16.2). The
+// Extensions of the certificate, under AMD's arc (kbs-protocol 16.2). The
 // reserved numbers 4 to 7 are not compared: the report has no place for them
 // on Turin, and go-sev-guest compares them on the others.
 var (
@@ -29,19 +29,29 @@ var (
 	oidMicrocode     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1, 3, 8}
 	oidFMC           = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1, 3, 9}
 	oidHWID          = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1, 4}
+	oidCSP           = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1, 5}
 )
 
-// vcek is the certificate of the chip's key for one TCB, taken apart.
-type vcek struct {
+// leaf is the certificate of the key that signs reports, for one TCB, taken
+// apart: a chip's own key (VCEK) or one that AMD lent to a cloud (VLEK).
+type leaf struct {
 	cert    *x509.Certificate
 	key     *ecdsa.PublicKey
-	product string // for example "Milan-B0"
+	kind    SigningKey
+	product string // for example "Milan-B0", for a VLEK "Milan"
 	svns    SVNs
-	hwid    []byte
+	hwid    []byte // of a VCEK
+	csp     string // of a VLEK: the cloud
 }
 
-// parseVCEK reads the certificate. It says nothing about who signed it.
-func parseVCEK(der []byte) (*vcek, error) {
+// Names of the certificates (AMD 57230, sections 3 and 4).
+const (
+	nameVCEK = "SEV-VCEK"
+	nameVLEK = "SEV-VLEK"
+)
+
+// parseLeaf reads the certificate. It says nothing about who signed it.
+func parseLeaf(der []byte) (*leaf, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, err
@@ -53,17 +63,22 @@ func parseVCEK(der []byte) (*vcek, error) {
 	if cert.Version != 3 || cert.SignatureAlgorithm != x509.SHA384WithRSAPSS {
 		return nil, fmt.Errorf("it is an X.509 v%d certificate signed with %s, want v3 with RSASSA-PSS and SHA-384", cert.Version, cert.SignatureAlgorithm)
 	}
-	if cn := cert.Subject.CommonName; cn != "SEV-VCEK" {
-		return nil, fmt.Errorf("it is named %q, want SEV-VCEK", cn)
+	v := &leaf{cert: cert, key: key}
+	switch cn := cert.Subject.CommonName; cn {
+	case nameVCEK:
+		v.kind = VCEK
+	case nameVLEK:
+		v.kind = VLEK
+	default:
+		return nil, fmt.Errorf("it is named %q, want %s or %s", cn, nameVCEK, nameVLEK)
 	}
-	v := &vcek{cert: cert, key: key}
 	if err := v.parseExtensions(); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-func (v *vcek) parseExtensions() error {
+func (v *leaf) parseExtensions() error {
 	name, ok := v.extension(oidProductName)
 	if !ok {
 		return errors.New("it names no product")
@@ -91,15 +106,35 @@ func (v *vcek) parseExtensions() error {
 			return fmt.Errorf("extension %s: %w", oidFMC, err)
 		}
 	}
-	if v.hwid, ok = v.extension(oidHWID); !ok {
+	return v.parseOwner()
+}
+
+// parseOwner reads whose key it is: a chip's, or a cloud's.
+func (v *leaf) parseOwner() error {
+	csp, lent := v.extension(oidCSP)
+	hwid, own := v.extension(oidHWID)
+	switch {
+	case v.kind == VLEK && own:
+		return errors.New("it names a chip, but a VLEK belongs to none")
+	case v.kind == VLEK && !lent:
+		return errors.New("it names no cloud")
+	case v.kind == VLEK:
+		if rest, err := asn1.UnmarshalWithParams(csp, &v.csp, "ia5"); err != nil || len(rest) != 0 || v.csp == "" {
+			return errors.New("its name of the cloud is malformed")
+		}
+		return nil
+	case lent:
+		return errors.New("it names a cloud, but a VCEK belongs to a chip")
+	case !own:
 		return errors.New("it names no chip")
 	}
+	v.hwid = hwid
 	return v.unwrapChip()
 }
 
 // unwrapChip reads the chip id: 64 bytes, or 8 on Turin. AMD wrote it without
 // an ASN.1 header once and as an OCTET STRING in later certificates.
-func (v *vcek) unwrapChip() error {
+func (v *leaf) unwrapChip() error {
 	if n := len(v.hwid); n == 64 || n == 8 {
 		return nil
 	}
@@ -112,7 +147,7 @@ func (v *vcek) unwrapChip() error {
 	return nil
 }
 
-func (v *vcek) extension(oid asn1.ObjectIdentifier) ([]byte, bool) {
+func (v *leaf) extension(oid asn1.ObjectIdentifier) ([]byte, bool) {
 	for _, e := range v.cert.Extensions {
 		if e.Id.Equal(oid) {
 			return e.Value, true
@@ -133,13 +168,13 @@ func parseSVN(ext []byte, to *uint8) error {
 
 // generation is the one of the product name, for reports that do not name
 // their processor. Newer reports do, and some certificates name a wrong one.
-func (v *vcek) generation() (Generation, error) {
+func (v *leaf) generation() (Generation, error) {
 	line, _, _ := strings.Cut(v.product, "-")
 	return ParseGeneration(line)
 }
 
 // ofChip reports whether the certificate was made for the chip.
-func (v *vcek) ofChip(id [64]byte) bool {
+func (v *leaf) ofChip(id [64]byte) bool {
 	var own [64]byte
 	copy(own[:], v.hwid)
 	return own == id
@@ -147,7 +182,7 @@ func (v *vcek) ofChip(id [64]byte) bool {
 
 // signed reports whether the key signed the report: ECDSA on P-384 over the
 // SHA-384 of its first [SignedSize] bytes.
-func (v *vcek) signed(raw []byte, r *Report) bool {
+func (v *leaf) signed(raw []byte, r *Report) bool {
 	sum := sha512.Sum384(raw[:SignedSize])
 	return ecdsa.Verify(v.key, sum[:], littleEndian(r.SignatureR), littleEndian(r.SignatureS))
 }
