@@ -1,0 +1,20 @@
+package known
+
+import "testing"
+
+func TestTheOldestMakesRoom(t *testing.T) {
+	s := New[int](2)
+	keys := []Key{Of([]byte("a")), Of([]byte("b")), Of([]byte("c"))}
+	for i, k := range keys {
+		s.Remember(k, i)
+		s.Remember(k, 99) // it is there already
+	}
+	if _, ok := s.Find(keys[0]); ok {
+		t.Error("the oldest is still there")
+	}
+	for i, k := range keys[1:] {
+		if v, ok := s.Find(k); !ok || v != i+1 {
+			t.Errorf("value %d is %d, %v", i+1, v, ok)
+		}
+	}
+}
