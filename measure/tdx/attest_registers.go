@@ -17,34 +17,34 @@ const measurementDir = "sys/devices/virtual/misc/tdx_guest/measurements"
 
 const registerSize = 48 // SHA-384
 
-// Registers are the RTMRs of the TD, by their MR index in logs, which is one more
+// RTMRs are the registers of the TD, by their MR index in logs, which is one more
 // than the number of the RTMR. Extending them takes Linux 6.16; reading them
 // does not.
-type Registers struct{ kernel tsm.Kernel }
+type RTMRs struct{ kernel tsm.Kernel }
 
-// NewRegisters returns the registers, or an error that wraps
+// NewRTMRs returns the registers, or an error that wraps
 // [aael.ErrNotSupported] if this kernel cannot extend them.
-func NewRegisters(k tsm.Kernel) (*Registers, error) {
+func NewRTMRs(k tsm.Kernel) (*RTMRs, error) {
 	if !k.Exists(measurementDir) {
 		return nil, fmt.Errorf("%w: /%s is not there, which takes Linux 6.16", aael.ErrNotSupported, measurementDir)
 	}
-	return &Registers{kernel: k}, nil
+	return &RTMRs{kernel: k}, nil
 }
 
 // Algorithm implements [aael.Registers].
-func (r *Registers) Algorithm() eventlog.Algorithm { return eventlog.SHA384 }
+func (r *RTMRs) Algorithm() eventlog.Algorithm { return eventlog.SHA384 }
 
 // Index implements [aael.Registers]: the mapping of UEFI 2.11 section 38.4.1.
 // Extending what the firmware or the kernel measures into would make the boot
 // look like another one, so only the PCRs behind RTMR2 and RTMR3 are given.
-func (r *Registers) Index(pcr int) (int, error) {
+func (r *RTMRs) Index(pcr int) (int, error) {
 	if pcr < 8 || pcr > 23 {
 		return 0, fmt.Errorf("PCR %d is not one of 8 to 23, which stand for registers of the running guest", pcr)
 	}
 	return eventlog.MRIndex(pcr), nil
 }
 
-func (r *Registers) file(index int) (string, error) {
+func (r *RTMRs) file(index int) (string, error) {
 	if index < 1 || index > 4 {
 		return "", fmt.Errorf("there is no MR index %d", index)
 	}
@@ -52,7 +52,7 @@ func (r *Registers) file(index int) (string, error) {
 }
 
 // Read implements [aael.Registers].
-func (r *Registers) Read(ctx context.Context, index int) ([]byte, error) {
+func (r *RTMRs) Read(ctx context.Context, index int) ([]byte, error) {
 	file, err := r.file(index)
 	if err == nil {
 		err = ctx.Err()
@@ -72,7 +72,7 @@ func (r *Registers) Read(ctx context.Context, index int) ([]byte, error) {
 }
 
 // Extend implements [aael.Registers].
-func (r *Registers) Extend(ctx context.Context, index int, digest []byte) error {
+func (r *RTMRs) Extend(ctx context.Context, index int, digest []byte) error {
 	file, err := r.file(index)
 	if err == nil {
 		err = ctx.Err()

@@ -238,7 +238,7 @@ func TestEventLogs(t *testing.T) {
 	rtmr2, rtmr3 := measurementDir+"/rtmr2:sha384", measurementDir+"/rtmr3:sha384"
 	k.Registers[rtmr2] = eventlog.SHA384.Sum(make([]byte, 48), eventlog.SHA384.Sum([]byte("cmdline")))
 
-	registers, err := NewRegisters(k)
+	registers, err := NewRTMRs(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,11 +270,11 @@ func TestEventLogs(t *testing.T) {
 }
 
 func TestRegisters(t *testing.T) {
-	if _, err := NewRegisters(&tsmtest.Kernel{}); !errors.Is(err, aael.ErrNotSupported) {
+	if _, err := NewRTMRs(&tsmtest.Kernel{}); !errors.Is(err, aael.ErrNotSupported) {
 		t.Errorf("an old kernel: %v", err)
 	}
 	k := machine(4, "")
-	r, err := NewRegisters(k)
+	r, err := NewRTMRs(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,5 +363,5 @@ func FuzzQuoteBody(f *testing.F) {
 
 var (
 	_ measure.Attester = (*Attester)(nil)
-	_ aael.Registers   = (*Registers)(nil)
+	_ aael.Registers   = (*RTMRs)(nil)
 )

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"github.com/mdlayher/vsock"
 )
 
 // DefaultPort is the vsock port of the service, at the host, as its own
@@ -20,13 +18,8 @@ const DefaultPort = 4050
 // milliseconds, and some more when guests queue for it.
 const Timeout = 5 * time.Second
 
-// Dialer opens a connection to the service.
+// Dialer opens a connection to the service, by vsock in a guest.
 type Dialer func(ctx context.Context) (net.Conn, error)
-
-// Host dials the service at the host by vsock.
-func Host(port uint32) Dialer {
-	return func(ctx context.Context) (net.Conn, error) { return vsock.DialContext(ctx, vsock.Host, port, nil) }
-}
 
 // Quote asks for the quote of a TDREPORT.
 func Quote(ctx context.Context, dial Dialer, report []byte) (_ []byte, err error) {
