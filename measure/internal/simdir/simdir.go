@@ -108,3 +108,6 @@ func ReadJSON(dir, name string, v any) error {
 	}
 	return nil
 }
+
+// Read reads a file whole.
+func Read(dir, name string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, name)) }
