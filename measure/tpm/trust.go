@@ -1,0 +1,156 @@
+package tpm
+
+import (
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
+
+// Values of the claim ak_trust: why the AK is trusted.
+const (
+	trustEnrolled  = "enrolled"
+	trustCertified = "certified"
+	trustSelf      = "self-declared"
+	trustNone      = "none"
+)
+
+// examination is one piece of evidence with what was found out about its key.
+type examination struct {
+	v      *Verifier
+	e      *Evidence
+	now    time.Time
+	key    crypto.PublicKey
+	keyErr error
+
+	root      measure.Root
+	how       string     // claim ak_trust: enrolled, certified, self-declared or none
+	authority *authority // that certified the key
+	chain     []*x509.Certificate
+	chainErr  error // why a key that is not enrolled is not certified either
+}
+
+// findTrust finds out why the key may be trusted, if it may.
+func (x *examination) findTrust() {
+	x.how = trustNone
+	if x.keyErr != nil {
+		return
+	}
+	for _, k := range x.v.enrolled {
+		if k.key.Equal(x.key) {
+			x.how, x.root = trustEnrolled, measure.Root{Name: k.name}
+			return
+		}
+	}
+	x.findAuthority()
+	if x.authority != nil {
+		x.how, x.root = trustCertified, measure.Root{Name: x.authority.name, Simulated: x.authority.simulated}
+		return
+	}
+	if x.v.selfDeclared {
+		x.how, x.root = trustSelf, measure.Root{Name: RootSelfDeclared, Simulated: true}
+	}
+}
+
+// findAuthority looks for the authority that certified the key.
+func (x *examination) findAuthority() {
+	x.chainErr = errors.New("the evidence has no certificate of it")
+	if len(x.e.AKCertificates) == 0 {
+		return
+	}
+	var certs []*x509.Certificate
+	for _, der := range x.e.AKCertificates {
+		c, err := parseCertificate(der)
+		if err != nil {
+			x.chainErr = fmt.Errorf("a certificate is malformed: %w", err)
+			return
+		}
+		certs = append(certs, c)
+	}
+	leaf := certs[0]
+	if k, ok := leaf.PublicKey.(publicKey); !ok || !k.Equal(x.key) {
+		x.chainErr = errors.New("the certificate is of another key")
+		return
+	}
+	x.chainErr = errors.New("its certificate is of no authority that is trusted")
+	for _, a := range x.v.authorities {
+		chain, err := a.chain(leaf, certs[1:], oidAKCertificate, x.now)
+		if err == nil {
+			x.authority, x.chain, x.chainErr = a, chain, nil
+			return
+		}
+		x.chainErr = fmt.Errorf("its certificate is not valid under %s: %w", a.name, err)
+	}
+}
+
+func (x *examination) checkSignature() measure.Check {
+	var t measure.Tally
+	if x.keyErr != nil {
+		t.Fail(x.keyErr)
+	} else if err := x.e.Signature.Verify(x.key, x.e.Message); err != nil {
+		t.Fail(fmt.Errorf("the AK did not sign this quote: %w", err))
+	}
+	return t.Check(measure.CheckSignature)
+}
+
+func (x *examination) checkChain() measure.Check {
+	switch x.how {
+	case trustEnrolled, trustCertified:
+		return measure.Check{Name: measure.CheckChain, Outcome: measure.Passed, Reason: "the AK is " + x.how + ": " + x.root.Name}
+	case trustSelf:
+		return measure.Check{
+			Name: measure.CheckChain, Outcome: measure.Waived,
+			Reason: "any AK is accepted by configuration (UnsafeSelfDeclaredKeys): nobody vouches for this one",
+		}
+	}
+	var t measure.Tally
+	if x.keyErr != nil {
+		t.Fail(x.keyErr)
+		return t.Check(measure.CheckChain)
+	}
+	seen := "an AK that is not enrolled"
+	if len(x.e.AKCertificates) > 0 {
+		if c, err := x509.ParseCertificate(x.e.AKCertificates[len(x.e.AKCertificates)-1]); err == nil {
+			seen = fingerprint(c)
+		}
+	}
+	t.Find(fmt.Sprintf("nobody who is trusted vouches for the AK: it is not enrolled, and %s", x.chainErr), measure.FieldRoot, seen, x.v.trusted()...)
+	return t.Check(measure.CheckChain)
+}
+
+// trusted names all whom this verifier believes.
+func (v *Verifier) trusted() []string {
+	var names []string
+	for _, k := range v.enrolled {
+		names = append(names, k.name)
+	}
+	for _, a := range v.authorities {
+		names = append(names, a.name)
+	}
+	return names
+}
+
+func (x *examination) checkRevocation() measure.Check {
+	if x.authority == nil {
+		reason := "no certificate vouches for the AK"
+		if x.how == trustEnrolled {
+			reason = "an enrolled AK is taken back by removing it from the configuration"
+		}
+		return measure.Check{Name: measure.CheckRevocation, Outcome: measure.NotApplicable, Reason: reason}
+	}
+	var t measure.Tally
+	err := x.authority.revocation(x.chain, x.now)
+	if err != nil && x.v.noRevoke && !errors.Is(err, errRevoked) {
+		return measure.Check{
+			Name: measure.CheckRevocation, Outcome: measure.Waived,
+			Reason: fmt.Sprintf("%s; waived by configuration (UnsafeNoRevocation)", err),
+		}
+	}
+	if err != nil {
+		t.Fail(err)
+	}
+	return t.Check(measure.CheckRevocation)
+}
