@@ -47,7 +47,11 @@ type settings struct {
 
 // rooms lists the platforms, in the order of the help.
 func (c *cli) rooms() []room {
-	all := []room{c.snpRoom()}
+	all := []room{
+		c.snpRoom(),
+		c.ccaRoom(),
+		c.nvidiaRoom(),
+	}
 	return append(all, c.sampleRooms()...)
 }
 

@@ -12,7 +12,13 @@ under that root, so no production verifier should name it.`
 
 // simulators lists the platforms that can be simulated, each a command with the
 // platform's name. Each lives in a file of its own, sim_<platform>.go.
-func (c *cli) simulators() []*cobra.Command { return []*cobra.Command{c.simSNPCommand()} }
+func (c *cli) simulators() []*cobra.Command {
+	return []*cobra.Command{
+		c.simSNPCommand(),
+		c.simCCACommand(),
+		c.simNVIDIACommand(),
+	}
+}
 
 func (c *cli) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
