@@ -21,9 +21,9 @@ const (
 	fileLog    = "ccel.bin"
 )
 
-// launchFile is launch.json: what the simulated TDX module knows about its one
+// guestFile is launch.json: what the simulated TDX module knows about its one
 // TD. Byte strings are hex.
-type launchFile struct {
+type guestFile struct {
 	Platform    string `json:"platform"`
 	TDX15       bool   `json:"tdx_1_5"`
 	MRTD        string `json:"mr_td"`
@@ -64,7 +64,7 @@ func createGuest(vendorDir, guestDir string, l Launch) error {
 		l.Attributes = DefaultAttributes
 	}
 	module := dcap.SimulatedModule()
-	f := launchFile{
+	f := guestFile{
 		Platform: string(measure.TDX), TDX15: l.TDX15, MRTD: hex.EncodeToString(p.MRTD[:]),
 		MRConfigID: hex.EncodeToString(initdata.Fit(l.InitDataDigest, len(Register{}))),
 		Attributes: fmt.Sprintf("%016x", uint64(l.Attributes)), XFAM: simulatedXFAM,
@@ -112,7 +112,7 @@ func OpenSimulator(guestDir string) (*Simulator, error) {
 }
 
 func openSimulator(guestDir string) (*Simulator, error) {
-	var f launchFile
+	var f guestFile
 	if err := simdir.ReadJSON(guestDir, fileLaunch, &f); err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func openSimulator(guestDir string) (*Simulator, error) {
 }
 
 // report fills in what stays the same from one quote to the next.
-func (f *launchFile) report(r *Report) error {
+func (f *guestFile) report(r *Report) error {
 	var attributes [8]byte
 	err := errors.Join(
 		hexField("mr_td", r.MRTD[:], f.MRTD), hexField("mr_config_id", r.MRConfigID[:], f.MRConfigID),
