@@ -37,9 +37,14 @@ var errBusy = errors.New("the broker is busy")
 // drive makes n requests, `parallel` at a time, and stops at the first that
 // fails otherwise than by being shed.
 func (s *stage) drive(ctx context.Context, n, parallel int, request func(ctx context.Context, worker, i int) error) (outcome, error) {
+	return drive(ctx, s.world.Broker.PID(), n, parallel, request)
+}
+
+// drive is that of stage, for the server of a process.
+func drive(ctx context.Context, pid, n, parallel int, request func(ctx context.Context, worker, i int) error) (outcome, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	before, err := cpuTime(s.world.Broker.PID())
+	before, err := cpuTime(pid)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -75,7 +80,7 @@ func (s *stage) drive(ctx context.Context, n, parallel int, request func(ctx con
 	if err := context.Cause(ctx); err != nil {
 		return o, err
 	}
-	after, err := cpuTime(s.world.Broker.PID())
+	after, err := cpuTime(pid)
 	o.cpu = after - before
 	return o, err
 }

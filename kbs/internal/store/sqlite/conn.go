@@ -209,8 +209,36 @@ func (c *conn) Expired(_ context.Context, prefix string, now int64, limit int) (
 	return out, unavailable("list expired", err)
 }
 
-// unit is the write transaction on the one connection that writes.
-type unit struct{ *conn }
+// unit is the write transaction on the one connection that writes. It excludes
+// every other writer, so what is in memory stays true until it commits.
+type unit struct {
+	*conn
+	memory  *memory
+	era     uint64
+	commits uint32 // of all processes, before this one
+}
+
+func (u unit) Get(ctx context.Context, key string) (group.Row, bool, error) {
+	if row, ok := u.memory.find(key, u.era); ok {
+		return owned(key, row)
+	}
+	row, found, err := u.conn.Get(ctx, key)
+	if err == nil {
+		u.memory.learned(u.era, row, found)
+	}
+	return row, found, err
+}
+
+func (u unit) Version(ctx context.Context, key string) (store.Version, error) {
+	row, ok := u.memory.find(key, u.era)
+	switch {
+	case !ok:
+		return u.conn.Version(ctx, key)
+	case row == nil:
+		return 0, nil
+	}
+	return row.Version, nil
+}
 
 func (u unit) Commit(_ context.Context, c group.Changes) error {
 	err := u.write(c)
@@ -219,8 +247,10 @@ func (u unit) Commit(_ context.Context, c group.Changes) error {
 	}
 	if err != nil {
 		u.Rollback() // a commit that found the disk full leaves it open
+		return unavailable("commit", err)
 	}
-	return unavailable("commit", err)
+	u.memory.committed(u.commits, c)
+	return nil
 }
 
 func (u unit) write(c group.Changes) error {

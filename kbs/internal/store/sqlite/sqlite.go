@@ -43,9 +43,9 @@ func open(path string, now func() time.Time) (store.Store, error) {
 	if err := private(abs); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	e := &engine{readers: make(chan *conn, max(4, runtime.NumCPU()))}
+	e := &engine{path: abs, readers: make(chan *conn, max(4, runtime.NumCPU()))}
 	e.writers = group.New(group.Config{Begin: e.begin, Now: now})
-	if err := e.start(abs); err != nil {
+	if err := e.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: open %s: %w", path, err), e.Close())
 	}
 	return e, nil
@@ -76,24 +76,31 @@ func private(path string) error {
 }
 
 type engine struct {
+	path    string
 	writers *group.Queue
 	writer  *conn // of who has the turn
 	readers chan *conn
 	open    int // readers there are, here or in use
+	memory  *memory
 	close   sync.Once
 }
 
-func (e *engine) start(path string) error {
+func (e *engine) start() error {
 	ctx := context.Background()
-	if err := migrate(ctx, path); err != nil {
+	if err := migrate(ctx, e.path); err != nil {
 		return err
 	}
 	var err error
-	if e.writer, err = connect(ctx, path, false); err != nil {
+	if e.writer, err = connect(ctx, e.path, false); err != nil {
 		return err
 	}
+	index, err := openIndex(e.path)
+	if err != nil {
+		return err
+	}
+	e.memory = remember(index)
 	for range cap(e.readers) {
-		c, err := connect(ctx, path, true)
+		c, err := connect(ctx, e.path, true)
 		if err != nil {
 			return err
 		}
@@ -108,6 +115,9 @@ func (e *engine) Close() error {
 	var errs []error
 	e.close.Do(func() {
 		e.writers.Close()
+		if e.memory != nil {
+			e.memory.close()
+		}
 		for range e.open {
 			errs = append(errs, (<-e.readers).Close())
 		}
@@ -115,34 +125,48 @@ func (e *engine) Close() error {
 		if e.writer != nil {
 			errs = append(errs, e.writer.Close())
 		}
+		if e.memory != nil {
+			errs = append(errs, e.memory.index.close(e.path))
+		}
 	})
 	return errors.Join(errs...)
 }
 
-// View runs f on one snapshot, taken at its first read.
-func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
-	return e.snapshot(ctx, func(c *conn) error { return group.View(ctx, ctx, c, f) })
+// snapshot runs f on a connection whose state stands still from its first read
+// on.
+func (e *engine) snapshot(ctx context.Context, f func(*conn) error) error {
+	c, err := e.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.giveBack(c)
+	return f(c)
 }
 
-func (e *engine) snapshot(ctx context.Context, f func(*conn) error) error {
+// reader waits for a connection and begins a transaction on it.
+func (e *engine) reader(ctx context.Context) (*conn, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	var c *conn
 	select {
 	case c = <-e.readers:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	if c == nil {
-		return store.ErrClosed
+		return nil, store.ErrClosed
 	}
-	defer func() { e.readers <- c }()
 	if err := c.exec(begin); err != nil {
-		return unavailable("begin", err)
+		e.readers <- c
+		return nil, unavailable("begin", err)
 	}
-	defer func() { _ = c.exec(rollback) }() // nothing to undo; also after a panic
-	return f(c)
+	return c, nil
+}
+
+func (e *engine) giveBack(c *conn) {
+	_ = c.exec(rollback) // it has changed nothing
+	e.readers <- c
 }
 
 // Update runs f alone among writers, and returns when its changes are on disk.
@@ -156,5 +180,7 @@ func (e *engine) begin(context.Context) (group.Unit, error) {
 	if err := e.writer.exec(beginWrite); err != nil {
 		return nil, unavailable("begin", err)
 	}
-	return unit{e.writer}, nil
+	u := unit{conn: e.writer, memory: e.memory}
+	u.era, u.commits = e.memory.resume()
+	return u, nil
 }
