@@ -15,6 +15,7 @@ require (
 require github.com/rogpeppe/go-internal v1.16.0 // only for the tests of cmd/measure
 
 require (
+	filippo.io/nistec v0.0.4 // indirect
 	github.com/google/go-configfs-tsm v0.3.3 // indirect
 	github.com/google/go-tdx-guest v0.3.1 // indirect
 	github.com/google/logger v1.1.1 // indirect

@@ -8,8 +8,8 @@ import (
 )
 
 // maxChains bounds the chains that a verifier remembers: one for each chip and
-// firmware, some ten kilobytes each.
-const maxChains = 2048
+// firmware, some twenty kilobytes each with the table of its key.
+const maxChains = 1024
 
 // chainKey names a list of certificates as it came, together with what of the
 // report decides which root it is judged under.

@@ -36,7 +36,7 @@ func (a *examination) checkReport() measure.Check {
 // signed reports, once computed, whether the leaf's key signed the report.
 func (a *examination) signed() bool {
 	if a.signature == nil {
-		ok := a.leaf.signed(a.raw, a.report)
+		ok := a.leaf.signed(a.raw, a.report, a.known)
 		a.signature = &ok
 	}
 	return *a.signature

@@ -11,6 +11,9 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/p384"
 )
 
 // Extensions of the certificate, under AMD's arc (kbs-protocol 16.2). The
@@ -40,8 +43,9 @@ type leaf struct {
 	kind    SigningKey
 	product string // for example "Milan-B0", for a VLEK "Milan"
 	svns    SVNs
-	hwid    []byte // of a VCEK
-	csp     string // of a VLEK: the cloud
+	hwid    []byte                    // of a VCEK
+	csp     string                    // of a VLEK: the cloud
+	table   func() (*p384.Key, error) // made at the first use
 }
 
 // Names of the certificates (AMD 57230, sections 3 and 4).
@@ -63,7 +67,7 @@ func parseLeaf(der []byte) (*leaf, error) {
 	if cert.Version != 3 || cert.SignatureAlgorithm != x509.SHA384WithRSAPSS {
 		return nil, fmt.Errorf("it is an X.509 v%d certificate signed with %s, want v3 with RSASSA-PSS and SHA-384", cert.Version, cert.SignatureAlgorithm)
 	}
-	v := &leaf{cert: cert, key: key}
+	v := &leaf{cert: cert, key: key, table: sync.OnceValues(func() (*p384.Key, error) { return p384.NewKey(key) })}
 	switch cn := cert.Subject.CommonName; cn {
 	case nameVCEK:
 		v.kind = VCEK
@@ -181,9 +185,15 @@ func (v *leaf) ofChip(id [64]byte) bool {
 }
 
 // signed reports whether the key signed the report: ECDSA on P-384 over the
-// SHA-384 of its first [SignedSize] bytes.
-func (v *leaf) signed(raw []byte, r *Report) bool {
+// SHA-384 of its first [SignedSize] bytes. A key that was seen before gets the
+// table that makes its further signatures cheap.
+func (v *leaf) signed(raw []byte, r *Report, seen bool) bool {
 	sum := sha512.Sum384(raw[:SignedSize])
+	if seen {
+		if key, err := v.table(); err == nil {
+			return key.Verify(sum, littleEndian(r.SignatureR), littleEndian(r.SignatureS))
+		}
+	}
 	return ecdsa.Verify(v.key, sum[:], littleEndian(r.SignatureR), littleEndian(r.SignatureS))
 }
 
