@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ type scanner struct {
 	pos   int
 	fold  bool // names that differ only in case are the same
 	depth int
+	// checked says that the text is part of one that was read before.
+	checked bool
 	// member, if set, is told the members of the outermost object.
 	member func(name string, value []byte)
 }
@@ -86,6 +89,9 @@ func (s *scanner) nested(read func(*scanner) error) error {
 }
 
 func (s *scanner) array() error {
+	if s.checked && s.flat() {
+		return nil
+	}
 	if s.space(); s.peek() == ']' {
 		s.pos++
 		return nil
@@ -106,6 +112,17 @@ func (s *scanner) array() error {
 			return s.unexpected()
 		}
 	}
+}
+
+// flat skips a list in which there are no texts, lists and objects.
+func (s *scanner) flat() bool {
+	rest := s.raw[s.pos:]
+	end := bytes.IndexByte(rest, ']')
+	if end < 0 || bytes.IndexByte(rest[:end], '"') >= 0 || bytes.IndexByte(rest[:end], '[') >= 0 || bytes.IndexByte(rest[:end], '{') >= 0 {
+		return false
+	}
+	s.pos += end + 1
+	return true
 }
 
 // small skips numbers of up to three digits that are followed by a comma and

@@ -58,12 +58,32 @@ func check(raw []byte, fold bool) error {
 
 // Members checks exactly one JSON object, as [CheckExact] does, and returns
 // its members: slices of raw, under their exact names.
-func Members(raw []byte) (map[string]json.RawMessage, error) {
+func Members(raw []byte) (map[string]json.RawMessage, error) { return members(raw, false) }
+
+// CheckedMembers is [Members] for texts that encoding/json reads in parts: it
+// refuses what [Check] does.
+func CheckedMembers(raw []byte) (map[string]json.RawMessage, error) { return members(raw, true) }
+
+func members(raw []byte, fold bool) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(raw) {
 		return nil, fmt.Errorf("%w: not UTF-8", ErrSyntax)
 	}
+	s := scanner{raw: raw, fold: fold}
+	return s.outermost()
+}
+
+// Inner returns the members of an object that is part of a text which has been
+// checked, such as a member of [Members]. It skips lists of numbers without
+// looking at them. What it makes of a text that nobody checked is undefined,
+// but no member of the result reaches outside of raw.
+func Inner(raw []byte) (map[string]json.RawMessage, error) {
+	s := scanner{raw: raw, checked: true}
+	return s.outermost()
+}
+
+func (s *scanner) outermost() (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
-	s := scanner{raw: raw, member: func(name string, value []byte) { members[name] = value }}
+	s.member = func(name string, value []byte) { members[name] = value }
 	s.space()
 	if s.peek() != '{' {
 		return nil, fmt.Errorf("%w: not an object", ErrSyntax)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -142,8 +143,10 @@ func reference(raw []byte) bool {
 	return json.Valid(raw) && value(0)
 }
 
+func sameText(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+
 func FuzzCheck(f *testing.F) {
-	for _, s := range []string{`{"a":[1,2.5e-3,"\u00e9"],"A":null}`, `{"a":1,"\u0061":2}`, "[[[]]]", `"\ud800"`, "{} 1", "-0", "\xff", "tru", "[1,]"} {
+	for _, s := range []string{`{"a":[1,2.5e-3,"\u00e9"],"A":null}`, `{"a":[ 1, 2 ],"b":[["x]"],{}],"c":[]}`, `{"a":1,"\u0061":2}`, `{"a":[ 1, 2 ],"b":[["x]"],{}],"c":[]}`, "[[[]]]", `"\ud800"`, "{} 1", "-0", "\xff", "tru", "[1,]"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -151,7 +154,19 @@ func FuzzCheck(f *testing.F) {
 		if want := reference(raw) && strings.ToValidUTF8(string(raw), "") == string(raw); (err == nil) != want {
 			t.Fatalf("%q: %v, the standard library says %v", raw, err, want)
 		}
-		if m, merr := strictjson.Members(raw); err == nil && merr == nil {
+		inner, ierr := strictjson.Inner(raw) // must not panic on anything
+		m, merr := strictjson.Members(raw)
+		checked, cerr := strictjson.CheckedMembers(raw)
+		if (cerr == nil) != (err == nil && merr == nil) {
+			t.Fatalf("%q: CheckedMembers says %v, Check %v, Members %v", raw, cerr, err, merr)
+		}
+		if merr == nil && (ierr != nil || !maps.EqualFunc(inner, m, sameText)) {
+			t.Fatalf("%q: Inner says %v (%v), Members %v", raw, inner, ierr, m)
+		}
+		if err == nil && merr == nil {
+			if !maps.EqualFunc(checked, m, sameText) {
+				t.Fatalf("%q: CheckedMembers says %v, Members %v", raw, checked, m)
+			}
 			var want map[string]json.RawMessage
 			if err := json.Unmarshal(raw, &want); err != nil || len(want) != len(m) {
 				t.Fatalf("%q: %v, want %v (%v)", raw, m, want, err)

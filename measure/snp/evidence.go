@@ -84,7 +84,7 @@ func splitEvidence(ev measure.Evidence) (*Report, json.RawMessage, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("SNP evidence: %w", err)
 	}
-	body, err := parseObject(top.members["attestation_report"])
+	body, err := inner(top.members["attestation_report"])
 	if err != nil {
 		return nil, nil, fmt.Errorf("SNP evidence: attestation_report: %w", err)
 	}
@@ -123,7 +123,7 @@ func parseCertificates(raw json.RawMessage) ([]Certificate, error) {
 
 func parseCertificate(raw json.RawMessage) (Certificate, error) {
 	var c Certificate
-	o, err := parseObject(raw)
+	o, err := inner(raw)
 	if err != nil {
 		return c, err
 	}
@@ -132,7 +132,7 @@ func parseCertificate(raw json.RawMessage) (Certificate, error) {
 	}
 	kind := o.members["cert_type"]
 	if len(kind) > 0 && kind[0] == '{' {
-		other, err := parseObject(kind)
+		other, err := inner(kind)
 		if err != nil {
 			return c, fmt.Errorf("cert_type: %w", err)
 		}

@@ -76,10 +76,19 @@ type object struct {
 
 // parseObject reads exactly one object and nothing after it.
 func parseObject(raw json.RawMessage) (*object, error) {
+	members, err := strictjson.Members(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &object{members: members}, nil
+}
+
+// inner reads an object that stands in another one.
+func inner(raw json.RawMessage) (*object, error) {
 	if raw == nil {
 		return nil, errors.New("missing")
 	}
-	members, err := strictjson.Members(raw)
+	members, err := strictjson.Inner(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +136,7 @@ func (o *object) octets(name string, field []byte) {
 }
 
 func (o *object) object(name string) *object {
-	p, err := parseObject(o.members[name])
+	p, err := inner(o.members[name])
 	if err != nil {
 		o.fail(name, err)
 		return &object{}

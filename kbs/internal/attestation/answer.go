@@ -37,10 +37,7 @@ func parseAnswer(c challenge.Challenge, body []byte) (api.Attestation, error) {
 // split reads the members of a body and leaves the evidence, which is nearly
 // all of it, as it is: every other reading would look at each byte twice.
 func split(body []byte) (a api.AnyAttestation, err error) {
-	if err := strictjson.Check(body); err != nil {
-		return a, err
-	}
-	members, err := strictjson.Members(body)
+	members, err := strictjson.CheckedMembers(body)
 	if err != nil {
 		return a, err
 	}
@@ -68,7 +65,7 @@ func current(a api.AnyAttestation) (api.Attestation, error) {
 		return api.Attestation{}, errors.New("runtime-data or tee-evidence is missing")
 	}
 	out := api.Attestation{InitData: a.InitData, RuntimeData: *a.RuntimeData}
-	evidence, err := strictjson.Members(a.TEEEvidence)
+	evidence, err := strictjson.Inner(a.TEEEvidence)
 	if err != nil {
 		return api.Attestation{}, fmt.Errorf("tee-evidence: %w", err)
 	}

@@ -171,7 +171,7 @@ func (e *Engine) decide(ctx context.Context, q Question) (string, answer, error)
 	if err != nil {
 		return "", answer{}, err
 	}
-	a, err := e.runner.ask(ctx, p, q, e.lookups(x))
+	a, err := e.answer(ctx, x, p, q)
 	o := observation{engine: e, q: q, policy: p.ref, verdict: verdictOf(a, err)}
 	if shadow != "" {
 		part := x.parts[indexName(q.Kind, shadow)]
@@ -179,6 +179,22 @@ func (e *Engine) decide(ctx context.Context, q Question) (string, answer, error)
 	}
 	e.recorder.observe(o)
 	return p.ref, a, err
+}
+
+// answer asks a program, unless it has answered this before.
+func (e *Engine) answer(ctx context.Context, x *index, p judge, q Question) (answer, error) {
+	question := ""
+	if q.Kind == Resource {
+		question = q.Input.memo.question(p, q.Release)
+	}
+	if allow, ok := q.Input.memo.find(x, question); ok {
+		return answer{allow: allow}, nil
+	}
+	a, err := e.runner.ask(ctx, p, q, e.lookups(x))
+	if err == nil {
+		q.Input.memo.remember(x, question, a.allow)
+	}
+	return a, err
 }
 
 // names returns the policy that a question goes to, and that whose shadow is

@@ -15,6 +15,7 @@ import (
 type Input struct {
 	raw   json.RawMessage
 	value ast.Value
+	memo  *memo
 }
 
 // ParseInput parses claims, which must not be changed afterwards.
@@ -23,7 +24,7 @@ func ParseInput(raw json.RawMessage) (Input, error) {
 	if err != nil {
 		return Input{}, fmt.Errorf("%w: input: %w", ErrEvaluation, err)
 	}
-	return Input{raw: raw, value: v}, nil
+	return Input{raw: raw, value: v, memo: &memo{}}, nil
 }
 
 // Release is a question to the resource policies. Of Input and Claims one is

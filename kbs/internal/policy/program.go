@@ -69,6 +69,7 @@ type program struct {
 	module   *ast.Module
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
+	pure     bool // its answer depends on the question alone
 	// stuck says that an evaluation ignored its end. The text is not evaluated
 	// again.
 	stuck atomic.Bool
@@ -131,7 +132,7 @@ func compileNow(ctx context.Context, kind Kind, file, text string) (*program, er
 	if compiler.Failed() {
 		return nil, syntaxError(compiler.Errors)
 	}
-	c := &program{kind: kind, module: module}
+	c := &program{kind: kind, module: module, pure: pure(compiler)}
 	query := queryAllow
 	if kind == Attestation {
 		query = queryAppraise

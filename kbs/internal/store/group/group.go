@@ -4,10 +4,11 @@
 //
 // A commit waits for a disk, and a broker has many small transactions, so a
 // batch of them pays for one wait. The turn is a channel, whose waiters are
-// served in order. Who has run its function gives the turn away and queues for
-// it again; when it comes back, everybody who had waited has run too, and the
-// first to return commits for all. A lone writer finds the turn free and
-// commits at once: nobody ever waits for company.
+// served in order. Who opened the batch gives the turn away after its function
+// and queues for it again; when it comes back, everybody who had waited has run
+// too, and it commits for all. A lone writer finds the turn free and commits at
+// once. An engine whose commits cost more than they take has a pace: where the
+// batch before had several members, the next one waits that long for company.
 //
 // Changes stay in memory (see overlay) because then one transaction is undone
 // by forgetting it, and what the transactions of a batch read of each other
@@ -86,6 +87,9 @@ type Config struct {
 	// attempt'th time, 1 the first, or returns the error to give up with. A nil
 	// Again gives up at once.
 	Again func(ctx context.Context, attempt int, err error) error
+	// Pace is the time between two commits under load. The unit is held open
+	// meanwhile, so it is nothing for a database that others write to; 0: none.
+	Pace time.Duration
 	// Timeout bounds what one batch asks of the database, so that a silent
 	// network does not hold the turn; 0: no bound.
 	Timeout time.Duration
@@ -96,7 +100,9 @@ type Queue struct {
 	cfg    Config
 	turn   chan struct{} // full while somebody has the turn
 	closed chan struct{}
-	open   *batch // belongs to who has the turn
+	// What follows belongs to who has the turn.
+	open *batch
+	next time.Time // before which a batch waits for company
 }
 
 // New returns a queue.
@@ -105,8 +111,8 @@ func New(cfg Config) *Queue {
 }
 
 // batch is a unit and the changes of its members so far. Whenever nobody has
-// the turn, an open batch holds changes, and one of those who made them waits
-// for the turn.
+// the turn, an open batch holds changes, and the first of those who made them
+// comes back to commit.
 type batch struct {
 	unit    Unit
 	ctx     context.Context // of all members, so of none: no guest that hangs up cuts off the others
@@ -114,6 +120,7 @@ type batch struct {
 	changes overlay
 	floors  Floors // as the database has them: each is asked for once
 	members int
+	wait    time.Time     // before which it is not committed, if it has room
 	done    chan struct{} // closed when err is final
 	err     error
 }
@@ -150,11 +157,31 @@ func (q *Queue) try(ctx context.Context, f func(store.Tx) error) error {
 	if err := q.take(ctx); err != nil {
 		return err
 	}
-	b, err := q.run(ctx, f)
+	b, first, err := q.run(ctx, f)
 	if b == nil {
 		return err
 	}
-	// Also a function that refused waits: what it saw may still get lost.
+	if first {
+		q.finish(b)
+	}
+	<-b.done // also a function that refused waits: what it saw may still get lost
+	if b.err != nil {
+		return b.err
+	}
+	return err
+}
+
+// finish commits a batch, after it has waited for company where that pays.
+func (q *Queue) finish(b *batch) {
+	if wait := time.Until(b.wait); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-b.done:
+			return
+		case <-timer.C:
+		}
+	}
 	select {
 	case <-b.done:
 	case q.turn <- struct{}{}:
@@ -162,21 +189,17 @@ func (q *Queue) try(ctx context.Context, f func(store.Tx) error) error {
 			q.commit()
 		}
 		<-q.turn
-		<-b.done
 	}
-	if b.err != nil {
-		return b.err
-	}
-	return err
 }
 
 // run has the turn and gives it back. It returns the batch whose commit the
-// caller has to wait for, nil if there is none.
-func (q *Queue) run(ctx context.Context, f func(store.Tx) error) (_ *batch, err error) {
+// caller has to wait for, nil if there is none, and whether the caller is its
+// first member, who has to finish it.
+func (q *Queue) run(ctx context.Context, f func(store.Tx) error) (_ *batch, first bool, err error) {
 	defer func() { <-q.turn }()
 	if q.open == nil {
 		if err := q.begin(ctx); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	b := q.open
@@ -194,18 +217,18 @@ func (q *Queue) run(ctx context.Context, f func(store.Tx) error) (_ *batch, err 
 		err = ctx.Err()
 	}
 	if t.broken != nil {
-		return b, nil
+		return b, false, nil
 	}
 	if err == nil {
 		b.changes.merge(&t.own)
 	}
 	if b.changes.empty() {
-		return nil, err
+		return nil, false, err
 	}
 	if b.members++; b.members >= maxMembers || b.changes.bytes >= maxBytes {
 		q.commit()
 	}
-	return b, err
+	return b, b.members == 1, err
 }
 
 func (q *Queue) begin(ctx context.Context) error {
@@ -213,7 +236,7 @@ func (q *Queue) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &batch{unit: unit, floors: Floors{}, done: make(chan struct{}), ctx: context.WithoutCancel(ctx), cancel: func() {}}
+	b := &batch{unit: unit, wait: q.next, floors: Floors{}, done: make(chan struct{}), ctx: context.WithoutCancel(ctx), cancel: func() {}}
 	if q.cfg.Timeout > 0 {
 		b.ctx, b.cancel = context.WithTimeout(b.ctx, q.cfg.Timeout)
 	}
@@ -226,6 +249,9 @@ func (q *Queue) commit() {
 	b := q.open
 	q.open = nil
 	b.err = b.unit.Commit(b.ctx, b.changes.flat())
+	if q.next = (time.Time{}); b.members > 1 && q.cfg.Pace > 0 {
+		q.next = time.Now().Add(q.cfg.Pace)
+	}
 	b.cancel()
 	close(b.done)
 }
