@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,15 +36,7 @@ func (b *Broker) watched() []string {
 	if b.tls != nil {
 		out = append(out, b.tls.certPath, b.tls.keyPath)
 	}
-	return append(out, verifierFiles(cfg.Config)...)
-}
-
-func verifierFiles(cfg config.Config) []string {
-	out := slices.Sorted(maps.Values(cfg.Verifier.SNP.RevocationLists))
-	for _, r := range cfg.Verifier.SNP.InsecureSimulatedRoots {
-		out = append(out, r.Path)
-	}
-	return out
+	return append(out, cfg.Verifier.Files()...)
 }
 
 // Reload reads again what is affected by a change of files. Whatever is broken
@@ -62,7 +53,7 @@ func (b *Broker) Reload(ctx context.Context, files []string) {
 		}
 	}
 	cfg := b.current.Load().Config
-	if all := verifierFiles(cfg); slices.ContainsFunc(files, func(f string) bool { return slices.Contains(all, f) }) {
+	if all := cfg.Verifier.Files(); slices.ContainsFunc(files, func(f string) bool { return slices.Contains(all, f) }) {
 		err := b.reloadVerifiers(cfg)
 		b.step(ctx, "verifier", err)
 		if err == nil {

@@ -79,42 +79,92 @@ func (r *replaceable) Verify(ctx context.Context, ev measure.Evidence, want meas
 	return (*r.now.Load()).Verify(ctx, ev, want)
 }
 
+// VerifyAll implements [measure.ListVerifier].
+func (r *replaceable) VerifyAll(ctx context.Context, ev measure.Evidence, want measure.Expected) ([]measure.Verdict, error) {
+	return measure.VerifyAll(ctx, *r.now.Load(), ev, want)
+}
+
+// opener makes the verifiers of a platform, none if the configuration does not
+// enable it. Each but the small ones has a file of its own,
+// verifier_<platform>.go.
+type opener func(v config.Verifier, now func() time.Time) ([]measure.Verifier, error)
+
 // verifiers makes those of the platforms that the configuration enables. This
 // list is all that a broker accepts.
 func verifiers(cfg config.Config, now func() time.Time) ([]measure.Verifier, error) {
 	var all []measure.Verifier
-	if c := cfg.Verifier.SNP; c.Enabled {
-		vc := snp.VerifierConfig{UnsafeNoRevocation: c.InsecureNoRevocation, Now: now, RevocationLists: map[snp.Generation][]byte{}}
-		for name, path := range c.RevocationLists {
-			g, err := snp.ParseGeneration(name)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
-			}
-			if vc.RevocationLists[g], err = readFile(path); err != nil {
-				return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
-			}
-		}
-		for _, r := range c.InsecureSimulatedRoots {
-			bundle, err := readFile(r.Path)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.snp.insecure_simulated_roots: %w", err)
-			}
-			vc.UnsafeSimulatedRoots = append(vc.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: r.Name, Bundle: bundle})
-		}
-		v, err := snp.NewVerifier(vc)
+	for _, p := range []struct {
+		name string
+		open opener
+	}{
+		{"snp", openSNP},
+		{"cca", openCCA},
+		{"nvidia", openNVIDIA},
+		{"sample", openSample},
+	} {
+		vs, err := p.open(cfg.Verifier, now)
 		if err != nil {
-			return nil, fmt.Errorf("verifier.snp: %w", err)
+			return nil, fmt.Errorf("verifier.%s: %w", p.name, err)
 		}
-		all = append(all, v)
+		all = append(all, vs...)
 	}
-	if cfg.Verifier.Sample.InsecureEnabled {
-		for _, p := range []measure.Platform{measure.Sample, measure.SampleDevice} {
-			v, err := sample.UnsafeVerifier(p)
-			if err != nil {
-				return nil, fmt.Errorf("verifier.sample: %w", err)
-			}
-			all = append(all, v)
+	return all, nil
+}
+
+func openSNP(v config.Verifier, now func() time.Time) ([]measure.Verifier, error) {
+	c := v.SNP
+	if !c.Enabled {
+		return nil, nil
+	}
+	vc := snp.VerifierConfig{UnsafeNoRevocation: c.InsecureNoRevocation, Now: now, RevocationLists: map[snp.Generation][]byte{}}
+	for name, path := range c.RevocationLists {
+		g, err := snp.ParseGeneration(name)
+		if err != nil {
+			return nil, fmt.Errorf("revocation_lists: %w", err)
 		}
+		if vc.RevocationLists[g], err = readFile(path); err != nil {
+			return nil, fmt.Errorf("revocation_lists: %w", err)
+		}
+	}
+	err := readRoots(c.InsecureSimulatedRoots, func(name string, bundle []byte) {
+		vc.UnsafeSimulatedRoots = append(vc.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: name, Bundle: bundle})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return only(snp.NewVerifier(vc))
+}
+
+// readRoots reads the files of simulated roots.
+func readRoots(roots []config.SimulatedRoot, add func(name string, bundle []byte)) error {
+	for _, r := range roots {
+		bundle, err := readFile(r.Path)
+		if err != nil {
+			return fmt.Errorf("insecure_simulated_roots: %w", err)
+		}
+		add(r.Name, bundle)
+	}
+	return nil
+}
+
+func only[V measure.Verifier](v V, err error) ([]measure.Verifier, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []measure.Verifier{v}, nil
+}
+
+func openSample(v config.Verifier, _ func() time.Time) ([]measure.Verifier, error) {
+	if !v.Sample.InsecureEnabled {
+		return nil, nil
+	}
+	var all []measure.Verifier
+	for _, p := range []measure.Platform{measure.Sample, measure.SampleDevice} {
+		s, err := sample.UnsafeVerifier(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
 	}
 	return all, nil
 }

@@ -106,7 +106,7 @@ func (c Config) Validate() error {
 	c.AttestationService.validate(&p)
 	c.AttestationToken.validate(&p)
 	c.RVPS.validate(&p)
-	c.Verifier.SNP.validate(&p)
+	c.Verifier.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
 	c.StorageBackend.validate(&p)
 	p = append(p, validateResources(c.Resources, c.ResourceBackends)...)

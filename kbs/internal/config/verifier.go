@@ -1,11 +1,59 @@
 package config
 
-import "regexp"
+import (
+	"maps"
+	"regexp"
+	"slices"
+)
 
 // Verifier has one table for each platform.
 type Verifier struct {
 	SNP    SNP    `toml:"snp"`
+	CCA    CCA    `toml:"cca"`
+	NVIDIA NVIDIA `toml:"nvidia"`
 	Sample Sample `toml:"sample"`
+}
+
+// platform is one of the tables. Each but the small ones has a file of its own,
+// verifier_<platform>.go.
+type platform interface {
+	validate(p *problems)
+	insecure() []string
+	// files are those that a running broker reads again when they change.
+	files() []string
+}
+
+func (v Verifier) platforms() []platform {
+	return []platform{
+		v.SNP,
+		v.CCA,
+		v.NVIDIA,
+		v.Sample,
+	}
+}
+
+// Files lists what the verifiers read: roots, revocation lists and whatever
+// else a platform is judged by.
+func (v Verifier) Files() []string {
+	var out []string
+	for _, p := range v.platforms() {
+		out = append(out, p.files()...)
+	}
+	return out
+}
+
+func (v Verifier) validate(p *problems) {
+	for _, one := range v.platforms() {
+		one.validate(p)
+	}
+}
+
+func (v Verifier) insecure() []string {
+	var out []string
+	for _, p := range v.platforms() {
+		out = append(out, p.insecure()...)
+	}
+	return out
 }
 
 // Sample settings of the verifier that believes what it is told.
@@ -35,19 +83,47 @@ type SimulatedRoot struct {
 }
 
 func defaultVerifier() Verifier {
-	return Verifier{SNP: SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}}}
+	return Verifier{
+		SNP: SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}},
+		CCA: defaultCCA(), NVIDIA: defaultNVIDIA(),
+	}
 }
 
-func (v Verifier) insecure() []string {
-	var out []string
-	for _, r := range v.SNP.InsecureSimulatedRoots {
-		out = append(out, "verifier.snp.insecure_simulated_roots: "+r.Name)
+func (s Sample) insecure() []string {
+	if s.InsecureEnabled {
+		return []string{"verifier.sample.insecure_enabled"}
 	}
-	if v.SNP.InsecureNoRevocation {
+	return nil
+}
+
+func (Sample) validate(*problems) {}
+
+func (Sample) files() []string { return nil }
+
+func (s SNP) insecure() []string {
+	out := insecureRoots("verifier.snp", s.InsecureSimulatedRoots)
+	if s.InsecureNoRevocation {
 		out = append(out, "verifier.snp.insecure_no_revocation")
 	}
-	if v.Sample.InsecureEnabled {
-		out = append(out, "verifier.sample.insecure_enabled")
+	return out
+}
+
+func (s SNP) files() []string {
+	return append(slices.Sorted(maps.Values(s.RevocationLists)), rootFiles(s.InsecureSimulatedRoots)...)
+}
+
+func insecureRoots(table string, roots []SimulatedRoot) []string {
+	var out []string
+	for _, r := range roots {
+		out = append(out, table+".insecure_simulated_roots: "+r.Name)
+	}
+	return out
+}
+
+func rootFiles(roots []SimulatedRoot) []string {
+	var out []string
+	for _, r := range roots {
+		out = append(out, r.Path)
 	}
 	return out
 }
@@ -55,14 +131,19 @@ func (v Verifier) insecure() []string {
 var rootName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 func (s SNP) validate(p *problems) {
-	seen := map[string]bool{}
-	for _, r := range s.InsecureSimulatedRoots {
-		if !rootName.MatchString(r.Name) || r.Path == "" || seen[r.Name] {
-			p.bad("verifier.snp.insecure_simulated_roots", "%q needs a unique name of [A-Za-z0-9_.-] and a path", r.Name)
-		}
-		seen[r.Name] = true
-	}
+	validateRoots("verifier.snp.insecure_simulated_roots", s.InsecureSimulatedRoots, p)
 	if !s.Enabled && (len(s.InsecureSimulatedRoots) > 0 || s.InsecureNoRevocation) {
 		p.bad("verifier.snp", "settings are given, but enabled is false")
+	}
+}
+
+// validateRoots checks named files: the names end up in tokens.
+func validateRoots(key string, roots []SimulatedRoot, p *problems) {
+	seen := map[string]bool{}
+	for _, r := range roots {
+		if !rootName.MatchString(r.Name) || r.Path == "" || seen[r.Name] {
+			p.bad(key, "%q needs a unique name of [A-Za-z0-9_.-] and a path", r.Name)
+		}
+		seen[r.Name] = true
 	}
 }
