@@ -93,7 +93,7 @@ func (t *TPM) Present(ctx context.Context) error {
 }
 
 // ReadPCRs returns all registers of a bank.
-func (t *TPM) ReadPCRs(ctx context.Context, bank eventlog.Algorithm) (values [PCRs][]byte, err error) {
+func (t *TPM) ReadPCRs(ctx context.Context, bank eventlog.Algorithm) (values [][]byte, err error) {
 	err = t.do(ctx, func(dev transport.TPM) error {
 		values, err = readPCRs(dev, bank)
 		return err
@@ -108,7 +108,7 @@ func selection(bank eventlog.Algorithm, pcrs ...uint) tpm2.TPMLPCRSelection {
 }
 
 // readPCRs asks for eight registers at a time, which is what an answer holds.
-func readPCRs(dev transport.TPM, bank eventlog.Algorithm) (values [PCRs][]byte, err error) {
+func readPCRs(dev transport.TPM, bank eventlog.Algorithm) (values [][]byte, err error) {
 	const atOnce = 8
 	for first := uint(0); first < PCRs; first += atOnce {
 		var which []uint
@@ -117,16 +117,16 @@ func readPCRs(dev transport.TPM, bank eventlog.Algorithm) (values [PCRs][]byte, 
 		}
 		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, which...)}.Execute(dev)
 		if err != nil {
-			return values, fmt.Errorf("read PCRs %d to %d: %w", first, first+atOnce-1, err)
+			return nil, fmt.Errorf("read PCRs %d to %d: %w", first, first+atOnce-1, err)
 		}
 		if len(rsp.PCRValues.Digests) != atOnce {
-			return values, fmt.Errorf("the TPM returns %d of PCRs %d to %d; it may have no %s bank", len(rsp.PCRValues.Digests), first, first+atOnce-1, bank)
+			return nil, fmt.Errorf("the TPM returns %d of PCRs %d to %d; it may have no %s bank", len(rsp.PCRValues.Digests), first, first+atOnce-1, bank)
 		}
 		for i, d := range rsp.PCRValues.Digests {
 			if len(d.Buffer) != bank.Size() {
-				return values, fmt.Errorf("PCR %d has %d bytes, want %d", int(first)+i, len(d.Buffer), bank.Size()) //nolint:gosec // small
+				return nil, fmt.Errorf("PCR %d has %d bytes, want %d", int(first)+i, len(d.Buffer), bank.Size()) //nolint:gosec // small
 			}
-			values[int(first)+i] = d.Buffer //nolint:gosec // small
+			values = append(values, d.Buffer)
 		}
 	}
 	return values, nil

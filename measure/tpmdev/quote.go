@@ -13,22 +13,14 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
 
-// Quote is what the TPM signed, with what it signed about.
-type Quote struct {
-	Message []byte       // TPMS_ATTEST
-	PCRs    [PCRs][]byte // all registers of the bank
-	// Signature is the marshalled TPMT_SIGNATURE, RSA the bare signature in it.
-	Signature []byte
-	RSA       []byte
-}
-
 // quoteAttempts bounds how often registers that change under the quote are read
 // again.
 const quoteAttempts = 5
 
 // Quote signs all 24 registers of a bank and the nonce by the key of a handle,
-// RSASSA with SHA-256. Registers and signature are of the same moment.
-func (t *TPM) Quote(ctx context.Context, handle uint32, bank eventlog.Algorithm, nonce []byte) (q Quote, err error) {
+// RSASSA with SHA-256. It returns the TPMS_ATTEST, the TPMT_SIGNATURE and the
+// values of the registers, all of the same moment.
+func (t *TPM) Quote(ctx context.Context, handle uint32, bank eventlog.Algorithm, nonce []byte) (message, signature []byte, values [][]byte, err error) {
 	err = t.do(ctx, func(dev transport.TPM) error {
 		pub, err := tpm2.ReadPublic{ObjectHandle: tpm2.TPMHandle(handle)}.Execute(dev)
 		if err != nil {
@@ -36,51 +28,52 @@ func (t *TPM) Quote(ctx context.Context, handle uint32, bank eventlog.Algorithm,
 		}
 		key := tpm2.AuthHandle{Handle: tpm2.TPMHandle(handle), Name: pub.Name, Auth: tpm2.PasswordAuth(nil)}
 		for range quoteAttempts {
-			var same bool
-			if q, same, err = quoteOnce(dev, key, bank, nonce); err != nil || same {
+			if values, err = readPCRs(dev, bank); err != nil {
 				return err
+			}
+			var digest []byte
+			if message, signature, digest, err = quoteOnce(dev, key, bank, nonce); err != nil {
+				return err
+			}
+			if bytes.Equal(digest, eventlog.SHA256.Sum(values...)) {
+				return nil
 			}
 		}
 		return errors.New("the PCRs change faster than they can be quoted")
 	})
-	return q, err
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return message, signature, values, nil
 }
 
-// quoteOnce tells whether the registers that were read are those that were
-// quoted.
-func quoteOnce(dev transport.TPM, key tpm2.AuthHandle, bank eventlog.Algorithm, nonce []byte) (q Quote, same bool, err error) {
-	if q.PCRs, err = readPCRs(dev, bank); err != nil {
-		return q, false, err
-	}
+// quoteOnce also returns the digest of the registers that were quoted.
+func quoteOnce(dev transport.TPM, key tpm2.AuthHandle, bank eventlog.Algorithm, nonce []byte) (message, signature, digest []byte, err error) {
 	all := make([]uint, PCRs)
 	for i := range all {
 		all[i] = uint(i)
 	}
 	rsp, err := tpm2.Quote{
-		SignHandle: key, QualifyingData: tpm2.TPM2BData{Buffer: nonce},
-		InScheme:  rsassa,
-		PCRSelect: selection(bank, all...),
+		SignHandle: key, QualifyingData: tpm2.TPM2BData{Buffer: nonce}, InScheme: rsassa, PCRSelect: selection(bank, all...),
 	}.Execute(dev)
 	if err != nil {
-		return q, false, fmt.Errorf("quote: %w", err)
+		return nil, nil, nil, fmt.Errorf("quote: %w", err)
 	}
 	attest, err := rsp.Quoted.Contents()
 	if err != nil {
-		return q, false, err
+		return nil, nil, nil, err
 	}
 	info, err := attest.Attested.Quote()
 	if err != nil {
-		return q, false, err
+		return nil, nil, nil, err
 	}
-	sig, err := rsp.Signature.Signature.RSASSA()
-	if err != nil {
-		return q, false, fmt.Errorf("the TPM signs by another scheme: %w", err)
+	if _, err := rsp.Signature.Signature.RSASSA(); err != nil {
+		return nil, nil, nil, fmt.Errorf("the TPM signs by another scheme: %w", err)
 	}
 	if !bytes.Equal(attest.ExtraData.Buffer, nonce) {
-		return q, false, errors.New("the TPM quotes over another nonce")
+		return nil, nil, nil, errors.New("the TPM quotes over another nonce")
 	}
-	q.Message, q.Signature, q.RSA = rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), sig.Sig.Buffer
-	return q, bytes.Equal(info.PCRDigest.Buffer, eventlog.SHA256.Sum(q.PCRs[:]...)), nil
+	return rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), info.PCRDigest.Buffer, nil
 }
 
 // rsassa is the one scheme that evidence of TPMs has on the wire.

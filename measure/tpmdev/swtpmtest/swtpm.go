@@ -3,13 +3,11 @@
 package swtpmtest
 
 import (
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
@@ -21,7 +19,7 @@ func Start(t testing.TB) func() (transport.TPMCloser, error) {
 	t.Helper()
 	program, err := exec.LookPath("swtpm")
 	if err != nil {
-		t.Skip("swtpm is not installed (Debian: swtpm), so nothing is shown of a real TPM")
+		t.Skipf("swtpm is absent (%v), so nothing is shown of a real TPM; the Debian package swtpm has it", err)
 	}
 	// Paths of sockets are short; those of t.TempDir need not be.
 	dir, err := os.MkdirTemp("", "swtpm-")
@@ -29,38 +27,29 @@ func Start(t testing.TB) func() (transport.TPMCloser, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "tpm")
-	cmd := exec.CommandContext(t.Context(), program, "socket", "--tpm2", "--tpmstate", "dir="+dir, //nolint:gosec // the path is ours
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+filepath.Join(dir, "control"),
-		"--flags", "not-need-init,startup-clear")
-	// Nobody reads this pipe before the end: the test ends when the process has.
-	stderr, err := cmd.StderrPipe()
+	path := filepath.Join(dir, "tpm")
+	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = listener.Close() })
+	socket, err := listener.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The socket listens before swtpm takes it over, so nobody waits for it.
+	cmd := exec.Command(program, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,fd=3", "--flags", "not-need-init,startup-clear") //nolint:gosec,noctx // found above; it lives as long as the test
+	cmd.ExtraFiles = []*os.File{socket}
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		said, _ := io.ReadAll(stderr)
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("swtpm said: %s", said)
-		}
 	})
-	deadline := time.After(20 * time.Second)
-	for tick := time.NewTicker(5 * time.Millisecond); ; {
-		var d net.Dialer
-		if conn, err := d.DialContext(t.Context(), "unix", socket); err == nil {
-			_ = conn.Close()
-			tick.Stop()
-			return func() (transport.TPMCloser, error) { return linuxudstpm.Open(socket) }
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("swtpm does not open its socket")
-		}
+	if err := socket.Close(); err != nil {
+		t.Fatal(err)
 	}
+	return func() (transport.TPMCloser, error) { return linuxudstpm.Open(path) }
 }
