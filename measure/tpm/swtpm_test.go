@@ -3,53 +3,19 @@ package tpm
 import (
 	"crypto/x509"
 	"encoding/base64"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev/swtpmtest"
 )
 
 // openSWTPM starts a TPM of another maker, in a process of its own.
 func openSWTPM(t *testing.T) transport.TPM {
 	t.Helper()
-	program, err := exec.LookPath("swtpm")
-	if err != nil {
-		t.Skipf("swtpm is absent (%v): the Debian package swtpm has it", err)
-	}
-	dir, err := os.MkdirTemp("", "swtpm") // socket paths are short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket, err := listener.(*net.UnixListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,fd=3", "--flags", "not-need-init,startup-clear") //nolint:gosec // found above
-	cmd.ExtraFiles = []*os.File{socket}                                                                                                                  // it listens already, so that nobody waits for it
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = socket.Close()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = listener.Close()
-	})
-	device, err := linuxudstpm.Open(path)
+	device, err := swtpmtest.Start(t)()
 	if err != nil {
 		t.Fatal(err)
 	}
