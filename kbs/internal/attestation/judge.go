@@ -60,12 +60,18 @@ func (s *Service) judge(ctx context.Context, c challenge.Challenge, att api.Atte
 }
 
 // weigh verifies all evidence, the CPU's first, and asks the policies of that
-// id about it.
-func (s *Service) weigh(ctx context.Context, id string, pieces []piece) (_ judgement, err error) {
-	verdicts := make([]measure.Verdict, len(pieces))
-	for i, p := range pieces {
-		if verdicts[i], err = p.verify(ctx); err != nil {
+// id about it. A piece may be that of several devices: each has a verdict, a
+// submod and a policy of its own.
+func (s *Service) weigh(ctx context.Context, id string, pieces []piece) (judgement, error) {
+	var verdicts []measure.Verdict
+	var of []piece // of each verdict
+	for _, p := range pieces {
+		all, err := p.verify(ctx)
+		if err != nil {
 			return nil, err
+		}
+		for _, v := range all {
+			verdicts, of = append(verdicts, v), append(of, p)
 		}
 	}
 	names, err := submodNames(verdicts)
@@ -74,7 +80,7 @@ func (s *Service) weigh(ctx context.Context, id string, pieces []piece) (_ judge
 	}
 	out := make(judgement, len(verdicts))
 	for i, v := range verdicts {
-		if out[i], err = s.appraise(ctx, id, names[i], pieces[i], v); err != nil {
+		if out[i], err = s.appraise(ctx, id, names[i], of[i], v); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +106,7 @@ func readInitData(in *api.InitData) (*initdata.Document, error) {
 	return initdata.Parse([]byte(in.Body))
 }
 
-// piece is the evidence of one attester, and what it must be bound to.
+// piece is the evidence of one platform, and what it must be bound to.
 type piece struct {
 	verifier measure.Verifier
 	evidence measure.Evidence
@@ -109,20 +115,39 @@ type piece struct {
 	doc      *initdata.Document // nil if there is none
 }
 
-func (p piece) verify(ctx context.Context) (_ measure.Verdict, err error) {
+// verify returns a verdict for each attester that the evidence is of, and an
+// error unless all of them are good.
+func (p piece) verify(ctx context.Context) (_ []measure.Verdict, err error) {
 	ctx, done := observe.Step(ctx, observe.StepEvidence)
 	defer func() { done(err) }()
-	v, err := p.verifier.Verify(ctx, p.evidence, p.want)
+	all, err := measure.VerifyAll(ctx, p.verifier, p.evidence, p.want)
 	if err == nil {
-		err = v.Err() // a verifier that forgets to say no must not mean yes
-	}
-	if err == nil && v.Check(measure.CheckBinding).Outcome != measure.Passed {
-		err = fmt.Errorf("the %s verifier did not compare what the evidence is bound to", v.Platform)
+		err = unanimous(p.verifier.Platform(), all)
 	}
 	if err != nil {
-		return v, verificationFault(err)
+		return nil, verificationFault(err)
 	}
-	return v, nil
+	return all, nil
+}
+
+// unanimous asks the verdicts once more: a verifier that forgets to say no must
+// not mean yes.
+func unanimous(platform measure.Platform, all []measure.Verdict) error {
+	if len(all) == 0 {
+		return fmt.Errorf("the %s verifier gave no verdict", platform)
+	}
+	if err := measure.ListErr(all); err != nil {
+		return err
+	}
+	for _, v := range all {
+		if v.Platform != platform {
+			return fmt.Errorf("the %s verifier gave a verdict on %q", platform, v.Platform)
+		}
+		if v.Check(measure.CheckBinding).Outcome != measure.Passed {
+			return fmt.Errorf("the %s verifier did not compare what the evidence is bound to", v.Platform)
+		}
+	}
+	return nil
 }
 
 // pieces lists the evidence of an answer, the CPU's first. The devices' is
