@@ -34,6 +34,10 @@ const (
 	simRealmProfile    = "tag:arm.com,2023:realm#1.0.0"
 )
 
+// simulatedImplementation starts the implementation id of every simulated
+// machine. A trust store with one is not taken for one of real machines.
+const simulatedImplementation = "simulated CCA machine"
+
 // machine is a simulated platform: its key, and what it says of itself.
 type machine struct {
 	key      *ecdsa.PrivateKey
@@ -76,7 +80,7 @@ func machineOf(key *ecdsa.PrivateKey) (*machine, error) {
 	}
 	instance := sha256.Sum256(point)
 	implementation := make([]byte, 32)
-	copy(implementation, "simulated CCA machine")
+	copy(implementation, simulatedImplementation)
 	profile, hash := simPlatformProfile, "sha-256"
 	return &machine{key: key, platform: wirePlatform{
 		Profile: &profile, HashAlgorithm: &hash, ImplementationID: implementation,

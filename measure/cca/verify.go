@@ -1,6 +1,7 @@
 package cca
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,9 @@ func (v *Verifier) add(s TrustStore, simulated bool) error {
 	for _, a := range anchors {
 		if whose, ok := published[thumbprint(a.key)]; ok && !simulated {
 			return fmt.Errorf("the key of instance %x is that of %s: everybody can sign with it", a.instance, whose)
+		}
+		if bytes.HasPrefix(a.implementation[:], []byte(simulatedImplementation)) && !simulated {
+			return fmt.Errorf("instance %x is a simulated machine", a.instance)
 		}
 		if other, ok := v.anchors[a.instance]; ok {
 			return fmt.Errorf("instance %x is also in %q", a.instance, other.store.name)
