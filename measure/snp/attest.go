@@ -76,7 +76,10 @@ func (a *Attester) obtain(ctx context.Context, data measure.ReportData) (*Eviden
 	rep, err := a.reports.Get(ctx, tsm.Request{Provider: tsm.ProviderSNP, InBlob: data[:], PrivLevel: a.level})
 	raw, table := rep.Out, rep.Aux
 	if errors.Is(err, tsm.ErrNoProvider) {
-		raw, table, err = a.fromDevice(ctx, data)
+		absent := err
+		if raw, table, err = a.fromDevice(ctx, data); err != nil {
+			err = fmt.Errorf("/%s: %w (and %w)", GuestDevice, err, absent)
+		}
 	}
 	if err != nil {
 		return nil, err

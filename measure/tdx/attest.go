@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -46,8 +45,9 @@ type Attester struct {
 	now     func() time.Time
 	turns   chan struct{}
 
-	mu    sync.Mutex
-	retry time.Time // before it the quote service is not asked again
+	mu      sync.Mutex
+	retry   time.Time // before it the quote service is not asked again
+	failure error     // of the service, last time
 }
 
 const (
@@ -82,7 +82,8 @@ func (a *Attester) Platform() measure.Platform { return measure.TDX }
 // Evidence returns a fresh quote over the report data with the event log that
 // explains its registers (kbs-protocol 16.3). Nothing is extended meanwhile.
 func (a *Attester) Evidence(ctx context.Context, data measure.ReportData) (measure.Evidence, error) {
-	firmware, err := firmwareLog(a.kernel)
+	// GCE's firmware and old ones keep no log.
+	firmware, err := tsm.ReadOptional(a.kernel, FirmwareLog, eventlog.MaxSize)
 	if err != nil {
 		return measure.Evidence{}, fmt.Errorf("read the firmware's event log: %w", err)
 	}
@@ -118,14 +119,6 @@ func wireEvidence(quote, log []byte) (measure.Evidence, error) {
 	}
 	raw, err := json.Marshal(w)
 	return measure.Evidence{Platform: measure.TDX, Data: raw}, err
-}
-
-func firmwareLog(k tsm.Kernel) ([]byte, error) {
-	log, err := k.ReadFile(FirmwareLog, eventlog.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // GCE's and old firmware keep none
-	}
-	return log, err
 }
 
 // BindInitData compares MRCONFIGID with the digest of the init-data document,
@@ -169,42 +162,52 @@ func (a *Attester) quote(ctx context.Context, data measure.ReportData) ([]byte, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if quote, ok := a.fromService(ctx, data); ok {
+	quote, failure := a.fromService(ctx, data)
+	if failure == nil {
 		return quote, nil
 	}
 	rep, err := tsm.Reports{Kernel: a.kernel}.Get(ctx, tsm.Request{Provider: tsm.ProviderTDX, InBlob: data[:]})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (and not from the quote service: %w)", err, failure)
 	}
 	return rep.Out, checkQuote(rep.Out, data)
 }
 
-// fromService tells whether the quote service gave a quote. Where it does not
-// there is another way, so why goes to the log, and it is left alone for a while.
-func (a *Attester) fromService(ctx context.Context, data measure.ReportData) ([]byte, bool) {
+var errNoService = errors.New("none is configured")
+
+// fromService returns the quote service's quote. Where it gives none there is
+// another way, so why goes to the log, and it is left alone for a while.
+func (a *Attester) fromService(ctx context.Context, data measure.ReportData) ([]byte, error) {
+	if a.service == nil {
+		return nil, errNoService
+	}
 	a.mu.Lock()
-	rest := a.service == nil || a.now().Before(a.retry)
+	rest, failure := a.now().Before(a.retry), a.failure
 	a.mu.Unlock()
 	if rest {
-		return nil, false
+		return nil, failure
 	}
-	report, err := tdReport(a.kernel, data)
-	if err == nil {
-		var quote []byte
-		if quote, err = qgs.Quote(ctx, a.service, report[:]); err == nil {
-			if err = checkQuote(quote, data); err == nil {
-				return quote, true
-			}
-		}
-	}
-	if ctx.Err() != nil {
-		return nil, false // it is the caller who left
+	quote, err := a.askService(ctx, data)
+	if err == nil || ctx.Err() != nil { // if it is the caller who left, the service may be well
+		return quote, err
 	}
 	a.log.Info("the quote service gives no quote; the driver is asked", slog.Any("err", err))
 	a.mu.Lock()
-	a.retry = a.now().Add(serviceRest)
+	a.retry, a.failure = a.now().Add(serviceRest), err
 	a.mu.Unlock()
-	return nil, false
+	return nil, err
+}
+
+func (a *Attester) askService(ctx context.Context, data measure.ReportData) ([]byte, error) {
+	report, err := tdReport(a.kernel, data)
+	if err != nil {
+		return nil, err
+	}
+	quote, err := qgs.Quote(ctx, a.service, report[:])
+	if err != nil {
+		return nil, err
+	}
+	return quote, checkQuote(quote, data)
 }
 
 // Places in a quote (Intel TDX DCAP quote generation library, sections A.3 and

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
@@ -96,7 +95,11 @@ type Logs struct {
 // Obtain fills e with a quote of all registers of [Bank] over the nonce, and
 // with the event log of the same moment.
 func Obtain(ctx context.Context, chip Chip, ak uint32, nonce []byte, logs Logs, e *Evidence) error {
-	firmware, err := logs.firmware()
+	var firmware []byte
+	var err error
+	if logs.Kernel != nil {
+		firmware, err = tsm.ReadOptional(logs.Kernel, FirmwareLog, eventlog.MaxSize)
+	}
 	if err != nil {
 		return fmt.Errorf("read the firmware's event log: %w", err)
 	}
@@ -118,17 +121,6 @@ func Obtain(ctx context.Context, chip Chip, ak uint32, nonce []byte, logs Logs, 
 		return quote(nil)
 	}
 	return logs.Runtime.Hold(quote)
-}
-
-func (l Logs) firmware() ([]byte, error) {
-	if l.Kernel == nil {
-		return nil, nil
-	}
-	log, err := l.Kernel.ReadFile(FirmwareLog, eventlog.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return log, err
 }
 
 // BindInitData extends the digest of the init-data document into PCR 8, once:

@@ -13,11 +13,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
@@ -35,21 +37,30 @@ var DefaultDevices = []string{"/dev/tpmrm0", "/dev/tpm0"}
 // An Opener opens the device for one call.
 type Opener func() (transport.TPMCloser, error)
 
-// File opens the first device that exists. Without any the error wraps
-// [ErrNoDevice] and names all.
+// File opens the first device that exists: a device node, or the socket of a
+// TPM in another process. Without any the error wraps [ErrNoDevice] and names
+// all.
 func File(devices ...string) Opener {
 	return func() (transport.TPMCloser, error) {
 		for _, d := range devices {
-			if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
+			info, err := os.Stat(d)
+			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			t, err := linuxtpm.Open(d)
+			if err != nil {
+				return nil, err
+			}
+			open := linuxtpm.Open
+			if info.Mode().Type() == fs.ModeSocket {
+				open = linuxudstpm.Open
+			}
+			t, err := open(d)
 			if err != nil {
 				return nil, fmt.Errorf("open %s: %w", d, err)
 			}
 			return t, nil
 		}
-		return nil, fmt.Errorf("%w: looked for %v", ErrNoDevice, devices)
+		return nil, fmt.Errorf("%w: there is no %s", ErrNoDevice, strings.Join(devices, " and no "))
 	}
 }
 

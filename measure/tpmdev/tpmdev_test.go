@@ -27,10 +27,14 @@ func soft(t *testing.T) *TPM {
 }
 
 func TestPresent(t *testing.T) {
-	if err := soft(t).Present(t.Context()); err != nil {
-		t.Error(err)
-	}
 	dir := t.TempDir()
+	for name, open := range map[string]Opener{
+		"connection": swtpmtest.Start(t), "path": File(filepath.Join(dir, "none"), swtpmtest.Socket(t)),
+	} {
+		if err := New(open).Present(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	err := New(File(filepath.Join(dir, "a"), filepath.Join(dir, "b"))).Present(t.Context())
 	if !errors.Is(err, ErrNoDevice) || !strings.Contains(err.Error(), filepath.Join(dir, "b")) {
 		t.Errorf("got %v", err)

@@ -43,6 +43,16 @@ type Kernel interface {
 	Ioctl(device string, request uint32, arg unsafe.Pointer) error
 }
 
+// ReadOptional reads a file that not every machine has. Without it the answer
+// is nil.
+func ReadOptional(k Kernel, name string, limit int) ([]byte, error) {
+	raw, err := k.ReadFile(name, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return raw, err
+}
+
 // Linux is the kernel under a root directory, usually "/".
 type Linux struct{ Root string }
 

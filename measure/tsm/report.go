@@ -231,9 +231,9 @@ func (r Reports) wait(ctx context.Context) error {
 
 // optional reads an attribute that not every platform has.
 func (r Reports) optional(dir, name string) ([]byte, error) {
-	b, err := r.Kernel.ReadFile(path.Join(dir, name), MaxBlob)
-	if errors.Is(err, fs.ErrNotExist) || len(b) == 0 && err == nil {
-		return nil, nil
+	b, err := ReadOptional(r.Kernel, path.Join(dir, name), MaxBlob)
+	if len(b) == 0 {
+		return nil, err
 	}
 	return b, err
 }

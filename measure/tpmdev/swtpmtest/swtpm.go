@@ -17,6 +17,13 @@ import (
 // program the test is skipped.
 func Start(t testing.TB) func() (transport.TPMCloser, error) {
 	t.Helper()
+	path := Socket(t)
+	return func() (transport.TPMCloser, error) { return linuxudstpm.Open(path) }
+}
+
+// Socket is Start for what opens the TPM by the path of its socket.
+func Socket(t testing.TB) string {
+	t.Helper()
 	program, err := exec.LookPath("swtpm")
 	if err != nil {
 		t.Skipf("swtpm is absent (%v), so nothing is shown of a real TPM; the Debian package swtpm has it", err)
@@ -51,5 +58,5 @@ func Start(t testing.TB) func() (transport.TPMCloser, error) {
 	if err := socket.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return func() (transport.TPMCloser, error) { return linuxudstpm.Open(path) }
+	return path
 }
