@@ -12,14 +12,14 @@ import (
 )
 
 // chain is a PCK certificate chain, as a quote brings it, with what was found
-// out about it. What is wrong with it is told by err, and by root if its end
-// is not trusted.
+// out about it. Dates are left out: they are checked whenever it is used.
 type chain struct {
-	pck  *PCK
-	key  *ecdsa.PublicKey // of the PCK
-	ca   *x509.Certificate
-	end  *x509.Certificate // the root that came along, which proves nothing
-	root *root             // nil if end is not the key of a trusted root
+	pck   *PCK
+	key   *ecdsa.PublicKey // of the PCK
+	ca    *x509.Certificate
+	end   *x509.Certificate // the root that came along, which proves nothing
+	root  *root             // nil if end is not the key of a trusted root
+	wrong []error           // why it does not lead to root
 }
 
 // readChain parses a quote's certificates, leaf first.
@@ -40,10 +40,34 @@ func readChain(pem []byte, roots []*root) (*chain, error) {
 			c.root = r
 		}
 	}
+	if c.root != nil {
+		c.wrong = c.follow()
+	}
 	return c, nil
 }
 
-// check finds out whether the chain leads to its root. Dates are left out.
+// follow returns what is wrong on the way to the root.
+func (c *chain) follow() []error {
+	var wrong []error
+	// The root in the quote may be an older certificate of the same key.
+	for _, err := range []error{
+		issued(c.end, c.root.cert), issued(c.ca, c.root.cert), issued(c.pck.Certificate, c.ca),
+	} {
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	if c.pck.Certificate.IsCA {
+		wrong = append(wrong, errors.New("the PCK certificate is that of an authority"))
+	}
+	return wrong
+}
+
+// sound reports whether it leads to a trusted root, so that what the PCK
+// certificate says is true.
+func (c *chain) sound() bool { return c.root != nil && len(c.wrong) == 0 }
+
+// check reports whether the chain leads to its root.
 func (c *chain) check(roots []*root, t *measure.Tally) {
 	if c.root == nil {
 		names := make([]string, len(roots))
@@ -54,16 +78,8 @@ func (c *chain) check(roots []*root, t *measure.Tally) {
 			fmt.Sprintf("%s, SHA-256 %x", c.end.Subject, sha256.Sum256(c.end.Raw)), names...)
 		return
 	}
-	// The root in the quote may be an older certificate of the same key.
-	for _, err := range []error{
-		issued(c.end, c.root.cert), issued(c.ca, c.root.cert), issued(c.pck.Certificate, c.ca),
-	} {
-		if err != nil {
-			t.Fail(err)
-		}
-	}
-	if c.pck.Certificate.IsCA {
-		t.Fail(errors.New("the PCK certificate is that of an authority"))
+	for _, err := range c.wrong {
+		t.Fail(err)
 	}
 }
 

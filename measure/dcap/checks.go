@@ -162,7 +162,7 @@ func (e *examination) withoutCollateral(name measure.CheckName) (measure.Check, 
 	if e.endorsements != nil {
 		return measure.Check{}, false
 	}
-	if e.j.config.UnsafeNoCollateral && e.chain != nil && e.chain.root != nil {
+	if e.j.config.UnsafeNoCollateral && e.chain != nil && e.chain.sound() {
 		return measure.Check{
 			Name: name, Outcome: measure.Waived,
 			Reason: fmt.Sprintf("%s; waived by configuration (UnsafeNoCollateral)", e.collateralErr),

@@ -38,30 +38,13 @@ func (e *endorsements) whole() bool {
 // platforms, nor the other way round.
 func endorse(c Collateral, tee TEE, r *root, ca *x509.Certificate) *endorsements {
 	e := new(endorsements)
-	signed, signer, err := readSigned(c.TCBInfo, "tcbInfo", c.TCBInfoChain, r)
-	if err == nil {
-		e.signers = append(e.signers, signer)
-		e.info, err = parseTCBInfo(signed)
+	var err error
+	if e.info, err = e.readTCBInfo(c, tee, r); err != nil {
+		e.info, e.infoErr = nil, fmt.Errorf("TCB info: %w", err)
 	}
-	if err == nil && e.info.ID != tee.infoID() {
-		e.info, err = nil, fmt.Errorf("it is for %q, want %q", e.info.ID, tee.infoID())
+	if e.identity, err = e.readQEIdentity(c, tee, r); err != nil {
+		e.identity, e.idErr = nil, fmt.Errorf("QE identity: %w", err)
 	}
-	if err != nil {
-		e.infoErr = fmt.Errorf("TCB info: %w", err)
-	}
-
-	signed, signer, err = readSigned(c.QEIdentity, "enclaveIdentity", c.QEIdentityChain, r)
-	if err == nil {
-		e.signers = append(e.signers, signer)
-		e.identity, err = parseQEIdentity(signed)
-	}
-	if err == nil && e.identity.ID != tee.quotingEnclave().id {
-		e.identity, err = nil, fmt.Errorf("it is for %q, want %q", e.identity.ID, tee.quotingEnclave().id)
-	}
-	if err != nil {
-		e.idErr = fmt.Errorf("QE identity: %w", err)
-	}
-
 	if e.pckCRL, err = readCRL(c.PCKCRL, ca); err != nil {
 		e.pckCRLErr = fmt.Errorf("revocation list of PCK certificates: %w", err)
 	}
@@ -69,6 +52,32 @@ func endorse(c Collateral, tee TEE, r *root, ca *x509.Certificate) *endorsements
 		e.rootCRLErr = fmt.Errorf("revocation list of the root: %w", err)
 	}
 	return e
+}
+
+func (e *endorsements) readTCBInfo(c Collateral, tee TEE, r *root) (*TCBInfo, error) {
+	signed, signer, err := readSigned(c.TCBInfo, "tcbInfo", c.TCBInfoChain, r)
+	if err != nil {
+		return nil, err
+	}
+	e.signers = append(e.signers, signer)
+	i, err := parseTCBInfo(signed)
+	if err == nil && i.ID != tee.infoID() {
+		err = fmt.Errorf("it is for %q, want %q", i.ID, tee.infoID())
+	}
+	return i, err
+}
+
+func (e *endorsements) readQEIdentity(c Collateral, tee TEE, r *root) (*QEIdentity, error) {
+	signed, signer, err := readSigned(c.QEIdentity, "enclaveIdentity", c.QEIdentityChain, r)
+	if err != nil {
+		return nil, err
+	}
+	e.signers = append(e.signers, signer)
+	i, err := parseQEIdentity(signed)
+	if err == nil && i.ID != tee.quotingEnclave().id {
+		err = fmt.Errorf("it is for %q, want %q", i.ID, tee.quotingEnclave().id)
+	}
+	return i, err
 }
 
 // readSigned checks the signature of a document of the PCS and the chain of

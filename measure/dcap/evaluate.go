@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -143,7 +144,7 @@ func findLevel(levels []EnclaveLevel, svn uint16) (EnclaveLevel, bool) {
 func (i *TCBInfo) module(version uint8) (*ModuleIdentity, error) {
 	id := fmt.Sprintf("TDX_%02X", version)
 	for n := range i.Modules {
-		if i.Modules[n].ID == id {
+		if strings.EqualFold(i.Modules[n].ID, id) {
 			return &i.Modules[n], nil
 		}
 	}

@@ -179,8 +179,10 @@ func (e *examination) findCollateral(ctx context.Context) {
 	case e.chain == nil:
 		e.collateralErr = errors.New("without a PCK certificate no collateral can be looked for")
 		return
-	case e.chain.root == nil:
-		e.collateralErr = errors.New("without a trusted root no collateral can be checked")
+	case !e.chain.sound():
+		// The source may have to ask a service, and a stranger's certificate must
+		// not decide what for.
+		e.collateralErr = errors.New("without a chain to a trusted root no collateral is looked for")
 		return
 	case e.j.config.Source == nil:
 		e.collateralErr = errNoSource

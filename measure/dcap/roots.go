@@ -151,3 +151,17 @@ func issued(c, issuer *x509.Certificate) error {
 	}
 	return nil
 }
+
+// Authorities returns the roots that may have signed collateral: Intel's, and
+// those that a configuration names.
+func Authorities(simulated []SimulatedRoot) ([]*x509.Certificate, error) {
+	roots, err := trustedRoots(simulated)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*x509.Certificate, len(roots))
+	for i, r := range roots {
+		out[i] = r.cert
+	}
+	return out, nil
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
@@ -77,6 +78,27 @@ func OpenVendor(dir string) (*Vendor, error) {
 		return nil, fmt.Errorf("open vendor: %w", err)
 	}
 	return v, nil
+}
+
+// Files of published collateral.
+const (
+	fileInfo     = "tcb-info.json"
+	fileIdentity = "qe-identity.json"
+	fileSigners  = "signers.pem" // of both, and the CA of PCK certificates
+	filePCKList  = "pck-crl.der"
+	fileRootList = "root-crl.der"
+)
+
+// Save writes collateral into a directory that must not hold any yet, each part
+// as the PCS answers it: package collateral reads such directories.
+func (c Collateral) Save(dir string) error {
+	public := func(name string, data []byte) simdir.File {
+		return simdir.File{Name: name, Data: data, Mode: simdir.Public}
+	}
+	return simdir.Write(dir,
+		public(fileInfo, c.TCBInfo), public(fileIdentity, c.QEIdentity),
+		public(fileSigners, slices.Concat(c.TCBInfoChain, c.PCKCRLChain)),
+		public(filePCKList, c.PCKCRL), public(fileRootList, c.RootCRL))
 }
 
 // Service is a simulated vendor that answers for its own chips, with

@@ -7,6 +7,7 @@ package sgx
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
@@ -65,12 +66,12 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	}
 	opinion := v.judge.Judge(ctx, q, nil)
 	verdict.Root = opinion.Root
-	verdict.Checks = append(opinion.Checks,
+	verdict.Checks = slices.Concat(opinion.Checks, []measure.Check{
 		v.checkAttributes(r.Attributes),
 		measure.CheckReportData(r.ReportData, want.ReportData),
 		measure.CheckInitDataField(r.ConfigID[:], want.InitData),
 		measure.Check{Name: measure.CheckEventLog, Outcome: measure.NotApplicable, Reason: "SGX keeps no event log"},
-	)
+	})
 	verdict.Claims = opinion.Claims
 	addClaims(verdict.Claims, q, r)
 	return verdict, verdict.Err()

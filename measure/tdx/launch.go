@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unicode/utf16"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
 )
@@ -27,6 +28,10 @@ type Launch struct {
 	// TDX15 makes quotes of version 5 with a report of TDX 1.5, instead of
 	// version 4 with one of TDX 1.0.
 	TDX15 bool
+	// Chip makes a platform that is not as the vendor wants it.
+	Chip dcap.ChipOptions
+	// Module changes what the report says of the TDX module; nil leaves it.
+	Module func(*dcap.Module)
 }
 
 // ImageGPA is the guest physical address of a simulated TD's image.

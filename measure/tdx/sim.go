@@ -24,16 +24,18 @@ const (
 // guestFile is launch.json: what the simulated TDX module knows about its one
 // TD. Byte strings are hex.
 type guestFile struct {
-	Platform    string `json:"platform"`
-	TDX15       bool   `json:"tdx_1_5"`
-	MRTD        string `json:"mr_td"`
-	MRConfigID  string `json:"mr_config_id"`
-	Attributes  string `json:"td_attributes"`
-	XFAM        uint64 `json:"xfam"`
-	ServiceTD   string `json:"mr_servicetd,omitempty"`
-	MRSEAM      string `json:"mr_seam"`
-	RunningSVN  string `json:"tee_tcb_svn2,omitempty"`
-	LaunchedSVN string `json:"tee_tcb_svn"`
+	Platform       string `json:"platform"`
+	TDX15          bool   `json:"tdx_1_5"`
+	MRTD           string `json:"mr_td"`
+	MRConfigID     string `json:"mr_config_id"`
+	Attributes     string `json:"td_attributes"`
+	XFAM           uint64 `json:"xfam"`
+	ServiceTD      string `json:"mr_servicetd,omitempty"`
+	MRSEAM         string `json:"mr_seam"`
+	RunningSVN     string `json:"tee_tcb_svn2,omitempty"`
+	LaunchedSVN    string `json:"tee_tcb_svn"`
+	SEAMSigner     string `json:"mrsigner_seam"`
+	SEAMAttributes string `json:"seam_attributes"`
 }
 
 // CreateGuest launches a simulated TD: it measures the launch, and puts a chip
@@ -56,7 +58,7 @@ func createGuest(vendorDir, guestDir string, l Launch) error {
 	if err != nil {
 		return err
 	}
-	chip, err := v.NewChip(dcap.TDX, time.Now(), dcap.ChipOptions{})
+	chip, err := v.NewChip(dcap.TDX, time.Now(), l.Chip)
 	if err != nil {
 		return err
 	}
@@ -64,14 +66,21 @@ func createGuest(vendorDir, guestDir string, l Launch) error {
 		l.Attributes = DefaultAttributes
 	}
 	module := dcap.SimulatedModule()
+	if l.Module != nil {
+		l.Module(&module)
+	}
 	f := guestFile{
 		Platform: string(measure.TDX), TDX15: l.TDX15, MRTD: hex.EncodeToString(p.MRTD[:]),
 		MRConfigID: hex.EncodeToString(initdata.Fit(l.InitDataDigest, len(Register{}))),
 		Attributes: fmt.Sprintf("%016x", uint64(l.Attributes)), XFAM: simulatedXFAM,
 		MRSEAM: hex.EncodeToString(simulatedSEAM[:]), LaunchedSVN: hex.EncodeToString(module.SVN[:]),
+		SEAMSigner: hex.EncodeToString(module.Signer[:]), SEAMAttributes: hex.EncodeToString(module.Attributes[:]),
 	}
 	if l.TDX15 {
 		f.RunningSVN, f.ServiceTD = f.LaunchedSVN, hex.EncodeToString(make([]byte, len(Register{})))
+		if module.Running != nil {
+			f.RunningSVN = hex.EncodeToString(module.Running[:])
+		}
 	}
 	launch, err := simdir.JSON(fileLaunch, f)
 	if err != nil {
@@ -142,7 +151,8 @@ func (f *guestFile) report(r *Report) error {
 	err := errors.Join(
 		hexField("mr_td", r.MRTD[:], f.MRTD), hexField("mr_config_id", r.MRConfigID[:], f.MRConfigID),
 		hexField("mr_seam", r.MRSEAM[:], f.MRSEAM), hexField("tee_tcb_svn", r.TEETCBSVN[:], f.LaunchedSVN),
-		hexField("td_attributes", attributes[:], f.Attributes),
+		hexField("td_attributes", attributes[:], f.Attributes), hexField("mrsigner_seam", r.MRSignerSEAM[:], f.SEAMSigner),
+		hexField("seam_attributes", r.SEAMAttributes[:], f.SEAMAttributes),
 	)
 	r.XFAM = f.XFAM
 	for _, b := range attributes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
@@ -66,12 +67,12 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	opinion := v.judge.Judge(ctx, q, r.module())
 	log, logCheck := checkEventLog(e.EventLog, r)
 	verdict.Root = opinion.Root
-	verdict.Checks = append(opinion.Checks,
+	verdict.Checks = slices.Concat(opinion.Checks, []measure.Check{
 		v.checkAttributes(r),
 		measure.CheckReportData(r.ReportData, want.ReportData),
 		measure.CheckInitDataField(r.MRConfigID[:], want.InitData),
 		logCheck,
-	)
+	})
 	verdict.Claims = opinion.Claims
 	addClaims(verdict.Claims, q, r, log)
 	return verdict, verdict.Err()

@@ -47,11 +47,8 @@ type settings struct {
 
 // rooms lists the platforms, in the order of the help.
 func (c *cli) rooms() []room {
-	all := []room{
-		c.snpRoom(),
-		c.ccaRoom(),
-		c.nvidiaRoom(),
-	}
+	all := append([]room{c.snpRoom()}, c.intelRooms()...)
+	all = append(all, c.ccaRoom(), c.nvidiaRoom())
 	return append(all, c.sampleRooms()...)
 }
 

@@ -15,6 +15,8 @@ under that root, so no production verifier should name it.`
 func (c *cli) simulators() []*cobra.Command {
 	return []*cobra.Command{
 		c.simSNPCommand(),
+		c.simTDXCommand(),
+		c.simSGXCommand(),
 		c.simCCACommand(),
 		c.simNVIDIACommand(),
 	}
