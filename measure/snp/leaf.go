@@ -201,3 +201,23 @@ func littleEndian(b [72]byte) *big.Int {
 	slices.Reverse(b[:]) // b is a copy
 	return new(big.Int).SetBytes(b[:])
 }
+
+// ChipCertificate is what the certificate of a chip's key (VCEK) says.
+type ChipCertificate struct {
+	Certificate *x509.Certificate
+	Chip        []byte // 64 bytes, or 8 on Turin
+	SVNs        SVNs
+}
+
+// ReadVCEK reads the certificate of a chip's key (DER) for who keeps such
+// certificates. It says nothing about who signed it.
+func ReadVCEK(der []byte) (ChipCertificate, error) {
+	l, err := parseLeaf(der)
+	if err != nil {
+		return ChipCertificate{}, err
+	}
+	if l.kind != VCEK {
+		return ChipCertificate{}, fmt.Errorf("it is the certificate of a %s", l.kind)
+	}
+	return ChipCertificate{Certificate: l.cert, Chip: l.hwid, SVNs: l.svns}, nil
+}

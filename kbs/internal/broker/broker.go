@@ -5,6 +5,7 @@
 //	                        the keys that every replica must share
 //	keys/admin.pem          signs admin tokens; read by `kbs admin-token` only
 //	keys/admin.pub          what a running broker knows of it
+//	collateral/             what vendors publish, if the configuration wants it
 //	audit.pub               verifies the checkpoints
 //	tls/cert.pem, key.pem   made here unless the configuration names others
 //	admin/token             an owner's token, written at the first start
@@ -81,6 +82,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Broker, err err
 		return nil, err
 	}
 	if b.tls, err = openTLS(cfg, o.Now); err != nil {
+		return nil, err
+	}
+	if err := b.openCollateral(); err != nil {
 		return nil, err
 	}
 	if err := b.openVerifiers(); err != nil {

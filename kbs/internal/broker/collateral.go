@@ -5,21 +5,23 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
 )
 
-// collateral is what a vendor says about its platform for some time only.
-type collateral struct {
+// dated is what a vendor says about its platform for some time only.
+type dated struct {
 	platform, name string
 	issued, ends   time.Time
 }
 
-// collateralOf reads the dates of the configured revocation lists.
-func collateralOf(cfg config.Config) ([]collateral, error) {
-	var out []collateral
+// datedOf reads the dates of the configured revocation lists.
+func datedOf(cfg config.Config) ([]dated, error) {
+	var out []dated
 	for generation, path := range cfg.Verifier.SNP.RevocationLists {
 		raw, err := readFile(path)
 		if err != nil {
@@ -32,15 +34,31 @@ func collateralOf(cfg config.Config) ([]collateral, error) {
 		if err != nil {
 			return nil, fmt.Errorf("verifier.snp.revocation_lists: %s: %w", path, err)
 		}
-		out = append(out, collateral{"snp", "crl_" + generation, crl.ThisUpdate, crl.NextUpdate})
+		out = append(out, dated{"snp", "crl_" + generation, crl.ThisUpdate, crl.NextUpdate})
 	}
 	return out, nil
 }
 
-// checkCollateral fails when a revocation list has ended: evidence that needs
-// it is refused from then on.
+// collateral lists all of it that is at hand: the files that the configuration
+// names, and what was fetched.
+func (b *Broker) collateral() []dated {
+	out := slices.Clone(*b.lists.Load())
+	if b.published == nil {
+		return out
+	}
+	for _, s := range b.published.Status() {
+		if !s.Name.OfChip() {
+			vendor, name, _ := strings.Cut(string(s.Name), "/")
+			out = append(out, dated{vendor, name, s.From, s.Until})
+		}
+	}
+	return out
+}
+
+// checkCollateral fails when collateral has ended: evidence that needs it is
+// refused from then on, or from the end of the grace.
 func (b *Broker) checkCollateral(context.Context) error {
-	for _, c := range *b.collateral.Load() {
+	for _, c := range b.collateral() {
 		if !b.Now().Before(c.ends) {
 			return fmt.Errorf("%s %s ended at %s", c.platform, c.name, c.ends.Format(time.RFC3339))
 		}
@@ -48,10 +66,10 @@ func (b *Broker) checkCollateral(context.Context) error {
 	return nil
 }
 
-func (b *Broker) collateralGauge(of func(collateral) float64) metrics.Source {
+func (b *Broker) collateralGauge(of func(dated) float64) metrics.Source {
 	return func(context.Context) ([]metrics.Sample, error) {
 		var out []metrics.Sample
-		for _, c := range *b.collateral.Load() {
+		for _, c := range b.collateral() {
 			out = append(out, metrics.Sample{Value: of(c), Labels: []string{c.platform, c.name}})
 		}
 		return out, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tracing"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 )
 
 // operations are the rooms for the broker's operator. Their checks and sources
@@ -27,7 +28,8 @@ type operations struct {
 	tracer       *tracing.Tracer // nil without a collector
 	watcher      observe.Watcher
 	probes       *health.Probes
-	collateral   atomic.Pointer[[]collateral]
+	lists        atomic.Pointer[[]dated] // that the configuration names
+	published    *collateral.Store       // nil where collateral is not enabled
 	replaceables []*replaceable
 	current      atomic.Pointer[config.Loaded] // in force, after any reloads
 	guard        *limit.Guard
@@ -50,8 +52,8 @@ func (b *Broker) openOperations(ctx context.Context) (err error) {
 		AuditSinkLag:      b.sinkGauge(func(s sink.Status) float64 { return float64(s.Entries) }),
 		AuditSinkAge:      b.sinkGauge(func(s sink.Status) float64 { return s.Age.Seconds() }),
 		SigningKeyAge:     b.signingKeyAge,
-		CollateralExpiry:  b.collateralGauge(func(c collateral) float64 { return float64(c.ends.Unix()) }),
-		CollateralAge:     b.collateralGauge(func(c collateral) float64 { return b.Now().Sub(c.issued).Seconds() }),
+		CollateralExpiry:  b.collateralGauge(func(c dated) float64 { return float64(c.ends.Unix()) }),
+		CollateralAge:     b.collateralGauge(func(c dated) float64 { return b.Now().Sub(c.issued).Seconds() }),
 		ReferenceValues:   b.referenceValues,
 		CertificateExpiry: b.certificateExpiry,
 		Ready:             b.readiness,

@@ -2,14 +2,13 @@ package broker
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/cca"
 )
 
-func openCCA(v config.Verifier, _ func() time.Time) ([]measure.Verifier, error) {
+func openCCA(v config.Verifier, _ tools) ([]measure.Verifier, error) {
 	c := v.CCA
 	if !c.Enabled {
 		return nil, nil

@@ -2,21 +2,20 @@ package broker
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/nvidia"
 )
 
-func openNVIDIA(v config.Verifier, now func() time.Time) ([]measure.Verifier, error) {
+func openNVIDIA(v config.Verifier, t tools) ([]measure.Verifier, error) {
 	c := v.NVIDIA
 	if !c.Enabled {
 		return nil, nil
 	}
 	vc := nvidia.VerifierConfig{
 		Devices: c.Devices, UnsafeNoRevocation: c.InsecureNoRevocation, UnsafeNoManifest: c.InsecureNoManifest,
-		UnsafeAnyDevices: c.InsecureAnyDevices, Now: now,
+		UnsafeAnyDevices: c.InsecureAnyDevices, Now: t.now,
 	}
 	for _, path := range c.Manifests {
 		raw, err := readFile(path)

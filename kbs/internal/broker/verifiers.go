@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sample"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
@@ -16,7 +17,7 @@ import (
 // openVerifiers fills the registry. Each verifier may later give way to one
 // that was made of newer files.
 func (b *Broker) openVerifiers() error {
-	all, collateral, err := b.readVerifiers(b.cfg)
+	all, lists, err := b.readVerifiers(b.cfg)
 	if err != nil {
 		return err
 	}
@@ -27,7 +28,7 @@ func (b *Broker) openVerifiers() error {
 		b.replaceables = append(b.replaceables, r)
 		behind[i] = r
 	}
-	b.collateral.Store(&collateral)
+	b.lists.Store(&lists)
 	b.verifiers, err = measure.NewRegistry(behind...)
 	return err
 }
@@ -35,7 +36,7 @@ func (b *Broker) openVerifiers() error {
 // reloadVerifiers reads the verifiers' files again. Either all of them are
 // good, or those in use stay.
 func (b *Broker) reloadVerifiers(cfg config.Config) error {
-	all, collateral, err := b.readVerifiers(cfg)
+	all, lists, err := b.readVerifiers(cfg)
 	if err != nil {
 		return err
 	}
@@ -50,16 +51,23 @@ func (b *Broker) reloadVerifiers(cfg config.Config) error {
 	for i, r := range b.replaceables {
 		r.now.Store(&all[i])
 	}
-	b.collateral.Store(&collateral)
+	b.lists.Store(&lists)
 	return nil
 }
 
-func (b *Broker) readVerifiers(cfg config.Config) ([]measure.Verifier, []collateral, error) {
-	all, err := verifiers(cfg, b.Now)
+func (b *Broker) readVerifiers(cfg config.Config) ([]measure.Verifier, []dated, error) {
+	if b.published != nil { // it believes whom the verifiers believe
+		trusted, err := authorities(cfg.Verifier)
+		if err != nil {
+			return nil, nil, err
+		}
+		b.published.Trust(trusted)
+	}
+	all, err := verifiers(cfg, tools{now: b.Now, published: b.published, grace: cfg.Collateral.Grace()})
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := collateralOf(cfg)
+	c, err := datedOf(cfg)
 	return all, c, err
 }
 
@@ -87,11 +95,18 @@ func (r *replaceable) VerifyAll(ctx context.Context, ev measure.Evidence, want m
 // opener makes the verifiers of a platform, none if the configuration does not
 // enable it. Each but the small ones has a file of its own,
 // verifier_<platform>.go.
-type opener func(v config.Verifier, now func() time.Time) ([]measure.Verifier, error)
+type opener func(v config.Verifier, t tools) ([]measure.Verifier, error)
+
+// tools are what verifiers have in common.
+type tools struct {
+	now       func() time.Time
+	published *collateral.Store // nil where it is not enabled
+	grace     time.Duration     // of collateral
+}
 
 // verifiers makes those of the platforms that the configuration enables. This
 // list is all that a broker accepts.
-func verifiers(cfg config.Config, now func() time.Time) ([]measure.Verifier, error) {
+func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 	var all []measure.Verifier
 	for _, p := range []struct {
 		name string
@@ -102,7 +117,7 @@ func verifiers(cfg config.Config, now func() time.Time) ([]measure.Verifier, err
 		{"nvidia", openNVIDIA},
 		{"sample", openSample},
 	} {
-		vs, err := p.open(cfg.Verifier, now)
+		vs, err := p.open(cfg.Verifier, t)
 		if err != nil {
 			return nil, fmt.Errorf("verifier.%s: %w", p.name, err)
 		}
@@ -111,12 +126,17 @@ func verifiers(cfg config.Config, now func() time.Time) ([]measure.Verifier, err
 	return all, nil
 }
 
-func openSNP(v config.Verifier, now func() time.Time) ([]measure.Verifier, error) {
+func openSNP(v config.Verifier, t tools) ([]measure.Verifier, error) {
 	c := v.SNP
 	if !c.Enabled {
 		return nil, nil
 	}
-	vc := snp.VerifierConfig{UnsafeNoRevocation: c.InsecureNoRevocation, Now: now, RevocationLists: map[snp.Generation][]byte{}}
+	vc := snp.VerifierConfig{
+		UnsafeNoRevocation: c.InsecureNoRevocation, Now: t.now, Grace: t.grace, RevocationLists: map[snp.Generation][]byte{},
+	}
+	if t.published != nil {
+		vc.Source = t.published
+	}
 	for name, path := range c.RevocationLists {
 		g, err := snp.ParseGeneration(name)
 		if err != nil {
@@ -154,7 +174,7 @@ func only[V measure.Verifier](v V, err error) ([]measure.Verifier, error) {
 	return []measure.Verifier{v}, nil
 }
 
-func openSample(v config.Verifier, _ func() time.Time) ([]measure.Verifier, error) {
+func openSample(v config.Verifier, _ tools) ([]measure.Verifier, error) {
 	if !v.Sample.InsecureEnabled {
 		return nil, nil
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	AttestationToken   AttestationToken   `toml:"attestation_token"`
 	RVPS               RVPS               `toml:"rvps"`
 	Verifier           Verifier           `toml:"verifier"`
+	Collateral         Collateral         `toml:"collateral"`
 	MasterKey          MasterKey          `toml:"master_key"`
 	StorageBackend     StorageBackend     `toml:"storage_backend"`
 	Resources          Resources          `toml:"resources"`
@@ -62,6 +63,7 @@ func Default(getenv func(string) string) Config {
 		AttestationToken:   defaultAttestationToken(),
 		RVPS:               defaultRVPS(),
 		Verifier:           defaultVerifier(),
+		Collateral:         defaultCollateral(),
 		MasterKey:          defaultMasterKey(),
 		StorageBackend:     defaultStorageBackend(),
 		Resources:          defaultResources(),
@@ -84,6 +86,7 @@ func (c Config) Insecure() []string {
 	out = append(out, c.RVPS.insecure()...)
 	out = append(out, c.Admin.insecure()...)
 	out = append(out, c.Verifier.insecure()...)
+	out = append(out, c.Collateral.insecure()...)
 	out = append(out, c.MasterKey.insecure()...)
 	out = append(out, c.StorageBackend.insecure()...)
 	for _, b := range c.ResourceBackends {
@@ -107,6 +110,7 @@ func (c Config) Validate() error {
 	c.AttestationToken.validate(&p)
 	c.RVPS.validate(&p)
 	c.Verifier.validate(&p)
+	c.Collateral.validate(&p)
 	p = append(p, c.MasterKey.validate()...)
 	c.StorageBackend.validate(&p)
 	p = append(p, validateResources(c.Resources, c.ResourceBackends)...)

@@ -59,6 +59,13 @@ func (c *cli) snpVerifier(f *snpFlags, s settings) (measure.Verifier, error) {
 	for _, l := range crls {
 		cfg.RevocationLists[snp.Generation(l.name)] = l.data
 	}
+	shelf, err := s.shelf(cfg.UnsafeSimulatedRoots, nil)
+	if err != nil {
+		return nil, err
+	}
+	if shelf != nil {
+		cfg.Source = shelf
+	}
 	return snp.NewVerifier(cfg)
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
+	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
@@ -43,6 +46,29 @@ type settings struct {
 	roots []namedFile
 	// noCollateral waives what needs CRLs or TCB info, where none is at hand.
 	noCollateral bool
+	// collateral is a directory of it; empty if there is none: see shelf.
+	collateral string
+	warn       func(error)
+}
+
+// shelf reads the directory of --collateral for a verifier that trusts these
+// simulated vendors beside AMD and Intel. It returns nil without a directory.
+func (s settings) shelf(amd []snp.SimulatedRoot, intel []dcap.SimulatedRoot) (*collateral.Shelf, error) {
+	if s.collateral == "" {
+		return nil, nil
+	}
+	trusted, err := collateral.Authorities(amd, intel)
+	if err != nil {
+		return nil, err
+	}
+	found, err := collateral.ReadFiles(s.collateral, trusted)
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range found.Skipped {
+		s.warn(err)
+	}
+	return found, nil
 }
 
 // rooms lists the platforms, in the order of the help.

@@ -44,6 +44,7 @@ const verifyExample = `  # evidence of a simulated guest
 
 type verifyFlags struct {
 	platform, evidence, at string
+	collateral             string
 	simulatedRoots         []string
 	noCollateral           bool
 	binding                bindingFlags
@@ -66,6 +67,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 	s.StringVar(&f.evidence, "evidence", "", "`FILE` with evidence in JSON as the KBS protocol carries it, or a raw report or quote; - is stdin")
 	s.StringArrayVar(&f.simulatedRoots, "simulated-root", nil, "trust a simulated vendor: `NAME=FILE` of its root.pem (repeatable)")
 	s.BoolVar(&f.noCollateral, "allow-no-collateral", false, "waive what needs the vendor's collateral, where none is at hand")
+	s.StringVar(&f.collateral, "collateral", "", "`DIR` with what vendors publish: files as they serve them, or what 'measure collateral' keeps")
 	s.StringVar(&f.at, "at", "", "verify as of this `TIME` (RFC 3339) instead of now")
 	s.VarP(f.output, "output", "o", "output format")
 	_ = cmd.MarkFlagRequired("evidence")
@@ -128,7 +130,8 @@ func unreadable(name string, err error) error {
 }
 
 func (c *cli) settings(f verifyFlags) (settings, error) {
-	s := settings{now: time.Now, noCollateral: f.noCollateral}
+	s := settings{now: time.Now, noCollateral: f.noCollateral, collateral: f.collateral}
+	s.warn = func(err error) { _, _ = fmt.Fprintf(c.err, "measure: not used: %v\n", err) }
 	if f.at != "" {
 		at, err := time.Parse(time.RFC3339, f.at)
 		if err != nil {
