@@ -31,9 +31,19 @@ type AdminRole struct {
 	Tenants []string `json:"tenants"`
 }
 
-// Revocation ends one admin token, or all that a subject was given until now.
-// On POST only Issuer, TokenID or Subject, and Reason are read; without any of
-// the first three it is the caller's own token.
+// RevocationRequest ends one admin token, by TokenID, or all that Subject was
+// given until now, by Issuer or else by the broker itself; or, with Own alone,
+// the token that the request comes with. Exactly one of the three is named.
+type RevocationRequest struct {
+	Issuer  string `json:"issuer,omitempty"`
+	TokenID string `json:"token_id,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	Own     bool   `json:"own,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Revocation is one admin token that ended, or all that a subject was given
+// until then.
 type Revocation struct {
 	Issuer  string    `json:"issuer,omitempty"`
 	TokenID string    `json:"token_id,omitempty"`

@@ -47,8 +47,8 @@ func (c *Client) WhoAmI(ctx context.Context) (api.WhoAmI, error) {
 	return out, err
 }
 
-// Revoke ends admin tokens; see [api.Revocation].
-func (c *Client) Revoke(ctx context.Context, r api.Revocation) (api.Revocation, error) {
+// Revoke ends admin tokens; see [api.RevocationRequest].
+func (c *Client) Revoke(ctx context.Context, r api.RevocationRequest) (api.Revocation, error) {
 	var out api.Revocation
 	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathRevocations}, r, &out)
 	return out, err

@@ -27,11 +27,11 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // Stages, as Explanation.Stage tells them.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 var policyData = regexp.MustCompile(`policy_data\s*:=\s*\{`)

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // BundleType is the media type of a [Bundle], and names its version.

@@ -134,7 +134,7 @@ anything any more, and delete the file that login wrote.`,
 				return err
 			}
 			defer a.Close()
-			if _, err := a.Revoke(cmd.Context(), api.Revocation{Reason: "logout"}); err != nil {
+			if _, err := a.Revoke(cmd.Context(), api.RevocationRequest{Own: true, Reason: "logout"}); err != nil {
 				return doing(err, "revoke the token")
 			}
 			if x.TokenFile == filepath.Join("tokens", x.Name) { // else it is not ours to delete
@@ -199,7 +199,7 @@ func tenantNames(all []string) string {
 }
 
 func (c *cli) revokeCommand() *cobra.Command {
-	var r api.Revocation
+	var r api.RevocationRequest
 	cmd := &cobra.Command{
 		Use:   "revoke token/ID | subject/NAME",
 		Short: "End an administrator's token, or all that somebody was given",

@@ -10,7 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // MessageVersion is the version of the RVPS message (kbs-protocol 12.1).

@@ -77,7 +77,15 @@ func TestFieldListsAndDeletes(t *testing.T) {
 		}
 	}
 	s.must(http.MethodPost, api.PathResourcePolicy, []byte(`{"policy":"`+base64.RawURLEncoding.EncodeToString([]byte("package policy\nallow := false\n"))+`"}`))
-	s.must(http.MethodDelete, api.PathResourcePolicy, nil)
+	// Whoever leaves the name out, or has it empty in a script, deletes nothing.
+	for _, path := range []string{api.PathResourcePolicy, api.PathResourcePolicy + "/", api.PathResourcePolicy + "/%20", api.PathAttestationPolicy, api.PathAttestationPolicy + "/", api.PathReferenceValue, api.PathReferenceValue + "/"} {
+		if a := s.admin(http.MethodDelete, path, nil); a.status/100 != 4 {
+			t.Errorf("DELETE %s: %d", path, a.status)
+		}
+	}
+	if got := list(api.PathResourcePolicy); !slices.Contains(got, "resource-policy") {
+		t.Errorf("a deletion without a name left %v", got)
+	}
 	for _, path := range []string{api.PathAttestationPolicy + "/a%2Fb", api.PathAttestationPolicy + "/.x"} {
 		if a := s.admin(http.MethodGet, path, nil); a.status/100 != 4 {
 			t.Errorf("%s: %d", path, a.status)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // Limits of what a guest may report, in bytes of each text and in items.

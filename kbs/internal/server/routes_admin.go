@@ -11,6 +11,6 @@ func adminRoutes() []Route {
 		{Pattern: "GET " + api.PathRevocations, ID: "listRevocations", Summary: "List the admin tokens that were revoked", System: true,
 			Access: auditor, On: OnAdmin, Answers: ok(jsonBody(items[api.Revocation]{})), admin: (*Server).listRevocations},
 		{Pattern: "POST " + api.PathRevocations, ID: "revoke", Summary: "Revoke an admin token, or all of a subject; one's own, or as an owner of the broker any",
-			Access: Known, On: OnAdmin, Request: jsonBody(api.Revocation{}), Answers: ok(jsonBody(api.Revocation{})), admin: (*Server).revoke},
+			Access: Known, On: OnAdmin, Request: jsonBody(api.RevocationRequest{}), Answers: ok(jsonBody(api.Revocation{})), admin: (*Server).revoke},
 	}
 }

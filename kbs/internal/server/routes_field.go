@@ -13,7 +13,7 @@ func fieldRoutes() []Route {
 	const both = OnGuest | OnAdmin
 	const resource = api.PathResource + "/{repo}/{type}/{tag}"
 	empty := ok(rawBody(plainType))
-	res, att := v0Policies{policy.Resource, policy.ResourcePolicy}, v0Policies{policy.Attestation, ""}
+	res, att := v0Policies{policy.Resource}, v0Policies{policy.Attestation}
 	after := []Query{{"after", "only names that sort after this one", ""}}
 	return []Route{
 		{Pattern: "GET " + api.PathResource, ID: "v0ListResources", Summary: "List the paths of the resources; a Link header leads to the next page", Query: after,
@@ -36,9 +36,7 @@ func fieldRoutes() []Route {
 			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: res.list},
 		{Pattern: "GET " + api.PathResourcePolicy + "/{id...}", ID: "v0GetResourcePolicy", Summary: "Read a resource policy, in the form in which it is written",
 			Access: viewer, On: both, Answers: ok(jsonBody(policyBody{})), admin: res.get},
-		{Pattern: "DELETE " + api.PathResourcePolicy, ID: "v0DeleteResourcePolicy", Change: "policy.delete", Summary: "Delete the resource policy: nothing is released without one",
-			Access: owner, On: both, Answers: ok(Body{}), admin: res.delete},
-		{Pattern: "DELETE " + api.PathResourcePolicy + "/{id...}", ID: "v0DeleteNamedResourcePolicy", Change: "policy.delete", Summary: "Delete the resource policy of a prefix",
+		{Pattern: "DELETE " + api.PathResourcePolicy + "/{id...}", ID: "v0DeleteResourcePolicy", Change: "policy.delete", Summary: "Delete the resource policy of a prefix; without that of all, resource-policy, what no other is for is released to nobody",
 			Access: owner, On: both, Answers: ok(Body{}), admin: res.delete},
 		{Pattern: "GET " + api.PathAttestationPolicy, ID: "v0ListAttestationPolicies", Summary: "List the ids of the attestation policies",
 			Access: viewer, On: both, Answers: ok(jsonBody([]string{})), admin: att.list},

@@ -54,6 +54,10 @@ func settleTarget(r *http.Request) error {
 	u.RawPath = ""
 	if name, rest, _ := strings.Cut(strings.TrimPrefix(p, api.PathPrefix+"/"), "/"); name != "" && rest == "" {
 		u.Path = strings.TrimSuffix(p, "/") // an empty resource path, written with its slash
+		if r.Method == http.MethodDelete && (u.Path == api.PathResourcePolicy || u.Path == api.PathReferenceValue) {
+			// Without a name nothing is deleted, nor is anyone redirected.
+			return fault.New(fault.NotFound, &pluginError{name})
+		}
 	}
 	r.URL = &u
 	return nil

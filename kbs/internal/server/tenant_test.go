@@ -460,12 +460,18 @@ func TestWhoAmIAndRevocation(t *testing.T) {
 		"a subject, as a tenant's owner": {bob, `{"subject":"ann"}`, 403},
 		"nobody":                         {owner, `{"issuer":"https://idp.example"}`, 400},
 		"two":                            {owner, `{"token_id":"x","subject":"y"}`, 400},
+		"oneself and another":            {owner, `{"token_id":"x","own":true}`, 400},
+		"nothing":                        {owner, `{}`, 400},
+		"only why":                       {owner, `{"reason":"a typing error"}`, 400},
+		"a misspelt member":              {owner, `{"tokenid":"x","reason":"a typing error"}`, 400},
+		"another's member":               {owner, `{"own":true,"kid":"x"}`, 400},
+		"no text":                        {owner, ``, 400},
 	} {
 		if got := send(s, c.token, "POST", api.PathRevocations, c.body); got.status != c.status {
 			t.Errorf("%s: %d %s", name, got.status, got.body)
 		}
 	}
-	if got := send(a, ann, "POST", api.PathRevocations, `{"reason":"going home"}`); got.status != 200 {
+	if got := send(a, ann, "POST", api.PathRevocations, `{"own":true,"reason":"going home"}`); got.status != 200 {
 		t.Fatalf("logging out: %d %s", got.status, got.body)
 	}
 	if got := send(a, ann, "GET", api.PathWhoAmI, ""); got.status != 401 {

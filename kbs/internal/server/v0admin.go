@@ -12,7 +12,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // The field's admin answers are empty texts of this odd type (kbs-protocol

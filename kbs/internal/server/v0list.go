@@ -41,18 +41,13 @@ func (s *Server) v0ListResources(w http.ResponseWriter, r *http.Request, _ admin
 	return nil
 }
 
-// v0Policies are the calls about one kind of policy. Of the resource policies
-// the field knows one, which it does not name.
-type v0Policies struct {
-	kind     policy.Kind
-	standard string // "" if a policy must be named
-}
+// v0Policies are the calls about one kind of policy. Each policy is named: the
+// field writes its one resource policy without a name, but has no call that
+// deletes it (kbs-protocol 2.2), and a name that was left out must not.
+type v0Policies struct{ kind policy.Kind }
 
 func (p v0Policies) name(r *http.Request) (string, error) {
 	id := r.PathValue("id")
-	if id == "" {
-		id = p.standard
-	}
 	_, err := policy.ParseName(string(p.kind), id)
 	return id, err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/approval"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 // Approvals are the changes of a tenant that need two people.
@@ -122,10 +121,7 @@ func readDecision(r *http.Request) (api.ApprovalDecision, error) {
 		return api.ApprovalDecision{}, err
 	}
 	var d api.ApprovalDecision
-	if err := strictjson.Decode(raw, &d); err != nil {
-		return d, fault.New(fault.InvalidRequest, err)
-	}
-	return d, nil
+	return d, exactly(raw, &d)
 }
 
 func (s *Server) deny(w http.ResponseWriter, r *http.Request, who admin.Identity) error {

@@ -14,7 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 // auditEntries sends the leaves exactly as they were hashed. Reading the log is
@@ -170,13 +169,9 @@ func (s *Server) auditKeys(w http.ResponseWriter, r *http.Request, _ admin.Ident
 
 // rotateAuditKey lets the key in force hand over to a new one.
 func (s *Server) rotateAuditKey(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
 	var want api.AuditKeyRotation
-	if err := strictjson.Decode(raw, &want); err != nil {
-		return fault.New(fault.InvalidRequest, err)
+	if err := exactBody(r, &want); err != nil {
+		return err
 	}
 	k, err := s.AuditLog.RotateKey(r.Context(), want.Current, api.AuditEntry{Subject: who.String()})
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 // policyName reads the policy that a path names.
@@ -71,13 +70,9 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request, who admin.Ide
 	if err != nil {
 		return err
 	}
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
 	var p api.Policy
-	if err := strictjson.Decode(raw, &p); err != nil {
-		return fault.New(fault.InvalidRequest, err)
+	if err := exactBody(r, &p); err != nil {
+		return err
 	}
 	if (p.Kind != "" && p.Kind != string(kind)) || (p.ID != "" && p.ID != id) {
 		return fault.Newf(fault.InvalidRequest, "the body names another policy than the path")
@@ -116,13 +111,9 @@ func (s *Server) movePolicy(w http.ResponseWriter, r *http.Request, who admin.Id
 	if err != nil {
 		return err
 	}
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
 	var c api.StageChange
-	if err := strictjson.Decode(raw, &c); err != nil {
-		return fault.New(fault.InvalidRequest, err)
+	if err := exactBody(r, &c); err != nil {
+		return err
 	}
 	if c.Version, err = seen(r, c.Version); err != nil {
 		return err
@@ -157,13 +148,9 @@ func (s *Server) replayPolicy(w http.ResponseWriter, r *http.Request, _ admin.Id
 	if err != nil {
 		return err
 	}
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
 	var req api.ReplayRequest
-	if err := strictjson.Decode(raw, &req); err != nil {
-		return fault.New(fault.InvalidRequest, err)
+	if err := exactBody(r, &req); err != nil {
+		return err
 	}
 	report, err := s.Engine.Replay(r.Context(), kind, id, req)
 	if err != nil {

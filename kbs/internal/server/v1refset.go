@@ -8,7 +8,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 func (s *Server) listRefSets(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
@@ -92,13 +91,10 @@ func (s *Server) getSigner(w http.ResponseWriter, r *http.Request, _ admin.Ident
 }
 
 func (s *Server) putSigner(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
+	var v api.Signer
+	err := exactBody(r, &v)
 	if err != nil {
 		return err
-	}
-	var v api.Signer
-	if err := strictjson.Decode(raw, &v); err != nil {
-		return fault.New(fault.InvalidRequest, err)
 	}
 	name := r.PathValue("name")
 	if v.Name != "" && v.Name != name {

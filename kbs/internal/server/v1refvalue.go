@@ -11,7 +11,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 func (s *Server) listRefValues(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
@@ -49,13 +48,10 @@ func (s *Server) answerVersioned(w http.ResponseWriter, version int64, v any) {
 }
 
 func (s *Server) putRefValue(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
+	var v api.RefValue
+	err := exactBody(r, &v)
 	if err != nil {
 		return err
-	}
-	var v api.RefValue
-	if err := strictjson.Decode(raw, &v); err != nil {
-		return fault.New(fault.InvalidRequest, err)
 	}
 	name := r.PathValue("name")
 	if v.Name != "" && v.Name != name {

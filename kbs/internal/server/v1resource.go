@@ -1,10 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -136,24 +133,6 @@ func changing(r *http.Request, who admin.Identity, op resource.Op) (resource.Cha
 	}
 	want, err := seen(r, in)
 	return resource.Change{Op: op, Path: path, Want: want, Author: who.String()}, err
-}
-
-// exactBody reads a body whose unknown members are an error: a binding to an
-// image that is misspelt must not be a key without one.
-func exactBody(r *http.Request, v any) error {
-	raw, err := body(r)
-	if err != nil {
-		return err
-	}
-	if err := strictjson.Check(raw); err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	return nil
 }
 
 func (s *Server) putResource(w http.ResponseWriter, r *http.Request, who admin.Identity) error {

@@ -9,7 +9,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
@@ -53,13 +52,10 @@ func (s *Server) answerTenant(w http.ResponseWriter, rec tenant.Record) {
 }
 
 func (s *Server) putTenant(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
+	var rec tenant.Record
+	err := exactBody(r, &rec.Tenant)
 	if err != nil {
 		return err
-	}
-	var rec tenant.Record
-	if err := strictjson.Decode(raw, &rec.Tenant); err != nil {
-		return fault.New(fault.InvalidRequest, err)
 	}
 	name := r.PathValue("tenant")
 	if rec.Name != "" && rec.Name != name {

@@ -6,12 +6,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
-	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const typeKeySet = "application/jwk-set+json"
@@ -68,8 +66,8 @@ func (s *Server) rotateTokenKey(w http.ResponseWriter, r *http.Request, who admi
 	}
 	var how api.RotateTokenKey
 	if len(raw) > 0 {
-		if err := strictjson.Decode(raw, &how); err != nil {
-			return fault.New(fault.InvalidRequest, err)
+		if err := exactly(raw, &how); err != nil {
+			return err
 		}
 	}
 	version, err := seen(r, int64(store.Any))

@@ -9,7 +9,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/strictjson"
 )
 
 func (s *Server) whoAmI(w http.ResponseWriter, _ *http.Request, who admin.Identity) error {
@@ -36,23 +35,34 @@ func (s *Server) listRevocations(w http.ResponseWriter, r *http.Request, _ admin
 	return nil
 }
 
+// named returns whom a request is about. One's own token is never what a request
+// that names nobody happens to mean.
+func named(asked api.RevocationRequest, who admin.Identity) (api.Revocation, error) {
+	in := api.Revocation{Issuer: asked.Issuer, TokenID: asked.TokenID, Subject: asked.Subject, Reason: asked.Reason}
+	if !asked.Own {
+		in.Issuer = cmp.Or(in.Issuer, admin.Issuer)
+		return in, nil
+	}
+	if in.Issuer != "" || in.TokenID != "" || in.Subject != "" {
+		return in, fault.New(fault.InvalidRequest, admin.ErrRevocation)
+	}
+	in.Issuer, in.TokenID = who.Issuer, who.TokenID
+	if in.TokenID == "" {
+		in.Subject = who.Subject // a token without an id ends with its fellows
+	}
+	return in, nil
+}
+
 // revoke ends tokens. Everybody may end their own, which is how one logs out.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
-	raw, err := body(r)
+	var asked api.RevocationRequest
+	if err := exactBody(r, &asked); err != nil {
+		return err
+	}
+	in, err := named(asked, who)
 	if err != nil {
 		return err
 	}
-	var in api.Revocation
-	if err := strictjson.Decode(raw, &in); err != nil {
-		return fault.New(fault.InvalidRequest, err)
-	}
-	if in.Issuer == "" && in.TokenID == "" && in.Subject == "" {
-		in.Issuer, in.TokenID = who.Issuer, who.TokenID
-		if in.TokenID == "" {
-			in.Subject = who.Subject // a token without an id ends with its fellows
-		}
-	}
-	in.Issuer = cmp.Or(in.Issuer, admin.Issuer)
 	own := in.Issuer == who.Issuer && (in.TokenID != "" && in.TokenID == who.TokenID || in.Subject != "" && in.Subject == who.Subject)
 	if !own && !who.Has(admin.Owner, admin.AnyTenant) {
 		return s.refuseRole(r, who, admin.Call{Tenant: admin.AnyTenant, Need: admin.Owner})
