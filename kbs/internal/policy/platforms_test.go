@@ -22,6 +22,8 @@ type reason struct {
 
 // platformCase is what the defaults make of one platform: good evidence, the
 // reference values that know it, and every single reason to think otherwise.
+// Claims are made up where no verifier here makes any; the others are in
+// labs_test.go.
 type platformCase struct {
 	policy, member string
 	claims         string // JSON
@@ -39,12 +41,8 @@ func tcb(value any) []reason {
 	return out
 }
 
-const (
-	intelHeader = `"quote":{"header":{"tee_type":"81000000","vendor_id":"939a7233f79c4ca9940a0db3957f0607"},` +
-		`"body":{"mr_td":"m1","xfam":"x1","rtmr_1":"r1","rtmr_2":"r2"}},"td_attributes":{"debug":false},"tcb_status":"UpToDate"`
-	kernelLog = `{"type_name":"EV_EFI_BOOT_SERVICES_APPLICATION","details":{"device_paths":["Pci(1,2)","File(kernel)"]},"digests":[{"alg":"SHA-384","digest":"k1"}]}`
-	paramLog  = `{"type_name":"EV_EVENT_TAG","details":{"string":"LOADED_IMAGE::LoadOptions"},"digests":[{"alg":"SHA-384","digest":"p1"}]}`
-)
+const intelHeader = `"quote":{"header":{"tee_type":"81000000","vendor_id":"939a7233f79c4ca9940a0db3957f0607"},` +
+	`"body":{"mr_td":"m1","xfam":"x1","rtmr_1":"r1","rtmr_2":"r2"}},"td_attributes":{"debug":false},"tcb_status":"UpToDate"`
 
 var intelReasons = []reason{
 	{"quote.header.tee_type", "00000000", "hardware", 97, []string{"81000000"}},
@@ -109,51 +107,6 @@ func nvidiaReasons(report, rim string) []reason {
 }
 
 var platformCases = map[string]platformCase{
-	"sample": {
-		DefaultCPU, "sample", `{"svn":"1","launch_digest":"abcde","platform_version":{"major":1,"minor":4},"debug":false}`,
-		map[string]string{"svn": `["1"]`, "launch_digest": `["abcde"]`, "major_version": `1`, "minimum_minor_version": `4`},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 2},
-		[]reason{
-			{"launch_digest", "other", "executables", 33, []string{"abcde"}},
-			{"svn", "2", "hardware", 97, []string{"1"}},
-			{"svn", 1, "hardware", 97, []string{"1"}},
-			{"platform_version.major", 2, "hardware", 97, []string{"1"}},
-			{"platform_version.minor", 3, "hardware", 97, []string{">= 4"}},
-			{"platform_version.minor", "9", "hardware", 97, []string{">= 4"}},
-			{"debug", true, "configuration", 36, []string{"false"}},
-			{"simulated_root", "lab", "hardware", 97, nil},
-		},
-	},
-	"snp": {
-		DefaultCPU, "snp", `{"measurement":"aa","reported_tcb_bootloader":7,"reported_tcb_microcode":7,"reported_tcb_snp":7,"reported_tcb_tee":7,
-			"platform_smt_enabled":true,"platform_tsme_enabled":false,"policy_abi_major":0,"policy_abi_minor":0,"policy_single_socket":false,
-			"policy_smt_allowed":true,"policy_debug_allowed":false,"policy_migrate_ma":false}`,
-		map[string]string{
-			"snp_launch_measurement": `["aa","bb"]`, "snp_bootloader": `[7]`, "snp_microcode": `[7]`, "snp_snp_svn": `[7]`, "snp_tee_svn": `[7]`,
-			"snp_smt_enabled": `true`, "snp_tsme_enabled": `[false]`, "snp_guest_abi_major": `[0]`, "snp_guest_abi_minor": `[0]`,
-			"snp_single_socket": `[false]`, "snp_smt_allowed": `[true]`,
-		},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 3},
-		append(tcb(6),
-			reason{"measurement", "cc", "executables", 33, []string{"aa", "bb"}},
-			reason{"policy_debug_allowed", true, "configuration", 36, []string{"false"}},
-			reason{"policy_migrate_ma", nil, "configuration", 36, []string{"false"}},
-			reason{"simulated_root", "lab", "hardware", 97, nil},
-			reason{"simulated_root", "", "hardware", 97, nil},
-		),
-	},
-	"tdx": {
-		DefaultCPU, "tdx", `{` + intelHeader + `,"collateral_expiration_status":"0","uefi_event_logs":[` + kernelLog + `,` + paramLog + `]}`,
-		map[string]string{
-			"mr_td": `["m1"]`, "xfam": `["x1"]`, "rtmr_1": `["r1"]`, "rtmr_2": `["r2"]`, "tdvfkernel": `["k1"]`, "tdvfkernelparams": `"p1"`,
-		},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
-		append([]reason{
-			{"quote.body.rtmr_1", "r9", "executables", 33, []string{"r1"}},
-			{"quote.body.rtmr_2", nil, "executables", 33, []string{"r2"}},
-			{"collateral_expiration_status", "1", "hardware", 97, []string{"0"}},
-		}, intelReasons...),
-	},
 	"az-snp-vtpm": {
 		DefaultCPU, "az-snp-vtpm", `{"measurement":"qg==","tpm":{"pcr11":"p"},"reported_tcb_bootloader":"7","reported_tcb_microcode":"7",
 			"reported_tcb_snp":"7","reported_tcb_tee":"7","platform_smt_enabled":"true","platform_tsme_enabled":"false","policy_abi_major":"0",
@@ -183,17 +136,6 @@ var platformCases = map[string]platformCase{
 		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
 		append([]reason{{"tpm.pcr11", "q", "executables", 33, []string{"p"}}}, intelReasons...),
 	},
-	"tpm": {
-		DefaultCPU, "tpm", `{"ak_public":"key","pcr11":"p"}`,
-		map[string]string{"tpm_pcr11": `["p"]`, "trusted_aks": `["key"]`},
-		[3]int8{3, 2, 0}, [3]int8{33, 97, 0},
-		[]reason{
-			{"pcr11", "q", "executables", 33, []string{"p"}},
-			{"ak_public", "stranger", "hardware", 97, []string{"key"}},
-			{"ak_public", "stranger", "executables", 33, []string{"key"}},
-			{"simulated_root", "lab", "hardware", 97, nil},
-		},
-	},
 	"se": {
 		DefaultCPU, "se", `{"cuid":"c"}`, nil, [3]int8{3, 2, 2}, [3]int8{3, 2, 2},
 		[]reason{{"simulated_root", "lab", "hardware", 97, nil}},
@@ -215,11 +157,6 @@ var platformCases = map[string]platformCase{
 		[3]int8{3, 2, 2}, [3]int8{3, 2, 3},
 		slices.Concat(flagReasons("hardware", 97, switchHardware...), flagReasons("executables", 33, switchCode...),
 			nvidiaReasons("x-nvidia-switch-attestation-report-cert-chain", "x-nvidia-switch-bios-rim-cert-chain")),
-	},
-	"sampledevice": {
-		"default_gpu", "sampledevice", `{"svn":"2"}`, map[string]string{"sampledevice_svn": `["2"]`},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
-		[]reason{{"svn", "3", "hardware", 97, []string{"2"}}, {"simulated_root", "lab", "hardware", 97, nil}},
 	},
 	"ppcie": {
 		"default_ppcie", "nvidia", `{"gpu_count":8,"switch_count":4}`, nil, [3]int8{0, 0, 2}, [3]int8{0, 0, 2},
@@ -316,7 +253,7 @@ func (b *bench) explained(t *testing.T, c platformCase, r reason, input json.Raw
 	if f.Seen != render(r.value) || !slices.Equal(f.Wanted, r.wanted) {
 		t.Errorf("%s = %v: seen %q, wanted %q", r.claim, r.value, f.Seen, f.Wanted)
 	}
-	if x.Line < 1 || x.Rule == "" || x.Policy != "attestation/"+c.policy+"@1" {
+	if x.Line < 1 || x.Rule == "" || !strings.HasPrefix(x.Policy, "attestation/"+c.policy+"@") {
 		t.Errorf("%s: %s, rule %s, line %d", r.claim, x.Policy, x.Rule, x.Line)
 	}
 }
@@ -328,7 +265,7 @@ func TestDefaultsForOtherPlatforms(t *testing.T) {
 	if err := b.docs.InstallDefaults(t.Context(), unaudited); err != nil {
 		t.Fatal(err)
 	}
-	for _, input := range []string{`{"sgx":{"body":{}}}`, `{"csv":{}}`, `{"cca":{}}`, `{"abacus":{"beads":100}}`, `{}`} {
+	for _, input := range []string{`{"csv":{}}`, `{"abacus":{"beads":100}}`, `{}`} {
 		a, err := b.engine.Appraise(t.Context(), DefaultCPU, json.RawMessage(input))
 		if err != nil || a.Vector.Status() != token.Contraindicated || aspects(a.Vector) != [3]int8{33, 97, 36} {
 			t.Errorf("%s: %v, %v", input, a.Vector, err)
@@ -336,30 +273,6 @@ func TestDefaultsForOtherPlatforms(t *testing.T) {
 		x, err := b.engine.ExplainAppraisal(t.Context(), DefaultCPU, json.RawMessage(input))
 		if err != nil || len(x.Findings) != 1 || x.Findings[0].Claim != "platform" {
 			t.Errorf("%s: %+v, %v", input, x, err)
-		}
-	}
-}
-
-// A kernel that is not in the event log leaves the RTMRs, which are enough for
-// the lesser affirmation.
-func TestTDXWithoutAKnownKernel(t *testing.T) {
-	b := newBench(t)
-	if err := b.docs.InstallDefaults(t.Context(), unaudited); err != nil {
-		t.Fatal(err)
-	}
-	c := platformCases["tdx"]
-	for ref, value := range c.values {
-		b.value(t, ref, value)
-	}
-	for name, log := range map[string]string{
-		"no log": `null`, "no parameters": `[` + kernelLog + `]`, "no kernel": `[` + paramLog + `]`,
-		"another kernel": `[` + strings.Replace(kernelLog, "k1", "k2", 1) + `,` + paramLog + `]`,
-		"another file":   `[` + strings.Replace(kernelLog, "kernel)", "shell)", 1) + `,` + paramLog + `]`,
-	} {
-		input := c.input(t, func(claims map[string]any) { claims["uefi_event_logs"] = json.RawMessage(log) })
-		a, err := b.engine.Appraise(t.Context(), DefaultCPU, input)
-		if err != nil || aspects(a.Vector) != [3]int8{4, 2, 2} {
-			t.Errorf("%s: %v, %v", name, a.Vector, err)
 		}
 	}
 }

@@ -2,8 +2,9 @@
 # platform by its own rules. Tables say which claim must be among which
 # reference value; the explanations at the end read the same tables.
 #
-# Without reference values every guest is contraindicated, save where the
-# platform itself is the only proof (se). Change a copy of this text with
+# Without reference values no guest is affirming, save where the platform itself
+# is the only proof (se). docs/reference/platforms.md tells what the claims of a
+# platform prove. Change a copy of this text with
 #   kbsctl apply -f POLICY
 
 package policy
@@ -114,6 +115,28 @@ tdx_boot_recognised if {
 	matches(parameters.digests[_].digest, "tdvfkernelparams")
 }
 
+# --- Intel SGX: the field has no rule, this one is ours ----------------------
+
+sgx_executables := {"mr_enclave": "sgx_mr_enclave"}
+
+sgx_configuration := {"attributes.flags": "sgx_attributes_flags", "attributes.xfrm": "sgx_attributes_xfrm"}
+
+sgx_closed := {"debug": false}
+
+executables := 3 if all_match(input.sgx.body, sgx_executables)
+
+hardware := 2 if {
+	all_are(input.sgx, tdx_collateral)
+	root_accepted(input.sgx)
+}
+
+configuration := 2 if {
+	all_are(input.sgx, sgx_closed)
+	all_match(input.sgx.body, sgx_configuration)
+} else := 3 if {
+	all_are(input.sgx, sgx_closed)
+}
+
 # --- Azure: SNP behind a vTPM -------------------------------------------------
 
 # Every value of this platform is a string, and its measurement is base64.
@@ -178,22 +201,60 @@ configuration := 2 if {
 # --- TPM ----------------------------------------------------------------------
 
 # A TPM is what its attestation key says it is. Unlike in the field's policy,
-# the hardware is recognised only by a key that somebody enrolled.
+# the hardware is recognised only by its key, or by why the broker's
+# configuration trusts the key ("enrolled" or "certified").
 tpm_hardware := {"ak_public": "trusted_aks"}
+
+tpm_vouched := {"ak_trust": "tpm_ak_trust"}
 
 tpm_boot := {"pcr11": "tpm_pcr11"}
 
+tpm_recognised if all_match(input.tpm, tpm_hardware)
+
+tpm_recognised if all_match(input.tpm, tpm_vouched)
+
 executables := 3 if {
-	all_match(input.tpm, tpm_hardware)
+	tpm_recognised
 	all_match(input.tpm, tpm_boot)
 }
 
 hardware := 2 if {
-	all_match(input.tpm, tpm_hardware)
+	tpm_recognised
 	root_accepted(input.tpm)
 }
 
 configuration := 0 if input.tpm
+
+# --- Arm CCA: the field has no rule, this one is ours ------------------------
+
+cca_executables := {"cca-realm-initial-measurement": "cca_realm_initial_measurement"}
+
+cca_hardware := {"cca-platform-implementation-id": "cca_platform_implementation_id"}
+
+# Every piece of firmware that the platform names must be known.
+cca_firmware := {"measurement-value": "cca_platform_sw_components"}
+
+cca_configuration := {"cca-platform-config": "cca_platform_config"}
+
+cca_closed := {"cca-platform-lifecycle-state": "secured"}
+
+executables := 3 if all_match(input.cca.realm, cca_executables)
+
+hardware := 2 if {
+	all_match(input.cca.platform, cca_hardware)
+	count(input.cca.platform["cca-platform-sw-components"]) > 0
+	every component in input.cca.platform["cca-platform-sw-components"] {
+		all_match(component, cca_firmware)
+	}
+	root_accepted(input.cca)
+}
+
+configuration := 2 if {
+	all_are(input.cca.platform, cca_closed)
+	all_match(input.cca.platform, cca_configuration)
+} else := 3 if {
+	all_are(input.cca.platform, cca_closed)
+}
 
 # --- IBM Secure Execution: opened only with keys of the guest's owner ---------
 
@@ -229,7 +290,7 @@ hardware := 2 if {
 
 configuration := 2 if all_are(input.sample, sample_closed)
 
-# sgx, csv, cca: no rule, so contraindicated.
+# csv and what nobody knows: no rule, so contraindicated.
 
 # --- words --------------------------------------------------------------------
 
@@ -288,7 +349,7 @@ extensions := [{"name": "ear.trustee.identifiers", "key": -18, "value": {"valida
 
 # --- why not: evaluated only to explain a refusal to an administrator ---------
 
-platforms := {"snp", "tdx", "az-snp-vtpm", "az-tdx-vtpm", "tpm", "se", "sample"}
+platforms := {"snp", "tdx", "sgx", "az-snp-vtpm", "az-tdx-vtpm", "tpm", "cca", "se", "sample"}
 
 lacking contains aspect if {
 	some aspect, value in {"executables": executables, "hardware": hardware, "configuration": configuration}
@@ -320,6 +381,16 @@ asked contains ["executables", ["tpm"], object.union(tpm_hardware, tpm_boot)]
 
 asked contains ["hardware", ["tpm"], tpm_hardware]
 
+asked contains ["executables", ["sgx", "body"], sgx_executables]
+
+asked contains ["executables", ["cca", "realm"], cca_executables]
+
+asked contains ["hardware", ["cca", "platform"], cca_hardware]
+
+asked contains ["hardware", ["cca", "platform", "cca-platform-sw-components", i], cca_firmware] if {
+	some i, _ in input.cca.platform["cca-platform-sw-components"]
+}
+
 asked contains ["executables", ["sample"], sample_executables]
 
 asked contains ["hardware", ["sample"], sample_hardware]
@@ -335,6 +406,12 @@ fixed contains ["hardware", ["az-tdx-vtpm"], az_tdx_collateral]
 fixed contains ["hardware", [tdx, "quote", "header"], tdx_header] if some tdx in {"tdx", "az-tdx-vtpm"}
 
 fixed contains ["configuration", [tdx, "td_attributes"], tdx_closed] if some tdx in {"tdx", "az-tdx-vtpm"}
+
+fixed contains ["hardware", ["sgx"], tdx_collateral]
+
+fixed contains ["configuration", ["sgx"], sgx_closed]
+
+fixed contains ["configuration", ["cca", "platform"], cca_closed]
 
 fixed contains ["configuration", ["az-snp-vtpm"], az_snp_closed]
 
@@ -399,4 +476,4 @@ explain contains finding if {
 }
 
 # The platform's own member goes without saying.
-spelled(path) := concat(".", array.slice(path, 1, count(path)))
+spelled(path) := concat(".", [sprintf("%v", [p]) | some p in array.slice(path, 1, count(path))])

@@ -1,6 +1,7 @@
 # How a GPU is judged (kbs-protocol 9.3): by the claims of NVIDIA's remote
-# attestation service. What only a local verifier says about a GPU is not
-# enough, so such a GPU is contraindicated.
+# attestation service, or by those of this broker's own verifier. That one cannot
+# ask whether a certificate was revoked; a GPU is recognised all the same only if
+# the reference value gpu_revocation says that "not-checked" is good enough.
 
 package policy
 
@@ -68,12 +69,34 @@ versions := {
 	"x-nvidia-gpu-driver-version": "allowed_driver_versions",
 }
 
+# The same of this broker's own verifier. Which measurements are good, its
+# configuration says (manifests of driver and VBIOS).
+local_fixed := {"measres": "success"}
+
+local_hardware := {"revocation": "gpu_revocation"}
+
+local_versions := {
+	"vbios_version": "allowed_vbios_versions",
+	"driver_version": "allowed_driver_versions",
+}
+
 executables := 3 if holds("executables")
 
 executables := 3 if sample_device
 
+executables := 3 if {
+	locally_verified
+	all_are(input.nvidia, local_fixed)
+}
+
 hardware := 2 if {
 	holds("hardware")
+	root_accepted(input.nvidia)
+}
+
+hardware := 2 if {
+	locally_verified
+	all_match(input.nvidia, local_hardware)
 	root_accepted(input.nvidia)
 }
 
@@ -84,14 +107,18 @@ hardware := 2 if {
 
 configuration := 2 if {
 	holds("configuration")
-	every claim, name in versions {
-		matches(input.nvidia[claim], name)
-	}
+	all_match(input.nvidia, versions)
 } else := 3 if {
 	holds("configuration")
 } else := 2 if {
 	sample_device
+} else := 2 if {
+	locally_verified
+	all_match(input.nvidia.config, local_versions)
 }
+
+# The remote service tells no measurements, only what they are worth.
+locally_verified if input.nvidia.measurements
 
 holds(aspect) if {
 	input.nvidia
@@ -114,6 +141,18 @@ root_accepted(claims) if not claims.simulated_root
 
 root_accepted(claims) if claims.simulated_root in accepted_simulated_roots
 
+all_match(claims, names) if {
+	every claim, name in names {
+		matches(claims[claim], name)
+	}
+}
+
+all_are(claims, values) if {
+	every claim, value in values {
+		claims[claim] == value
+	}
+}
+
 matches(seen, name) if seen in query_reference_value(name)
 
 matches(seen, name) if {
@@ -130,27 +169,48 @@ lacking contains aspect if {
 }
 
 explain contains finding(claim, [true], aspect) if {
-	input.nvidia
+	remotely_verified
 	some aspect in lacking
 	some claim in flags[aspect]
 	claimed(claim) != true
 }
 
 explain contains finding(claim, [value], aspect) if {
-	input.nvidia
+	remotely_verified
 	some aspect in lacking
 	some claim, value in fixed[aspect]
 	claimed(claim) != value
 }
 
 explain contains found if {
-	input.nvidia
+	remotely_verified
 	some aspect in lacking
 	some chain in chains[aspect]
 	some member, value in {"x-nvidia-cert-status": "valid", "x-nvidia-cert-ocsp-status": "good"}
 	seen := object.get(input.nvidia, [chain, member], null)
 	seen != value
 	found := {"claim": sprintf("%s.%s", [chain, member]), "seen": seen, "wanted": [value], "rule": aspect}
+}
+
+explain contains finding(claim, [value], "executables") if {
+	locally_verified
+	"executables" in lacking
+	some claim, value in local_fixed
+	claimed(claim) != value
+}
+
+explain contains found if {
+	locally_verified
+	some [aspect, place, names] in [["hardware", [], local_hardware], ["configuration", ["config"], local_versions]]
+	aspect in lacking
+	some claim, name in names
+	path := array.concat(place, [claim])
+	seen := object.get(input.nvidia, path, null)
+	not matches(seen, name)
+	found := {
+		"claim": concat(".", path), "seen": seen, "rule": aspect,
+		"wanted": query_reference_value(name), "reference": name,
+	}
 }
 
 explain contains found if {
@@ -170,6 +230,11 @@ explain contains found if {
 		"claim": "svn", "seen": object.get(input.sampledevice, "svn", null), "rule": "hardware",
 		"wanted": query_reference_value("sampledevice_svn"), "reference": "sampledevice_svn",
 	}
+}
+
+remotely_verified if {
+	input.nvidia
+	not locally_verified
 }
 
 claimed(claim) := object.get(input.nvidia, claim, null)
