@@ -8,8 +8,34 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 )
+
+// Claims returns what the evidence claims, whether or not it is true.
+func (e *Evidence) Claims() (measure.Claims, error) {
+	r, err := ParseRuntimeData(e.HCL.RuntimeData)
+	if err != nil {
+		return nil, err
+	}
+	var log *eventlog.Log
+	if e.EventLog != nil {
+		if log, err = eventlog.Parse(e.EventLog); err != nil {
+			return nil, err
+		}
+	}
+	if e.Platform == measure.AzTDXvTPM {
+		quote := tdx.Evidence{Quote: e.TDQuote}
+		hardware, err := quote.Claims()
+		return e.claims(hardware, r, log), err
+	}
+	report, err := snp.ParseReport(e.HCL.Hardware[:])
+	if err != nil {
+		return nil, err
+	}
+	return e.claims(report.Claims(), r, log), nil
+}
 
 // claims are those of the hardware with the vTPM's on top (kbs-protocol 16.5).
 // report_data and init_data are the vTPM's, since the hardware's speak of the
@@ -27,16 +53,21 @@ func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, log *eventlog
 	tpm.QuoteClaims(c, e.Quote, e.PCRs)
 	c["evidence_version"] = json.Number(strconv.Itoa(e.Version))
 	c["hcl_version"] = json.Number(strconv.FormatUint(uint64(e.HCL.Version), 10))
+	r.AddClaims(c)
+	if log != nil {
+		c[eventlog.ClaimEvents] = log.Claims()
+	}
+	return c
+}
+
+// AddClaims adds what the runtime data say beside the key.
+func (r *RuntimeData) AddClaims(c measure.Claims) {
 	if r.Configuration != nil {
 		c["vm_configuration"] = r.Configuration
 	}
 	if r.UserData != nil {
 		c["hcl_user_data"] = hex.EncodeToString(r.UserData)
 	}
-	if log != nil {
-		c[eventlog.ClaimEvents] = log.Claims()
-	}
-	return c
 }
 
 // asText spells a claim as the field's az-snp-vtpm does: everything is a

@@ -33,6 +33,17 @@ const (
 	ReportTDX ReportType = 4
 )
 
+// String returns the name of the hardware.
+func (t ReportType) String() string {
+	switch t {
+	case ReportSNP:
+		return "SNP"
+	case ReportTDX:
+		return "TDX"
+	}
+	return fmt.Sprintf("type %d", uint32(t))
+}
+
 // Layout of an HCL report in bytes.
 const (
 	headerSize   = 32

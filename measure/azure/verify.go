@@ -171,7 +171,7 @@ func (e *Evidence) checkRuntimeData(below measure.Verdict) measure.Check {
 		want = ReportTDX
 	}
 	if e.HCL.Type != want {
-		t.Find("the HCL report is of another hardware", "hcl_report_type", fmt.Sprint(e.HCL.Type), fmt.Sprint(want))
+		t.Find("the HCL report is of another hardware", "hcl_report_type", e.HCL.Type.String(), want.String())
 	}
 	if c := below.Check(measure.CheckBinding); c.Outcome != measure.Passed {
 		t.Find("the hardware report does not vouch for the AK", "hardware_report_data", findingSeen(c), hex.EncodeToString(e.HCL.Binding())+" and zeros")

@@ -25,6 +25,10 @@ const Bank = eventlog.SHA256
 // (kbs-protocol 9.4).
 const InitDataPCR = 8
 
+// KernelPCR is the PCR in which the parts of a unified kernel image are, and
+// which policies of the field compare.
+const KernelPCR = 11
+
 // CheckValues compares a list of PCR values with what the quote says of them.
 //
 // The quote signs which PCRs it is about and one digest over all their values.

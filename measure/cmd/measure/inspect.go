@@ -13,7 +13,8 @@ import (
 
 const inspectHelp = `Inspect shows what a file says, without asking whether it is true. FILE is
 evidence in JSON as the KBS protocol carries it, a raw report or quote, a
-certificate or a revocation list; - is stdin.
+certificate, a revocation list, the event log of a boot, an HCL report of Azure
+or the bare quote of a TPM; - is stdin.
 
 The names of claims are those that the broker's policies use. Nothing is
 verified here: anyone can write such a file. Use 'measure verify' for that.`
@@ -33,7 +34,9 @@ type inspector struct {
 }
 
 // inspectors lists what can be inspected beside the evidence of rooms.
-func inspectors() []inspector { return []inspector{certificateInspector()} }
+func inspectors() []inspector {
+	return []inspector{certificateInspector(), quoteInspector(), hclInspector(), logInspector()}
+}
 
 func (c *cli) inspectCommand() *cobra.Command {
 	output, rooms := oneOf("table", "json"), c.rooms()
@@ -102,7 +105,7 @@ func look(rooms []room, platform string, raw []byte) (string, inspection, error)
 	r, err := roomOf(rooms, platform, raw)
 	if err != nil {
 		if platform == "" {
-			err = errors.New("this is nothing that is known: no evidence, certificate or revocation list; --platform names a platform, and then tells what is wrong")
+			err = errors.New("this is nothing that is known: no evidence, certificate, revocation list or event log; --platform names a platform, and then tells what is wrong")
 		}
 		return "", inspection{}, err
 	}

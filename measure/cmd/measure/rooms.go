@@ -73,8 +73,10 @@ func (s settings) shelf(amd []snp.SimulatedRoot, intel []dcap.SimulatedRoot) (*c
 
 // rooms lists the platforms, in the order of the help.
 func (c *cli) rooms() []room {
-	all := append([]room{c.snpRoom()}, c.intelRooms()...)
-	all = append(all, c.ccaRoom(), c.nvidiaRoom())
+	snp, intel := c.snpRoom(), c.intelRooms()
+	all := append([]room{snp}, intel...)
+	all = append(all, azureRooms(snp, intel[0])...)
+	all = append(all, c.tpmRoom(), c.ccaRoom(), c.nvidiaRoom())
 	return append(all, c.sampleRooms()...)
 }
 

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+)
 
 const simHelp = `Sim plays the hardware: a vendor with its root, chips under it, and one guest on
 each chip. Use it to try everything on a laptop, and in tests. Each platform has
@@ -17,6 +21,9 @@ func (c *cli) simulators() []*cobra.Command {
 		c.simSNPCommand(),
 		c.simTDXCommand(),
 		c.simSGXCommand(),
+		c.simAzureCommand(measure.AzSNPvTPM, measure.SNP),
+		c.simAzureCommand(measure.AzTDXvTPM, measure.TDX),
+		c.simTPMCommand(),
 		c.simCCACommand(),
 		c.simNVIDIACommand(),
 	}

@@ -77,8 +77,21 @@ func (t *table) add(prefix string, claims map[string]any) {
 			t.add(prefix+name+".", v)
 		case map[string]any:
 			t.add(prefix+name+".", v)
+		case []any:
+			t.rows = append(t.rows, []string{prefix + name, listed(v)})
 		default:
 			t.rows = append(t.rows, []string{prefix + name, fmt.Sprint(v)})
 		}
 	}
+}
+
+// listed shows a list on one line; of a list of objects, as events are, only
+// how long it is.
+func listed(list []any) string {
+	for _, v := range list {
+		if _, ok := v.(measure.Claims); ok {
+			return fmt.Sprintf("%d entries; -o json shows them", len(list))
+		}
+	}
+	return fmt.Sprint(list)
 }
