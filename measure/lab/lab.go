@@ -58,6 +58,8 @@ func rooms() []room {
 		{measure.SNP, 32, openSNP},
 		{measure.TDX, 48, openTDX},
 		{measure.SGX, 64, openSGX},
+		{measure.AzSNPvTPM, 32, openAzure(openSNP)},
+		{measure.AzTDXvTPM, 32, openAzure(openTDX)},
 		{measure.TPM, 32, openTPM},
 		{measure.CCA, 64, openCCA},
 		{measure.NVIDIA, 0, openNVIDIA},
