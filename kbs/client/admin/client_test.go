@@ -69,7 +69,7 @@ func TestRoutes(t *testing.T) {
 			_, err := c.PutPolicy(ctx, api.Policy{Kind: "resource", ID: "a", Version: 3, Rego: "package policy"})
 			return err
 		}, "PUT /v1/policies/resource/a", `"version":3`},
-		{"delete a policy", func(c *Client) error { return c.DeletePolicy(ctx, "resource", "a") }, "DELETE /v1/policies/resource/a", ""},
+		{"delete a policy", func(c *Client) error { return c.DeletePolicy(ctx, "resource", "a", AnyVersion) }, "DELETE /v1/policies/resource/a", ""},
 		{"list reference values", func(c *Client) error { _, err := c.RefValues(ctx); return err }, "GET /v1/refvalues", ""},
 		{"get a reference value with slashes", func(c *Client) error { _, err := c.RefValue(ctx, "a/b"); return err }, "GET /v1/refvalues/a/b", ""},
 		{"escape a reference value", func(c *Client) error { _, err := c.RefValue(ctx, "a?b#c%2f"); return err }, "GET /v1/refvalues/a%3Fb%23c%252f", ""},
@@ -77,13 +77,13 @@ func TestRoutes(t *testing.T) {
 			_, err := c.PutRefValue(ctx, api.RefValue{Name: "a", Value: json.RawMessage(`["x"]`)})
 			return err
 		}, "PUT /v1/refvalues/a", `"value":["x"]`},
-		{"delete a reference value", func(c *Client) error { return c.DeleteRefValue(ctx, "a") }, "DELETE /v1/refvalues/a", ""},
+		{"delete a reference value", func(c *Client) error { return c.DeleteRefValue(ctx, "a", AnyVersion) }, "DELETE /v1/refvalues/a", ""},
 		{"list resources", func(c *Client) error { _, err := c.Resources(ctx, ResourceQuery{Prefix: "a/b", Limit: 7}); return err }, "GET /v1/resources?limit=7&prefix=a%2Fb", ""},
 		{"put a resource", func(c *Client) error {
 			_, err := c.PutResource(ctx, "a/b/c", secret.Copy([]byte("raw")))
 			return err
 		}, "PUT /v1/resources/a/b/c", "raw"},
-		{"delete a resource", func(c *Client) error { return c.DeleteResource(ctx, "a/b/c") }, "DELETE /v1/resources/a/b/c", ""},
+		{"delete a resource", func(c *Client) error { return c.DeleteResource(ctx, "a/b/c", AnyVersion) }, "DELETE /v1/resources/a/b/c", ""},
 		{"list tickets", func(c *Client) error { _, err := c.Tickets(ctx, 7); return err }, "GET /v1/tickets?limit=7", ""},
 		{"get a ticket", func(c *Client) error { _, err := c.Ticket(ctx, "7QK2-M9TD"); return err }, "GET /v1/tickets/7QK2-M9TD", ""},
 		{"inclusion", func(c *Client) error { _, err := c.AuditInclusion(ctx, 1, 2); return err }, "GET /v1/audit/inclusion?index=1&size=2", ""},

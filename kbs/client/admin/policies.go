@@ -40,9 +40,9 @@ func (c *Client) PutPolicy(ctx context.Context, p api.Policy) (api.Policy, error
 	return out, err
 }
 
-// DeletePolicy removes a policy.
-func (c *Client) DeletePolicy(ctx context.Context, kind, id string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathPolicies, segments: policyPath(kind, id)}, nil, nil)
+// DeletePolicy removes a policy that is at version want.
+func (c *Client) DeletePolicy(ctx context.Context, kind, id string, want int64) error {
+	return c.remove(ctx, api.PathPolicies, policyPath(kind, id), want)
 }
 
 // PolicyVersion returns one version of a policy; the fault is NotFound if it

@@ -32,9 +32,10 @@ func (c *Client) PutRefValue(ctx context.Context, v api.RefValue) (api.RefValue,
 	return out, err
 }
 
-// DeleteRefValue removes a reference value, whoever vouched for it.
-func (c *Client) DeleteRefValue(ctx context.Context, name string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathRefValues, segments: strings.Split(name, "/")}, nil, nil)
+// DeleteRefValue removes a reference value that is at version want, whoever
+// vouched for it.
+func (c *Client) DeleteRefValue(ctx context.Context, name string, want int64) error {
+	return c.remove(ctx, api.PathRefValues, strings.Split(name, "/"), want)
 }
 
 // refSetPage is how many documents are asked for at once.
@@ -77,8 +78,8 @@ func (c *Client) RegisterRefSet(ctx context.Context, document []byte, reason str
 }
 
 // WithdrawRefSet withdraws a document and all that it says.
-func (c *Client) WithdrawRefSet(ctx context.Context, id string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathRefSets, segments: strings.Split(id, "/")}, nil, nil)
+func (c *Client) WithdrawRefSet(ctx context.Context, id string, want int64) error {
+	return c.remove(ctx, api.PathRefSets, strings.Split(id, "/"), want)
 }
 
 // Signers lists who may sign documents.
@@ -102,7 +103,8 @@ func (c *Client) PutSigner(ctx context.Context, s api.Signer) (api.Signer, error
 	return out, err
 }
 
-// DeleteSigner trusts a signer no more. What it signed stays.
-func (c *Client) DeleteSigner(ctx context.Context, name string) error {
-	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathSigners, segments: []string{name}}, nil, nil)
+// DeleteSigner trusts a signer that is at version want no more. What it signed
+// stays.
+func (c *Client) DeleteSigner(ctx context.Context, name string, want int64) error {
+	return c.remove(ctx, api.PathSigners, []string{name}, want)
 }

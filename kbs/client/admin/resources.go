@@ -149,15 +149,16 @@ func (c *Client) DestroyResourceVersion(ctx context.Context, path string, want, 
 	return c.resource(ctx, r, path, nil, "versions", strconv.FormatInt(version, 10))
 }
 
-// DeleteResource removes a resource with all its versions, whatever is there.
-func (c *Client) DeleteResource(ctx context.Context, path string) error {
-	return c.DeleteResourceIf(ctx, path, AnyVersion)
+// DeleteResource removes a resource that is at version want, with all its
+// versions.
+func (c *Client) DeleteResource(ctx context.Context, path string, want int64) error {
+	return c.remove(ctx, api.PathResources, strings.Split(path, "/"), want)
 }
 
-// DeleteResourceIf removes a resource that is at version want.
-func (c *Client) DeleteResourceIf(ctx context.Context, path string, want int64) error {
-	r := call{method: http.MethodDelete, root: api.PathResources, segments: strings.Split(path, "/"), header: ifMatch(want)}
-	return c.doJSON(ctx, r, nil, nil)
+// remove deletes an object that is at version want; the fault is Conflict if it
+// is not. AnyVersion deletes whatever is there.
+func (c *Client) remove(ctx context.Context, root string, name []string, want int64) error {
+	return c.doJSON(ctx, call{method: http.MethodDelete, root: root, segments: name, header: ifMatch(want)}, nil, nil)
 }
 
 // MasterKey describes the keys that the broker's store is under.

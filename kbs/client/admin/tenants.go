@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 )
@@ -36,7 +35,7 @@ func (c *Client) PutTenant(ctx context.Context, t api.Tenant) (api.Tenant, error
 func (c *Client) DeleteTenant(ctx context.Context, name string, version int64) error {
 	return c.doJSON(ctx, call{
 		method: http.MethodDelete, root: api.PathTenants, segments: []string{name}, query: url.Values{"confirm": {name}},
-		header: http.Header{"If-Match": {strconv.Quote(strconv.FormatInt(version, 10))}},
+		header: ifMatch(version),
 	}, nil, nil)
 }
 

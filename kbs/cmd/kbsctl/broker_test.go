@@ -99,13 +99,13 @@ func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	handler, refs, lie := b.handler, b.broker.Deps().RefValues, b.lie
 	path, about := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, api.PathResources+"/"), "/metadata")
-	if about && b.race[path] {
+	if (about || r.Method == http.MethodDelete) && b.race[path] {
 		delete(b.race, path)
 		if err := b.overtake(r.Context(), path); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	}
-	hit := r.Method == http.MethodPut && b.race[name]
+	hit := (r.Method == http.MethodPut || r.Method == http.MethodDelete) && b.race[name]
 	if hit {
 		delete(b.race, name)
 	}

@@ -148,7 +148,7 @@ func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryptio
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err != nil {
-		if derr := a.DeleteResourceIf(rctx, e.path, info.Version); derr != nil {
+		if derr := a.DeleteResource(rctx, e.path, info.Version); derr != nil {
 			c.warnf("resource/%s was registered and could not be removed again; delete it", e.path)
 		}
 		return err

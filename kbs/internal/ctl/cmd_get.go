@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 )
 
 func (c *cli) getCommand() *cobra.Command {
@@ -186,10 +187,15 @@ apply takes.`,
 func (c *cli) deleteCommand() *cobra.Command {
 	var ignore bool
 	var confirm string
+	var version int64
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME...",
 		Short: "Delete resources, policies, reference values or tenants",
+		Long: `Delete objects as they are now: what somebody else changes between the look and
+the deletion is a conflict (exit code 5), and stays. With --version it must still
+be what you looked at.`,
 		Example: `  kbsctl delete resource prod/image/app
+  kbsctl delete resource prod/image/app --version 3
   kbsctl delete refvalue/snp_launch_measurement --ignore-not-found`,
 		Args:              minArgs(1),
 		ValidArgsFunction: c.completeObjects(false),
@@ -207,22 +213,26 @@ func (c *cli) deleteCommand() *cobra.Command {
 			if k.confirm && (len(names) != 1 || confirm != names[0]) {
 				return usagef("deleting a %s destroys all that it has, for good", k.name).hint("kbsctl delete %s NAME --confirm NAME", k.name)
 			}
-			return c.delete(cmd.Context(), k, names, ignore)
+			if version != 0 && (len(names) != 1 || version < 0) {
+				return usagef("--version is that of one object, from 1")
+			}
+			return c.delete(cmd.Context(), k, names, version, ignore)
 		},
 	}
 	cmd.Flags().StringVar(&confirm, "confirm", "", "the `name` once more, of what cannot be brought back: a tenant")
+	cmd.Flags().Int64Var(&version, "version", 0, "the `number` that the object must be at (default: the one that it is at)")
 	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "succeed if there is no such object")
 	return cmd
 }
 
-func (c *cli) delete(ctx context.Context, k kind, names []string, ignore bool) error {
+func (c *cli) delete(ctx context.Context, k kind, names []string, version int64, ignore bool) error {
 	a, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	for _, name := range names {
-		err := k.delete(ctx, a, name)
+		err := c.deleteOne(ctx, a, k, name, version)
 		if f, ok := errors.AsType[*fault.Fault](err); ok && f.Code == fault.NotFound && ignore {
 			continue
 		}
@@ -234,6 +244,22 @@ func (c *cli) delete(ctx context.Context, k kind, names []string, ignore bool) e
 		}
 	}
 	return nil
+}
+
+// deleteOne deletes what is at a version; 0 is the one that it is at now.
+func (c *cli) deleteOne(ctx context.Context, a *admin.Client, k kind, name string, version int64) error {
+	if version == 0 {
+		o, err := k.get(ctx, c, a, name)
+		switch {
+		case fault.CodeOf(err) == fault.Unsupported:
+			version = admin.AnyVersion // a back end that keeps none
+		case err != nil:
+			return err
+		default:
+			version = o.version
+		}
+	}
+	return k.delete(ctx, a, name, version)
 }
 
 func completeKinds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -37,12 +37,12 @@ func policyKind() kind {
 			o.describe = func(s *sheet) { c.describePolicy(ctx, a, p, s) }
 			return o, err
 		},
-		delete: func(ctx context.Context, a *admin.Client, name string) error {
+		delete: func(ctx context.Context, a *admin.Client, name string, want int64) error {
 			k, id, err := splitPolicy(name)
 			if err != nil {
 				return err
 			}
-			return a.DeletePolicy(ctx, k, id)
+			return a.DeletePolicy(ctx, k, id, want)
 		},
 		schema: policySchema,
 	}
@@ -83,7 +83,7 @@ func splitPolicy(name string) (policyKind, id string, err error) {
 func (c *cli) policyObject(p api.Policy) object {
 	name := p.Kind + "/" + p.ID
 	return object{
-		kind: "policy", name: name, data: p,
+		kind: "policy", name: name, version: p.Version, data: p,
 		row: []string{
 			name, strconv.FormatInt(p.Version, 10), p.Stage, yesNo(p.InForce), number(p.Shadow), p.Author, age(p.Time, c.now()),
 		},

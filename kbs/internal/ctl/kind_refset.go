@@ -21,7 +21,9 @@ func refSetKind() kind {
 			set, err := a.RefSet(ctx, id)
 			return c.refSetObject(set), err
 		},
-		delete: func(ctx context.Context, a *admin.Client, id string) error { return a.WithdrawRefSet(ctx, id) },
+		delete: func(ctx context.Context, a *admin.Client, id string, want int64) error {
+			return a.WithdrawRefSet(ctx, id, want)
+		},
 		schema: refSetSchema,
 	}
 }
@@ -47,7 +49,7 @@ func (c *cli) refSetObject(set api.RefSet) object {
 		signer = "(unsigned)"
 	}
 	return object{
-		kind: "refset", name: set.ID, data: set,
+		kind: "refset", name: set.ID, version: set.Version, data: set,
 		row: []string{set.ID, strconv.FormatInt(set.Version, 10), strconv.Itoa(len(set.Names)), signer, ends, set.Author, age(set.Time, c.now())},
 		describe: func(s *sheet) {
 			s.line("refset", set.ID)
@@ -81,7 +83,9 @@ func signerKind() kind {
 			signer, err := a.Signer(ctx, name)
 			return c.signerObject(signer), err
 		},
-		delete: func(ctx context.Context, a *admin.Client, name string) error { return a.DeleteSigner(ctx, name) },
+		delete: func(ctx context.Context, a *admin.Client, name string, want int64) error {
+			return a.DeleteSigner(ctx, name, want)
+		},
 		schema: signerSchema,
 	}
 }
@@ -100,7 +104,7 @@ func (c *cli) signerObject(v api.Signer) object {
 		names = append(names, p+"*")
 	}
 	return object{
-		kind: "signer", name: v.Name, data: v,
+		kind: "signer", name: v.Name, version: v.Version, data: v,
 		row: []string{v.Name, strconv.FormatInt(v.Version, 10), strings.Join(names, " "), v.Author, age(v.Time, c.now())},
 		describe: func(s *sheet) {
 			s.line("signer", v.Name)

@@ -22,7 +22,9 @@ func refValueKind() kind {
 			v, err := a.RefValue(ctx, name)
 			return c.refValueObject(v), err
 		},
-		delete: func(ctx context.Context, a *admin.Client, name string) error { return a.DeleteRefValue(ctx, name) },
+		delete: func(ctx context.Context, a *admin.Client, name string, want int64) error {
+			return a.DeleteRefValue(ctx, name, want)
+		},
 		schema: refValueSchema,
 	}
 }
@@ -49,7 +51,7 @@ func (c *cli) refValueObject(v api.RefValue) object {
 		}
 	}
 	return object{
-		kind: "refvalue", name: v.Name, data: v,
+		kind: "refvalue", name: v.Name, version: v.Version, data: v,
 		row:      []string{v.Name, strconv.FormatInt(v.Version, 10), shorten(string(v.Value), 32), expires, v.Author, age(v.Time, c.now())},
 		manifest: func() *manifest { return refValueManifest(v) },
 		describe: func(s *sheet) {

@@ -38,12 +38,12 @@ func resourceKind() kind {
 			r, err := a.Resource(ctx, path)
 			return c.resourceObject(r), err
 		},
-		delete: func(ctx context.Context, a *admin.Client, name string) error {
+		delete: func(ctx context.Context, a *admin.Client, name string, want int64) error {
 			path, err := resourcePath(name)
 			if err != nil {
 				return err
 			}
-			return a.DeleteResource(ctx, path)
+			return a.DeleteResource(ctx, path, want)
 		},
 		schema: resourceSchema,
 	}
@@ -115,7 +115,7 @@ func (c *cli) warnExpiry(all ...api.ResourceInfo) {
 
 func (c *cli) resourceObject(r api.ResourceInfo) object {
 	return object{
-		kind: "resource", name: r.Path, data: r,
+		kind: "resource", name: r.Path, version: r.Version, data: r,
 		row: []string{
 			r.Path, strconv.FormatInt(r.Version, 10), size(r.Size), r.Author, age(r.Time, c.now()),
 			r.Owner, age(r.Expires, c.now()), releases(r, c.now()),

@@ -22,12 +22,8 @@ func tenantKind() kind {
 			t, err := a.Tenant(ctx, name)
 			return c.tenantObject(t), err
 		},
-		delete: func(ctx context.Context, a *admin.Client, name string) error {
-			t, err := a.Tenant(ctx, name)
-			if err != nil {
-				return err
-			}
-			return a.DeleteTenant(ctx, name, t.Version)
+		delete: func(ctx context.Context, a *admin.Client, name string, want int64) error {
+			return a.DeleteTenant(ctx, name, want)
 		},
 		confirm: true,
 		schema:  tenantSchema,
@@ -51,7 +47,7 @@ const tenantSchema = `kind tenant
 
 func (c *cli) tenantObject(t api.Tenant) object {
 	return object{
-		kind: "tenant", name: t.Name, data: t,
+		kind: "tenant", name: t.Name, version: t.Version, data: t,
 		row: []string{t.Name, t.State, strconv.FormatInt(t.Version, 10), strings.Join(t.Hosts, ","), strings.Join(t.Approvals, ","), t.Author, age(t.Time, c.now())},
 		describe: func(s *sheet) {
 			s.line("tenant", t.Name)

@@ -17,9 +17,9 @@ type kind struct {
 	header  []string
 	list    func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error)
 	get     func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error)
-	delete  func(ctx context.Context, a *admin.Client, name string) error
-	confirm bool   // deleting one wants its name twice
-	schema  string // what `explain KIND` prints
+	delete  func(ctx context.Context, a *admin.Client, name string, want int64) error // of what is at version want
+	confirm bool                                                                      // deleting one wants its name twice
+	schema  string                                                                    // what `explain KIND` prints
 }
 
 // listOptions narrow a list.

@@ -21,6 +21,7 @@ import (
 type object struct {
 	kind     string
 	name     string
+	version  int64            // what a change wants to find; 0 where there are none
 	data     any              // the API's object: json and yaml
 	row      []string         // table
 	manifest func() *manifest // what apply takes; nil where there is no such thing
