@@ -86,6 +86,34 @@ var labCases = map[measure.Platform]labCase{
 			worse("configuration", 36, "debug"), []reason{{"debug", true, "configuration", 36, nil}},
 		),
 	},
+	measure.AzSNPvTPM: { // every value is a string
+		policy: DefaultCPU, root: lab.RootName,
+		values: map[string]string{
+			"measurement": "measurement", "snp_pcr11": "tpm.pcr11", "tcb_bootloader": "reported_tcb_bootloader", "tcb_microcode": "reported_tcb_microcode",
+			"tcb_snp": "reported_tcb_snp", "tcb_tee": "reported_tcb_tee", "smt_enabled": "platform_smt_enabled", "tsme_enabled": "platform_tsme_enabled",
+			"abi_major": "policy_abi_major", "abi_minor": "policy_abi_minor", "single_socket": "policy_single_socket", "smt_allowed": "policy_smt_allowed",
+		},
+		good: [3]int8{3, 2, 2}, blank: [3]int8{33, 97, 36},
+		reasons: slices.Concat(
+			worse("executables", 33, "measurement", "tpm.pcr11"),
+			worse("hardware", 97, "reported_tcb_bootloader", "reported_tcb_microcode", "reported_tcb_snp", "reported_tcb_tee"),
+			[]reason{{"reported_tcb_snp", 24, "hardware", 97, nil}},
+			worse("configuration", 36, "policy_debug_allowed", "policy_migrate_ma", "platform_smt_enabled", "platform_tsme_enabled",
+				"policy_abi_major", "policy_abi_minor", "policy_single_socket", "policy_smt_allowed"),
+			[]reason{{"policy_debug_allowed", "true", "configuration", 36, nil}, {"policy_migrate_ma", "true", "configuration", 36, nil}},
+		),
+	},
+	measure.AzTDXvTPM: {
+		policy: DefaultCPU, root: lab.RootName,
+		values: map[string]string{"mr_td": "quote.body.mr_td", "xfam": "quote.body.xfam", "tdx_pcr11": "tpm.pcr11"},
+		good:   [3]int8{3, 2, 2}, blank: [3]int8{33, 97, 36},
+		reasons: slices.Concat(
+			worse("executables", 33, "tpm.pcr11"),
+			worse("hardware", 97, "quote.header.tee_type", "quote.header.vendor_id", "quote.body.mr_td", "tcb_status"),
+			worse("configuration", 36, "quote.body.xfam", "td_attributes.debug"),
+			[]reason{{"td_attributes.debug", true, "configuration", 36, nil}},
+		),
+	},
 	measure.TPM: {
 		policy: DefaultCPU, root: lab.RootName,
 		values: map[string]string{"tpm_pcr11": "pcr11", "trusted_aks": "ak_public"},

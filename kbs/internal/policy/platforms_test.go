@@ -33,27 +33,6 @@ type platformCase struct {
 	reasons        []reason
 }
 
-func tcb(value any) []reason {
-	var out []reason
-	for _, part := range []string{"bootloader", "microcode", "snp", "tee"} {
-		out = append(out, reason{"reported_tcb_" + part, value, "hardware", 97, []string{"7"}})
-	}
-	return out
-}
-
-const intelHeader = `"quote":{"header":{"tee_type":"81000000","vendor_id":"939a7233f79c4ca9940a0db3957f0607"},` +
-	`"body":{"mr_td":"m1","xfam":"x1","rtmr_1":"r1","rtmr_2":"r2"}},"td_attributes":{"debug":false},"tcb_status":"UpToDate"`
-
-var intelReasons = []reason{
-	{"quote.header.tee_type", "00000000", "hardware", 97, []string{"81000000"}},
-	{"quote.header.vendor_id", "00", "hardware", 97, []string{"939a7233f79c4ca9940a0db3957f0607"}},
-	{"quote.body.mr_td", "m2", "hardware", 97, []string{"m1"}},
-	{"tcb_status", "OutOfDate", "hardware", 97, []string{"UpToDate"}},
-	{"td_attributes.debug", true, "configuration", 36, []string{"false"}},
-	{"quote.body.xfam", "x2", "configuration", 36, []string{"x1"}},
-	{"simulated_root", "lab", "hardware", 97, nil},
-}
-
 // allTrue is a claim set whose flags are true.
 func allTrue(rest string, flags ...string) string {
 	out := []string{rest}
@@ -107,35 +86,6 @@ func nvidiaReasons(report, rim string) []reason {
 }
 
 var platformCases = map[string]platformCase{
-	"az-snp-vtpm": {
-		DefaultCPU, "az-snp-vtpm", `{"measurement":"qg==","tpm":{"pcr11":"p"},"reported_tcb_bootloader":"7","reported_tcb_microcode":"7",
-			"reported_tcb_snp":"7","reported_tcb_tee":"7","platform_smt_enabled":"true","platform_tsme_enabled":"false","policy_abi_major":"0",
-			"policy_abi_minor":"31","policy_single_socket":"false","policy_smt_allowed":"true","policy_debug_allowed":"false","policy_migrate_ma":"false"}`,
-		map[string]string{
-			"measurement": `["qg=="]`, "snp_pcr11": `["p"]`, "tcb_bootloader": `["7"]`, "tcb_microcode": `["7"]`, "tcb_snp": `["7"]`, "tcb_tee": `["7"]`,
-			"smt_enabled": `["true"]`, "tsme_enabled": `["false"]`, "abi_major": `["0"]`, "abi_minor": `["31"]`, "single_socket": `["false"]`, "smt_allowed": `["true"]`,
-		},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
-		append(tcb(7), // a number is not the string of the contract
-			reason{"measurement", "zz", "executables", 33, []string{"qg=="}},
-			reason{"tpm.pcr11", "q", "executables", 33, []string{"p"}},
-			reason{"policy_debug_allowed", "true", "configuration", 36, []string{"false"}},
-			reason{"policy_migrate_ma", "true", "configuration", 36, []string{"false"}},
-			reason{"platform_smt_enabled", "false", "configuration", 36, []string{"true"}},
-			reason{"platform_tsme_enabled", "true", "configuration", 36, []string{"false"}},
-			reason{"policy_abi_major", "1", "configuration", 36, []string{"0"}},
-			reason{"policy_abi_minor", "1", "configuration", 36, []string{"31"}},
-			reason{"policy_single_socket", "true", "configuration", 36, []string{"false"}},
-			reason{"policy_smt_allowed", "false", "configuration", 36, []string{"true"}},
-			reason{"simulated_root", "lab", "hardware", 97, nil},
-		),
-	},
-	"az-tdx-vtpm": {
-		DefaultCPU, "az-tdx-vtpm", `{` + intelHeader + `,"tpm":{"pcr11":"p"}}`,
-		map[string]string{"mr_td": `["m1"]`, "xfam": `["x1"]`, "tdx_pcr11": `["p"]`},
-		[3]int8{3, 2, 2}, [3]int8{33, 97, 36},
-		append([]reason{{"tpm.pcr11", "q", "executables", 33, []string{"p"}}}, intelReasons...),
-	},
 	"se": {
 		DefaultCPU, "se", `{"cuid":"c"}`, nil, [3]int8{3, 2, 2}, [3]int8{3, 2, 2},
 		[]reason{{"simulated_root", "lab", "hardware", 97, nil}},
