@@ -44,6 +44,9 @@ func (e *examination) claims() measure.Claims {
 		if v.Module != "" {
 			c["tcb_status_module"] = string(v.Module)
 		}
+		if v.Running != "" {
+			c["tcb_status_running"] = string(v.Running)
+		}
 	}
 	return c
 }

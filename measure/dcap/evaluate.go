@@ -27,6 +27,7 @@ type Evaluation struct {
 	Worth
 	Platform Status
 	Module   Status // of a TDX module that has levels of its own, otherwise empty
+	Running  Status // platform and module as they are now, in TDX 1.5, otherwise empty
 	QE       Status
 }
 
@@ -60,24 +61,30 @@ func evaluate(info *TCBInfo, identity *QEIdentity, pck *PCK, qe *EnclaveReport, 
 	return e
 }
 
-// evaluate judges the platform and the TDX module. A TD that was launched
-// under a module which is out of date, on a platform where a current one runs
-// by now, only needs to be launched again.
+// evaluate judges the platform and the TDX module: the one under which the TD
+// was launched, and the one that runs now. A TD that was launched under a
+// module which is out of date, on a platform where a current one runs by now,
+// only needs to be launched again. Otherwise the worse of both counts.
 func (i *TCBInfo) evaluate(pck *PCK, module *Module) (*Evaluation, error) {
 	if module == nil {
 		return i.evaluateAt(pck, nil)
 	}
 	e, err := i.evaluateAt(pck, &module.SVN)
-	if err != nil || module.Running == nil || !e.Status.needs().update {
+	if err != nil || module.Running == nil {
 		return e, err
 	}
 	now, err := i.evaluateAt(pck, module.Running)
-	if err != nil || now.Status == Revoked || now.Status.needs().update {
-		return e, nil //nolint:nilerr // the running module is no better: the first judgement stands
+	if err != nil {
+		return nil, fmt.Errorf("as the platform is now: %w", err)
 	}
-	e.Status = TDRelaunchAdvised
-	if now.Status.needs().configuration {
+	e.Running = now.Status
+	switch {
+	case !e.Status.needs().update || now.Status == Revoked || now.Status.needs().update:
+		e.Worth = e.Worth.with(now.Worth)
+	case now.Status.needs().configuration:
 		e.Status = TDRelaunchAdvisedConfigurationNeeded
+	default:
+		e.Status = TDRelaunchAdvised
 	}
 	return e, nil
 }

@@ -87,3 +87,88 @@ func TestRealQuotes(t *testing.T) {
 		})
 	}
 }
+
+// certificatesOf are the certificates of a chain as they were signed.
+func certificatesOf(pem []byte) string {
+	certs, err := parsePEM(pem, 3)
+	if err != nil {
+		return ""
+	}
+	var out []byte
+	for _, c := range certs {
+		out = append(out, c.Raw...)
+	}
+	return string(out)
+}
+
+// same reports whether two quotes say the same: all that is signed, the
+// signatures themselves, and the certificates behind their PEM.
+func same(a, b *Quote) bool {
+	x, y := *a, *b
+	if certificatesOf(x.Chain) != certificatesOf(y.Chain) {
+		return false
+	}
+	x.Chain, y.Chain = nil, nil
+	return bytes.Equal(x.Marshal(), y.Marshal())
+}
+
+// TestNoMutationIsAccepted changes real quotes, one byte at a time: either the
+// quote is refused, or only the spelling of a certificate's PEM changed.
+func TestNoMutationIsAccepted(t *testing.T) {
+	for _, r := range realQuotes(t) {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			j := realJudge(t, r.tee)
+			q, err := ParseQuote(r.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end := len(r.raw) - q.Padding
+			chain := bytes.Index(r.raw, []byte("-----BEGIN"))
+			for at := range end {
+				if at > chain && at%5 != 0 {
+					continue // the certificates are long
+				}
+				for _, bit := range []byte{1, 0x20} {
+					raw := bytes.Clone(r.raw)
+					raw[at] ^= bit
+					changed, err := ParseQuote(raw)
+					if err != nil || same(q, changed) {
+						continue
+					}
+					if o := j.Judge(t.Context(), changed, r.module()); (measure.Verdict{Checks: o.Checks}).Err() == nil {
+						t.Fatalf("bit %#x of byte %d was changed, and nobody noticed", bit, at)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRealQuotesNeedIntel gives real quotes to a judge whose configuration
+// names another root beside Intel's, and collateral under that: Intel's
+// platforms are not judged by it.
+func TestRealQuotesNeedIntel(t *testing.T) {
+	for _, r := range realQuotes(t) {
+		l := newLab(t, r.tee, ChipOptions{})
+		l.now = realTime
+		l.state(Statement{TCBInfo: func(i *TCBInfo) {
+			q, err := ParseQuote(r.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := readChain(q.Chain, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i.FMSPC, i.PCEID = c.pck.FMSPC[:], c.pck.PCEID[:]
+		}})
+		q, err := ParseQuote(r.raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFailures(t, l.judge().Judge(t.Context(), q, r.module()), map[measure.CheckName]string{
+			measure.CheckRevocation: "revocation list of PCK certificates: it was issued by", measure.CheckTCB: "another root than Intel SGX Root CA",
+		})
+	}
+}
