@@ -37,6 +37,8 @@ var (
 	// ErrNotSupported means that this platform has no register that can be
 	// extended at run time.
 	ErrNotSupported = errors.New("the platform does not support runtime measurement")
+	// ErrDisabled means that the owner of this guest asked for no event log.
+	ErrDisabled = errors.New("runtime events are not recorded: eventlog_config.enable_eventlog is not set")
 	// ErrDiverged means that the log and the register belong to different
 	// histories, so that no verifier will accept the two together.
 	ErrDiverged = errors.New("the runtime log does not lead to what the register holds")
@@ -131,8 +133,8 @@ func (l *Log) Hold(f func(records []byte) error) (err error) {
 // it. After an error the event is either in both or in neither, or the log
 // stays closed until that is mended.
 func (l *Log) Extend(ctx context.Context, pcr int, event eventlog.RuntimeEvent) error {
-	if l.registers == nil {
-		return ErrNotSupported
+	if err := l.Accepts(pcr); err != nil {
+		return err
 	}
 	index, err := l.registers.Index(pcr)
 	if err != nil {
@@ -151,6 +153,16 @@ func (l *Log) Extend(ctx context.Context, pcr int, event eventlog.RuntimeEvent) 
 		return fmt.Errorf("runtime log: %w", err)
 	}
 	return nil
+}
+
+// Accepts tells whether events can be recorded under a PCR: nil if so. Where
+// nothing can be, the error wraps [ErrNotSupported].
+func (l *Log) Accepts(pcr int) error {
+	if l.registers == nil {
+		return ErrNotSupported
+	}
+	_, err := l.registers.Index(pcr)
+	return err
 }
 
 func (l *Log) extend(ctx context.Context, f *os.File, index int, event eventlog.RuntimeEvent) error {

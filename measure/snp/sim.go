@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
 )
 
@@ -128,13 +129,10 @@ func (s *Simulator) Evidence(ctx context.Context, data measure.ReportData) (meas
 	return e.Wire()
 }
 
-// HostData returns HOST_DATA as a guest on hardware learns it: from a report.
-func (s *Simulator) HostData() ([32]byte, error) {
-	r, err := s.sign(measure.ReportData{})
-	if err != nil {
-		return [32]byte{}, err
-	}
-	return r.HostData, nil
+// BindInitData compares HOST_DATA with the digest of an init-data document, as
+// [Attester.BindInitData] does on hardware.
+func (s *Simulator) BindInitData(_ context.Context, digest []byte) error {
+	return initdata.CompareField(s.report.HostData[:], digest)
 }
 
 func (s *Simulator) sign(data measure.ReportData) (*Report, error) {

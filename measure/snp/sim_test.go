@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
 var (
@@ -79,8 +80,11 @@ func TestLibraryAcceptsSimulatedVendor(t *testing.T) {
 
 func TestSimulator(t *testing.T) {
 	l := newLab(t, Genoa)
-	if got, err := l.sim.HostData(); err != nil || string(got[:]) != string(l.launch.InitDataDigest[:32]) {
-		t.Errorf("host data %x, %v", got, err)
+	if err := l.sim.BindInitData(t.Context(), l.launch.InitDataDigest); err != nil {
+		t.Error(err)
+	}
+	if err := l.sim.BindInitData(t.Context(), nil); !errors.Is(err, initdata.ErrField) {
+		t.Errorf("withheld init-data: %v", err)
 	}
 	ev, err := l.sim.Evidence(context.Background(), challenge)
 	if err != nil {

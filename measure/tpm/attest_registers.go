@@ -14,16 +14,16 @@ type Registers struct{ Chip Chip }
 // Algorithm implements [aael.Registers].
 func (r Registers) Algorithm() eventlog.Algorithm { return Bank }
 
-// unfit are PCRs of the operating system that cannot keep a record of it: 8
-// holds the init-data, 10 is the kernel's own, 16 and 23 can be reset by
-// everyone.
-var unfit = []int{InitDataPCR, 10, 16, 23}
+// fit are the PCRs that can keep a record of the running system. Of the others, 0
+// to 7 are the firmware's, 8 holds the init-data, 10 is the kernel's own, 17 to 22
+// belong to the dynamic launch, so that a TPM lets no operating system extend
+// them, and 16 and 23 can be reset by everyone.
+var fit = []int{9, 11, 12, 13, 14, 15}
 
-// Index implements [aael.Registers]: the register is the PCR itself. Which of 17
-// to 22 the operating system may extend is the TPM's to say.
+// Index implements [aael.Registers]: the register is the PCR itself.
 func (r Registers) Index(pcr int) (int, error) {
-	if pcr < 8 || pcr >= PCRs || slices.Contains(unfit, pcr) {
-		return 0, fmt.Errorf("PCR %d cannot keep a record of runtime events: 9, 11 to 15 and 17 to 22 can", pcr)
+	if !slices.Contains(fit, pcr) {
+		return 0, fmt.Errorf("PCR %d of a TPM cannot keep a record of runtime events, only %v can", pcr, fit)
 	}
 	return pcr, nil
 }

@@ -56,7 +56,7 @@ func personCommands(io stdio) []*cobra.Command {
 		},
 	}
 	for _, cmd := range []*cobra.Command{evidence, token, resource} {
-		cmd.Flags().StringVar(&p.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
+		attesterFlags(cmd, &p.Options)
 	}
 	for _, cmd := range []*cobra.Command{token, resource} {
 		f := cmd.Flags()

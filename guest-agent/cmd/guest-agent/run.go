@@ -12,8 +12,10 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 )
 
 // stdio is where data and messages go.
@@ -92,7 +94,7 @@ func serveCommand(io stdio) *cobra.Command {
 	f.StringVar(&o.StateDir, "state-dir", sandbox.GuestDir, "directory for the pod's state")
 	f.StringVar(&o.Runtime, "runtime", "", "OCI runtime program (default: the first of runc and crun that is installed)")
 	f.StringVar(&o.ResolvConf, "resolv-conf", "", "file to bind the pod's DNS settings over, usually /etc/resolv.conf (default: none)")
-	f.StringVar(&o.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
+	attesterFlags(cmd, &o)
 	f.StringVar(&o.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
 	f.StringVar(&o.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
 	f.StringVar(&o.RESTListen, "rest-listen", rest.DefaultAddress, "loopback address of the REST API; empty for none")
@@ -107,4 +109,13 @@ func version() string {
 		return "devel"
 	}
 	return info.Main.Version
+}
+
+// attesterFlags say what attests for this guest.
+func attesterFlags(cmd *cobra.Command, o *agent.Options) {
+	f := cmd.Flags()
+	f.StringVar(&o.Platform, "platform", attester.Auto, "platform to attest as: auto for the one that is found, else "+attester.Names())
+	f.StringVar(&o.TPMDevice, "tpm-device", "", "device node, or socket, of the TPM (default: the first of /dev/tpmrm0 and /dev/tpm0)")
+	f.StringVar(&o.RuntimeLog, "runtime-log", aael.DefaultPath, "log of runtime events, which is sent with evidence")
+	f.StringVar(&o.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
 }

@@ -30,6 +30,9 @@ type Options struct {
 	StateDir      string
 	Runtime       string // OCI runtime; empty: the first of runc and crun
 	ResolvConf    string // bound over with the pod's DNS settings; empty: nothing is
+	Platform      string // attester; "auto" or empty: what is found
+	TPMDevice     string // path; empty: the usual ones
+	RuntimeLog    string // path of the log of runtime events; empty: aael.DefaultPath
 	SimulatedSNP  string // directory of a simulated device
 	InitData      string // file; empty: none
 	KernelCmdline string // file
@@ -74,7 +77,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	for _, w := range s.Warnings {
 		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
-	h, closeHub, err := newHub(o, s, log)
+	h, closeHub, err := newHub(ctx, o, s, log)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 )
 
 // maxSource bounds the files that configure the guest; package settings has
@@ -74,8 +78,8 @@ const journalSize = 1 << 20
 
 // newHub builds what attests, fetches and pulls. Before anything of the
 // init-data counts it is compared with what the hardware was launched with.
-func newHub(o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func() error, error) {
-	platform, err := openPlatform(o, s, log)
+func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func() error, error) {
+	guest, err := openGuest(ctx, o, s, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,9 +96,12 @@ func newHub(o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func()
 		},
 		Logger: log,
 	}
-	if platform != nil {
-		cfg.Attester = platform
-		if cfg.Broker, err = newBroker(s, platform, log); err != nil {
+	if guest != nil {
+		cfg.Attester = guest.Attester
+		if cfg.Broker, err = newBroker(s, guest.Attester, log); err != nil {
+			return nil, nil, err
+		}
+		if cfg.Events, err = newEvents(s.EventLog, guest, log); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -113,25 +120,53 @@ func newHub(o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func()
 	return h, func() error { return errors.Join(h.Close(), journal.Close()) }, nil
 }
 
-// openPlatform returns nil, and says so, on a machine that cannot attest. Such
-// an agent runs no image, for no policy can be fetched, and accepts no init-data,
-// for nothing binds it.
-func openPlatform(o Options, s *settings.Settings, log *slog.Logger) (attester.Platform, error) {
-	platform, err := attester.Open(attester.Options{SimulatedSNP: o.SimulatedSNP, Logger: log})
-	if errors.Is(err, attester.ErrNone) && s.InitData == nil {
+// attesterOptions are what the command line says about attesters.
+func (o Options) attesterOptions(log *slog.Logger) attester.Options {
+	return attester.Options{
+		Platform: o.Platform, TPMDevice: o.TPMDevice, RuntimeLog: o.RuntimeLog, SimulatedSNP: o.SimulatedSNP, Logger: log,
+	}
+}
+
+// openGuest returns nil, and says so, on a machine that cannot attest. Such an
+// agent runs no image, for no policy can be fetched, and accepts no init-data,
+// for nothing binds it. A platform that was asked for by name must be there.
+func openGuest(ctx context.Context, o Options, s *settings.Settings, log *slog.Logger) (*obtain.Guest, error) {
+	options := o.attesterOptions(log)
+	options.Record = true
+	guest, err := attester.Open(ctx, options)
+	anything := o.Platform == "" || o.Platform == attester.Auto
+	if errors.Is(err, attester.ErrNone) && anything && s.InitData == nil {
 		log.Warn("this machine cannot attest: nothing can be fetched from a broker", slog.Any("err", err))
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := settings.CheckBinding(s.InitData, platform); err != nil {
+	if err := settings.CheckBinding(ctx, s.InitData, guest.Attester); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
 	}
-	return platform, nil
+	return guest, nil
 }
 
-func newBroker(s *settings.Settings, platform attester.Platform, log *slog.Logger) (*client.Client, error) {
+// newEvents returns what records runtime events, nil if nothing is to be
+// recorded. Upstream goes on where the platform has no register for them, and so
+// does this: whoever judges the evidence sees that there are none.
+func newEvents(s settings.EventLog, guest *obtain.Guest, log *slog.Logger) (hub.Events, error) {
+	if !s.Enabled {
+		return nil, nil
+	}
+	recorder, err := attester.NewRecorder(guest, s.PCR)
+	if errors.Is(err, aael.ErrNotSupported) {
+		log.Warn("eventlog_config.enable_eventlog: nothing is recorded", slog.Any("err", err))
+		return hub.NoEvents{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("eventlog_config: %w", err)
+	}
+	return recorder, nil
+}
+
+func newBroker(s *settings.Settings, platform measure.Attester, log *slog.Logger) (*client.Client, error) {
 	if s.Broker.URL == "" {
 		return nil, nil
 	}

@@ -38,17 +38,17 @@ func (p Person) Evidence(ctx context.Context, data string) (json.RawMessage, err
 	if err != nil {
 		return nil, err
 	}
-	platform, err := attester.Open(attester.Options{SimulatedSNP: p.SimulatedSNP, Logger: p.logger()})
+	guest, err := attester.Open(ctx, p.attesterOptions(p.logger()))
 	if err != nil {
 		return nil, err
 	}
-	ev, err := platform.Evidence(ctx, want)
+	ev, err := guest.Attester.Evidence(ctx, want)
 	return ev.Data, err
 }
 
 // Token attests to the broker and returns the token that it gave.
 func (p Person) Token(ctx context.Context) (client.Token, error) {
-	c, err := p.client()
+	c, err := p.client(ctx)
 	if err != nil {
 		return client.Token{}, err
 	}
@@ -58,7 +58,7 @@ func (p Person) Token(ctx context.Context) (client.Token, error) {
 
 // Resource attests to the broker and fetches what it releases to this guest.
 func (p Person) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
-	c, err := p.client()
+	c, err := p.client(ctx)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
@@ -72,16 +72,16 @@ func (p Person) logger() *slog.Logger {
 
 // client believes the init-data only if the hardware was launched with it, as
 // the agent does.
-func (p Person) client() (*client.Client, error) {
+func (p Person) client(ctx context.Context) (*client.Client, error) {
 	s, err := load(p.Options)
 	if err != nil {
 		return nil, err
 	}
-	platform, err := attester.Open(attester.Options{SimulatedSNP: p.SimulatedSNP, Logger: p.logger()})
+	guest, err := attester.Open(ctx, p.attesterOptions(p.logger()))
 	if err != nil {
 		return nil, err
 	}
-	if err := settings.CheckBinding(s.InitData, platform); err != nil {
+	if err := settings.CheckBinding(ctx, s.InitData, guest.Attester); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
 	}
 	if p.BrokerURL != "" {
@@ -95,7 +95,7 @@ func (p Person) client() (*client.Client, error) {
 			return nil, fmt.Errorf("%s holds no certificate", p.BrokerCA)
 		}
 	}
-	c, err := newBroker(s, platform, p.logger())
+	c, err := newBroker(s, guest.Attester, p.logger())
 	if err == nil && c == nil {
 		err = errors.New("no broker is known: neither the settings nor --kbs name one")
 	}

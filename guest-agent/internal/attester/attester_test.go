@@ -6,25 +6,90 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tsm"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tsm/tsmtest"
 )
 
+// Nothing found is an error, and so is a device that is not what was named.
 func TestNoFallback(t *testing.T) {
-	for name, dir := range map[string]string{"nothing named": "", "no such guest": filepath.Join(t.TempDir(), "none"), "not a guest": t.TempDir()} {
+	bare := obtain.Machine{Kernel: &tsmtest.Kernel{}, TPM: tpmdev.New(tpmdev.File(filepath.Join(t.TempDir(), "tpmrm0")))}
+	for name, tc := range map[string]struct {
+		o    Options
+		none bool
+	}{
+		"nothing named":     {Options{}, true},
+		"auto":              {Options{Platform: Auto}, true},
+		"not there":         {Options{Platform: "tdx"}, true},
+		"sample":            {Options{Platform: "sample"}, true},
+		"no such guest":     {Options{SimulatedSNP: filepath.Join(t.TempDir(), "none")}, false},
+		"not a guest":       {Options{SimulatedSNP: t.TempDir()}, false},
+		"simulated and tdx": {Options{SimulatedSNP: t.TempDir(), Platform: "tdx"}, false},
+		"relative log":      {Options{RuntimeLog: "log"}, false},
+	} {
 		t.Run(name, func(t *testing.T) {
-			a, err := Open(Options{SimulatedSNP: dir, Logger: slog.New(slog.DiscardHandler)})
-			if err == nil || a != nil {
-				t.Fatalf("got %v, %v", a, err)
-			}
-			if dir == "" && !errors.Is(err, ErrNone) {
-				t.Fatalf("got %v, want ErrNone", err)
+			tc.o.Logger = slog.New(slog.DiscardHandler)
+			g, err := open(t.Context(), tc.o, bare)
+			if err == nil || g != nil || errors.Is(err, ErrNone) != tc.none {
+				t.Fatalf("got %v, %v", g, err)
 			}
 		})
+	}
+}
+
+// configfs is the kernel of a TD whose only register is RTMR3.
+func configfs() (*tsmtest.Kernel, string) {
+	const rtmr3 = "sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384"
+	return &tsmtest.Kernel{Provider: tsm.ProviderTDX, Registers: map[string][]byte{rtmr3: make([]byte, 48)}}, rtmr3
+}
+
+func TestRecorder(t *testing.T) {
+	kernel, rtmr3 := configfs()
+	machine := obtain.Machine{Kernel: kernel, TPM: tpmdev.New(tpmdev.File(filepath.Join(t.TempDir(), "tpmrm0")))}
+	var log bytes.Buffer
+	o := Options{RuntimeLog: filepath.Join(t.TempDir(), "log"), Record: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	g, err := open(t.Context(), o, machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "platform=tdx") || !strings.Contains(log.String(), "configfs-tsm") {
+		t.Errorf("the log does not tell what was found: %s", &log)
+	}
+	for _, pcr := range []int{1, 24} {
+		if _, err := NewRecorder(g, pcr); err == nil || errors.Is(err, aael.ErrNotSupported) {
+			t.Errorf("PCR %d: %v", pcr, err)
+		}
+	}
+	for range 2 { // for an agent that starts again
+		r, err := NewRecorder(g, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := kernel.Registers[rtmr3]
+		if err := r.Record(t.Context(), eventlog.RuntimeEvent{Domain: "d", Operation: "o"}); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(kernel.Registers[rtmr3], before) {
+			t.Error("RTMR3 is not extended")
+		}
+	}
+	kernel.Registers = nil
+	o.RuntimeLog = filepath.Join(t.TempDir(), "log")
+	if g, err = open(t.Context(), o, machine); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewRecorder(g, 0); !errors.Is(err, aael.ErrNotSupported) {
+		t.Errorf("an old kernel: %v", err)
 	}
 }
 
@@ -44,17 +109,17 @@ func TestSimulated(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	a, err := Open(Options{SimulatedSNP: guest, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	g, err := Open(t.Context(), Options{SimulatedSNP: guest, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(log.Bytes(), []byte("level=WARN")) {
 		t.Errorf("not loud: %q", log.String())
 	}
-	if err := settings.CheckBinding(doc, a); err != nil {
+	if err := settings.CheckBinding(t.Context(), doc, g.Attester); err != nil {
 		t.Errorf("own init-data: %v", err)
 	}
-	if err := settings.CheckBinding(nil, a); err == nil {
+	if err := settings.CheckBinding(t.Context(), nil, g.Attester); err == nil {
 		t.Error("withheld init-data passes")
 	}
 
@@ -62,7 +127,7 @@ func TestSimulated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ev, err := a.Evidence(t.Context(), data)
+	ev, err := g.Attester.Evidence(t.Context(), data)
 	if err != nil {
 		t.Fatal(err)
 	}

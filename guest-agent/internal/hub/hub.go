@@ -36,6 +36,8 @@ type Config struct {
 	Broker *client.Client
 	// Attester may be nil: then workloads get no evidence.
 	Attester measure.Attester
+	// Events records what happens in the guest; nil records nothing.
+	Events Events
 	// ImageDir holds layers and overlays. It is made if it is not there.
 	ImageDir string
 	// ImagePolicyURI locates policy.json: kbs://, file:// or an absolute path.
@@ -54,6 +56,7 @@ type Config struct {
 type Hub struct {
 	broker   broker // nil without one
 	attester measure.Attester
+	events   Events // nil without
 	store    *store.Store
 	puller   *pull.Puller
 	refuser  *Refuser
@@ -84,6 +87,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		attester: cfg.Attester,
+		events:   cfg.Events,
 		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
 		log:      cfg.Logger,

@@ -36,6 +36,11 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 		return PulledImage{}, err
 	}
 	m, err := h.pullAndMount(ctx, ref, filepath.Join(bundle, "rootfs"))
+	if err == nil {
+		if err = h.recordPull(ctx, ref, m.image.Digest); err != nil {
+			err = errors.Join(err, m.release())
+		}
+	}
 	if err != nil {
 		h.bundles.abandon(place)
 		return PulledImage{}, err

@@ -27,6 +27,7 @@ const (
 	ObjectToken    ObjectKind = "token"
 	ObjectEvidence ObjectKind = "evidence"
 	ObjectInitData ObjectKind = "init-data"
+	ObjectEvent    ObjectKind = "event"
 )
 
 const (

@@ -53,7 +53,9 @@ func TestRefuseCodes(t *testing.T) {
 
 type launchField [32]byte
 
-func (f launchField) HostData() ([32]byte, error) { return f, nil }
+func (f launchField) BindInitData(_ context.Context, digest []byte) error {
+	return initdata.CompareField(f[:], digest)
+}
 
 // Init-data names the broker, so when it is not what was launched there is
 // nobody to tell: the ticket is local and the digests stay in the journal.
@@ -64,7 +66,7 @@ func TestInitDataMismatchIsLocal(t *testing.T) {
 	}
 	var journal, log bytes.Buffer
 	r := NewRefuser(nil, &journal, slog.New(slog.NewTextHandler(&log, nil)))
-	err = r.Refuse(t.Context(), ObjectInitData, "", settings.CheckBinding(doc, launchField{1}))
+	err = r.Refuse(t.Context(), ObjectInitData, "", settings.CheckBinding(t.Context(), doc, launchField{1}))
 	f, ok := errors.AsType[*fault.Fault](err)
 	if !ok || f.Code != fault.InitDataMismatch || f.Ticket == "" {
 		t.Fatalf("got %v", err)

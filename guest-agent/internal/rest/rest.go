@@ -9,6 +9,7 @@
 //     all of them. The body is the code and the ticket, never the reason.
 //   - The resource path is checked here, where upstream appends whatever it got
 //     to "kbs://". As upstream does, the query string is ignored.
+//   - An event that cannot be read is 400, where upstream answers 500.
 //   - A wrong method is 405 with an Allow header, as upstream's OpenAPI file
 //     says; its code answers 404 or serves the request.
 //   - No answer may be cached.
@@ -29,6 +30,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -43,6 +45,7 @@ const (
 const (
 	requestTimeout = 50 * time.Second // upstream's timeout towards its daemons
 	maxTarget      = 4 << 10          // bytes of path and query
+	maxBody        = 16 << 10         // bytes, of an event
 	maxInFlight    = 128              // requests at a time
 	maxRuntimeData = 64               // bytes that hardware signs (guest-protocol 4.3)
 )
@@ -58,6 +61,9 @@ type Tokens interface {
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
 	Platform() measure.Platform
+	// Record records a runtime event. Without an event log the error wraps
+	// [aael.ErrDisabled] or [aael.ErrNotSupported].
+	Record(ctx context.Context, e eventlog.RuntimeEvent) error
 }
 
 type handler struct {
@@ -75,6 +81,7 @@ func NewHandler(h Resources, a Tokens, features string) http.Handler {
 	mux.Handle("/cdh/resource/{path...}", s.need(Resource, "Resource Feature Not Enabled", get(s.resource)))
 	mux.Handle("/aa/token", s.need(Attestation, "Attestation Feature Not Enabled", get(s.token)))
 	mux.Handle("/aa/evidence", s.need(Attestation, "Attestation Feature Not Enabled", get(s.evidence)))
+	mux.Handle("/aa/aael", s.need(Attestation, "Attestation Feature Not Enabled", only(http.MethodPost, s.event)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		text(w, http.StatusNotFound, "URL NOT FOUND")
 	})
@@ -122,7 +129,7 @@ func guard(next http.Handler) http.Handler {
 			refuse(w, fault.New(fault.TooMany, nil))
 			return
 		}
-		r.Body = http.NoBody // nothing here reads one
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
@@ -138,11 +145,19 @@ func loopback(remote string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// get adapts a handler that returns errors, for GET only.
+// get is [only] for GET, whose body nobody reads.
 func get(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return only(http.MethodGet, func(w http.ResponseWriter, r *http.Request) error {
+		r.Body = http.NoBody
+		return h(w, r)
+	})
+}
+
+// only adapts a handler that returns errors, for one method.
+func only(method string, h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
-			w.Header().Set("Allow", http.MethodGet)
+		if r.Method != method {
+			w.Header().Set("Allow", method)
 			text(w, http.StatusMethodNotAllowed, "Method Not Allowed")
 			return
 		}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -40,6 +42,10 @@ func (p *pod) Token(_ context.Context, kind string) (secret.Bytes, error)   { re
 func (p *pod) Evidence(_ context.Context, data []byte) ([]byte, error) {
 	p.asked = string(data)
 	return p.value, p.err
+}
+func (p *pod) Record(_ context.Context, e eventlog.RuntimeEvent) error {
+	p.asked = e.String()
+	return p.err
 }
 func (p *pod) Platform() measure.Platform { return measure.SNP }
 
@@ -119,6 +125,44 @@ func TestRoutes(t *testing.T) {
 			}
 			if p.given.Len() != 0 {
 				t.Error("the secret outlived the answer")
+			}
+		})
+	}
+}
+
+func TestEvents(t *testing.T) {
+	const good = `{"domain":"shop","operation":"Open","content":"till 3"}`
+	for name, tc := range map[string]struct {
+		features, method, body string // defaults: all, POST, good
+		err                    error
+		status                 int
+		answer, asked          string
+	}{
+		"recorded":      {status: 200, answer: `{"success":"true"}`, asked: "shop Open till 3"},
+		"not supported": {err: aael.ErrNotSupported, status: 200, answer: `{"success":"false","message":"The platform does not support runtime measurement"}`},
+		"not enabled":   {err: aael.ErrDisabled, status: 200, answer: `{"success":"false","message":"Attestation Agent does not enable eventlog recording"}`},
+		"failed":        {err: fault.New(fault.Internal, errors.New("RTMR3: EIO")).With("7QK2-M9TD"), status: 500, answer: "internal (ticket 7QK2-M9TD)"},
+		"GET":           {method: "GET", status: 405, answer: "Method Not Allowed"},
+		"no feature":    {features: Resource, status: 404, answer: "Attestation Feature Not Enabled"},
+		"no JSON":       {body: "shop Open", status: 400, answer: "BAD REQUEST"},
+		"a list":        {body: "[]", status: 400, answer: "BAD REQUEST"},
+		"two domains":   {body: `{"domain":"a","domain":"b","operation":"Open","content":""}`, status: 400, answer: "BAD REQUEST"},
+		"no operation":  {body: `{"domain":"a","content":""}`, status: 400, answer: "BAD REQUEST"},
+		"two lines":     {body: `{"domain":"a","operation":"Open","content":"x\ny"}`, status: 400, answer: "BAD REQUEST"},
+		"a space":       {body: `{"domain":"a b","operation":"Open","content":""}`, status: 400, answer: "BAD REQUEST"},
+		"too long":      {body: `{"domain":"a","operation":"Open","content":"` + strings.Repeat("x", maxBody) + `"}`, status: 400, answer: "BAD REQUEST"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pod{err: tc.err}
+			r := httptest.NewRequest(or(tc.method, "POST"), "http://127.0.0.1:8006/aa/aael", strings.NewReader(or(tc.body, good)))
+			r.RequestURI, r.RemoteAddr = "/aa/aael", "127.0.0.1:40000"
+			w := httptest.NewRecorder()
+			NewHandler(p, p, or(tc.features, All)).ServeHTTP(w, r)
+			if w.Code != tc.status || w.Body.String() != tc.answer {
+				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tc.status, tc.answer)
+			}
+			if tc.asked != "" && p.asked != tc.asked || tc.status >= 400 && tc.err == nil && p.asked != "" {
+				t.Errorf("asked for %q, want %q", p.asked, tc.asked)
 			}
 		})
 	}

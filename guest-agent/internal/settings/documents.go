@@ -21,6 +21,10 @@ type aaDocument struct {
 			Cert string `toml:"cert"`
 		} `toml:"kbs"`
 	} `toml:"token_configs"`
+	EventLog struct {
+		Enable bool `toml:"enable_eventlog"`
+		PCR    *int `toml:"init_pcr"`
+	} `toml:"eventlog_config"`
 }
 
 // cdhDocument is the part of cdh.toml that we use (guest-protocol 8.2, 14.1),

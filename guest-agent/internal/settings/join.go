@@ -89,6 +89,22 @@ func joinImage(cmd commandLine, docs documents) (Image, error) {
 	return i, nil
 }
 
+// joinEventLog reads [eventlog_config]. PCR 0 is the firmware's, so that nobody
+// can mean it.
+func joinEventLog(docs documents) (EventLog, error) {
+	if docs.aa == nil {
+		return EventLog{}, nil
+	}
+	t := docs.aa.EventLog
+	if t.PCR == nil {
+		return EventLog{Enabled: t.Enable}, nil
+	}
+	if *t.PCR < 1 || *t.PCR > 23 {
+		return EventLog{}, fmt.Errorf("eventlog_config.init_pcr is %d, want 1 to 23", *t.PCR)
+	}
+	return EventLog{Enabled: t.Enable, PCR: *t.PCR}, nil
+}
+
 // joinPEM joins PEM texts, skipping empty ones: upstream stores an empty
 // kbs_cert as it is, which means "none" (8.2).
 func joinPEM(texts []string) []byte {

@@ -45,6 +45,7 @@ type Settings struct {
 	InitData *initdata.Document // nil when none was given
 	Broker   Broker
 	Image    Image
+	EventLog EventLog
 	// Warnings names each key that was seen and ignored.
 	Warnings []string
 }
@@ -75,6 +76,13 @@ type Broker struct {
 	// InsecurePlainHTTP permits an http:// URL. Answers stay encrypted to the
 	// attested guest, but the bearer token travels in the clear.
 	InsecurePlainHTTP bool
+}
+
+// EventLog configures the log of runtime events (guest-protocol 3.2, 6).
+type EventLog struct {
+	Enabled bool
+	// PCR that events go to; 0 for the platform's usual one.
+	PCR int
 }
 
 // RootCAs returns the pool of b.RootCertificates, or nil for the system's.
@@ -145,6 +153,9 @@ func Load(src Sources) (*Settings, error) {
 		return nil, err
 	}
 	if s.Image, err = joinImage(cmd, docs); err != nil {
+		return nil, err
+	}
+	if s.EventLog, err = joinEventLog(docs); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -47,7 +48,7 @@ func certificate(t *testing.T) string {
 func TestLoadInitData(t *testing.T) {
 	cert := certificate(t)
 	raw := document(map[string]string{
-		"aa.toml": "[token_configs.kbs]\nurl = \"https://kbs.example:8080/\"\ncert = \"\"\"" + cert + "\"\"\"\n[eventlog_config]\ninit_pcr = 17",
+		"aa.toml": "[token_configs.kbs]\nurl = \"https://kbs.example:8080/\"\ncert = \"\"\"" + cert + "\"\"\"\n[eventlog_config]\ninit_pcr = 17\nenable_eventlog = true\n[log]\nlevel = \"info\"",
 		"cdh.toml": `socket = "unix:///x"
 [kbc]
 name = "cc_kbc"
@@ -95,7 +96,7 @@ location = "quay.io"`,
 			if s.Agent.LogLevel != slog.LevelDebug || s.Agent.ImagePullTimeout != time.Minute || s.Agent.DataHubTimeout != 50*time.Second {
 				t.Errorf("agent %+v", s.Agent)
 			}
-			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: eventlog_config", "cdh.toml: socket", "cdh.toml: image.work_dir"} {
+			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: log", "cdh.toml: socket", "cdh.toml: image.work_dir"} {
 				if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 					t.Errorf("no warning of %q in %q", want, s.Warnings)
 				}
@@ -218,7 +219,12 @@ type launchField struct {
 	err  error
 }
 
-func (f launchField) HostData() ([32]byte, error) { return f.data, f.err }
+func (f launchField) BindInitData(_ context.Context, digest []byte) error {
+	if f.err != nil {
+		return f.err
+	}
+	return initdata.CompareField(f.data[:], digest)
+}
 
 func TestCheckBinding(t *testing.T) {
 	doc, err := initdata.Parse(document(nil))
@@ -233,7 +239,7 @@ func TestCheckBinding(t *testing.T) {
 	copy(bound[:], doc.Digest()) // SHA-384, cut to the field's 32 bytes
 	tests := map[string]struct {
 		doc      *initdata.Document
-		platform HostData
+		platform Binder
 		ok       bool
 	}{
 		"bound":                  {doc, launchField{data: bound}, true},
@@ -248,7 +254,7 @@ func TestCheckBinding(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := CheckBinding(tc.doc, tc.platform)
+			err := CheckBinding(t.Context(), tc.doc, tc.platform)
 			if tc.ok {
 				if err != nil {
 					t.Fatal(err)
@@ -260,6 +266,30 @@ func TestCheckBinding(t *testing.T) {
 				t.Fatalf("got %v, want init_data_mismatch", err)
 			}
 		})
+	}
+}
+
+func TestEventLog(t *testing.T) {
+	load := func(aa string) (EventLog, error) {
+		s, err := Load(Sources{InitData: document(map[string]string{"aa.toml": aa})})
+		if err != nil {
+			return EventLog{}, err
+		}
+		return s.EventLog, nil
+	}
+	for aa, want := range map[string]EventLog{
+		"": {}, "[eventlog_config]\nenable_eventlog = true": {Enabled: true},
+		"[eventlog_config]\nenable_eventlog = true\ninit_pcr = 14": {Enabled: true, PCR: 14},
+		"[eventlog_config]\ninit_pcr = 17":                         {PCR: 17},
+	} {
+		if got, err := load(aa); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", aa, got, err)
+		}
+	}
+	for _, pcr := range []string{"-1", "0", "24", "true"} {
+		if _, err := load("[eventlog_config]\ninit_pcr = " + pcr); err == nil {
+			t.Errorf("init_pcr = %s is taken", pcr)
+		}
 	}
 }
 

@@ -1,0 +1,105 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+)
+
+// recording keeps what was recorded, or fails.
+type recording struct {
+	events []eventlog.RuntimeEvent
+	err    error
+}
+
+func (r *recording) Record(_ context.Context, e eventlog.RuntimeEvent) error {
+	if r.err == nil {
+		r.events = append(r.events, e)
+	}
+	return r.err
+}
+
+// What is measured is what upstream's agents measure.
+func TestPullEvent(t *testing.T) {
+	got := pulled("docker.io/library/busybox:1.36", "sha256:5d1c")
+	if want := `{"image":"docker.io/library/busybox:1.36", "digest":"sha256:5d1c"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestPullIsRecorded(t *testing.T) {
+	var events recording
+	w := newWorld(t, func(c *Config) { c.Events = &events })
+	img, err := w.hub.PullImage(t.Context(), w.ref, w.bundle())
+	if err != nil {
+		t.Fatalf("pull: %v\n%s", err, w.journalText())
+	}
+	want := eventlog.RuntimeEvent{Domain: "github.com/confidential-containers", Operation: "PullImage", Content: pulled(w.ref, img.Digest)}
+	if len(events.events) != 1 || events.events[0] != want {
+		t.Errorf("recorded %+v, want %+v", events.events, want)
+	}
+	if _, err := w.hub.PullImage(t.Context(), w.registry.host+"/shop/plain:1", w.bundle()); err == nil {
+		t.Error("an unsigned image is pulled")
+	}
+	if len(events.events) != 1 {
+		t.Errorf("a refused image is recorded: %+v", events.events)
+	}
+}
+
+// An image that cannot be recorded does not run, unless the platform has no
+// register at all, which evidence shows.
+func TestPullThatIsNotRecorded(t *testing.T) {
+	events := recording{err: errors.New("RTMR3: input/output error")}
+	w := newWorld(t, func(c *Config) { c.Events = &events })
+	bundle := w.bundle()
+	_, err := w.hub.PullImage(t.Context(), w.ref, bundle)
+	f, ok := errors.AsType[*fault.Fault](err)
+	if !ok || f.Ticket == "" || !strings.Contains(err.Error(), "internal") {
+		t.Fatalf("got %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(bundle, "rootfs")); err != nil || len(left) != 0 {
+		t.Errorf("the image is still mounted: %v, %v", left, err)
+	}
+	events.err = aael.ErrNotSupported
+	if _, err := w.hub.PullImage(t.Context(), w.ref, bundle); err != nil {
+		t.Errorf("a platform without registers: %v", err)
+	}
+}
+
+func TestRecord(t *testing.T) {
+	event := eventlog.RuntimeEvent{Domain: "shop", Operation: "Open", Content: "till 3"}
+	var events recording
+	w := newWorld(t, nil)
+	if err := w.hub.Record(t.Context(), event); !errors.Is(err, aael.ErrDisabled) {
+		t.Errorf("without a log: %v", err)
+	}
+	w.hub.events = &events
+	if err := w.hub.Record(t.Context(), event); err != nil || len(events.events) != 1 {
+		t.Errorf("%v, %+v", err, events.events)
+	}
+	for name, tc := range map[string]struct {
+		event eventlog.RuntimeEvent
+		err   error
+		code  fault.Code
+	}{
+		"malformed": {eventlog.RuntimeEvent{Domain: "a b", Operation: "Open"}, nil, fault.InvalidRequest},
+		"failed":    {event, errors.New("EIO"), fault.Internal},
+	} {
+		events.err = tc.err
+		f, ok := errors.AsType[*fault.Fault](w.hub.Record(t.Context(), tc.event))
+		if !ok || f.Code != tc.code || f.Ticket == "" {
+			t.Errorf("%s: %v", name, f)
+		}
+	}
+	w.hub.events = NoEvents{}
+	if err := w.hub.Record(t.Context(), event); !errors.Is(err, aael.ErrNotSupported) {
+		t.Errorf("no register: %v", err)
+	}
+}
