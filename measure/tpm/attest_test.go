@@ -65,7 +65,7 @@ func TestAttester(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := NewVerifier(VerifierConfig{Enrolled: []EnrolledKey{{"this machine", public}}})
+	v, err := NewVerifier(VerifierConfig{Enrolled: []EnrolledKeys{{"this machine", public}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,9 @@ var (
 	oidAltName       = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
 
-// maxBundle bounds the blocks of a bundle.
-const maxBundle = 256
+// maxBundle bounds the blocks of a bundle, and the keys that are enrolled in
+// one file.
+const maxBundle = 1 << 16
 
 // authority is a checked [Authority].
 type authority struct {
@@ -117,10 +118,15 @@ func (a *authority) issuer(l *x509.RevocationList) *x509.Certificate {
 // the simulator makes.
 const simulatedMark = "simulated-"
 
-// saysSimulated reports whether a simulator made these certificates. They are
-// refused where real authorities are configured, as a mistake.
-func (a *authority) saysSimulated() bool {
-	return slices.ContainsFunc(a.certificates, func(c *x509.Certificate) bool { return strings.HasPrefix(c.Subject.SerialNumber, simulatedMark) })
+// headerSimulated is the header in the PEM of a key that the simulator made.
+const headerSimulated = "Simulated-Tpm"
+
+// saysSimulated reports whether a simulator made one of these certificates. As
+// real authorities they are refused, for it must be a mistake.
+func saysSimulated(certs ...*x509.Certificate) bool {
+	return slices.ContainsFunc(certs, func(c *x509.Certificate) bool {
+		return strings.HasPrefix(c.Subject.SerialNumber, simulatedMark) || strings.HasPrefix(c.Issuer.SerialNumber, simulatedMark)
+	})
 }
 
 func pemBlocks(raw []byte) ([]*pem.Block, error) {

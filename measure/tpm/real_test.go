@@ -35,7 +35,7 @@ func TestRealEvidence(t *testing.T) {
 	if !ok || len(verr.Failed) != 1 || !verr.UntrustedRoot() {
 		t.Errorf("by default: %v", err)
 	}
-	enrolled := VerifierConfig{Enrolled: []EnrolledKey{{"lab", e.AKPublic}}}
+	enrolled := VerifierConfig{Enrolled: []EnrolledKeys{{"lab", e.AKPublic}}}
 	if got, err = judge(enrolled, ev); err != nil {
 		t.Fatal(err)
 	}

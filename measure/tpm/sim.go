@@ -54,11 +54,11 @@ func CreateGuest(vendorDir, guestDir string, l Launch) error {
 	if err != nil {
 		return fmt.Errorf("create guest: %w", err)
 	}
-	pemFile := func(name, kind string, der []byte) simdir.File {
-		return simdir.File{Name: name, Data: pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), Mode: simdir.Public}
+	pemFile := func(name string, b *pem.Block) simdir.File {
+		return simdir.File{Name: name, Data: pem.EncodeToMemory(b), Mode: simdir.Public}
 	}
-	if err := simdir.Write(guestDir, key, pemFile(fileChain, pemCertificate, cert.Raw),
-		pemFile(fileAK, pemPublicKey, cert.RawSubjectPublicKeyInfo),
+	enrol := &pem.Block{Type: pemPublicKey, Headers: map[string]string{headerSimulated: "yes"}, Bytes: cert.RawSubjectPublicKeyInfo}
+	if err := simdir.Write(guestDir, key, pemFile(fileChain, &pem.Block{Type: pemCertificate, Bytes: cert.Raw}), pemFile(fileAK, enrol),
 		simdir.File{Name: fileLog, Data: log.Marshal(), Mode: simdir.Public}, launch); err != nil {
 		return fmt.Errorf("create guest: %w", err)
 	}

@@ -54,7 +54,7 @@ func TestSimulator(t *testing.T) {
 	want := measure.Expected{ReportData: measure.BoundTo(challenge), InitData: measure.BoundTo(document)}
 	for name, c := range map[string]VerifierConfig{
 		"certified": {UnsafeSimulatedRoots: []Authority{{"lab", read(vendorDir, fileBundle)}}},
-		"enrolled":  {Enrolled: []EnrolledKey{{"k", read(guest, fileAK)}}},
+		"enrolled":  {Enrolled: []EnrolledKeys{{"k", read(guest, fileAK)}}},
 	} {
 		v, err := NewVerifier(c)
 		if err != nil {

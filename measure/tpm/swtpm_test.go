@@ -111,7 +111,7 @@ func TestSWTPM(t *testing.T) {
 			e.EventLog = log.Marshal()
 			l := &lab{t: t}
 			want := measure.Expected{ReportData: measure.BoundTo(challenge), InitData: measure.BoundTo(document)}
-			got, err := l.verify(VerifierConfig{Enrolled: []EnrolledKey{{"swtpm", e.AKPublic}}}, e, want)
+			got, err := l.verify(VerifierConfig{Enrolled: []EnrolledKeys{{"swtpm", e.AKPublic}}}, e, want)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +123,7 @@ func TestSWTPM(t *testing.T) {
 			}
 			// Whoever may use the TPM can reset PCR 16 and let it be quoted.
 			e.PCRs[11] = make([]byte, 32)
-			if _, err := l.verify(VerifierConfig{Enrolled: []EnrolledKey{{"swtpm", e.AKPublic}}}, e, want); err == nil {
+			if _, err := l.verify(VerifierConfig{Enrolled: []EnrolledKeys{{"swtpm", e.AKPublic}}}, e, want); err == nil {
 				t.Error("a made-up PCR is accepted")
 			}
 		})

@@ -39,9 +39,9 @@ func (x *examination) findTrust() {
 	if x.keyErr != nil {
 		return
 	}
-	for _, k := range x.v.enrolled {
-		if k.key.Equal(x.key) {
-			x.how, x.root = trustEnrolled, measure.Root{Name: k.name}
+	if id, err := x509.MarshalPKIXPublicKey(x.key); err == nil {
+		if root, ok := x.v.enrolled[string(id)]; ok {
+			x.how, x.root = trustEnrolled, root
 			return
 		}
 	}
@@ -117,20 +117,8 @@ func (x *examination) checkChain() measure.Check {
 			seen = fingerprint(c)
 		}
 	}
-	t.Find(fmt.Sprintf("nobody who is trusted vouches for the AK: it is not enrolled, and %s", x.chainErr), measure.FieldRoot, seen, x.v.trusted()...)
+	t.Find(fmt.Sprintf("nobody who is trusted vouches for the AK: it is not enrolled, and %s", x.chainErr), measure.FieldRoot, seen, x.v.trusted...)
 	return t.Check(measure.CheckChain)
-}
-
-// trusted names all whom this verifier believes.
-func (v *Verifier) trusted() []string {
-	var names []string
-	for _, k := range v.enrolled {
-		names = append(names, k.name)
-	}
-	for _, a := range v.authorities {
-		names = append(names, a.name)
-	}
-	return names
 }
 
 func (x *examination) checkRevocation() measure.Check {

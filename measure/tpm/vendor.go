@@ -26,7 +26,7 @@ const (
 	fileBundle = "root.pem" // what [Authority] takes
 	fileAKKey  = "ak.key"
 	fileChain  = "chain.pem" // the certificate of the AK
-	fileAK     = "ak.pem"    // its public key, as [EnrolledKey] takes it
+	fileAK     = "ak.pem"    // its public key, as [EnrolledKeys] takes it
 	fileLog    = "eventlog.bin"
 	fileLaunch = "launch.json"
 )

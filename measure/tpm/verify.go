@@ -6,8 +6,10 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -18,18 +20,20 @@ import (
 // (kbs-protocol 3.5).
 const nonceSize = 32
 
-// EnrolledKey is an attestation key that the configuration trusts: someone saw
-// to it that it lives in a TPM and is restricted to signing what the TPM made
+// EnrolledKeys are attestation keys that the configuration trusts: someone saw
+// to it that each lives in a TPM and is restricted to signing what the TPM made
 // (see docs/adr/0018).
-type EnrolledKey struct {
+type EnrolledKeys struct {
 	Name string // appears in verdicts and claims; names must differ
-	Key  []byte // PEM: a public key or a certificate of it, or the SubjectPublicKeyInfo in DER
+	// Keys is PEM: any number of public keys or of certificates of them, where
+	// nothing but the key counts. Or one SubjectPublicKeyInfo in DER.
+	Keys []byte
 }
 
 // VerifierConfig says whose keys a [Verifier] trusts. The zero value trusts
 // none and refuses everything. The AK in the evidence is only ever looked up.
 type VerifierConfig struct {
-	Enrolled []EnrolledKey
+	Enrolled []EnrolledKeys
 	// Authorities may certify AKs; the certificate comes with the evidence.
 	Authorities []Authority
 	// UnsafeSimulatedRoots are authorities of simulated TPMs. Evidence under
@@ -52,16 +56,12 @@ const RootSelfDeclared = "self-declared key"
 // Verifier judges evidence of a TPM. What it trusts does not change after it
 // was made, and it never uses the network.
 type Verifier struct {
-	enrolled     []enrolledKey
+	enrolled     map[string]measure.Root // by SubjectPublicKeyInfo in DER
 	authorities  []*authority
+	trusted      []string // names of all whom this verifier believes
 	selfDeclared bool
 	noRevoke     bool
 	now          func() time.Time
-}
-
-type enrolledKey struct {
-	name string
-	key  publicKey
 }
 
 // publicKey is what all keys of the standard library can do.
@@ -69,32 +69,27 @@ type publicKey interface{ Equal(x crypto.PublicKey) bool }
 
 // NewVerifier checks the configuration as a whole.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
-	v := &Verifier{selfDeclared: c.UnsafeSelfDeclaredKeys, noRevoke: c.UnsafeNoRevocation, now: c.Now}
+	v := &Verifier{enrolled: map[string]measure.Root{}, selfDeclared: c.UnsafeSelfDeclaredKeys, noRevoke: c.UnsafeNoRevocation, now: c.Now}
 	if v.now == nil {
 		v.now = time.Now
 	}
-	seen := map[string]bool{RootSelfDeclared: true, "": true}
 	for _, k := range c.Enrolled {
-		if seen[k.Name] {
-			return nil, fmt.Errorf("the name %q of an enrolled key is empty or taken", k.Name)
+		if err := v.name(k.Name, "enrolled keys"); err != nil {
+			return nil, err
 		}
-		seen[k.Name] = true
-		key, err := parseKey(k.Key)
-		if err != nil {
-			return nil, fmt.Errorf("enrolled key %q: %w", k.Name, err)
+		if err := v.enrol(k); err != nil {
+			return nil, fmt.Errorf("enrolled keys %q: %w", k.Name, err)
 		}
-		v.enrolled = append(v.enrolled, enrolledKey{k.Name, key})
 	}
 	for i, a := range append(c.Authorities[:len(c.Authorities):len(c.Authorities)], c.UnsafeSimulatedRoots...) {
-		if seen[a.Name] {
-			return nil, fmt.Errorf("the name %q of an authority is empty or taken", a.Name)
+		if err := v.name(a.Name, "an authority"); err != nil {
+			return nil, err
 		}
-		seen[a.Name] = true
 		checked, err := newAuthority(a, i >= len(c.Authorities))
 		if err != nil {
 			return nil, err
 		}
-		if !checked.simulated && checked.saysSimulated() {
+		if !checked.simulated && saysSimulated(checked.certificates...) {
 			return nil, fmt.Errorf("authority %q is a simulated one", a.Name)
 		}
 		v.authorities = append(v.authorities, checked)
@@ -102,30 +97,46 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	return v, nil
 }
 
-// parseKey reads a key in any of the forms that [EnrolledKey] allows.
-func parseKey(raw []byte) (publicKey, error) {
-	der := raw
-	if blocks, err := pemBlocks(raw); err == nil && len(blocks) == 1 {
-		der = blocks[0].Bytes
-		if blocks[0].Type == pemCertificate {
+func (v *Verifier) name(name, of string) error {
+	if name == "" || name == RootSelfDeclared || slices.Contains(v.trusted, name) {
+		return fmt.Errorf("the name %q of %s is empty or taken", name, of)
+	}
+	v.trusted = append(v.trusted, name)
+	return nil
+}
+
+// enrol reads keys in any of the forms that [EnrolledKeys] allows. A key that
+// the simulator wrote says so, and so will its verdicts.
+func (v *Verifier) enrol(k EnrolledKeys) error {
+	blocks, err := pemBlocks(k.Keys)
+	if err != nil || len(blocks) == 0 {
+		blocks = []*pem.Block{{Type: pemPublicKey, Bytes: k.Keys}}
+	}
+	for _, b := range blocks {
+		der, simulated := b.Bytes, b.Headers[headerSimulated] != ""
+		if b.Type == pemCertificate {
 			c, err := x509.ParseCertificate(der)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			der = c.RawSubjectPublicKeyInfo
-		} else if blocks[0].Type != pemPublicKey {
-			return nil, fmt.Errorf("a PEM block %q, want %q or %q", blocks[0].Type, pemPublicKey, pemCertificate)
+			der, simulated = c.RawSubjectPublicKeyInfo, simulated || saysSimulated(c)
+		} else if b.Type != pemPublicKey {
+			return fmt.Errorf("a PEM block %q, want %q or %q", b.Type, pemPublicKey, pemCertificate)
 		}
+		key, err := x509.ParsePKIXPublicKey(der)
+		if err != nil {
+			return err
+		}
+		id, err := x509.MarshalPKIXPublicKey(key) // as all spell it
+		if err != nil {
+			return err
+		}
+		if _, dup := v.enrolled[string(id)]; dup {
+			return errors.New("a key is enrolled twice")
+		}
+		v.enrolled[string(id)] = measure.Root{Name: k.Name, Simulated: simulated}
 	}
-	key, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		return nil, err
-	}
-	k, ok := key.(publicKey)
-	if !ok {
-		return nil, fmt.Errorf("a key of type %T", key)
-	}
-	return k, nil
+	return nil
 }
 
 // Platform returns [measure.TPM].

@@ -273,11 +273,12 @@ func TestTrust(t *testing.T) {
 	bare := l.quote(challenge[:32])
 	bare.AKCertificates = nil
 	enrolled := func(key []byte) VerifierConfig {
-		return VerifierConfig{Enrolled: []EnrolledKey{{Name: "rack 7", Key: key}}}
+		return VerifierConfig{Enrolled: []EnrolledKeys{{Name: "rack 7", Keys: key}}}
 	}
 	public := publicPEM(t, l.ak.Public())
 	der, _ := pem.Decode(public)
 	certificate := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: l.cert.Raw})
+	marked := pem.EncodeToMemory(&pem.Block{Type: pemPublicKey, Headers: map[string]string{headerSimulated: "yes"}, Bytes: der.Bytes})
 	for name, c := range map[string]struct {
 		config  VerifierConfig
 		outcome measure.Outcome
@@ -286,7 +287,9 @@ func TestTrust(t *testing.T) {
 		"the zero value":           {VerifierConfig{}, measure.Failed, measure.Root{}},
 		"an enrolled key":          {enrolled(public), measure.Passed, measure.Root{Name: "rack 7"}},
 		"in DER":                   {enrolled(der.Bytes), measure.Passed, measure.Root{Name: "rack 7"}},
-		"by certificate":           {enrolled(certificate), measure.Passed, measure.Root{Name: "rack 7"}},
+		"by certificate":           {enrolled(certificate), measure.Passed, measure.Root{Name: "rack 7", Simulated: true}},
+		"as the simulator writes":  {enrolled(marked), measure.Passed, measure.Root{Name: "rack 7", Simulated: true}},
+		"among many":               {enrolled(append(publicPEM(t, ecdsaKey(t, elliptic.P256()).Public()), public...)), measure.Passed, measure.Root{Name: "rack 7"}},
 		"another key":              {enrolled(publicPEM(t, ecdsaKey(t, elliptic.P256()).Public())), measure.Failed, measure.Root{}},
 		"an authority, no papers":  {l.config(), measure.Failed, measure.Root{}},
 		"self-declared, by waiver": {VerifierConfig{UnsafeSelfDeclaredKeys: true}, measure.Waived, measure.Root{Name: RootSelfDeclared, Simulated: true}},
@@ -371,19 +374,20 @@ func TestConfigurationIsChecked(t *testing.T) {
 	leaf := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: l.cert.Raw})
 	foreignCRL := append(pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: l.vendor.cert.Raw}), pem.EncodeToMemory(&pem.Block{Type: pemCRL, Bytes: stranger.crl.Raw})...)
 	for want, c := range map[string]VerifierConfig{
-		"is a simulated one":             {Authorities: []Authority{{"a", good}}},
-		`name "" of an authority`:        {UnsafeSimulatedRoots: []Authority{{"", good}}},
-		`name "a" of an authority`:       {UnsafeSimulatedRoots: []Authority{{"a", good}, {"a", good}}},
-		`name "k" of an enrolled key`:    {Enrolled: []EnrolledKey{{"k", key}, {"k", key}}},
-		`name "k" of an authority is`:    {Enrolled: []EnrolledKey{{"k", key}}, UnsafeSimulatedRoots: []Authority{{"k", good}}},
-		`"self-declared key" of an`:      {Enrolled: []EnrolledKey{{RootSelfDeclared, key}}},
-		`enrolled key "k"`:               {Enrolled: []EnrolledKey{{"k", []byte("x")}}},
-		`PEM block "CERTIFICATE REQUES`:  {Enrolled: []EnrolledKey{{"k", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST"})}}},
-		"not PEM":                        {UnsafeSimulatedRoots: []Authority{{"a", []byte("x")}}},
-		"no self-signed root":            {UnsafeSimulatedRoots: []Authority{{"a", nil}}},
-		"not one of a CA":                {UnsafeSimulatedRoots: []Authority{{"a", leaf}}},
-		"signed by none":                 {UnsafeSimulatedRoots: []Authority{{"a", foreignCRL}}},
-		`unexpected PEM block "PUBLIC K`: {UnsafeSimulatedRoots: []Authority{{"a", key}}},
+		"is a simulated one":              {Authorities: []Authority{{"a", good}}},
+		`name "" of an authority`:         {UnsafeSimulatedRoots: []Authority{{"", good}}},
+		`name "a" of an authority`:        {UnsafeSimulatedRoots: []Authority{{"a", good}, {"a", good}}},
+		`name "k" of enrolled keys`:       {Enrolled: []EnrolledKeys{{"k", key}, {"k", key}}},
+		`name "k" of an authority is`:     {Enrolled: []EnrolledKeys{{"k", key}}, UnsafeSimulatedRoots: []Authority{{"k", good}}},
+		`"self-declared key" of enrolled`: {Enrolled: []EnrolledKeys{{RootSelfDeclared, key}}},
+		`a key is enrolled twice`:         {Enrolled: []EnrolledKeys{{"k", key}, {"l", key}}},
+		`enrolled keys "k"`:               {Enrolled: []EnrolledKeys{{"k", []byte("x")}}},
+		`PEM block "CERTIFICATE REQUES`:   {Enrolled: []EnrolledKeys{{"k", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST"})}}},
+		"not PEM":                         {UnsafeSimulatedRoots: []Authority{{"a", []byte("x")}}},
+		"no self-signed root":             {UnsafeSimulatedRoots: []Authority{{"a", nil}}},
+		"not one of a CA":                 {UnsafeSimulatedRoots: []Authority{{"a", leaf}}},
+		"signed by none":                  {UnsafeSimulatedRoots: []Authority{{"a", foreignCRL}}},
+		`unexpected PEM block "PUBLIC K`:  {UnsafeSimulatedRoots: []Authority{{"a", key}}},
 	} {
 		if _, err := NewVerifier(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
@@ -402,7 +406,7 @@ func TestSimulatedRootsAreRefused(t *testing.T) {
 		l := newLab(t, ecdsaKey(t, elliptic.P256()))
 		for name, c := range map[string]VerifierConfig{
 			"nothing":           {Now: l.config().Now},
-			"an enrolled key":   {Now: l.config().Now, Enrolled: []EnrolledKey{{"k", publicPEM(t, real7.Public())}}},
+			"an enrolled key":   {Now: l.config().Now, Enrolled: []EnrolledKeys{{"k", publicPEM(t, real7.Public())}}},
 			"another simulated": newLab(t, ecdsaKey(t, elliptic.P256())).config(),
 		} {
 			_, err := l.verify(c, l.quote(challenge[:32]), l.expected())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/metrics"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 // dated is what a vendor says about its platform for some time only.
@@ -22,21 +23,33 @@ type dated struct {
 // datedOf reads the dates of the configured revocation lists.
 func datedOf(cfg config.Config) ([]dated, error) {
 	var out []dated
-	for generation, path := range cfg.Verifier.SNP.RevocationLists {
-		raw, err := readFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("verifier.snp.revocation_lists: %w", err)
+	for platform, lists := range map[measure.Platform]map[string]string{
+		measure.SNP: cfg.Verifier.SNP.RevocationLists, measure.AzSNPvTPM: cfg.Verifier.AzSNPvTPM.RevocationLists,
+	} {
+		for generation, path := range lists {
+			crl, err := readList(path)
+			if err != nil {
+				return nil, fmt.Errorf("verifier.%s.revocation_lists: %w", platform, err)
+			}
+			out = append(out, dated{string(platform), "crl_" + generation, crl.ThisUpdate, crl.NextUpdate})
 		}
-		if block, _ := pem.Decode(raw); block != nil {
-			raw = block.Bytes
-		}
-		crl, err := x509.ParseRevocationList(raw)
-		if err != nil {
-			return nil, fmt.Errorf("verifier.snp.revocation_lists: %s: %w", path, err)
-		}
-		out = append(out, dated{"snp", "crl_" + generation, crl.ThisUpdate, crl.NextUpdate})
 	}
 	return out, nil
+}
+
+func readList(path string) (*x509.RevocationList, error) {
+	raw, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(raw); block != nil {
+		raw = block.Bytes
+	}
+	crl, err := x509.ParseRevocationList(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return crl, nil
 }
 
 // collateral lists all of it that is at hand: the files that the configuration

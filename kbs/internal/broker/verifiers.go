@@ -113,6 +113,8 @@ func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 		open opener
 	}{
 		{"snp", openSNP},
+		{"az-snp-vtpm", openAzSNP},
+		{"tpm", openTPM},
 		{"cca", openCCA},
 		{"nvidia", openNVIDIA},
 		{"sample", openSample},
@@ -127,10 +129,13 @@ func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 }
 
 func openSNP(v config.Verifier, t tools) ([]measure.Verifier, error) {
-	c := v.SNP
-	if !c.Enabled {
+	if !v.SNP.Enabled {
 		return nil, nil
 	}
+	return only(snpVerifier(v.SNP, t))
+}
+
+func snpVerifier(c config.SNP, t tools) (*snp.Verifier, error) {
 	vc := snp.VerifierConfig{
 		UnsafeNoRevocation: c.InsecureNoRevocation, Now: t.now, Grace: t.grace, RevocationLists: map[snp.Generation][]byte{},
 	}
@@ -152,7 +157,7 @@ func openSNP(v config.Verifier, t tools) ([]measure.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return only(snp.NewVerifier(vc))
+	return snp.NewVerifier(vc)
 }
 
 // readRoots reads the files of simulated roots.

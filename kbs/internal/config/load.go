@@ -90,9 +90,9 @@ func (l *Loaded) readFile(path string) error {
 }
 
 // EnvName is the environment variable of a key: http_server.sockets is
-// KBS_HTTP_SERVER_SOCKETS.
+// KBS_HTTP_SERVER_SOCKETS. A hyphen becomes an underscore as well.
 func EnvName(key string) string {
-	return "KBS_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+	return "KBS_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
 }
 
 // readEnv takes variables for all keys that are a text, a number, a truth

@@ -12,7 +12,7 @@ var reloadable = []string{
 	"logging.level", "tracing.sample_ratio",
 	"limits.auth_per_second", "limits.attest_per_second", "limits.failures_per_second", "limits.burst_seconds", "limits.addresses",
 	"limits.trusted_proxies", "limits.attest_concurrency", "limits.attest_queue", "limits.attest_queue_ms",
-	"verifier.snp.revocation_lists",
+	"verifier.snp.revocation_lists", tableAzSNP + ".revocation_lists",
 }
 
 // Reloadable reports whether a change of a key takes effect without a restart.

@@ -8,10 +8,12 @@ import (
 
 // Verifier has one table for each platform.
 type Verifier struct {
-	SNP    SNP    `toml:"snp"`
-	CCA    CCA    `toml:"cca"`
-	NVIDIA NVIDIA `toml:"nvidia"`
-	Sample Sample `toml:"sample"`
+	SNP       SNP       `toml:"snp"`
+	AzSNPvTPM AzSNPvTPM `toml:"az-snp-vtpm"`
+	TPM       TPM       `toml:"tpm"`
+	CCA       CCA       `toml:"cca"`
+	NVIDIA    NVIDIA    `toml:"nvidia"`
+	Sample    Sample    `toml:"sample"`
 }
 
 // platform is one of the tables. Each but the small ones has a file of its own,
@@ -26,6 +28,8 @@ type platform interface {
 func (v Verifier) platforms() []platform {
 	return []platform{
 		v.SNP,
+		v.AzSNPvTPM,
+		v.TPM,
 		v.CCA,
 		v.NVIDIA,
 		v.Sample,
@@ -82,10 +86,16 @@ type SimulatedRoot struct {
 	Path string `toml:"path" kind:"path"`
 }
 
+// NamedFile names a file that says whom to trust. The name appears in tokens.
+type NamedFile struct {
+	Name string `toml:"name"`
+	Path string `toml:"path" kind:"path"`
+}
+
 func defaultVerifier() Verifier {
 	return Verifier{
-		SNP: SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}},
-		CCA: defaultCCA(), NVIDIA: defaultNVIDIA(),
+		SNP: defaultSNP(), AzSNPvTPM: defaultAzSNP(),
+		TPM: defaultTPM(), CCA: defaultCCA(), NVIDIA: defaultNVIDIA(),
 	}
 }
 
@@ -100,10 +110,16 @@ func (Sample) validate(*problems) {}
 
 func (Sample) files() []string { return nil }
 
-func (s SNP) insecure() []string {
-	out := insecureRoots("verifier.snp", s.InsecureSimulatedRoots)
+func defaultSNP() SNP {
+	return SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}}
+}
+
+func (s SNP) insecure() []string { return s.insecureIn("verifier.snp") }
+
+func (s SNP) insecureIn(table string) []string {
+	out := insecureRoots(table, s.InsecureSimulatedRoots)
 	if s.InsecureNoRevocation {
-		out = append(out, "verifier.snp.insecure_no_revocation")
+		out = append(out, table+".insecure_no_revocation")
 	}
 	return out
 }
@@ -130,10 +146,12 @@ func rootFiles(roots []SimulatedRoot) []string {
 
 var rootName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-func (s SNP) validate(p *problems) {
-	validateRoots("verifier.snp.insecure_simulated_roots", s.InsecureSimulatedRoots, p)
+func (s SNP) validate(p *problems) { s.validateIn("verifier.snp", p) }
+
+func (s SNP) validateIn(table string, p *problems) {
+	validateRoots(table+".insecure_simulated_roots", s.InsecureSimulatedRoots, p)
 	if !s.Enabled && (len(s.InsecureSimulatedRoots) > 0 || s.InsecureNoRevocation) {
-		p.bad("verifier.snp", "settings are given, but enabled is false")
+		p.bad(table, "settings are given, but enabled is false")
 	}
 }
 

@@ -4,8 +4,9 @@ package config
 type CCA struct {
 	Enabled bool `toml:"enabled"`
 	// TrustStores name the machines that are trusted. No certificate vouches for
-	// one of them, so without a store nothing is accepted.
-	TrustStores []TrustStore `toml:"trust_stores"`
+	// one of them, so without a store nothing is accepted. A store is a file with
+	// public keys of machines, in JSON.
+	TrustStores []NamedFile `toml:"trust_stores"`
 	// InsecureSimulatedRoots are trust stores of machines that are not real.
 	// Tokens that rest on one say so, and the default policies refuse them.
 	InsecureSimulatedRoots []SimulatedRoot `toml:"insecure_simulated_roots"`
@@ -14,14 +15,8 @@ type CCA struct {
 	InsecureAnyLifecycle bool `toml:"insecure_any_lifecycle"`
 }
 
-// TrustStore names a file with the public keys of machines, in JSON.
-type TrustStore struct {
-	Name string `toml:"name"`
-	Path string `toml:"path" kind:"path"`
-}
-
 func defaultCCA() CCA {
-	return CCA{TrustStores: []TrustStore{}, InsecureSimulatedRoots: []SimulatedRoot{}}
+	return CCA{TrustStores: []NamedFile{}, InsecureSimulatedRoots: []SimulatedRoot{}}
 }
 
 func (c CCA) insecure() []string {

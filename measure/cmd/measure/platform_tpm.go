@@ -23,7 +23,7 @@ func (c *cli) tpmRoom() room {
 		platform: measure.TPM,
 		flags: func(cmd *cobra.Command) {
 			s := cmd.Flags()
-			s.StringArrayVar(&f.keys, "enrolled-key", nil, "tpm: an attestation key that is trusted, `NAME=FILE` with it or its certificate in PEM (repeatable)")
+			s.StringArrayVar(&f.keys, "enrolled-key", nil, "tpm: attestation keys that are trusted, `NAME=FILE` with them or their certificates in PEM (repeatable)")
 			s.StringArrayVar(&f.authorities, "authority", nil, "tpm: who may certify attestation keys, `NAME=FILE` with certificates and revocation lists in PEM (repeatable)")
 			s.BoolVar(&f.selfDeclared, "allow-self-declared-key", false, "tpm: waive that anyone vouches for the attestation key")
 		},
@@ -45,7 +45,7 @@ func (c *cli) tpmVerifier(f *tpmFlags, s settings) (measure.Verifier, error) {
 		return nil, err
 	}
 	for _, k := range keys {
-		cfg.Enrolled = append(cfg.Enrolled, tpm.EnrolledKey{Name: k.name, Key: k.data})
+		cfg.Enrolled = append(cfg.Enrolled, tpm.EnrolledKeys{Name: k.name, Keys: k.data})
 	}
 	authorities, err := c.namedFiles("authority", f.authorities)
 	if err != nil {

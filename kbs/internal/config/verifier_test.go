@@ -1,0 +1,57 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Each platform's table: what it must say, and what of it is insecure.
+func TestVerifiers(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, want string // want is part of the error; none is good
+		insecure   []string
+		files      int
+	}{
+		"tpm, nobody is trusted": {text: "[verifier.tpm]\nenabled = true\n", want: "must name enrolled_keys or authorities"},
+		"tpm, settings without":  {text: "[verifier.tpm]\ninsecure_no_revocation = true\n", want: "enabled is false"},
+		"tpm, keys without":      {text: "[verifier.tpm]\nenrolled_keys = [{name = 'a', path = '/a'}]\n", want: "enabled is false"},
+		"tpm, one name for two":  {text: "[verifier.tpm]\nenabled = true\nenrolled_keys = [{name = 'a', path = '/a'}]\nauthorities = [{name = 'a', path = '/b'}]\n", want: "unique name"},
+		"tpm, enrolled keys":     {text: "[verifier.tpm]\nenabled = true\nenrolled_keys = [{name = 'a', path = '/a'}]\nauthorities = [{name = 'b', path = '/b'}]\n", files: 2},
+		"tpm, all that is insecure": {
+			text:     "[verifier.tpm]\nenabled = true\ninsecure_self_declared_keys = true\ninsecure_no_revocation = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
+			insecure: []string{"verifier.tpm.insecure_simulated_roots: a", "verifier.tpm.insecure_self_declared_keys", "verifier.tpm.insecure_no_revocation"}, files: 1,
+		},
+		"az-snp-vtpm":                   {text: "[verifier.az-snp-vtpm]\nenabled = true\nrevocation_lists = {Milan = '/milan'}\n", files: 1},
+		"az-snp-vtpm, settings without": {text: "[verifier.az-snp-vtpm]\ninsecure_no_revocation = true\n", want: "verifier.az-snp-vtpm: settings are given"},
+		"az-snp-vtpm, insecure": {
+			text:     "[verifier.az-snp-vtpm]\nenabled = true\ninsecure_no_revocation = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
+			insecure: []string{"verifier.az-snp-vtpm.insecure_simulated_roots: a", "verifier.az-snp-vtpm.insecure_no_revocation"}, files: 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Default(env(nil))
+			err := Parse([]byte(c.text), &cfg)
+			if err == nil {
+				err = cfg.Validate()
+			}
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(cfg.Insecure(), c.insecure) || len(cfg.Verifier.Files()) != c.files {
+				t.Errorf("%v, insecure %q, files %q", err, cfg.Insecure(), cfg.Verifier.Files())
+			}
+		})
+	}
+}
+
+// A hyphen in a key is no hindrance to its variable.
+func TestVariableOfAHyphen(t *testing.T) {
+	c, err := Load("", env(map[string]string{"KBS_VERIFIER_AZ_SNP_VTPM_ENABLED": "true"}))
+	if err != nil || !c.Verifier.AzSNPvTPM.Enabled {
+		t.Errorf("%v, %+v", err, c.Verifier.AzSNPvTPM)
+	}
+}
