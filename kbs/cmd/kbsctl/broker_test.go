@@ -41,10 +41,11 @@ type testBroker struct {
 	handler http.Handler
 	race    map[string]bool // names of reference values, and paths of resources, that change before the next write
 	lie     func(http.ResponseWriter, *http.Request) bool
+	asked   map[string]chan struct{} // by path; takes one element for each answer, if there is a channel
 }
 
 func startBroker(dir string) (*testBroker, error) {
-	b := &testBroker{dir: dir, race: map[string]bool{}}
+	b := &testBroker{dir: dir, race: map[string]bool{}, asked: map[string]chan struct{}{}}
 	if err := b.open(); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (b *testBroker) set(f func()) {
 func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, api.PathRefValues+"/")
 	b.mu.Lock()
-	handler, refs, lie := b.handler, b.broker.Deps().RefValues, b.lie
+	handler, refs, lie, asked := b.handler, b.broker.Deps().RefValues, b.lie, b.asked[r.URL.Path]
 	path, about := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, api.PathResources+"/"), "/metadata")
 	if (about || r.Method == http.MethodDelete) && b.race[path] {
 		delete(b.race, path)
@@ -116,6 +117,14 @@ func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+	}
+	if asked != nil {
+		defer func() {
+			select {
+			case asked <- struct{}{}:
+			case <-r.Context().Done():
+			}
+		}()
 	}
 	if lie != nil && lie(w, r) {
 		return

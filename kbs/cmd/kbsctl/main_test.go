@@ -74,6 +74,8 @@ func TestScripts(t *testing.T) {
 			"person":   cmdPerson,
 			"plugin":   cmdPlugin,
 			"as":       cmdAs,
+			"holds":    cmdHolds,
+			"looks":    cmdLooks,
 		},
 	})
 }
@@ -125,6 +127,24 @@ func cmdAs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(brokerOf(ts).issueFor(admin.Token{
 		Grant: admin.Grant{Role: admin.Role(args[1]), Tenants: args[2:]}, Subject: args[0], Lifetime: time.Hour,
 	}))
+}
+
+// holds PATH makes every request of that path wait, once it is answered, until
+// the script lets it go: looks N PATH lets N of them go.
+func cmdHolds(ts *testscript.TestScript, _ bool, args []string) {
+	b := brokerOf(ts)
+	b.set(func() { b.asked[args[0]] = make(chan struct{}) })
+}
+
+func cmdLooks(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	b := brokerOf(ts)
+	var asked chan struct{}
+	b.set(func() { asked = b.asked[args[1]] })
+	for range n {
+		<-asked
+	}
 }
 
 // stop-kbs stops the broker.

@@ -17,7 +17,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 func (c *cli) applyCommand() *cobra.Command {
@@ -31,7 +30,8 @@ func (c *cli) applyCommand() *cobra.Command {
 the first is applied. An object that somebody else changes in between, or that
 is not at the version which the document names, is a conflict (exit code 5).
 
-The value of a resource cannot be read back, so a resource is always written.
+The value of a resource cannot be read back, so a resource whose document has a
+value is always written.
 
 A FILE whose name ends in .cbor or .corim is a document of reference values,
 which the broker judges by its signature (see kbsctl explain refset).`,
@@ -202,19 +202,14 @@ func (c *cli) step(m *manifest) (step, error) {
 			return applyRefValue(ctx, a, v, dry)
 		}, err
 	}
-	value, err := readSecret(m.path(m.Spec.ValueFile))
+	value, err := m.value()
 	if err != nil {
-		return nil, usagef("%s: %w", m.origin, err)
+		return nil, err
 	}
 	path, err := resourcePath(m.Metadata.Name)
 	return func(ctx context.Context, a *admin.Client, dry bool) (string, error) {
 		return applyResource(ctx, a, path, m, value, dry)
 	}, err
-}
-
-func readSecret(path string) (secret.Bytes, error) {
-	b, err := readFile(path, maxResource)
-	return secret.New(b), err
 }
 
 // absent tells "there is none" from a real failure.
@@ -305,26 +300,6 @@ func applyRefValue(ctx context.Context, a *admin.Client, v api.RefValue, dry boo
 	}
 	v.Version = live.Version
 	_, err = a.PutRefValue(ctx, v)
-	return what, err
-}
-
-func applyResource(ctx context.Context, a *admin.Client, path string, m *manifest, value secret.Bytes, dry bool) (string, error) {
-	live, err := a.Resource(ctx, path)
-	none, err := absent(err)
-	if err != nil {
-		return "", err
-	}
-	if err := outdated(m.Metadata.Version, live.Version); err != nil {
-		return "", err
-	}
-	what := configured
-	if none {
-		what = created
-	}
-	if dry {
-		return what, nil
-	}
-	_, err = a.PutResourceIf(ctx, path, live.Version, value, m.Spec.About.meta())
 	return what, err
 }
 

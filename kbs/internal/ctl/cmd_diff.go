@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
@@ -145,26 +144,4 @@ func refValueSides(ctx context.Context, a *admin.Client, m *manifest) (live, des
 	}
 	desired, err = differ(refValueManifest(want))
 	return live, desired, err
-}
-
-func (c *cli) resourceSides(ctx context.Context, a *admin.Client, m *manifest) (live, desired []byte, err error) {
-	path, err := resourcePath(m.Metadata.Name)
-	if err != nil {
-		return nil, nil, err
-	}
-	value, err := readSecret(m.path(m.Spec.ValueFile))
-	if err != nil {
-		return nil, nil, usagef("%s: %w", m.origin, err)
-	}
-	defer value.Destroy()
-	text := func(n int) []byte { return fmt.Appendf(nil, "resource %s: %d bytes\n", path, n) }
-	desired = text(value.Len())
-	have, err := a.Resource(ctx, path)
-	if none, err := absent(err); none || err != nil {
-		return nil, desired, err
-	}
-	if have.Size == value.Len() {
-		c.warnf("%s: the sizes agree; whether the values do cannot be told", m.target())
-	}
-	return text(have.Size), desired, nil
 }

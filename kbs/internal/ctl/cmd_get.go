@@ -14,6 +14,8 @@ import (
 
 func (c *cli) getCommand() *cobra.Command {
 	var o listOptions
+	var watch bool
+	var every time.Duration
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME...]",
 		Short: "Show objects, by name or all of a kind",
@@ -30,9 +32,14 @@ event. Of a resource it shows what is known about it, never the value.`,
 			if err != nil {
 				return err
 			}
+			if watch {
+				return c.watch(cmd.Context(), k, names, o, every)
+			}
 			return c.show(cmd.Context(), k, names, o)
 		},
 	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on with what changes, as kbsctl watch")
+	everyFlag(cmd, &every)
 	o.flags(cmd)
 	return cmd
 }
@@ -70,12 +77,19 @@ func (o *listOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&o.expiring, "expiring", 0, "show only resources that expire within this `time`, or have")
 }
 
-func (c *cli) show(ctx context.Context, k kind, names []string, o listOptions) error {
-	if o.limit < 0 {
+func (o listOptions) check(k kind) error {
+	switch {
+	case o.limit < 0:
 		return usagef("--limit must not be negative")
-	}
-	if k.name != "resource" && (o.owner != "" || len(o.labels) > 0 || o.expiring != 0) {
+	case k.name != "resource" && (o.owner != "" || len(o.labels) > 0 || o.expiring != 0):
 		return usagef("--owner, --label and --expiring are about resources")
+	}
+	return nil
+}
+
+func (c *cli) show(ctx context.Context, k kind, names []string, o listOptions) error {
+	if err := o.check(k); err != nil {
+		return err
 	}
 	found, err := c.objects(ctx, k, names, o)
 	if err != nil {

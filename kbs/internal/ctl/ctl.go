@@ -113,8 +113,8 @@ func (c *cli) root() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add(objects, c.getCommand(), c.listCommand(), c.describeCommand(), c.createCommand(),
-		c.applyCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
+	add(objects, c.getCommand(), c.listCommand(), c.describeCommand(), c.watchCommand(), c.createCommand(),
+		c.applyCommand(), c.editCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
 		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(),
 		c.deleteCommand(), c.explainCommand())
 	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.auditCommand())

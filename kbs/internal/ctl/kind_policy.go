@@ -87,7 +87,13 @@ func (c *cli) policyObject(p api.Policy) object {
 		row: []string{
 			name, strconv.FormatInt(p.Version, 10), p.Stage, yesNo(p.InForce), number(p.Shadow), p.Author, age(p.Time, c.now()),
 		},
-		manifest: func() *manifest { return policyManifest(p) },
+		manifest: func() *manifest {
+			m := policyManifest(p)
+			if slices.Contains([]string{api.StageShadow, api.StageDraft}, p.Stage) {
+				m.Spec.Stage = p.Stage // or applying it would put it into force
+			}
+			return m
+		},
 	}
 }
 

@@ -58,8 +58,9 @@ metadata:
   name       repo/type/tag, for example prod/image/app
   version    optional: apply only if this is still the version at the broker
 spec:
-  valueFile  the file that holds the value, relative to this document
-  about      optional; without it, what was said before stays:
+  valueFile  the file that holds the value, relative to this document; without
+             it, the value that there is stays
+  about      optional with a value; without it, what was said before stays:
     owner, purpose, content_type   texts
     expires  a time (RFC 3339): from then on it is not released
     labels   names and values
@@ -120,6 +121,7 @@ func (c *cli) resourceObject(r api.ResourceInfo) object {
 			r.Path, strconv.FormatInt(r.Version, 10), size(r.Size), r.Author, age(r.Time, c.now()),
 			r.Owner, age(r.Expires, c.now()), releases(r, c.now()),
 		},
+		manifest: func() *manifest { return resourceManifest(r) },
 		shown:    func() { c.warnExpiry(r) },
 		describe: func(s *sheet) { c.describeResource(s, r) },
 	}

@@ -146,8 +146,8 @@ func (m *manifest) check() error {
 		if _, err := resourcePath(m.Metadata.Name); err != nil {
 			return err
 		}
-		if s.ValueFile == "" {
-			return errors.New("spec.valueFile is missing")
+		if s.ValueFile == "" && s.About == nil {
+			return errors.New("a Resource has spec.valueFile, spec.about or both")
 		}
 		if s.About != nil {
 			if err := resource.CheckMeta(*s.About.meta()); err != nil {

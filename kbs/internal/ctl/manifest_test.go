@@ -62,7 +62,7 @@ func TestParseManifestsRefuses(t *testing.T) {
 		"policy of no kind":     {"kind: Policy\nmetadata: {name: a}\nspec: {rego: x}", "KIND/ID"},
 		"foreign member":        {"kind: Policy\nmetadata: {name: resource/a}\nspec: {rego: x, value: 1}", "a Policy has no spec.value"},
 		"bad path":              {"kind: Resource\nmetadata: {name: a/../c}\nspec: {valueFile: x}", "three segments"},
-		"no value file":         {"kind: Resource\nmetadata: {name: a/b/c}", "spec.valueFile is missing"},
+		"no value file":         {"kind: Resource\nmetadata: {name: a/b/c}", "spec.valueFile, spec.about or both"},
 		"inline secret":         {"kind: Resource\nmetadata: {name: a/b/c}\nspec: {valueFile: x, value: hush}", "has no spec.value"},
 		"no value":              {"kind: RefValue\nmetadata: {name: a}", "spec.value is missing"},
 		"bad expiry":            {"kind: RefValue\nmetadata: {name: a}\nspec: {value: 1, expires: soon}", "neither a time"},
