@@ -19,8 +19,11 @@ const (
 	setupCmdline    = 0x228
 	setupInitrdMax  = 0x22c
 	setupXLoadFlags = 0x236
-	setupEnd        = 0x238
 )
+
+// SetupEnd is where the part of a kernel ends that [PatchKernel] may change, in
+// bytes.
+const SetupEnd = 0x238
 
 const (
 	acpiReserve = 0x28000 // bytes that QEMU keeps for ACPI below the end of low memory
@@ -30,11 +33,12 @@ const (
 
 // PatchKernel returns the kernel as QEMU before 10.2 hands it to the firmware:
 // with a setup header that says who loads it, where the initrd lies and how
-// large it is (measure.md b.6). Memory is that of the machine in bytes. QEMU
-// 10.2 leaves the header alone for confidential guests only.
+// large it is (measure.md b.6). Memory is that of the machine in bytes; many
+// sizes lead to the same header. QEMU 10.2 leaves the header alone for
+// confidential guests only.
 func PatchKernel(kernel []byte, initrdSize int, memory uint64) ([]byte, error) {
 	le := binary.LittleEndian
-	if len(kernel) < setupEnd || !bytes.Equal(kernel[setupMagic:setupMagic+4], []byte("HdrS")) {
+	if len(kernel) < SetupEnd || !bytes.Equal(kernel[setupMagic:setupMagic+4], []byte("HdrS")) {
 		return nil, errors.New("the kernel has no setup header: not a bzImage for x86")
 	}
 	protocol := le.Uint16(kernel[setupProtocol:])

@@ -94,6 +94,16 @@ func Parse(raw []byte) (*Firmware, error) {
 // Raw returns the file, which must not be changed.
 func (f *Firmware) Raw() []byte { return f.raw }
 
+// Tail returns the end of the file that has the table and the SEV metadata. It
+// parses to the same, without what TDX needs.
+func (f *Firmware) Tail() []byte {
+	n := MinSize
+	if distance, err := f.word(guidSEVMetadata, ""); err == nil && uint64(distance) <= uint64(len(f.raw)) {
+		n = max(n, (int(distance)+MinSize-1)/MinSize*MinSize)
+	}
+	return f.raw[len(f.raw)-min(n, len(f.raw)):]
+}
+
 // GPA is the guest physical address of the first byte: the file ends at 4 GiB.
 func (f *Firmware) GPA() uint64 { return 1<<32 - uint64(len(f.raw)) }
 

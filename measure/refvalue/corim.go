@@ -50,9 +50,11 @@ type tagIdentity struct {
 }
 
 // triples holds the reference triples. Endorsements and the other kinds say
-// nothing about what evidence must show, and are skipped.
+// nothing about what evidence must show, and are skipped; under [Profile] an
+// endorsement is the provenance.
 type triples struct {
 	Reference []referenceTriple `cbor:"0,keyasint,omitempty"`
+	Endorsed  cbor.RawMessage   `cbor:"1,keyasint,omitempty"`
 }
 
 type referenceTriple struct {
@@ -131,7 +133,11 @@ func (d Document) CoRIM() ([]byte, error) {
 	for _, v := range d.Values {
 		ms = append(ms, measurement{Value: measured{Name: v.Name, Raw: must(cbor.Tag{Number: tagRaw, Content: []byte(v.Value)})}})
 	}
-	tag := must(comid{Identity: tagIdentity{ID: must(d.ID)}, Triples: triples{Reference: []referenceTriple{{Measurements: ms}}}})
+	all := triples{Reference: []referenceTriple{{Measurements: ms}}}
+	if len(d.Provenance) > 0 {
+		all.Endorsed = must([]referenceTriple{d.provenance(must)})
+	}
+	tag := must(comid{Identity: tagIdentity{ID: must(d.ID)}, Triples: all})
 	m := corimMap{ID: must(d.ID), Tags: []cbor.RawMessage{must(cbor.Tag{Number: tagCoMID, Content: []byte(tag)})}, Profile: must(d.Profile)}
 	if !d.NotAfter.IsZero() {
 		m.Validity = &validity{NotAfter: must(cbor.Tag{Number: tagEpoch, Content: d.NotAfter.Unix()})}
@@ -186,11 +192,46 @@ func (d *Document) read(wrapped []byte) error {
 	if err := decoder().Unmarshal(raw, &c); err != nil {
 		return malformed("concise-mid-tag", err)
 	}
+	if err := d.readProvenance(c.Triples.Endorsed); err != nil {
+		return err
+	}
 	for _, t := range c.Triples.Reference {
 		for _, m := range t.Measurements {
 			if err := d.add(t.Environment, m); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// sha256Alg is SHA-256 in the registry of named information algorithms.
+const sha256Alg = 1
+
+// provenance is an endorsement that holds the digests of the sources.
+func (d Document) provenance(must func(any) cbor.RawMessage) referenceTriple {
+	t := referenceTriple{Environment: environment{Class: &class{Model: d.ID}}}
+	for _, p := range d.Provenance {
+		t.Measurements = append(t.Measurements, measurement{Value: measured{Name: p.Name, Digests: []digest{{Alg: must(sha256Alg), Value: p.SHA256}}}})
+	}
+	return t
+}
+
+// readProvenance reads it back. Other makers' endorsements mean something else.
+func (d *Document) readProvenance(raw []byte) error {
+	if d.Profile != Profile || len(raw) == 0 {
+		return nil
+	}
+	var all []referenceTriple
+	if err := decoder().Unmarshal(raw, &all); err != nil {
+		return malformed("provenance", err)
+	}
+	for _, t := range all {
+		for _, m := range t.Measurements {
+			if len(m.Value.Digests) != 1 || text(m.Value.Digests[0].Alg) != fmt.Sprint(sha256Alg) {
+				return fmt.Errorf("%w: the provenance has something other than SHA-256 digests", ErrDocument)
+			}
+			d.Provenance = append(d.Provenance, Source{m.Value.Name, m.Value.Digests[0].Value})
 		}
 	}
 	return nil

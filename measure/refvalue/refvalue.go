@@ -11,6 +11,7 @@
 package refvalue
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +43,15 @@ type Document struct {
 	// NotBefore and NotAfter bound the life of the values; zero says nothing.
 	NotBefore, NotAfter time.Time
 	Values              []Value
+	// Provenance is what the values were made from. It says where they come
+	// from to a person who asks; no policy reads it.
+	Provenance []Source
+}
+
+// Source is a file that reference values were predicted from.
+type Source struct {
+	Name   string // for example kernel
+	SHA256 []byte
 }
 
 // Value is one of them. Its JSON is kept byte for byte.
@@ -61,6 +71,11 @@ func (d Document) validate() error {
 		return fmt.Errorf("%w: %d values, must be 1 to %d", ErrDocument, len(d.Values), MaxValues)
 	case !d.NotBefore.IsZero() && !d.NotAfter.IsZero() && d.NotAfter.Before(d.NotBefore):
 		return fmt.Errorf("%w: it ends before it begins", ErrDocument)
+	}
+	for _, p := range d.Provenance {
+		if !nameForm.MatchString(p.Name) || len(p.SHA256) != sha256.Size {
+			return fmt.Errorf("%w: source %.80q", ErrDocument, p.Name)
+		}
 	}
 	seen := map[string]bool{}
 	for _, v := range d.Values {

@@ -27,6 +27,7 @@ func document() refvalue.Document {
 			{Name: "snp_snp_svn", Value: json.RawMessage(`[ 24, 1e2 ]`)}, // byte for byte
 			{Name: "smt", Value: json.RawMessage(`true`)},
 		},
+		Provenance: []refvalue.Source{{Name: "kernel", SHA256: []byte(strings.Repeat("k", 32))}, {Name: "cmdline", SHA256: []byte(strings.Repeat("c", 32))}},
 	}
 }
 

@@ -1,6 +1,7 @@
 package snp
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"errors"
 	"fmt"
@@ -48,23 +49,45 @@ func FirmwareDigest(f *ovmf.Firmware) [48]byte {
 	return d
 }
 
+// start is the digest after the pages of the firmware.
+func (vm VM) start() launchDigest {
+	if vm.FirmwareDigest != nil {
+		return *vm.FirmwareDigest
+	}
+	return FirmwareDigest(vm.Firmware)
+}
+
 // PredictVM returns the launch measurement of a virtual machine.
 func PredictVM(vm VM) (measurement [48]byte, err error) {
 	if vm.Firmware == nil {
 		return measurement, errors.New("no firmware given")
 	}
-	var d launchDigest
-	if vm.FirmwareDigest != nil {
-		d = *vm.FirmwareDigest
-	} else {
-		d = FirmwareDigest(vm.Firmware)
-	}
+	d := vm.start()
 	if vm.SVSM != nil {
 		err = vm.addSVSM(&d)
 	} else {
 		err = vm.addGuest(&d)
 	}
 	return d, err
+}
+
+// PredictCounts returns the measurements for 1 to n virtual processors, whatever
+// VCPUs says. It costs hardly more than the last of them.
+func PredictCounts(vm VM, n int) ([][48]byte, error) {
+	if vm.Firmware == nil || vm.SVSM != nil {
+		return nil, errors.New("predicted for a firmware without an SVSM only")
+	}
+	d := vm.start()
+	if err := vm.addSections(&d, vm.Firmware); err != nil {
+		return nil, err
+	}
+	gpa, err := vm.stateGPA()
+	if err != nil {
+		return nil, err
+	}
+	out := make([][48]byte, 0, max(n, 0))
+	err = vm.addStates(&d, gpa, n, func(d launchDigest) { out = append(out, d) })
+	return out, err
 }
 
 func (vm VM) addGuest(d *launchDigest) error {
@@ -75,7 +98,21 @@ func (vm VM) addGuest(d *launchDigest) error {
 	if err != nil {
 		return err
 	}
-	return vm.CPU.Each(vm.VCPUs, vm.Firmware, func(page []byte) { d.add(pageVMSA, gpa, sha512.Sum384(page)) })
+	return vm.addStates(d, gpa, vm.VCPUs, func(launchDigest) {})
+}
+
+// addStates adds the page of each of n processors and reports every digest on
+// the way. Application processors have the same page, which is hashed once.
+func (vm VM) addStates(d *launchDigest, gpa uint64, n int, f func(launchDigest)) error {
+	var last []byte
+	var contents [48]byte
+	return vm.CPU.Each(n, vm.Firmware, func(page []byte) {
+		if !bytes.Equal(page, last) {
+			last, contents = bytes.Clone(page), sha512.Sum384(page)
+		}
+		d.add(pageVMSA, gpa, contents)
+		f(*d)
+	})
 }
 
 // stateGPA is the address of all VMSA pages: the last page of memory there can

@@ -47,31 +47,51 @@ func (td TD) hobEvent() boot.Event {
 // the entry that ends it (measure.md b.4). It depends on the firmware's layout
 // and on the size of memory in bytes. gpa is where it lies.
 func HOB(f *ovmf.Firmware, memory uint64) (hob []byte, gpa uint64, err error) {
-	sections, err := f.TDXSections()
+	l, err := LayoutOf(f)
 	if err != nil {
 		return nil, 0, err
 	}
-	var used []span
+	hob, err = l.List(memory)
+	return hob, l.HOB, err
+}
+
+// Layout is the memory that a firmware uses before it knows of more: what a TD
+// HOB depends on beside the size of memory.
+type Layout struct {
+	HOB  uint64 `json:"hob"` // where the list goes
+	Used []Span `json:"used"`
+}
+
+// Span is a range of guest memory in bytes.
+type Span struct {
+	Start  uint64 `json:"start"`
+	Length uint64 `json:"length"`
+}
+
+// LayoutOf reads the layout of a firmware.
+func LayoutOf(f *ovmf.Firmware) (Layout, error) {
+	sections, err := f.TDXSections()
+	if err != nil {
+		return Layout{}, err
+	}
+	var l Layout
 	found := false
 	for _, s := range sections {
 		switch s.Type {
 		case ovmf.TDXHOB:
-			gpa, found = s.GPA, true
-			used = append(used, span{s.GPA, s.MemorySize})
+			l.HOB, found = s.GPA, true
+			l.Used = append(l.Used, Span{s.GPA, s.MemorySize})
 		case ovmf.TDXTempMem:
-			used = append(used, span{s.GPA, s.MemorySize})
+			l.Used = append(l.Used, Span{s.GPA, s.MemorySize})
 		default:
 		}
 	}
 	if !found {
-		return nil, 0, errors.New("the firmware has no place for a TD HOB")
+		return l, errors.New("the firmware has no place for a TD HOB")
 	}
-	hob, err = hobList(used, gpa, memory)
-	return hob, gpa, err
+	slices.SortFunc(l.Used, func(a, b Span) int { return cmp.Compare(a.Start, b.Start) })
+	return l, nil
 }
-
-// span is a range of guest memory.
-type span struct{ start, length uint64 }
 
 // Resource types of the list (PI specification, volume 3, 5.5).
 const (
@@ -79,11 +99,11 @@ const (
 	unacceptedMemory = 7
 )
 
-func hobList(used []span, gpa, memory uint64) ([]byte, error) {
+// List returns the list for a size of memory in bytes, without its end.
+func (l Layout) List(memory uint64) ([]byte, error) {
 	if memory == 0 || memory%pageSize != 0 || memory > maxMemory {
 		return nil, fmt.Errorf("the size of memory, %d bytes, is not given or not possible", memory)
 	}
-	slices.SortFunc(used, func(a, b span) int { return cmp.Compare(a.start, b.start) })
 	le := binary.LittleEndian
 	const head = 56
 	list := make([]byte, head)
@@ -107,17 +127,17 @@ func hobList(used []span, gpa, memory uint64) ([]byte, error) {
 		low = lowMemory
 	}
 	at := uint64(0)
-	for _, s := range used {
-		if s.start < at || s.start+s.length > low {
+	for _, s := range l.Used {
+		if s.Start < at || s.Start > low || s.Length > low-s.Start {
 			return nil, errors.New("the firmware's memory overlaps or lies beyond that of the machine")
 		}
-		add(unacceptedMemory, at, s.start)
-		add(systemMemory, s.start, s.start+s.length)
-		at = s.start + s.length
+		add(unacceptedMemory, at, s.Start)
+		add(systemMemory, s.Start, s.Start+s.Length)
+		at = s.Start + s.Length
 	}
 	add(unacceptedMemory, at, low)
 	add(unacceptedMemory, highStart, highStart+memory-low)
 	const end = 8 // the entry that ends the list
-	le.PutUint64(list[48:], gpa+uint64(len(list))+end)
+	le.PutUint64(list[48:], l.HOB+uint64(len(list))+end)
 	return list, nil
 }

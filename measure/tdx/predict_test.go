@@ -97,11 +97,11 @@ func TestHOBAgainstHardware(t *testing.T) {
 		}
 		return n
 	}
-	var used []span
+	l := Layout{HOB: number(want.GPA)}
 	for _, r := range want.Ranges {
-		used = append(used, span{number(r[0]), number(r[1])})
+		l.Used = append(l.Used, Span{number(r[0]), number(r[1])})
 	}
-	list, err := hobList(used, number(want.GPA), want.Memory)
+	list, err := l.List(want.Memory)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,286 @@
+package predict
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
+	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+)
+
+// maxSearched is the number of vCPUs up to which the launch measurement is
+// searched for.
+const maxSearched = 512
+
+// launch explains a launch measurement, which is a single digest over
+// everything: by computing those that other shapes and candidates lead to.
+func (x *explainer) launch(differ []string) {
+	rest := slices.DeleteFunc(slices.Clone(differ), func(n string) bool { return n == regMeasurement })
+	x.unexplained(rest, "")
+	if len(rest) == len(differ) {
+		return
+	}
+	d := x.difference(regMeasurement)
+	found := x.search(d.Seen)
+	if x.doc.Inputs.Image != nil {
+		found = x.searchSimulated(d.Seen)
+	}
+	if found == nil {
+		d.Text = fmt.Sprintf("%s differs: neither another number of vCPUs, processor model, guest features or VMM leads to it, nor any of the %d candidates; so %s differ",
+			regMeasurement, len(x.candidates), words(slices.DeleteFunc(slices.Clone(d.Inputs), func(s string) bool { return s == "vcpus" || s == "cpu" || s == "features" })))
+		x.out.Differences = append(x.out.Differences, d)
+		return
+	}
+	for _, f := range found {
+		f.Register, f.Predicted, f.Seen = d.Register, d.Predicted, d.Seen
+		x.out.Differences = append(x.out.Differences, f)
+	}
+}
+
+// choice is one value of an input that is tried; the first of a list is the
+// predicted one.
+type choice[T any] struct {
+	value T
+	name  string // "" for the predicted one
+}
+
+// digests returns what to try for an input that is measured by its SHA-256.
+func (x *explainer) digests(in boot.Input, predicted *File, none string) []choice[[32]byte] {
+	empty := choice[[32]byte]{sha256.Sum256(nil), none}
+	out := []choice[[32]byte]{empty}
+	if predicted != nil {
+		sum, err := hex.DecodeString(predicted.SHA256)
+		if err == nil && len(sum) == sha256.Size {
+			out = []choice[[32]byte]{{[32]byte(sum), ""}, empty}
+		}
+	} else {
+		out[0].name = ""
+	}
+	for _, c := range x.candidates {
+		if c.Input == in {
+			out = append(out, choice[[32]byte]{sha256.Sum256(c.Data), c.Name})
+		}
+	}
+	return out
+}
+
+func (x *explainer) lines() []choice[[32]byte] {
+	predicted := ""
+	if l := x.doc.Inputs.CommandLine; l != nil {
+		predicted = *l
+	}
+	sum := func(line []byte) [32]byte { return sha256.Sum256(append(bytes.Clone(line), 0)) }
+	out := []choice[[32]byte]{{sum([]byte(predicted)), ""}, {sum(nil), "empty"}}
+	for _, c := range x.candidates {
+		if c.Input == boot.CommandLine {
+			out = append(out, choice[[32]byte]{sum(bytes.TrimSuffix(c.Data, []byte("\n"))), c.Name})
+		}
+	}
+	return out
+}
+
+// base is a firmware to start from, with its digest.
+type base struct {
+	firmware *ovmf.Firmware
+	digest   [48]byte
+}
+
+func (x *explainer) firmwares() []choice[base] {
+	var out []choice[base]
+	if in := x.doc.Inputs.Firmware; in != nil {
+		f, err := ovmf.Parse(in.Tail)
+		digest, err2 := hex.DecodeString(in.SNPDigest)
+		if err == nil && err2 == nil && len(digest) == 48 {
+			out = append(out, choice[base]{base{f, [48]byte(digest)}, ""})
+		}
+	}
+	for _, c := range x.candidates {
+		if c.Input != boot.Firmware {
+			continue
+		}
+		if f, err := ovmf.Parse(c.Data); err == nil {
+			out = append(out, choice[base]{base{f, snp.FirmwareDigest(f)}, c.Name})
+		}
+	}
+	return out
+}
+
+// hashes are the tables of kernel hashes to try, with what is changed in them.
+func (x *explainer) hashes() []choice[*sev.Hashes] {
+	if x.doc.Inputs.Kernel == nil {
+		return []choice[*sev.Hashes]{{nil, ""}}
+	}
+	out := []choice[*sev.Hashes]{}
+	for _, k := range x.digests(boot.Kernel, x.doc.Inputs.Kernel, "empty") {
+		for _, i := range x.digests(boot.Initrd, x.doc.Inputs.Initrd, "absent") {
+			for _, l := range x.lines() {
+				name := ""
+				for _, part := range []struct{ in, is string }{{"kernel", k.name}, {"initrd", i.name}, {"cmdline", l.name}} {
+					if part.is != "" {
+						name += part.in + "\x00" + part.is + "\x00"
+					}
+				}
+				out = append(out, choice[*sev.Hashes]{&sev.Hashes{Kernel: k.value, Initrd: i.value, CommandLine: l.value}, name})
+			}
+		}
+	}
+	return append(out, choice[*sev.Hashes]{nil, "kernel\x00not loaded by the VMM\x00"})
+}
+
+// search tries everything and returns the explanation with the fewest changes.
+func (x *explainer) search(want string) []Difference {
+	var best []Difference
+	for _, f := range x.firmwares() {
+		for _, h := range x.hashes() {
+			for _, cpu := range x.cpus() {
+				vm := snp.VM{Firmware: f.value.firmware, FirmwareDigest: &f.value.digest, Hashes: h.value, CPU: cpu}
+				all, err := snp.PredictCounts(vm, maxSearched)
+				if err != nil {
+					continue
+				}
+				for i, m := range all {
+					if hex.EncodeToString(m[:]) != want {
+						continue
+					}
+					got := append(x.changedFiles(f.name, h.name), x.changedShape(cpu, i+1)...)
+					if best == nil || len(got) < len(best) {
+						best = got
+					}
+				}
+			}
+		}
+	}
+	return best
+}
+
+// cpus are the shapes of processors to try.
+func (x *explainer) cpus() []sev.CPU {
+	var signatures []uint32
+	for _, name := range sev.CPUs() {
+		if s, err := sev.ParseCPU(name); err == nil {
+			signatures = append(signatures, s)
+		}
+	}
+	for _, v := range x.doc.of(SNP, regMeasurement) {
+		if s, err := sev.ParseCPU(v.When["cpu"]); err == nil {
+			signatures = append(signatures, s)
+		}
+	}
+	slices.Sort(signatures)
+	signatures = slices.Compact(signatures)
+	features := []uint64{1, 0x21, 0x201} // what hosts have set so far
+	for _, v := range x.doc.of(SNP, regMeasurement) {
+		if n, err := strconv.ParseUint(v.When["features"], 0, 64); err == nil && !slices.Contains(features, n) {
+			features = append(features, n)
+		}
+	}
+	var out []sev.CPU
+	for _, f := range features {
+		for _, s := range signatures {
+			for _, fpu := range []sev.FPU{sev.FPUReset, sev.FPUZero} {
+				out = append(out, sev.CPU{VMM: sev.QEMU, Signature: s, Features: f, FPU: fpu})
+			}
+		}
+		for _, vmm := range []sev.VMM{sev.EC2, sev.EC2Legacy, sev.GCE, sev.KRUN} {
+			out = append(out, sev.CPU{VMM: vmm, Features: f})
+		}
+	}
+	return out
+}
+
+// changedFiles turns the names of what was tried into differences.
+func (x *explainer) changedFiles(firmware, hashes string) []Difference {
+	out := []Difference{}
+	if firmware != "" {
+		out = append(out, Difference{Inputs: []string{string(boot.Firmware)}, Text: "the firmware differs: it is " + firmware})
+	}
+	parts := bytes.Split([]byte(hashes), []byte{0})
+	for i := 0; i+1 < len(parts); i += 2 {
+		in := string(parts[i])
+		out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s differs: it is %s", words([]string{in}), parts[i+1])})
+	}
+	return out
+}
+
+// changedShape compares a shape with the nearest of those predicted.
+func (x *explainer) changedShape(cpu sev.CPU, vcpus int) []Difference {
+	var all [][]Difference
+	for _, v := range x.doc.of(SNP, regMeasurement) {
+		all = append(all, compareShape(v.When, cpu, vcpus))
+	}
+	return slices.MinFunc(all, func(a, b []Difference) int { return cmp.Compare(len(a), len(b)) })
+}
+
+func compareShape(predicted Shape, cpu sev.CPU, vcpus int) []Difference {
+	var out []Difference
+	differ := func(in, was, is string) {
+		if was != is {
+			out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s differs: predicted for %s, the guest has %s", words([]string{in}), was, is)})
+		}
+	}
+	differ("vcpus", predicted["vcpus"], strconv.Itoa(vcpus))
+	differ("vmm", predicted["vmm"], string(cpu.VMM))
+	if cpu.VMM == sev.QEMU && predicted["vmm"] == string(sev.QEMU) {
+		was, err := sev.ParseCPU(predicted["cpu"])
+		if err != nil || was != cpu.Signature {
+			differ("cpu", predicted["cpu"], fmt.Sprintf("CPUID signature %#x", cpu.Signature))
+		}
+		differ("the host's kernel (6.10 or later sets MXCSR and FCW)", fpuName(predicted["fpu"]), fpuName(string(cpu.FPU)))
+	}
+	differ("features", predicted["features"], fmt.Sprintf("%#x", cpu.Features))
+	return out
+}
+
+func fpuName(s string) string {
+	if s == string(sev.FPUReset) {
+		return "their values after a reset"
+	}
+	return s
+}
+
+// searchSimulated tries candidates for a guest that is a process.
+func (x *explainer) searchSimulated(want string) []Difference {
+	predicted := ""
+	if l := x.doc.Inputs.CommandLine; l != nil {
+		predicted = *l
+	}
+	lines := []choice[string]{{predicted, ""}}
+	for _, c := range x.candidates {
+		if c.Input == boot.CommandLine {
+			lines = append(lines, choice[string]{string(bytes.TrimSuffix(c.Data, []byte("\n"))), c.Name})
+		}
+	}
+	for _, c := range x.candidates {
+		if c.Input != Image {
+			continue
+		}
+		same := hex.EncodeToString(sha256Sum(c.Data)) == x.doc.Inputs.Image.SHA256
+		for _, l := range lines {
+			m, err := snp.Predict(snp.Launch{Image: c.Data, CommandLine: l.value})
+			if err != nil || hex.EncodeToString(m[:]) != want {
+				continue
+			}
+			var out []Difference
+			if !same {
+				out = append(out, Difference{Inputs: []string{string(Image)}, Text: "the image differs: it is " + c.Name})
+			}
+			if l.name != "" {
+				out = append(out, Difference{Inputs: []string{string(boot.CommandLine)}, Text: "the command line differs: it is " + l.name})
+			}
+			return out
+		}
+	}
+	return nil
+}
+
+// Image is the input of a simulated guest, beside its command line.
+const Image boot.Input = "image"
+
+func sha256Sum(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
