@@ -38,9 +38,8 @@ func (e Edition) measuresACPI() bool { return e != Stable202211 }
 // measuresSMBIOS reports whether SMBIOS tables are measured.
 func (e Edition) measuresSMBIOS() bool { return e == Stable202608 }
 
-// MeasuresConfiguration reports whether BootMenu and bootorder of fw_cfg are
-// measured in a TD.
-func (e Edition) MeasuresConfiguration() bool { return e == Stable202608 }
+// measuresConfiguration reports whether items of fw_cfg are measured in a TD.
+func (e Edition) measuresConfiguration() bool { return e == Stable202608 }
 
 // commandLine returns what a kernel that QEMU loads finds as its command line.
 func (e Edition) commandLine(given string, initrd bool) string {

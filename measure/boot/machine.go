@@ -1,8 +1,10 @@
 package boot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
@@ -22,6 +24,9 @@ type Machine struct {
 	Volumes []Measured // firmware volumes as they are in memory when they are measured
 	ACPI    []Measured // see [Tables]
 	SMBIOS  *Measured
+	// Configuration is what fw_cfg says of the machine, for firmware of a TD
+	// that measures it: see [ConfigurationItem].
+	Configuration []Measured
 	// BootVariables is BootOrder and the options it names; nil is what the
 	// edition makes of a blank variable store and no device.
 	BootVariables []Measured
@@ -57,6 +62,43 @@ func Tables(loader, rsdp, tpmLog, tables []byte) []Measured {
 		if b != nil {
 			out = append(out, Measured{[]byte("ACPI DATA"), Bytes(b)})
 		}
+	}
+	return out
+}
+
+// configurationLabel begins what a log shows of an item of fw_cfg.
+const configurationLabel = "QEMU FW CFG\x00"
+
+// ConfigurationItem is an item of fw_cfg as the firmware of a TD measures it
+// (edk2, OvmfPkg/Library/QemuFwCfgLib/QemuFwCfgCacheInit.c). Of those that
+// exist it measures, in this order: etc/extra-pci-roots, BootMenu,
+// etc/boot-menu-wait, etc/reserved-memory-end, opt/ovmf/X-PciMmio64Mb and
+// bootorder.
+func ConfigurationItem(name string, contents []byte) Measured {
+	const width = 56 // of a name
+	data := make([]byte, len(configurationLabel)+width)
+	copy(data[copy(data, configurationLabel):], name)
+	return Measured{data, Bytes(contents)}
+}
+
+// ConfigurationItems are the items that are measured, in their order.
+func ConfigurationItems() []string {
+	return []string{"etc/extra-pci-roots", "BootMenu", "etc/boot-menu-wait", "etc/reserved-memory-end", "opt/ovmf/X-PciMmio64Mb", "bootorder"}
+}
+
+// ConfigurationEvents is what the firmware of a TD measures of fw_cfg.
+func (m Machine) ConfigurationEvents() []Event {
+	if !m.Edition.measuresConfiguration() {
+		return nil
+	}
+	if m.Configuration == nil {
+		return []Event{{PCR: 1, Type: eventlog.PlatformConfigFlags, Name: "boot configuration", Input: BootVariables,
+			Missing: "what fw_cfg says of booting is not given"}}
+	}
+	var out []Event
+	for _, c := range m.Configuration {
+		name := strings.TrimRight(string(bytes.TrimPrefix(c.Data, []byte(configurationLabel))), "\x00")
+		out = append(out, Event{PCR: 1, Type: eventlog.PlatformConfigFlags, Name: "fw_cfg " + name, Input: BootVariables, Data: c.Data, Content: c.Content})
 	}
 	return out
 }
@@ -156,7 +198,7 @@ func (m Machine) SecureBootEvents() []Event {
 // ACPIEvents is what is measured of the tables that QEMU makes.
 func (m Machine) ACPIEvents() []Event {
 	if m.ACPI == nil {
-		return []Event{{PCR: 1, Type: eventlog.PlatformConfigFlags, Name: "ACPI tables", Input: ACPI, Missing: "the ACPI tables are not given"}}
+		return []Event{{PCR: 1, Type: eventlog.PlatformConfigFlags, Name: "ACPI tables", Input: ACPI, Missing: "the ACPI tables of the machine are not given"}}
 	}
 	var out []Event
 	for i, t := range m.ACPI {

@@ -1,6 +1,10 @@
 package boot
 
-import "github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+import (
+	"bytes"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+)
 
 // Observe fills in what cannot be computed from the log of a boot of the same
 // machine with the same firmware: the firmware's version and volumes, ACPI and
@@ -9,7 +13,7 @@ import "github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 // A prediction that rests on this trusts that boot: it finds what changed since,
 // not what was wrong already.
 func (m *Machine) Observe(l *eventlog.Log) {
-	var volumes, acpi, variables []Measured
+	var volumes, acpi, variables, configuration []Measured
 	for _, e := range l.Events {
 		seen := Measured{e.Data, Known(len(e.Data), e.Digests)}
 		switch e.Type {
@@ -20,7 +24,11 @@ func (m *Machine) Observe(l *eventlog.Log) {
 		case eventlog.EFIPlatformFirmwareBlob:
 			volumes = append(volumes, seen)
 		case eventlog.PlatformConfigFlags:
-			acpi = append(acpi, seen)
+			if bytes.HasPrefix(e.Data, []byte(configurationLabel)) {
+				configuration = append(configuration, seen)
+			} else {
+				acpi = append(acpi, seen)
+			}
 		case eventlog.EFIHandoffTables:
 			if m.SMBIOS == nil {
 				m.SMBIOS = &seen
@@ -35,6 +43,9 @@ func (m *Machine) Observe(l *eventlog.Log) {
 	}
 	if m.ACPI == nil {
 		m.ACPI = acpi
+	}
+	if m.Configuration == nil {
+		m.Configuration = configuration
 	}
 	if m.BootVariables == nil {
 		m.BootVariables = variables

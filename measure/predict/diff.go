@@ -1,12 +1,15 @@
 package predict
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
 // Comparison is what [Diff] finds.
@@ -40,7 +43,7 @@ type Difference struct {
 // Candidate is a file, or a command line, that the guest may have been started
 // with instead of the predicted one.
 type Candidate struct {
-	Input boot.Input // Firmware, Kernel, Initrd or CommandLine
+	Input boot.Input // Image, Firmware, Kernel, Initrd, CommandLine, UKI, ACPI or InitData
 	Name  string     // of the file, for the answer
 	Data  []byte
 }
@@ -123,12 +126,35 @@ func (d *Document) of(p Platform, name string) []Value {
 func (x *explainer) unexplained(differ []string, hint string) {
 	for _, name := range differ {
 		d := x.difference(name)
-		d.Text = fmt.Sprintf("%s differs; it depends on %s", name, words(d.Inputs))
+		if x.initData(&d) {
+			continue
+		}
+		d.Text = fmt.Sprintf("%s differs; it depends on %s", name, words(d.Inputs, "and"))
 		if hint != "" && len(d.Inputs) != 1 {
 			d.Text += "; " + hint
 		}
 		x.out.Differences = append(x.out.Differences, d)
 	}
+}
+
+// initData explains a field that holds the digest of the init-data.
+func (x *explainer) initData(d *Difference) bool {
+	if !slices.Equal(d.Inputs, []string{string(boot.InitData)}) {
+		return false
+	}
+	d.Text = d.Register + ": the init-data differs"
+	raw, err := hex.DecodeString(d.Seen)
+	if err == nil && !slices.ContainsFunc(raw, func(b byte) bool { return b != 0 }) {
+		d.Text += ": the guest has none"
+	}
+	for _, c := range x.candidates {
+		doc, err := initdata.Parse(c.Data)
+		if c.Input == boot.InitData && err == nil && bytes.Equal(initdata.Fit(doc.Digest(), len(raw)), raw) {
+			d.Text += ": it is " + c.Name
+		}
+	}
+	x.out.Differences = append(x.out.Differences, *d)
+	return true
 }
 
 // difference is what is known of a register without looking closer.
@@ -154,8 +180,24 @@ var inWords = map[string]string{
 	"phase": "how far the system had booted", "runtime": "what happened after the boot", "fixed": "a fixed event", "vmm": "the VMM",
 }
 
+// differs says that inputs differ; if there are several, one of them does at
+// least.
+func differs(inputs []string) string {
+	switch len(inputs) {
+	case 0:
+		return "nothing that was given differs"
+	case 1:
+		verb := "differs"
+		if slices.Contains([]string{"acpi", "smbios", "variables", "boot_variables", "features"}, inputs[0]) {
+			verb = "differ"
+		}
+		return words(inputs, "") + " " + verb
+	}
+	return words(inputs, "or") + " differs"
+}
+
 // words joins inputs into a phrase.
-func words(inputs []string) string {
+func words(inputs []string, last string) string {
 	var out []string
 	for _, in := range inputs {
 		if text, ok := inWords[in]; ok {
@@ -169,5 +211,5 @@ func words(inputs []string) string {
 	case 1:
 		return out[0]
 	}
-	return strings.Join(out[:len(out)-1], ", ") + " and " + out[len(out)-1]
+	return strings.Join(out[:len(out)-1], ", ") + " " + last + " " + out[len(out)-1]
 }

@@ -1,14 +1,12 @@
 package predict
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
-	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
 
@@ -140,7 +138,7 @@ func (x *explainer) compareEvents(register, bank string, p []PlannedEvent, s []e
 			i, j = i+1, j+1
 		case i < len(p) && cost[i][j] == cost[i+1][j]+costOneSide:
 			out = append(out, Difference{
-				Register: register, Inputs: []string{p[i].Input}, Predicted: digestOf(p[i], bank),
+				Register: register, Inputs: inputsOf(p[i]), Predicted: digestOf(p[i], bank),
 				Text: fmt.Sprintf("%s: %q (%s) was predicted and did not happen", register, p[i].Name, eventlog.EventType(p[i].Type)),
 			})
 			i++
@@ -155,136 +153,17 @@ func (x *explainer) compareEvents(register, bank string, p []PlannedEvent, s []e
 	return out
 }
 
+// inputsOf is empty for an event that no input leads to.
+func inputsOf(p PlannedEvent) []string {
+	if p.Input == string(boot.Fixed) {
+		return []string{}
+	}
+	return []string{p.Input}
+}
+
 func digestOf(p PlannedEvent, bank string) []string {
 	if d, ok := p.Digests[bank]; ok {
 		return []string{d}
 	}
 	return nil
-}
-
-// changed reports an event with another digest than predicted.
-func (x *explainer) changed(register, bank string, p PlannedEvent, s eventlog.Event) Difference {
-	seen := hexDigest(s, bank)
-	d := Difference{Register: register, Inputs: []string{p.Input}, Predicted: digestOf(p, bank), Seen: seen}
-	d.Text = fmt.Sprintf("%s: %s differs, in the event %q (%s)", register, words(d.Inputs), p.Name, s.Describe())
-	if why := x.why(boot.Input(p.Input), seen, bank); why != "" {
-		d.Text += ": " + why
-	}
-	return d
-}
-
-// why looks for what leads to a digest.
-func (x *explainer) why(input boot.Input, digest, bank string) string {
-	alg := eventlog.SHA256
-	if bank == bankName(eventlog.SHA384) {
-		alg = eventlog.SHA384
-	}
-	is := func(b []byte) bool { return hex.EncodeToString(alg.Sum(b)) == digest }
-	switch input {
-	case boot.Memory:
-		return x.memory(is)
-	case boot.CommandLine:
-		return x.commandLine(is)
-	case boot.Initrd:
-		for _, c := range x.candidates {
-			if c.Input == input && is(c.Data) {
-				return "it is " + c.Name
-			}
-		}
-	case boot.Kernel:
-		return x.kernel(digest, alg)
-	default:
-	}
-	return ""
-}
-
-// memory finds the size of memory that leads to a TD HOB.
-func (x *explainer) memory(is func([]byte) bool) string {
-	f := x.doc.Inputs.Firmware
-	if f == nil || f.TDLayout == nil {
-		return ""
-	}
-	const (
-		step  = 128 << 20
-		limit = 4096 // steps: 512 GiB
-	)
-	try := func(size uint64) string {
-		if list, err := f.TDLayout.List(size); err == nil && is(list) {
-			return fmt.Sprintf("the guest has %d MiB", size>>20)
-		}
-		return ""
-	}
-	for n := uint64(1); n <= limit; n++ {
-		if text := try(n * step); text != "" {
-			return text
-		}
-	}
-	for size := uint64(limit * step); size <= 1<<44; size += 1 << 34 {
-		if text := try(size); text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-// commandLine tries the predicted line and the candidates, as editions of OVMF
-// change them.
-func (x *explainer) commandLine(is func([]byte) bool) string {
-	lines := slices.Clone(x.candidates)
-	if given := x.doc.Inputs.CommandLine; given != nil {
-		lines = append(lines, Candidate{boot.CommandLine, "the predicted one", []byte(*given)})
-	}
-	for _, c := range lines {
-		if c.Input != boot.CommandLine {
-			continue
-		}
-		line := string(bytes.TrimSuffix(c.Data, []byte("\n")))
-		for text, how := range map[string]string{
-			line: "nothing about an initrd", line + " initrd=initrd": "initrd=initrd behind it, as OVMF before 2025.05 does",
-			"initrd=initrd " + line: "initrd=initrd before it, as newer OVMF does",
-		} {
-			if is(efi.UTF16Z(text)) || is([]byte(text+"\x00")) || is([]byte(text)) {
-				return fmt.Sprintf("it is %s, with %s", c.Name, how)
-			}
-		}
-	}
-	return ""
-}
-
-// kernel tries the candidates as QEMU leaves and as it changes them.
-func (x *explainer) kernel(digest string, alg eventlog.Algorithm) string {
-	initrds := []int{0}
-	if f := x.doc.Inputs.Initrd; f != nil {
-		initrds = append(initrds, f.Size)
-	}
-	for _, c := range x.candidates {
-		if c.Input == boot.Initrd {
-			initrds = append(initrds, len(c.Data))
-		}
-	}
-	for _, c := range x.candidates {
-		if c.Input != boot.Kernel {
-			continue
-		}
-		if imageIs(c.Data, digest, alg) {
-			return "it is " + c.Name
-		}
-		for _, size := range initrds {
-			for _, memory := range append([]uint64{4 << 30}, x.doc.Inputs.Memory...) {
-				if raw, err := boot.PatchKernel(c.Data, size, memory); err == nil && imageIs(raw, digest, alg) {
-					return fmt.Sprintf("it is %s, with the setup header that QEMU writes for %d MiB and an initrd of %d bytes", c.Name, memory>>20, size)
-				}
-			}
-		}
-	}
-	return ""
-}
-
-func imageIs(raw []byte, digest string, alg eventlog.Algorithm) bool {
-	p, err := efi.ParsePE(raw)
-	if err != nil {
-		return false
-	}
-	sum, err := boot.Image(p).Sum(alg)
-	return err == nil && hex.EncodeToString(sum) == digest
 }

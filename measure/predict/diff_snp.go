@@ -29,12 +29,13 @@ func (x *explainer) launch(differ []string) {
 	}
 	d := x.difference(regMeasurement)
 	found := x.search(d.Seen)
+	tried := "neither another number of vCPUs, processor model, guest features or VMM leads to it, nor"
 	if x.doc.Inputs.Image != nil {
-		found = x.searchSimulated(d.Seen)
+		found, tried = x.searchSimulated(d.Seen), "it is not that of"
 	}
 	if found == nil {
-		d.Text = fmt.Sprintf("%s differs: neither another number of vCPUs, processor model, guest features or VMM leads to it, nor any of the %d candidates; so %s differ",
-			regMeasurement, len(x.candidates), words(slices.DeleteFunc(slices.Clone(d.Inputs), func(s string) bool { return s == "vcpus" || s == "cpu" || s == "features" })))
+		d.Inputs = slices.DeleteFunc(d.Inputs, func(s string) bool { return s == "vcpus" || s == "cpu" || s == "features" })
+		d.Text = fmt.Sprintf("%s differs: %s any of the %d candidates; so %s", regMeasurement, tried, len(x.candidates), differs(d.Inputs))
 		x.out.Differences = append(x.out.Differences, d)
 		return
 	}
@@ -204,7 +205,7 @@ func (x *explainer) changedFiles(firmware, hashes string) []Difference {
 	parts := bytes.Split([]byte(hashes), []byte{0})
 	for i := 0; i+1 < len(parts); i += 2 {
 		in := string(parts[i])
-		out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s differs: it is %s", words([]string{in}), parts[i+1])})
+		out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s: it is %s", differs([]string{in}), parts[i+1])})
 	}
 	return out
 }
@@ -222,7 +223,7 @@ func compareShape(predicted Shape, cpu sev.CPU, vcpus int) []Difference {
 	var out []Difference
 	differ := func(in, was, is string) {
 		if was != is {
-			out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s differs: predicted for %s, the guest has %s", words([]string{in}), was, is)})
+			out = append(out, Difference{Inputs: []string{in}, Text: fmt.Sprintf("%s: predicted for %s, the guest has %s", differs([]string{in}), was, is)})
 		}
 	}
 	differ("vcpus", predicted["vcpus"], strconv.Itoa(vcpus))

@@ -36,6 +36,7 @@ type Described struct {
 	UKI         *File          `json:"uki,omitempty"`
 	VCPUs       []int          `json:"vcpus,omitempty"`
 	Memory      []uint64       `json:"memory,omitempty"` // bytes
+	ACPI        []File         `json:"acpi,omitempty"`   // in the order of their measurement
 	InitData    *InitData      `json:"init_data,omitempty"`
 }
 

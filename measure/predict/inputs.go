@@ -20,6 +20,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+	"github.com/vouchsafe-cc/vouchsafe/measure/qemu"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
@@ -65,8 +66,9 @@ type Inputs struct {
 	Memory   []uint64 // bytes
 	Headers  []Header // that a TD's firmware may find
 
-	// ACPI is what QEMU makes for one shape: see [boot.Tables].
-	ACPI []boot.Measured
+	// Machine is what QEMU says of a machine of one shape. A machine with a TPM
+	// has other tables than one without.
+	Machine *qemu.Machine
 	// Logs of boots of the same machine, for what files do not tell: that of a
 	// TPM and that of a TD.
 	TPMLog, CCLog *eventlog.Log
@@ -111,6 +113,9 @@ func (in Inputs) prepare() (*material, error) {
 	if len(in.Kernel) > 0 && len(in.UKI) > 0 {
 		return nil, errors.New("both a kernel and a unified kernel image are given")
 	}
+	if err := in.shapeOfMachine(); err != nil {
+		return nil, err
+	}
 	in.defaults()
 	m := &material{Inputs: in, patched: map[[boot.SetupEnd]byte]*boot.Content{}, doc: &Document{Schema: Schema}}
 	var err error
@@ -130,10 +135,26 @@ func (in Inputs) prepare() (*material, error) {
 			return nil, err
 		}
 	}
-	if in.ACPI != nil && (len(in.VCPUs) > 1 || len(in.Memory) > 1) {
-		return nil, errors.New("ACPI tables are those of one machine: give one number of vCPUs and one size of memory")
-	}
 	return m, m.describe()
+}
+
+// shapeOfMachine sees to it that the machine's tables are of the shape that is
+// predicted for.
+func (in *Inputs) shapeOfMachine() error {
+	if in.Machine == nil {
+		return nil
+	}
+	n, err := in.Machine.Processors()
+	if err != nil {
+		return err
+	}
+	if len(in.VCPUs) == 0 {
+		in.VCPUs = []int{n}
+	}
+	if !slices.Equal(in.VCPUs, []int{n}) || len(in.Memory) > 1 {
+		return fmt.Errorf("the ACPI tables are those of one machine, with %d vCPUs: predict for that number and for one size of memory", n)
+	}
+	return nil
 }
 
 // defaults fills in what most guests have.
@@ -221,15 +242,18 @@ func (m *material) image(h Header, memory uint64) (*boot.Content, error) {
 }
 
 // machine is what starts, as a firmware of the given kind finds it.
-func (m *material) machine(h Header, memory uint64, log *eventlog.Log) (boot.Machine, error) {
-	out := boot.Machine{Edition: m.Edition, ACPI: m.ACPI, UKI: m.uki, PartitionTable: m.table, IMA: m.IMA}
+func (m *material) machine(v variant, needsTPM bool, log *eventlog.Log) (boot.Machine, error) {
+	out := boot.Machine{Edition: m.Edition, UKI: m.uki, PartitionTable: m.table, IMA: m.IMA}
+	if m.Machine != nil && (!needsTPM || m.Machine.HasTPM()) {
+		out.ACPI, out.Configuration = m.Machine.ACPI(), m.Machine.Configuration()
+	}
 	if log != nil {
 		out.Observe(log)
 	}
 	if m.kernel == nil {
 		return out, nil
 	}
-	image, err := m.image(h, memory)
+	image, err := m.image(v.header, v.memory)
 	if err != nil {
 		return out, err
 	}
@@ -256,6 +280,9 @@ func (m *material) describe() error {
 	}
 	d.Edition = string(m.Edition)
 	d.VCPUs, d.Memory = m.VCPUs, m.Memory
+	if err := m.describeMachine(); err != nil {
+		return err
+	}
 	if m.kernel != nil {
 		line := m.CommandLine
 		d.CommandLine = &line
@@ -272,6 +299,21 @@ func (m *material) describe() error {
 		if d.UKI, err = describeFile(boot.Bytes(m.UKI)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// describeMachine writes what QEMU says of the machine into the document.
+func (m *material) describeMachine() error {
+	if m.Machine == nil {
+		return nil
+	}
+	for _, part := range m.Machine.ACPI() {
+		file, err := describeFile(part.Content)
+		if err != nil {
+			return err
+		}
+		m.doc.Inputs.ACPI = append(m.doc.Inputs.ACPI, *file)
 	}
 	return nil
 }

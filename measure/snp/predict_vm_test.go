@@ -69,7 +69,7 @@ func (v vector) check(t *testing.T) {
 }
 
 // All digests that sev-snp-measure publishes: SEV, SEV-ES and SEV-SNP, QEMU,
-// EC2 and GCE.
+// EC2 and GCE. Those with an SVSM are named as skipped.
 func TestVectorsOfSEVSNPMeasure(t *testing.T) {
 	var rows []struct {
 		Test   string
@@ -90,10 +90,14 @@ func TestVectorsOfSEVSNPMeasure(t *testing.T) {
 	if err := json.Unmarshal(shared(t, "launch", "sev-snp-measure", "expected.json"), &rows); err != nil {
 		t.Fatal(err)
 	}
-	tried := 0
+	tried, skipped := 0, 0
 	for _, r := range rows {
 		if r.In.Mode == "SEV_SNP_SVSM" {
-			continue // no fixture is published, and the values bake in a typo (measure.md a.8)
+			t.Run(r.Test, func(t *testing.T) {
+				t.Skip("its SVSM image is not published with the digest, which no processor would show: the state it goes over has MXCSR but no FCW (measure.md a.8)")
+			})
+			skipped++
+			continue
 		}
 		v := vector{
 			mode: r.In.Mode, firmware: path.Base(r.In.OVMF), firmwareDigest: r.In.Hash, kernel: r.In.Kernel != nil, commandLine: r.In.Append,
@@ -105,8 +109,8 @@ func TestVectorsOfSEVSNPMeasure(t *testing.T) {
 		tried++
 		t.Run(r.Test, v.check)
 	}
-	if tried < 25 {
-		t.Errorf("only %d vectors: did the file change?", tried)
+	if tried+skipped != len(rows) || tried < 25 || skipped > 3 {
+		t.Errorf("%d vectors of %d, %d left out: did the file change?", tried, len(rows), skipped)
 	}
 }
 

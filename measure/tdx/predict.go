@@ -91,9 +91,6 @@ type TD struct {
 	Firmware *ovmf.Firmware
 	Memory   uint64 // bytes
 	Machine  boot.Machine
-	// Configuration is what fw_cfg says of booting, for firmware that measures
-	// it: the contents of etc/boot-menu-wait and bootorder, in that order.
-	Configuration []boot.Measured
 	// Runtime is what the guest extends afterwards.
 	Runtime []eventlog.RuntimeEvent
 }
@@ -120,9 +117,7 @@ func (td TD) Events() ([]boot.Event, error) {
 		return nil, err
 	}
 	out = append(out, variables...)
-	if td.Machine.Edition.MeasuresConfiguration() {
-		out = append(out, td.configuration()...)
-	}
+	out = append(out, td.Machine.ConfigurationEvents()...)
 	out = append(out, td.Machine.SecureBootEvents()...)
 	out = append(out, td.Machine.ACPIEvents()...)
 	if image, ok := td.Machine.ImageEvent(); ok {
@@ -169,21 +164,6 @@ func CCEL(events []boot.Event) *eventlog.Log {
 	l := eventlog.NewCCEL()
 	boot.Log(l, events, eventlog.MRIndex)
 	return l
-}
-
-// configuration is what firmware from 2025 on measures of fw_cfg.
-func (td TD) configuration() []boot.Event {
-	if td.Configuration == nil {
-		return []boot.Event{{
-			PCR: 1, Type: eventlog.EFIPlatformFirmwareBlob2, Name: "boot configuration", Input: boot.BootVariables,
-			Missing: "what fw_cfg says of booting is not given (give the log of a boot)",
-		}}
-	}
-	var out []boot.Event
-	for _, c := range td.Configuration {
-		out = append(out, boot.Event{PCR: 1, Type: eventlog.EFIPlatformFirmwareBlob2, Name: "boot configuration", Input: boot.BootVariables, Data: c.Data, Content: c.Content})
-	}
-	return out
 }
 
 // variableStore is the variable store as it was built into the firmware.

@@ -1,35 +1,52 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/measure/predict"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
-const predictHelp = `Predict computes the launch measurement that a guest will have.
+const predictHelp = `Predict computes what a guest will measure to, before it ever runs.
 
-Two guests measure the same exactly if image and command line are the same to
-the byte. Init-data does not change the measurement; evidence carries its
-digest in a field of its own.
+For a virtual machine it takes firmware, kernel, initrd and command line (or a
+unified kernel image) and the shapes in which the machine is to run, and makes
+one document for all platforms: the launch digests of SEV, SEV-ES and SEV-SNP,
+MRTD and RTMR0 to RTMR3 of TDX, PCR 0 to 15 of a TPM, and the fields that hold
+the digest of the init-data. Every value says which inputs it depends on and for
+which shape it holds. What the given files do not determine is listed with the
+reason; nothing is guessed:
 
-What can be predicted today is a simulated guest: a process whose image is one
-file, started by 'measure sim guest'. The digest is made by the chain of the
-AMD secure processor, over a memory layout without firmware or virtual CPUs. A
-real virtual machine has both, and predicting one is not built yet.`
+  --edition   of OVMF, which a file does not tell: what firmware measures changes
+              between them. Needed for RTMRs and PCRs
+  --machine   what QEMU says of the machine (ACPI tables): see 'measure machine'
+  --tpm-log, --cc-log   the log of one boot of the same machine, for what no file
+              tells: the firmware's volumes in memory, SMBIOS tables, boot options.
+              Such a prediction finds what changed since, not what was wrong then
 
-const predictExample = `  # the value itself
+With --image it predicts a simulated guest instead: a process whose image is one
+file, started by 'measure sim guest'.
+
+'measure diff' compares the document (-o json) with what a guest measured.`
+
+const predictExample = `  # a virtual machine, in four shapes, on all platforms
+  measure predict --firmware OVMF.fd --edition 202502 --kernel vmlinuz --initrd initrd.img \
+      --cmdline @cmdline --vcpus 1,2,4,8 --memory 2G -o json > prediction.json
+
+  # its reference values, signed, for the broker
+  measure predict --prediction prediction.json -o corim --id guest-1.4.2 --key release.key \
+      --ends 2027-12-31T00:00:00Z > guest-1.4.2.cbor
+  kbsctl apply -f guest-1.4.2.cbor
+
+  # a simulated guest
   measure predict --image ./agent --cmdline "console=ttyS0"
-
-  # the command line from a file, and the value as a document for the broker
   measure predict --image ./agent --cmdline @/proc/cmdline -o refvalue | kbsctl apply -f -`
 
-// guestFlags are the inputs of a launch.
+// guestFlags are the inputs of a simulated launch.
 type guestFlags struct {
 	image, commandLine, initData string
 }
@@ -42,29 +59,36 @@ func (f *guestFlags) add(cmd *cobra.Command) {
 }
 
 func (c *cli) launch(f guestFlags) (snp.Launch, error) {
-	l := snp.Launch{CommandLine: f.commandLine}
+	var l snp.Launch
 	var err error
 	if l.Image, err = c.readFile(f.image); err != nil {
 		return l, err
 	}
-	if name, ok := strings.CutPrefix(f.commandLine, "@"); ok {
-		text, err := c.readFile(name)
-		if err != nil {
-			return l, err
-		}
-		l.CommandLine = strings.TrimSuffix(string(text), "\n")
+	if l.CommandLine, err = c.commandLine(f.commandLine); err != nil {
+		return l, err
 	}
-	if f.initData != "" {
-		doc, err := c.initData(f.initData)
-		if err != nil {
-			return l, err
-		}
+	doc, err := c.initData(f.initData)
+	if err == nil && doc != nil {
 		l.InitDataDigest = doc.Digest()
 	}
-	return l, nil
+	return l, err
 }
 
+// commandLine reads a flag that is the text itself or names a file.
+func (c *cli) commandLine(flag string) (string, error) {
+	name, ok := strings.CutPrefix(flag, "@")
+	if !ok {
+		return flag, nil
+	}
+	text, err := c.readFile(name)
+	return strings.TrimSuffix(string(text), "\n"), err
+}
+
+// initData reads an init-data document; no name is none.
 func (c *cli) initData(name string) (*initdata.Document, error) {
+	if name == "" {
+		return nil, nil
+	}
 	raw, err := c.readFile(name)
 	if err != nil {
 		return nil, err
@@ -77,46 +101,80 @@ func (c *cli) initData(name string) (*initdata.Document, error) {
 }
 
 func (c *cli) predictCommand() *cobra.Command {
-	var f guestFlags
-	platform, output := oneOf("snp"), oneOf("hex", "json", "refvalue")
+	var f predictFlags
+	var out outputFlags
 	cmd := &cobra.Command{
-		Use:     "predict --image FILE --cmdline STRING|@FILE",
-		Short:   "Compute the launch measurement that a guest will have",
+		Use:     "predict --firmware FILE [--kernel FILE --initrd FILE --cmdline STRING|@FILE] | --image FILE | --prediction FILE",
+		Short:   "Compute what a guest will measure to, on every platform",
 		Long:    predictHelp,
 		Example: predictExample,
 		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return c.predict(f, output.value) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			doc, err := c.predicted(cmd, f)
+			if err != nil {
+				return err
+			}
+			return c.printPrediction(doc, out)
+		},
 	}
 	f.add(cmd)
-	cmd.Flags().Var(platform, "platform", "platform of the guest")
-	cmd.Flags().VarP(output, "output", "o", "hex, json with the inputs beside the value, or a reference value document for kbsctl apply")
+	out.add(cmd)
+	cmd.MarkFlagsMutuallyExclusive("firmware", "image", "prediction")
+	cmd.MarkFlagsOneRequired("firmware", "image", "prediction")
+	cmd.MarkFlagsMutuallyExclusive("kernel", "uki")
 	return cmd
 }
 
-func (c *cli) predict(f guestFlags, output string) error {
-	l, err := c.launch(f)
+// predicted makes the document that the flags ask for.
+func (c *cli) predicted(cmd *cobra.Command, f predictFlags) (*predict.Document, error) {
+	switch {
+	case f.prediction != "":
+		return c.readPrediction(f.prediction)
+	case f.image != "":
+		return c.predictSimulated(cmd, f)
+	}
+	in, err := c.predictInputs(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m, err := snp.Predict(l)
+	return predict.Make(in)
+}
+
+func (c *cli) readPrediction(name string) (*predict.Document, error) {
+	raw, err := c.readFile(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	value := hex.EncodeToString(m[:])
-	switch output {
-	case "json":
-		image := sha256.Sum256(l.Image)
-		return c.printJSON(map[string]any{
-			"platform": "snp", "guest": "simulated", "measurement": value,
-			"inputs": map[string]string{"image_sha256": hex.EncodeToString(image[:]), "cmdline": l.CommandLine},
-		})
-	case "refvalue":
-		return c.printJSON(map[string]any{
-			"kind":     "RefValue",
-			"metadata": map[string]string{"name": "snp_launch_measurement"}, // the name in the field's policies
-			"spec":     map[string]any{"value": []string{value}},
-		})
+	doc, err := predict.ParseDocument(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	_, err = fmt.Fprintln(c.out, value)
-	return err
+	return doc, nil
+}
+
+func (c *cli) predictSimulated(cmd *cobra.Command, f predictFlags) (*predict.Document, error) {
+	if !cmd.Flags().Changed("cmdline") {
+		return nil, fmt.Errorf(`required flag(s) "cmdline" not set`)
+	}
+	for _, p := range f.platforms {
+		if p != string(predict.SNP) {
+			return nil, fmt.Errorf("simulated guests are predicted for snp, not for %s", p)
+		}
+	}
+	image, err := c.readFile(f.image)
+	if err != nil {
+		return nil, err
+	}
+	line, err := c.commandLine(f.commandLine)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := c.initData(f.initData)
+	if err != nil {
+		return nil, err
+	}
+	return predict.Simulated(image, line, doc)
 }

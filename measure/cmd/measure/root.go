@@ -19,7 +19,7 @@ import (
 
 const rootHelp = `measure answers two questions about confidential guests, offline:
 
-  What will this guest measure to?    measure predict
+  What will this guest measure to?    measure predict, measure diff
   What is this evidence worth?        measure verify, measure inspect
 
 A guest's processor measures what it starts and signs a report about it. The
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(c.predictCommand(), c.verifyCommand(), c.inspectCommand(), c.simCommand())
+	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(), c.simCommand())
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -81,10 +81,11 @@ func (e invalidEvidence) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	_, refused := errors.AsType[*measure.VerificationError](err)
 	_, invalid := errors.AsType[invalidEvidence](err)
+	_, other := errors.AsType[differs](err)
 	switch {
 	case err == nil:
 		return fault.ExitOK
-	case refused || invalid:
+	case refused || invalid || other:
 		return fault.ExitEvidence
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.ExitNotFound
