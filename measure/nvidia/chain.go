@@ -158,8 +158,11 @@ const (
 
 // archOf tells the generation by the chip that the signing certificate names:
 // what the evidence says beside the report is not signed.
-func archOf(leaf *x509.Certificate) Arch {
-	switch name := leaf.Subject.CommonName; {
+func archOf(leaf *x509.Certificate) Arch { return archOfChip(leaf.Subject.CommonName) }
+
+// archOfChip returns "" for a chip that is not known.
+func archOfChip(name string) Arch {
+	switch {
 	case strings.HasPrefix(name, "GH"):
 		return Hopper
 	case strings.HasPrefix(name, "GB"):

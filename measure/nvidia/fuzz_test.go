@@ -64,6 +64,7 @@ func FuzzParseEvidence(f *testing.F) {
 // FuzzParseManifest reads hostile manifests.
 func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"arch":"HOPPER","component":"driver","version":"1","measurements":{"2":["aa"]}}`))
+	f.Add(swidOf("550.90.07", "GH100", map[int][]string{1: {zeros}}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := parseManifest(raw)
 		if err == nil && len(m.measurements) == 0 {

@@ -114,12 +114,13 @@ func TestRealReportWithManifests(t *testing.T) {
 		measres   string
 		failed    string
 	}{
-		"good":         {[][]byte{write(Driver, "550.90.07", false, 2, 3, 4), write(VBIOS, "96.00.9f.00.01", false, 10, 12)}, "success", ""},
-		"other driver": {[][]byte{write(Driver, "550.90.07", true, 2), write(VBIOS, "96.00.9f.00.01", false, 10)}, "fail", "measurement 2 is not that of driver 550.90.07"},
-		"conflict":     {[][]byte{write(Driver, "550.90.07", false, 2), write(VBIOS, "96.00.9f.00.01", false, 2)}, "fail", "both say what measurement 2 is"},
-		"one is there": {[][]byte{write(Driver, "550.90.07", false, 2)}, "absent", "no manifest of vbios 96.00.9f.00.01"},
+		"good":               {[][]byte{write(Driver, "550.90.07", false, 2, 3, 4), write(VBIOS, "96.00.9f.00.01", false, 10, 12)}, "success", ""},
+		"other driver":       {[][]byte{write(Driver, "550.90.07", true, 2), write(VBIOS, "96.00.9f.00.01", false, 10)}, "fail", "measurement 2 is not that of driver 550.90.07"},
+		"conflict":           {[][]byte{write(Driver, "550.90.07", false, 2), write(VBIOS, "96.00.9f.00.01", false, 2)}, "fail", "both say what measurement 2 is"},
+		"one is there":       {[][]byte{write(Driver, "550.90.07", false, 2)}, "absent", "no manifest of vbios 96.00.9f.00.01"},
+		"beside the decoder": {[][]byte{write(Driver, "550.90.07", true, 35), write(VBIOS, "96.00.9f.00.01", false, 10)}, "fail", "measurement 35 is not that of driver"},
 		// The decoder of this GPU is disabled: what was measured for it says nothing.
-		"without decoder": {[][]byte{write(Driver, "550.90.07", true, 35), write(VBIOS, "96.00.9f.00.01", false, 10)}, "success", ""},
+		"without decoder": {[][]byte{write(Driver, "550.90.07", true, 36), write(VBIOS, "96.00.9f.00.01", false, 10)}, "success", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := verify(t, realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, Devices: []int{1}, Manifests: c.manifests}), realExpected(t), realDevice(t, "case1"))

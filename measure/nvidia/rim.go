@@ -1,6 +1,7 @@
 package nvidia
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
@@ -28,23 +30,26 @@ const maxManifest = 1 << 20
 
 // manifest is a reference integrity manifest: which measurements a release of a
 // component leads to. Any of the digests of an index is good.
-//
-// NVIDIA publishes manifests as SWID tags in XML with XML signatures. Those are
-// not read here: who converts one into this form vouches for it.
 type manifest struct {
 	arch         Arch
 	component    Component
 	version      string
-	measurements map[int][]string // lower-case hex
+	measurements map[int][]string // lower-case hex, by SPDM index: from 1 on
 }
 
-// parseManifest reads
+// parseManifest reads a manifest as NVIDIA publishes it (see parseSWID), or
 //
 //	{"arch": "HOPPER", "component": "driver", "version": "550.90.07",
 //	 "measurements": {"2": ["8048df..", ..], ..}}
+//
+// with the indices of the report and of the claims, measurements.2. NVIDIA's own
+// manifests count from 0 on. Whoever configures a manifest vouches for it.
 func parseManifest(raw []byte) (*manifest, error) {
 	if len(raw) > maxManifest {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(raw), maxManifest)
+	}
+	if text := bytes.TrimSpace(raw); len(text) > 0 && text[0] == '<' {
+		return parseSWID(text)
 	}
 	var w struct {
 		Arch         Arch                `json:"arch"`
@@ -64,7 +69,7 @@ func parseManifest(raw []byte) (*manifest, error) {
 	if err := o.Done(); err != nil {
 		return nil, err
 	}
-	m := &manifest{arch: w.Arch, component: w.Component, version: w.Version, measurements: map[int][]string{}}
+	m := &manifest{arch: w.Arch, component: w.Component, version: strings.ToLower(w.Version), measurements: map[int][]string{}}
 	if m.arch != Hopper && m.arch != Blackwell || m.component != Driver && m.component != VBIOS || m.version == "" || len(w.Measurements) == 0 {
 		return nil, errors.New("arch, component, version and measurements must each name something known")
 	}
@@ -84,9 +89,9 @@ func parseManifest(raw []byte) (*manifest, error) {
 	return m, nil
 }
 
-// decoderIndex is measured only while the GPU's video decoder is enabled, as
-// NVIDIA's own verifier has it.
-const decoderIndex = 35
+// decoderIndex is measured only while the GPU's video decoder is enabled. In
+// NVIDIA's own verifier and manifests, which count from 0 on, it is 35.
+const decoderIndex = 36
 
 // compare adds to the tally what differs between a report and a manifest.
 func (m *manifest) compare(r *Report, t *measure.Tally) {

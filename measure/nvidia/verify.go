@@ -28,8 +28,9 @@ const Class = "gpu"
 type VerifierConfig struct {
 	// Devices are the numbers of GPUs that a guest may have.
 	Devices []int
-	// Manifests are reference measurements in JSON (see parseManifest), one for
-	// each release of driver and VBIOS that is good.
+	// Manifests are reference measurements, one for each release of driver and
+	// VBIOS that is good: NVIDIA's own (SWID tags in XML, whose signature is not
+	// checked), or JSON (see parseManifest).
 	Manifests [][]byte
 	// UnsafeSimulatedRoots are trusted beside NVIDIA's. Evidence under one
 	// carries no proof of hardware at all.

@@ -6,8 +6,9 @@ type NVIDIA struct {
 	// Devices are the numbers of GPUs that a guest may have, for example [1, 8].
 	// A GPU that fails to answer would otherwise just not be there.
 	Devices []int `toml:"devices"`
-	// Manifests are files with reference measurements in JSON, one for each
-	// release of driver and VBIOS that is good.
+	// Manifests are files with reference measurements, one for each release of
+	// driver and VBIOS that is good: as NVIDIA publishes them, in XML, or in JSON.
+	// Signatures in them are not checked: whoever names a file vouches for it.
 	Manifests []string `toml:"manifests" kind:"path"`
 	// InsecureSimulatedRoots are trusted beside NVIDIA's root. Tokens that rest on
 	// one say so, and the default policies refuse them.

@@ -28,7 +28,7 @@ func (c *cli) nvidiaRoom() room {
 		device:   true,
 		flags: func(cmd *cobra.Command) {
 			s := cmd.Flags()
-			s.StringArrayVar(&f.manifests, "rim", nil, "nvidia: `FILE` with the reference measurements of a driver or VBIOS, in JSON (repeatable)")
+			s.StringArrayVar(&f.manifests, "rim", nil, "nvidia: `FILE` with the reference measurements of a driver or VBIOS, NVIDIA's XML or JSON; its signature is not checked (repeatable)")
 			s.IntSliceVar(&f.devices, "devices", nil, "nvidia: `NUMBER` of GPUs that there must be (repeatable, any of them)")
 			s.BoolVar(&f.anyDevices, "allow-any-devices", false, "nvidia: waive the number of GPUs")
 			s.BoolVar(&f.noRIM, "allow-no-rim", false, "nvidia: waive reference measurements of releases without --rim")
