@@ -107,7 +107,7 @@ func (s *Store) ask(ctx context.Context, n Name) (Item, error) {
 		}
 	}
 	if errs == nil {
-		return Item{}, fmt.Errorf("%s is not at hand, and no source for it is configured", n)
+		return Item{}, fmt.Errorf("%s is not at hand, and no source is configured that has it", n)
 	}
 	return Item{}, fmt.Errorf("%s: %w", n, errors.Join(errs...))
 }

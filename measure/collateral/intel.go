@@ -24,8 +24,8 @@ type IntelConfig struct {
 	// Base is the address of a PCS or a PCCS, with or without the path
 	// /sgx/certification/v4 that other verifiers want.
 	Base string
-	// RootCRL is where the root's revocation list is, for a PCS; empty for a
-	// PCCS, which has it itself.
+	// RootCRL is where the root's revocation list is. Empty is IntelRootCRL for
+	// Intel's own service; a PCCS has the list itself.
 	RootCRL string
 	// Early asks for the evaluation that vendors get before all others (Intel's
 	// update=early), instead of the standard one.
@@ -49,6 +49,9 @@ func Intel(c IntelConfig) (Fetcher, error) {
 	i := &intel{pcs: pcs, update: "standard"}
 	if c.Early {
 		i.update = "early"
+	}
+	if c.RootCRL == "" && strings.HasSuffix(pcs.base.Hostname(), ".trustedservices.intel.com") {
+		c.RootCRL = IntelRootCRL
 	}
 	if c.RootCRL != "" {
 		i.root, err = newWeb(c.RootCRL, c.Web)
@@ -129,7 +132,7 @@ func derOf(raw []byte) ([]byte, error) {
 		return raw, nil
 	}
 	out, err := hex.DecodeString(strings.TrimSpace(strings.Trim(strings.TrimSpace(string(raw)), `"`)))
-	if err != nil {
+	if err != nil || len(out) == 0 {
 		return nil, errors.New("the revocation list is neither DER nor PEM nor hex")
 	}
 	return out, nil

@@ -59,7 +59,7 @@ func (a authorities) read(i Item) (facts, error) {
 		return facts{}, err
 	}
 	if len(i.Body) > r.kind.limit() || len(i.Chain) > maxChain {
-		return facts{}, fmt.Errorf("%s: %d bytes, at most %d are allowed", i.Name, len(i.Body)+len(i.Chain), r.kind.limit()+maxChain)
+		return facts{}, fmt.Errorf("%d bytes, at most %d are allowed", len(i.Body)+len(i.Chain), r.kind.limit()+maxChain)
 	}
 	var f facts
 	switch r.kind {
@@ -76,10 +76,7 @@ func (a authorities) read(i Item) (facts, error) {
 	case kindVCEK:
 		f, err = a.vcek(r, i.Body)
 	}
-	if err != nil {
-		return facts{}, fmt.Errorf("%s: %w", i.Name, err)
-	}
-	return f, nil
+	return f, err
 }
 
 // issued checks that one of the authorities issued a certificate.

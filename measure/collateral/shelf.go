@@ -192,7 +192,7 @@ func (h *heap) sort() *Shelf {
 	for _, i := range h.items {
 		f, err := h.trust.read(i)
 		if err != nil {
-			h.skip(i.Source, err)
+			h.skip(i.Source, fmt.Errorf("%s: %w", i.Name, err))
 			continue
 		}
 		if there, ok := s.items[i.Name]; !ok || there.facts.olderThan(f) {

@@ -207,9 +207,17 @@ func (s *Store) Get(ctx context.Context, n Name) (Item, error) {
 		return e.item, nil
 	}
 	if e != nil {
-		err = fmt.Errorf("%s ended at %s: %w", n, e.facts.until.UTC().Format(time.RFC3339), err)
+		err = fmt.Errorf("%s ended at %s, and no newer one was to be had: %w", n, e.facts.until.UTC().Format(time.RFC3339), err)
 	}
 	return Item{}, err
+}
+
+// Renew fetches an item, also one that is at hand.
+func (s *Store) Renew(ctx context.Context, n Name) (Item, error) {
+	if _, err := n.parse(); err != nil {
+		return Item{}, err
+	}
+	return s.fetch(ctx, n)
 }
 
 // all gets several items at once.

@@ -2,14 +2,12 @@ package refvalue
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"github.com/veraison/go-cose"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/sign1"
 )
 
 // contentType of the payload of a signed CoRIM.
@@ -26,38 +24,7 @@ func (d Document) Sign(key crypto.Signer, keyID string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg, err := algorithm(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	signer, err := cose.NewSigner(alg, key)
-	if err != nil {
-		return nil, fmt.Errorf("sign document: %w", err)
-	}
-	m := cose.NewSign1Message()
-	m.Headers.Protected.SetAlgorithm(alg)
-	m.Headers.Protected[cose.HeaderLabelContentType] = contentType
-	m.Headers.Protected[cose.HeaderLabelKeyID] = []byte(keyID)
-	m.Payload = payload
-	if err := m.Sign(rand.Reader, nil, signer); err != nil {
-		return nil, fmt.Errorf("sign document: %w", err)
-	}
-	return m.MarshalCBOR()
-}
-
-func algorithm(key crypto.PublicKey) (cose.Algorithm, error) {
-	switch k := key.(type) {
-	case ed25519.PublicKey:
-		return cose.AlgorithmEdDSA, nil
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			return cose.AlgorithmES256, nil
-		case elliptic.P384():
-			return cose.AlgorithmES384, nil
-		}
-	}
-	return 0, fmt.Errorf("documents are signed with Ed25519, P-256 or P-384, not with %T", key)
+	return sign1.Sign(payload, contentType, keyID, key)
 }
 
 // Envelope is a document as it travels, not believed yet.
@@ -118,15 +85,7 @@ func (e *Envelope) Verify(key crypto.PublicKey) error {
 	if e.signed == nil {
 		return fmt.Errorf("%w: there is none", ErrSignature)
 	}
-	alg, err := algorithm(key)
-	if err != nil {
-		return err
-	}
-	verifier, err := cose.NewVerifier(alg, key)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSignature, err)
-	}
-	if err := e.signed.Verify(nil, verifier); err != nil {
+	if err := sign1.Verify(e.signed, key); err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	return nil

@@ -99,7 +99,7 @@ func (a *examination) fetchLeaf(ctx context.Context) {
 	if r.SigningKey() != VCEK || a.generation == "" || len(certificate(a.certificates, CertVCEK)) > 0 || r.ChipID == [64]byte{} {
 		return
 	}
-	der, err := a.v.source.VCEK(ctx, a.generation, a.generation.hwid(r.ChipID[:]), r.ReportedTCB)
+	der, err := a.v.source.VCEK(ctx, a.generation, a.generation.HardwareID(r.ChipID), r.ReportedTCB)
 	if err != nil {
 		if !errors.Is(err, errNoSource) {
 			a.leafErr = fmt.Errorf("the evidence has no VCEK certificate, and it was not to be had: %w", err)

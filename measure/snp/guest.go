@@ -97,7 +97,7 @@ func launchGuest(vendorDir string, l Launch, o GuestOptions) ([]simdir.File, err
 		o.Issued = time.Now()
 	}
 	var chip [64]byte
-	rand.Read(v.generation.hwid(chip[:])) // the rest of the field is zero
+	rand.Read(chip[:len(v.generation.HardwareID(chip))]) // the rest of the field is zero
 	id := make([]byte, 32)
 	rand.Read(id)
 	secret, chain, err := v.equip(chip, o)
@@ -134,7 +134,7 @@ func (v *vendor) equip(chip [64]byte, o GuestOptions) (secret simdir.File, chain
 	var key *ecdsa.PrivateKey
 	switch o.Key {
 	case VCEK:
-		key, leaf, err = v.issueVCEK(v.generation.hwid(chip[:]), *o.TCB, o.Issued)
+		key, leaf, err = v.issueVCEK(v.generation.HardwareID(chip), *o.TCB, o.Issued)
 	case VLEK:
 		signer = v.asvk
 		key, leaf, err = v.issueVLEK(o.CSP, *o.TCB, o.Issued)

@@ -15,11 +15,11 @@ import (
 
 // vector is a row that sev-snp-measure or the sev crate publishes.
 type vector struct {
-	name, mode, firmware, firmwareDigest, commandLine string
-	kernel                                            bool // all vectors use empty files
-	vcpus                                             int
-	cpu                                               sev.CPU
-	digest, err                                       string
+	mode, firmware, firmwareDigest, commandLine string
+	kernel                                      bool // all vectors use empty files
+	vcpus                                       int
+	cpu                                         sev.CPU
+	digest, err                                 string
 }
 
 // predict returns the digest of a vector in hexadecimal.

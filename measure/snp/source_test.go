@@ -108,7 +108,7 @@ func TestLeafFromSource(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if want := g.hwid(l.sim.report.ChipID[:]); !bytes.Equal(source.chip, want) || source.tcb != l.sim.report.ReportedTCB {
+			if want := g.HardwareID(l.sim.report.ChipID); !bytes.Equal(source.chip, want) || source.tcb != l.sim.report.ReportedTCB {
 				t.Errorf("asked for chip %x at %x", source.chip, source.tcb)
 			}
 			if len(v.chains.known) != 1 {

@@ -44,13 +44,13 @@ func generationOf(family, model uint8) (Generation, error) {
 	return "", fmt.Errorf("processor family %#x model %#x is not known", family, model)
 }
 
-// hwid is what certificates and AMD's service call a chip: on Turin the first
-// eight bytes of its id.
-func (g Generation) hwid(chip []byte) []byte {
+// HardwareID is what certificates and AMD's service call a chip: its id, or on
+// Turin the first eight bytes of it.
+func (g Generation) HardwareID(chip [64]byte) []byte {
 	if g == Turin {
 		return chip[:8]
 	}
-	return chip
+	return chip[:]
 }
 
 // TCB is a TCB_VERSION as it stands in the report: the security version

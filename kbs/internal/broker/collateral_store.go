@@ -3,9 +3,7 @@ package broker
 import (
 	"crypto/x509"
 	"fmt"
-	"net/url"
 	"path/filepath"
-	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
@@ -75,7 +73,7 @@ func fetchersOf(c config.Collateral, trusted []*x509.Certificate) ([]collateral.
 			return nil, err
 		}
 		f, err := collateral.Intel(collateral.IntelConfig{
-			Base: c.Intel.Service, RootCRL: rootCRL(c.Intel), Early: c.Intel.Early, Web: web,
+			Base: c.Intel.Service, RootCRL: c.Intel.RootCRL, Early: c.Intel.Early, Web: web,
 		})
 		if err != nil {
 			return nil, err
@@ -94,16 +92,6 @@ func fetchersOf(c config.Collateral, trusted []*x509.Certificate) ([]collateral.
 		first = append(first, f)
 	}
 	return append(first, last...), nil
-}
-
-// rootCRL is where the root's list is: Intel's PCS does not have it, a PCCS
-// does.
-func rootCRL(c config.IntelCollateral) string {
-	u, err := url.Parse(c.Service)
-	if c.RootCRL == "" && err == nil && strings.HasSuffix(u.Hostname(), ".trustedservices.intel.com") {
-		return collateral.IntelRootCRL
-	}
-	return c.RootCRL
 }
 
 func webConfig(caFile string, insecureHTTP bool) (collateral.WebConfig, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
@@ -40,6 +41,7 @@ func (c *cli) snpRoom() room {
 		},
 		read:     func(raw []byte) (measure.Evidence, error) { return c.readSNP(raw, f.certs) },
 		verifier: func(_ context.Context, s settings) (measure.Verifier, error) { return c.snpVerifier(f, s) },
+		needs:    needsSNP,
 		inspect:  inspectSNP,
 	}
 }
@@ -140,6 +142,28 @@ func certificateType(der []byte) (snp.CertType, error) {
 	default:
 		return "", fmt.Errorf("a certificate named %q is none of AMD's", name)
 	}
+}
+
+// needsSNP lists lists and chain, and the chip's certificate where it did not
+// come along.
+func needsSNP(ev measure.Evidence) ([]collateral.Name, error) {
+	e, err := snp.ParseEvidence(ev)
+	if err != nil {
+		return nil, err
+	}
+	g, err := e.Report.Generation()
+	if err != nil {
+		return nil, err
+	}
+	key := e.Report.SigningKey()
+	if key == snp.Unsigned {
+		return nil, errors.New("the report is not signed")
+	}
+	out := []collateral.Name{collateral.AMDList(g, key), collateral.AMDChain(g, key)}
+	if key == snp.VCEK && len(e.Certificate(snp.CertVCEK)) == 0 {
+		out = append(out, collateral.VCEK(g, g.HardwareID(e.Report.ChipID), e.Report.ReportedTCB))
+	}
+	return out, nil
 }
 
 func inspectSNP(ev measure.Evidence) (inspection, error) {

@@ -35,6 +35,9 @@ type room struct {
 	read func(raw []byte) (measure.Evidence, error)
 	// verifier makes the verifier that the flags describe.
 	verifier func(ctx context.Context, s settings) (measure.Verifier, error)
+	// needs lists the collateral that evidence needs beside what came with it;
+	// nil where none can be fetched.
+	needs func(ev measure.Evidence) ([]collateral.Name, error)
 	// inspect decodes evidence in its wire form and judges nothing.
 	inspect func(ev measure.Evidence) (inspection, error)
 }

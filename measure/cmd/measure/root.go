@@ -17,10 +17,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
-const rootHelp = `measure answers two questions about confidential guests, offline:
+const rootHelp = `measure answers two questions about confidential guests, offline,
 
   What will this guest measure to?    measure predict, measure diff
   What is this evidence worth?        measure verify, measure inspect
+
+and keeps what vendors publish, which the second needs:  measure collateral
 
 A guest's processor measures what it starts and signs a report about it. The
 report is the evidence; the measurement in it is compared with a reference
@@ -40,7 +42,7 @@ Try it:
       --simulated-root mine=./vendor/root.pem
 
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage,
-3 evidence invalid, 4 file not found, 5 already exists.`
+3 evidence invalid, 4 file not found, 5 already exists, 6 not to be had now.`
 
 // cli is one run of the command.
 type cli struct {
@@ -60,7 +62,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(), c.simCommand())
+	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(),
+		c.collateralCommand(), c.simCommand())
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -82,11 +85,14 @@ func exitCode(err error) int {
 	_, refused := errors.AsType[*measure.VerificationError](err)
 	_, invalid := errors.AsType[invalidEvidence](err)
 	_, other := errors.AsType[differs](err)
+	_, offline := errors.AsType[unavailable](err)
 	switch {
 	case err == nil:
 		return fault.ExitOK
 	case refused || invalid || other:
 		return fault.ExitEvidence
+	case offline:
+		return fault.ExitUnavailable
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.ExitNotFound
 	case errors.Is(err, fs.ErrExist):

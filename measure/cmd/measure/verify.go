@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -130,16 +129,12 @@ func unreadable(name string, err error) error {
 }
 
 func (c *cli) settings(f verifyFlags) (settings, error) {
-	s := settings{now: time.Now, noCollateral: f.noCollateral, collateral: f.collateral}
-	s.warn = func(err error) { _, _ = fmt.Fprintf(c.err, "measure: not used: %v\n", err) }
-	if f.at != "" {
-		at, err := time.Parse(time.RFC3339, f.at)
-		if err != nil {
-			return s, fmt.Errorf("--at wants a time like 2026-01-01T00:00:00Z: %w", err)
-		}
-		s.now = func() time.Time { return at }
+	now, err := clock(f.at)
+	if err != nil {
+		return settings{}, err
 	}
-	var err error
+	s := settings{now: now, noCollateral: f.noCollateral, collateral: f.collateral}
+	s.warn = func(err error) { _, _ = fmt.Fprintf(c.err, "measure: not used: %v\n", err) }
 	s.roots, err = c.namedFiles("simulated-root", f.simulatedRoots)
 	return s, err
 }
