@@ -7,7 +7,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
-	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
@@ -45,14 +44,18 @@ func (b *Broker) openCollateral() error {
 // authorities are those who may have signed what verifiers use.
 func authorities(v config.Verifier) ([]*x509.Certificate, error) {
 	var amd []snp.SimulatedRoot
-	var intel []dcap.SimulatedRoot
 	err := readRoots(v.SNP.InsecureSimulatedRoots, func(name string, bundle []byte) {
 		amd = append(amd, snp.SimulatedRoot{Name: name, Bundle: bundle})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("verifier.snp: %w", err)
 	}
-	return collateral.Authorities(amd, intel)
+	out, err := snp.Authorities(amd)
+	if err != nil {
+		return nil, fmt.Errorf("verifier.snp: %w", err)
+	}
+	intel, err := intelAuthorities(v)
+	return append(out, intel...), err
 }
 
 // fetchersOf lists who is asked, in this order: files with certificates of

@@ -113,6 +113,8 @@ func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 		open opener
 	}{
 		{"snp", openSNP},
+		{"tdx", openTDX},
+		{"sgx", openSGX},
 		{"az-snp-vtpm", openAzSNP},
 		{"tpm", openTPM},
 		{"cca", openCCA},

@@ -85,6 +85,11 @@ func TestRefused(t *testing.T) {
 		"forever":        {"[attestation_service.attestation_token_broker]\nduration_min = 1000000\n", "must be from"},
 		"root name":      {"[verifier.snp]\ninsecure_simulated_roots = [{name = 'a b', path = 'p'}]\n", "unique name"},
 		"root twice":     {"[verifier.snp]\ninsecure_simulated_roots = [{name = 'a', path = 'p'}, {name = 'a', path = 'q'}]\n", "unique name"},
+		"tdx status":     {"[verifier.tdx]\nenabled = true\naccepted_tcb = ['Revoked']\n", `"Revoked" is not one of`},
+		"tdx nothing":    {"[verifier.tdx]\nenabled = true\naccepted_tcb = []\n", "must name a status"},
+		"tdx disabled":   {"[verifier.tdx]\ninsecure_debug = true\n", "verifier.tdx: settings are given, but enabled is false"},
+		"sgx disabled":   {"[verifier.sgx]\nmin_tcb_evaluation = 17\n", "verifier.sgx: settings are given, but enabled is false"},
+		"sgx root name":  {"[verifier.sgx]\nenabled = true\ninsecure_simulated_roots = [{name = 'a b', path = 'p'}]\n", "unique name"},
 		"disabled":       {"[verifier.snp]\nenabled = false\ninsecure_no_revocation = true\n", "enabled is false"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 // Verifier has one table for each platform.
 type Verifier struct {
 	SNP       SNP       `toml:"snp"`
+	TDX       TDX       `toml:"tdx"`
+	SGX       SGX       `toml:"sgx"`
 	AzSNPvTPM AzSNPvTPM `toml:"az-snp-vtpm"`
 	TPM       TPM       `toml:"tpm"`
 	CCA       CCA       `toml:"cca"`
@@ -28,6 +30,8 @@ type platform interface {
 func (v Verifier) platforms() []platform {
 	return []platform{
 		v.SNP,
+		v.TDX,
+		v.SGX,
 		v.AzSNPvTPM,
 		v.TPM,
 		v.CCA,
@@ -95,6 +99,7 @@ type NamedFile struct {
 func defaultVerifier() Verifier {
 	return Verifier{
 		SNP: defaultSNP(), AzSNPvTPM: defaultAzSNP(),
+		TDX: TDX{Intel: defaultIntel()}, SGX: SGX{Intel: defaultIntel()},
 		TPM: defaultTPM(), CCA: defaultCCA(), NVIDIA: defaultNVIDIA(),
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sgx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
@@ -40,7 +41,11 @@ func (f *intelFlags) config(s settings) (dcap.Config, error) {
 	for _, r := range s.roots {
 		c.UnsafeSimulatedRoots = append(c.UnsafeSimulatedRoots, dcap.SimulatedRoot{Name: r.name, Bundle: r.data})
 	}
-	return c, nil
+	shelf, err := s.shelf(nil, c.UnsafeSimulatedRoots)
+	if err == nil && shelf != nil {
+		c.Source = shelf
+	}
+	return c, err
 }
 
 // intelRooms are those of TDX and SGX. Their verifiers do not refuse a guest
@@ -99,7 +104,12 @@ func inspectTDX(ev measure.Evidence) (inspection, error) {
 	if err != nil {
 		return inspection{}, err
 	}
-	return inspectQuote(claims, e.Quote)
+	delete(claims, eventlog.ClaimEvents) // shown by itself
+	found, err := inspectQuote(claims, e.Quote)
+	if err != nil {
+		return inspection{}, err
+	}
+	return found, found.addLog(e.EventLog)
 }
 
 // quoteIn returns the quote of evidence in its wire form, which is the same for
