@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev"
@@ -63,13 +65,17 @@ type way struct {
 	open     func(ctx context.Context, cfg Config) (*Guest, error)
 }
 
-// ways lists the platforms in the order of detection. A TPM comes last, for it
-// may be there beside any of the others and proves less.
+// ways lists the platforms in the order of detection. What has a TPM comes after
+// what has a device of the processor's: the host may add a TPM to any guest, with
+// whatever it likes in the NV indices. Guests of Azure have no such device. A TPM
+// alone comes last, for it proves least.
 func ways() []way {
 	return []way{
 		{measure.TDX, probeTDX, openTDX},
 		{measure.SNP, probeSNP, openSNP},
 		{measure.CCA, probeCCA, openCCA},
+		{measure.AzTDXvTPM, probeAzure(measure.AzTDXvTPM), openAzure(measure.AzTDXvTPM)},
+		{measure.AzSNPvTPM, probeAzure(measure.AzSNPvTPM), openAzure(measure.AzSNPvTPM)},
 		{measure.TPM, probeTPM, openTPM},
 	}
 }
@@ -88,7 +94,7 @@ func (m Machine) find(ctx context.Context, platform measure.Platform) (way, []Pr
 	if platform != "" && !slices.Contains(Platforms(), platform) {
 		return way{}, nil, fmt.Errorf("%w: nothing here obtains evidence of platform %q; known are %v", ErrNone, platform, Platforms())
 	}
-	s := &sight{Machine: m}
+	s := &sight{Machine: m, azure: sync.OnceValues(func() (measure.Platform, Probe) { return m.readHCL(ctx) })}
 	s.provider, s.err = tsm.Reports{Kernel: m.Kernel}.Provider()
 	var probes []Probe
 	for _, w := range ways() {
@@ -97,13 +103,14 @@ func (m Machine) find(ctx context.Context, platform measure.Platform) (way, []Pr
 		}
 		p := w.probe(ctx, s)
 		p.Platform = w.platform
+		failed := slices.ContainsFunc(probes, func(p Probe) bool { return p.Err != nil })
+		if p.Found && w.platform == measure.TPM && failed {
+			// One of the others may be there, and a TPM proves less.
+			p = Probe{Platform: measure.TPM, Seen: p.Seen + ", and is not taken while a stronger platform may be there"}
+		}
 		probes = append(probes, p)
-		switch {
-		case p.Found:
+		if p.Found {
 			return w, probes, nil
-		case p.Err != nil:
-			// What comes after it is weaker, or another machine's.
-			return way{}, probes, fmt.Errorf("whether this is %s cannot be told: %w", w.platform, &NotFound{platform, probes})
 		}
 	}
 	return way{}, probes, &NotFound{platform, probes}
@@ -114,6 +121,34 @@ type sight struct {
 	Machine
 	provider string // of configfs-tsm
 	err      error  // why there is none
+	azure    func() (measure.Platform, Probe)
+}
+
+// readHCL tells which of Azure's platforms this is, if any.
+func (m Machine) readHCL(ctx context.Context) (measure.Platform, Probe) {
+	where := fmt.Sprintf("the TPM's NV index %#x", azure.ReportIndex)
+	raw, err := m.TPM.ReadNV(ctx, azure.ReportIndex)
+	switch {
+	case errors.Is(err, tpmdev.ErrNoDevice):
+		return "", Probe{Seen: err.Error()}
+	case errors.Is(err, tpmdev.ErrNoIndex):
+		return "", Probe{Seen: where + " is not there"}
+	case err != nil:
+		return "", Probe{Seen: fmt.Sprintf("%s cannot be read: %v", where, err), Err: err}
+	}
+	h, err := azure.ParseHCL(raw)
+	if err != nil {
+		return "", Probe{Seen: fmt.Sprintf("%s has no HCL report: %v", where, err)}
+	}
+	return h.Platform(), Probe{Seen: fmt.Sprintf("%s has an HCL report of %s", where, h.Type)}
+}
+
+func probeAzure(p measure.Platform) func(context.Context, *sight) Probe {
+	return func(_ context.Context, s *sight) Probe {
+		found, probe := s.azure()
+		probe.Found = found == p
+		return probe
+	}
 }
 
 // configfs tells whether the provider is the wanted one, and what there is

@@ -2,11 +2,11 @@
 // the interfaces of the kernel, finds the platform, and returns the attester of
 // that platform's own package with the log of runtime events that belongs to it.
 //
-// Detection happens once, in the open, and in one order (guest-protocol 4.2). It
+// Detection happens once, in the open, and in one order (see ADR 22). It
 // ends with a platform or with an error that tells of every interface what was
 // missing there. The field falls back to a sample attester that proves nothing;
-// nothing here knows of one. Nor is a platform passed over because its interface
-// is there and fails: whoever can make it fail could choose a weaker one.
+// nothing here knows of one. Nor is a TPM alone taken where the interface of a
+// stronger platform is there and fails: whoever can make it fail could choose.
 package obtain
 
 import (
@@ -20,8 +20,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx/qgs"
-	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm"
 )
@@ -40,9 +40,10 @@ type Attester interface {
 	BindInitData(ctx context.Context, digest []byte) error
 }
 
-// A Chip is a TPM that may be there or not.
+// A Chip is a TPM that may be there or not. Where there is no NV index of a
+// number, ReadNV wraps [tpmdev.ErrNoIndex].
 type Chip interface {
-	tpm.Chip
+	azure.Chip
 	// Present asks the TPM for its version. Without any TPM the error wraps
 	// [tpmdev.ErrNoDevice].
 	Present(ctx context.Context) error
@@ -54,6 +55,8 @@ type Machine struct {
 	TPM    Chip
 	// QuoteService reaches the quote service of a TDX host; nil for none.
 	QuoteService qgs.Dialer
+	// Metadata is Azure's service at the host.
+	Metadata azure.Metadata
 }
 
 // hostCID is the vsock address of the host (linux/vm_sockets.h).

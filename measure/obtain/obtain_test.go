@@ -16,6 +16,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
@@ -119,26 +120,86 @@ func TestNamedPlatform(t *testing.T) {
 	}
 }
 
-// brokenTPM is there and does not answer.
-type brokenTPM struct{ Chip }
+// failingTPM is there and fails.
+type failingTPM struct {
+	Chip
+	nv bool // only its NV indices
+}
 
-func (brokenTPM) Present(context.Context) error { return syscall.EIO }
+func (f failingTPM) Present(ctx context.Context) error {
+	if f.nv {
+		return f.Chip.Present(ctx)
+	}
+	return syscall.EIO
+}
 
-// An interface that fails does not make way for a weaker one.
+func (failingTPM) ReadNV(context.Context, uint32) ([]byte, error) { return nil, syscall.EIO }
+
+// An interface that fails does not make way for a weaker one, and does not keep
+// anybody from a stronger one.
 func TestFailingInterfaces(t *testing.T) {
-	failing := &tsmtest.Kernel{Provider: tsm.ProviderSNP, Before: func(op, _ string) error {
-		if op == "mkdir" {
-			return syscall.EACCES
-		}
-		return nil
-	}}
-	for name, m := range map[string]Machine{
-		"configfs beside a TPM": {Kernel: failing, TPM: tpmdev.New(swtpmtest.Start(t))},
-		"a TPM":                 {Kernel: &tsmtest.Kernel{}, TPM: brokenTPM{}},
+	denied := func() *tsmtest.Kernel {
+		return &tsmtest.Kernel{Provider: tsm.ProviderSNP, Before: func(op, _ string) error {
+			if op == "mkdir" {
+				return syscall.EACCES
+			}
+			return nil
+		}}
+	}
+	withDevice, chip := denied(), tpmdev.New(swtpmtest.Start(t))
+	withDevice.Ioctls = device(snp.GuestDevice).Ioctls
+	for name, tc := range map[string]struct {
+		machine Machine
+		want    measure.Platform
+		err     error
+	}{
+		"configfs beside a TPM":    {Machine{Kernel: denied(), TPM: chip}, "", syscall.EACCES},
+		"a TPM":                    {Machine{Kernel: &tsmtest.Kernel{}, TPM: failingTPM{}}, "", syscall.EIO},
+		"a TPM's NV indices":       {Machine{Kernel: &tsmtest.Kernel{}, TPM: failingTPM{chip, true}}, "", syscall.EIO},
+		"a TPM beside SNP":         {Machine{Kernel: &tsmtest.Kernel{Provider: tsm.ProviderSNP}, TPM: failingTPM{}}, measure.SNP, nil},
+		"configfs beside a device": {Machine{Kernel: withDevice, TPM: noTPM(t)}, measure.SNP, nil},
 	} {
-		_, err := Open(t.Context(), Config{Machine: m})
-		if !errors.Is(err, ErrNone) || !errors.Is(err, syscall.EACCES) && !errors.Is(err, syscall.EIO) {
+		g, err := Open(t.Context(), Config{Machine: tc.machine})
+		switch {
+		case tc.err != nil && (!errors.Is(err, ErrNone) || !errors.Is(err, tc.err)):
+			t.Errorf("%s: %v, want %v", name, err, tc.err)
+		case tc.err == nil && (err != nil || g.Attester.Platform() != tc.want):
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// hclTPM has an HCL report, or what was put in its place.
+type hclTPM struct {
+	Chip
+	report []byte
+}
+
+func (h hclTPM) ReadNV(context.Context, uint32) ([]byte, error) { return h.report, nil }
+
+func TestAzure(t *testing.T) {
+	chip := tpmdev.New(swtpmtest.Start(t))
+	hcl := func(r azure.ReportType) []byte {
+		return (&azure.HCLReport{Version: 2, RequestType: 2, Hash: eventlog.SHA256, Type: r, RuntimeData: []byte("{}")}).Marshal()
+	}
+	for name, tc := range map[string]struct {
+		kernel *tsmtest.Kernel
+		report []byte
+		want   measure.Platform
+	}{
+		"SNP":               {&tsmtest.Kernel{}, hcl(azure.ReportSNP), measure.AzSNPvTPM},
+		"TDX":               {&tsmtest.Kernel{}, hcl(azure.ReportTDX), measure.AzTDXvTPM},
+		"SNP's own device":  {&tsmtest.Kernel{Provider: tsm.ProviderSNP}, hcl(azure.ReportSNP), measure.SNP},
+		"something else's":  {&tsmtest.Kernel{}, []byte("somebody's NV index"), measure.TPM},
+		"hardware of later": {&tsmtest.Kernel{}, hcl(9), measure.TPM},
+	} {
+		g, err := Open(t.Context(), Config{Machine: Machine{Kernel: tc.kernel, TPM: hclTPM{chip, tc.report}}})
+		if err != nil || g.Attester.Platform() != tc.want {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, exact := g.Attester.(measure.DigestAttester); exact != strings.HasPrefix(string(tc.want), "az-") {
+			t.Errorf("%s: carries a digest as it is: %t", name, exact)
 		}
 	}
 }

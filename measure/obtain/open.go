@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/cca"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
@@ -72,6 +74,19 @@ func openCCA(ctx context.Context, cfg Config) (*Guest, error) {
 func (c Config) withoutRegisters(ctx context.Context, a Attester) (*Guest, error) {
 	log, err := c.log(ctx, "", nil)
 	return &Guest{Attester: a, Log: log, RuntimePCR: eventlog.DefaultRuntimePCR}, err
+}
+
+func openAzure(p measure.Platform) func(context.Context, Config) (*Guest, error) {
+	return func(ctx context.Context, cfg Config) (*Guest, error) {
+		log, err := cfg.log(ctx, tpm.FirmwareLog, tpm.Registers{Chip: cfg.Machine.TPM})
+		if err != nil {
+			return nil, err
+		}
+		a, err := azure.NewAttester(azure.AttesterConfig{
+			Platform: p, Chip: cfg.Machine.TPM, Metadata: cfg.Machine.Metadata, Kernel: cfg.Machine.Kernel, RuntimeLog: log,
+		})
+		return &Guest{Attester: a, Log: log, RuntimePCR: tpmRuntimePCR}, err
+	}
 }
 
 func openTPM(ctx context.Context, cfg Config) (*Guest, error) {

@@ -2,9 +2,7 @@ package tdx
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -103,22 +101,8 @@ func (a *Attester) Evidence(ctx context.Context, data measure.ReportData) (measu
 	if err != nil {
 		return measure.Evidence{}, fmt.Errorf("obtain TDX quote: %w", err)
 	}
-	return wireEvidence(quote, log)
-}
-
-// wireEvidence is the form of the wire, with the members in the order of the
-// attestation agent.
-func wireEvidence(quote, log []byte) (measure.Evidence, error) {
-	w := struct {
-		EventLog *string `json:"cc_eventlog"`
-		Quote    string  `json:"quote"`
-	}{Quote: base64.StdEncoding.EncodeToString(quote)}
-	if log != nil {
-		text := base64.StdEncoding.EncodeToString(log)
-		w.EventLog = &text
-	}
-	raw, err := json.Marshal(w)
-	return measure.Evidence{Platform: measure.TDX, Data: raw}, err
+	e := Evidence{Quote: quote, EventLog: log}
+	return e.Wire()
 }
 
 // BindInitData compares MRCONFIGID with the digest of the init-data document,

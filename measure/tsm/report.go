@@ -219,7 +219,12 @@ func (r Reports) wait(ctx context.Context) error {
 	if r.Wait != nil {
 		return r.Wait(ctx, busyPause)
 	}
-	t := time.NewTimer(busyPause)
+	return Wait(ctx, busyPause)
+}
+
+// Wait pauses, or returns early with the context's error.
+func Wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
