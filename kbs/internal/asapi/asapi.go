@@ -18,6 +18,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 )
 
 // Evaluator judges evidence. Errors that a caller may learn of are
@@ -32,7 +34,8 @@ type Evaluator interface {
 type Limits struct {
 	Message     int64         // bytes of one request
 	Time        time.Duration // of one call
-	Concurrency int           // calls at once; what comes beyond waits for its time
+	Concurrency int           // calls at once
+	Queue       int           // calls beyond these that wait, each for no longer than Time
 }
 
 // Config joins what a service needs. All members are required.
@@ -42,32 +45,42 @@ type Config struct {
 	Admin  http.Handler
 	KeySet func(ctx context.Context) (api.KeySet, error)
 	Limits Limits
+	// Listener is the name of the listener in metrics, traces and logs.
+	Listener string
+	Watcher  observe.Watcher // nil watches nothing
+	// Guard counts the calls of an address (limit.Attest), and its failures.
+	Guard    *limit.Guard
+	BodyRate int                 // bytes a second that a body must arrive with
+	Shed     func(reason string) // is told of what the queue refuses
 }
 
 // Service is what all protocols share. It is safe for concurrent use.
 type Service struct {
 	cfg  Config
 	door door
-	busy chan struct{} // holds one element for each call
+	gate *limit.Gate
 }
 
 // New returns a service. Each listener has one of its own, with its limits.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, door: door{cfg.Admin}, busy: make(chan struct{}, cfg.Limits.Concurrency)}
+	l := cfg.Limits
+	return &Service{cfg: cfg, door: door{cfg.Admin}, gate: limit.NewGate(limit.Width{Running: l.Concurrency, Waiting: l.Queue, Wait: l.Time}, cfg.Shed)}
 }
 
 // bounded runs one call within the limits.
 func bounded[T any](ctx context.Context, s *Service, call func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := s.cfg.Guard.Take(limit.Attest, limit.Client(ctx)); err != nil {
+		return none, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Time)
 	defer cancel()
-	select {
-	case s.busy <- struct{}{}:
-		defer func() { <-s.busy }()
-		return call(ctx)
-	case <-ctx.Done():
-		var none T
-		return none, fault.Newf(fault.TooMany, "%d calls are running: %w", s.cfg.Limits.Concurrency, ctx.Err())
+	leave, err := s.gate.Enter(ctx)
+	if err != nil {
+		return none, err
 	}
+	defer leave()
+	return call(ctx)
 }
 
 // evaluate judges a request that decode has read, or not.

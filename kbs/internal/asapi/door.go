@@ -21,7 +21,8 @@ type door struct{ http.Handler }
 // refusal is an answer of the door that is not a success.
 type refusal struct {
 	status int
-	text   string // as the field's API words it, with code and ticket
+	code   fault.Code // "" if the door gave none that is known
+	text   string     // as the field's API words it, with code and ticket
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -79,7 +80,7 @@ func (d door) call(ctx context.Context, authorization, method, path string, body
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, err)
 	}
-	req.RequestURI = req.URL.RequestURI()
+	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), callerAddr(ctx)
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
@@ -88,7 +89,8 @@ func (d door) call(ctx context.Context, authorization, method, path string, body
 	if w.status < 300 {
 		return w.body.Bytes(), nil
 	}
-	return nil, &refusal{w.status, w.text()}
+	code, text := w.refusal()
+	return nil, &refusal{w.status, code, text}
 }
 
 // answer keeps what a handler writes.
@@ -114,21 +116,26 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-// text is the detail of either form of error body.
-func (a *answer) text() string {
+// refusal reads either form of error body: its code and its detail.
+func (a *answer) refusal() (fault.Code, string) {
 	var e struct {
 		Detail string `json:"detail"`
 		Code   string `json:"code"`
 		Ticket string `json:"ticket"`
 	}
 	if json.Unmarshal(a.body.Bytes(), &e) != nil || e.Code == "" {
-		return "status " + strconv.Itoa(a.status)
+		return "", "status " + strconv.Itoa(a.status)
 	}
-	if e.Detail != "" {
-		return e.Detail
+	code := fault.Code(e.Code)
+	if !code.Known() {
+		code = ""
 	}
-	if e.Ticket != "" {
-		return e.Code + " (ticket " + e.Ticket + ")"
+	switch {
+	case e.Detail != "":
+		return code, e.Detail
+	case e.Ticket != "":
+		return code, e.Code + " (ticket " + e.Ticket + ")"
+	default:
+		return code, e.Code
 	}
-	return e.Code
 }

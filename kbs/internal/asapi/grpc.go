@@ -16,9 +16,11 @@ import (
 	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	pb "github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/reference"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 )
 
 // GRPC returns the handler of a listener for the Attestation Service. The same
@@ -29,22 +31,26 @@ func (s *Service) GRPC(logger *slog.Logger) http.Handler {
 	g := s.grpcServer(logger)
 	pb.RegisterAttestationServiceServer(g, attestationServer{s: s})
 	reference.RegisterReferenceValueProviderServiceServer(g, referenceServer{s: s})
-	return withPeer(split(g, s.keySet()))
+	return s.around(logger, split(g, s.keySet()))
 }
 
 // RVPS returns the handler of a listener for reference values alone.
 func (s *Service) RVPS(logger *slog.Logger) http.Handler {
 	g := s.grpcServer(logger)
 	reference.RegisterReferenceValueProviderServiceServer(g, referenceServer{s: s})
-	return withPeer(split(g, http.NotFoundHandler()))
+	return s.around(logger, split(g, http.NotFoundHandler()))
 }
 
 func (s *Service) grpcServer(logger *slog.Logger) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(int(s.cfg.Limits.Message)),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
+			if seen := observe.From(ctx); seen != nil {
+				seen.Route = info.FullMethod // one of those that there are
+			}
 			defer func() {
 				if p := recover(); p != nil {
+					note(ctx, fault.Newf(fault.Internal, "panic: %v", p))
 					logger.ErrorContext(ctx, "handler panicked",
 						slog.String("method", info.FullMethod), slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 					err = grpcstatus.Error(codes.Aborted, "internal")
@@ -71,7 +77,8 @@ func split(g *grpc.Server, rest http.Handler) http.Handler {
 // aborted is how the field's services fail (kbs-protocol 11.1): one code, and
 // a text. Only callers that need a credential, which the field does not know,
 // get the codes that gRPC has for that.
-func aborted(err error) error {
+func aborted(ctx context.Context, err error) error {
+	note(ctx, err)
 	code := codes.Aborted
 	switch status(err) {
 	case http.StatusUnauthorized:
@@ -104,7 +111,7 @@ func (a attestationServer) AttestationEvaluate(ctx context.Context, r *pb.Attest
 	e, err := fromProto(r)
 	token, err := a.s.evaluate(ctx, e, err)
 	if err != nil {
-		return nil, aborted(err)
+		return nil, aborted(ctx, err)
 	}
 	return &pb.AttestationResponse{AttestationToken: token}, nil
 }
@@ -114,7 +121,7 @@ func (a attestationServer) SetAttestationPolicy(ctx context.Context, r *pb.SetPo
 		return struct{}{}, a.s.door.setPolicy(ctx, credential(ctx), r.GetPolicyId(), r.GetPolicy())
 	})
 	if err != nil {
-		return nil, aborted(err)
+		return nil, aborted(ctx, err)
 	}
 	return &pb.SetPolicyResponse{}, nil
 }
@@ -124,7 +131,7 @@ func (a attestationServer) GetAttestationChallenge(ctx context.Context, r *pb.Ch
 		return a.s.cfg.Evaluator.Challenge(ctx, r.GetInner()["tee"], r.GetInner()["tee_params"])
 	})
 	if err != nil {
-		return nil, aborted(err)
+		return nil, aborted(ctx, err)
 	}
 	return &pb.ChallengeResponse{AttestationChallenge: text}, nil
 }
@@ -139,7 +146,7 @@ func (a referenceServer) QueryReferenceValue(ctx context.Context, r *reference.R
 		return a.s.door.query(ctx, credential(ctx), r.GetReferenceValueId())
 	})
 	if err != nil {
-		return nil, aborted(err)
+		return nil, aborted(ctx, err)
 	}
 	out := &reference.ReferenceValueQueryResponse{}
 	if raw != nil {
@@ -154,7 +161,7 @@ func (a referenceServer) RegisterReferenceValue(ctx context.Context, r *referenc
 		return struct{}{}, a.s.door.register(ctx, credential(ctx), []byte(r.GetMessage()))
 	})
 	if err != nil {
-		return nil, aborted(err)
+		return nil, aborted(ctx, err)
 	}
 	return &reference.ReferenceValueRegisterResponse{}, nil
 }
@@ -165,7 +172,7 @@ func (s *Service) keySet() http.Handler {
 	mux.HandleFunc("GET "+api.PathJWKS, func(w http.ResponseWriter, r *http.Request) {
 		set, err := bounded(r.Context(), s, s.cfg.KeySet)
 		if err != nil {
-			fail(w, err)
+			fail(r.Context(), w, err)
 			return
 		}
 		answerJSON(w, set)

@@ -3,14 +3,17 @@ package asapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
@@ -22,7 +25,7 @@ func (s *Service) REST(logger *slog.Logger) http.Handler {
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
-				fail(w, err)
+				fail(r.Context(), w, err)
 			}
 		})
 	}
@@ -32,7 +35,7 @@ func (s *Service) REST(logger *slog.Logger) http.Handler {
 	handle("POST /challenge", s.postChallenge)
 	mux.Handle("GET "+api.PathJWKS, s.keySet())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	return withPeer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.around(logger, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
 				logger.ErrorContext(r.Context(), "handler panicked",
@@ -133,8 +136,12 @@ func readJSON(r *http.Request, v any) error {
 
 // An answer that the caller does not read is the caller's loss.
 
-func fail(w http.ResponseWriter, err error) {
+func fail(ctx context.Context, w http.ResponseWriter, err error) {
+	note(ctx, err)
 	code := status(err)
+	if shed, ok := errors.AsType[*limit.Error](err); ok {
+		w.Header().Set("Retry-After", strconv.Itoa(shed.Seconds()))
+	}
 	if code == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

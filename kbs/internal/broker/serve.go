@@ -41,10 +41,7 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 	home := server.New(b.home.deps)
 	front := b.front()
 	open := limit.NewConnections(b.cfg.Limits.MaxConnections)
-	guests := make([]net.Listener, len(l.Guest)) // the caller may still be looking at its own
-	for i, ln := range l.Guest {
-		guests[i] = open.Listen(ln)
-	}
+	guests := limited(open, l.Guest)
 	forGuests := b.httpServer("guests", front.Guest(), b.tls)
 	// A guest asks for a few things, one after the other: what HTTP/2 adds
 	// costs as much as the policies do, and a stranger can make it cost more.
@@ -90,6 +87,16 @@ func (b *Broker) Serve(ctx context.Context, l Listeners) error {
 		err = errors.Join(cause, err)
 	}
 	return err
+}
+
+// limited puts listeners under one limit. The caller may still be looking at its
+// own.
+func limited(open *limit.Connections, all []net.Listener) []net.Listener {
+	out := make([]net.Listener, len(all))
+	for i, ln := range all {
+		out[i] = open.Listen(ln)
+	}
+	return out
 }
 
 // drain lets running requests finish, those of the probes last: they must see

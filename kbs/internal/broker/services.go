@@ -10,6 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/asapi"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 )
 
@@ -21,6 +22,7 @@ const answerTime = 15 * time.Second
 // "default" serves other brokers. Those that are off have no sockets.
 func (b *Broker) services(l Listeners) ([]side, error) {
 	as, rest, rvps := b.cfg.AttestationService.GRPC, b.cfg.AttestationService.REST, b.cfg.RVPS.GRPC
+	open := limit.NewConnections(b.cfg.Limits.MaxConnections)
 	var out []side
 	for _, s := range []struct {
 		name    string
@@ -28,9 +30,9 @@ func (b *Broker) services(l Listeners) ([]side, error) {
 		handler http.Handler
 		side    side
 	}{
-		{"attestation_service.grpc", as, b.service("attestation_service.grpc", as).GRPC(b.Logger), side{lns: l.AS}},
-		{"attestation_service.rest", rest, b.service("attestation_service.rest", rest).REST(b.Logger), side{lns: l.REST}},
-		{"rvps.grpc", rvps, b.service("rvps.grpc", rvps).RVPS(b.Logger), side{lns: l.RVPS}},
+		{"attestation_service.grpc", as, b.service("attestation_service.grpc", as).GRPC(b.Logger), side{lns: limited(open, l.AS)}},
+		{"attestation_service.rest", rest, b.service("attestation_service.rest", rest).REST(b.Logger), side{lns: limited(open, l.REST)}},
+		{"rvps.grpc", rvps, b.service("rvps.grpc", rvps).RVPS(b.Logger), side{lns: limited(open, l.RVPS)}},
 	} {
 		srv, err := b.serviceServer(s.name, s.cfg, s.handler)
 		if err != nil {
@@ -45,9 +47,13 @@ func (b *Broker) services(l Listeners) ([]side, error) {
 func (b *Broker) service(name string, c config.ServiceListener) *asapi.Service {
 	deps := b.home.deps
 	deps.Admins = b.adminsOf(name, c)
+	rates := rates(b.cfg.Limits)
+	rates.PerSecond[limit.Attest] = float64(c.CallsPerSecond)
 	return asapi.New(asapi.Config{
+		Listener: name, Watcher: b.watcher, BodyRate: b.cfg.Limits.BodyBytesPerSecond,
+		Guard: limit.NewGuard(rates, b.Now, b.metrics.Shed), Shed: b.metrics.Shed,
 		Evaluator: b.home.deps.Handshake, Admin: server.New(deps).Admin(), KeySet: b.home.deps.TokenKeys.KeySet,
-		Limits: asapi.Limits{Message: c.MaxMessage(), Time: c.Timeout(), Concurrency: c.Concurrency},
+		Limits: asapi.Limits{Message: c.MaxMessage(), Time: c.Timeout(), Concurrency: c.Concurrency, Queue: b.cfg.Limits.AttestQueue},
 	})
 }
 

@@ -33,7 +33,8 @@ type Limits struct {
 	// AttestQueueMilliseconds is how long one may wait.
 	AttestQueueMilliseconds int `toml:"attest_queue_ms"`
 	// MaxConnections limits the open connections of the guests' sockets
-	// together; more wait in the kernel.
+	// together, and those of the services' for other brokers; more wait in the
+	// kernel.
 	MaxConnections int `toml:"max_connections"`
 	// HeadSeconds is how long a request's head may take to arrive.
 	HeadSeconds int `toml:"head_seconds"`

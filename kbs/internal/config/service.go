@@ -27,12 +27,16 @@ type ServiceListener struct {
 	MessageSize int `toml:"message_size"`
 	// TimeoutSeconds limits one call.
 	TimeoutSeconds int `toml:"timeout_seconds"`
-	// Concurrency is how many calls run at once; more wait for their turn.
+	// Concurrency is how many calls run at once; more wait for their turn, no
+	// more of them than limits.attest_queue.
 	Concurrency int `toml:"concurrency"`
+	// CallsPerSecond limits the calls of one address; 0 is no limit. Failures are
+	// limited as those of guests.
+	CallsPerSecond int `toml:"calls_per_second"`
 }
 
 func defaultServiceListener() ServiceListener {
-	return ServiceListener{Sockets: []string{}, AdminNames: []string{}, MessageSize: 8, TimeoutSeconds: 30, Concurrency: 64}
+	return ServiceListener{Sockets: []string{}, AdminNames: []string{}, MessageSize: 8, TimeoutSeconds: 30, Concurrency: 64, CallsPerSecond: 1000}
 }
 
 // Timeout limits one call.
@@ -72,6 +76,7 @@ func (l ServiceListener) validate(at string, p *problems) {
 	p.between(at+".message_size", l.MessageSize, 1, 64)
 	p.between(at+".timeout_seconds", l.TimeoutSeconds, 1, 600)
 	p.between(at+".concurrency", l.Concurrency, 1, 4096)
+	p.between(at+".calls_per_second", l.CallsPerSecond, 0, 1_000_000)
 }
 
 // RVPS says where reference values are served to other verifiers.

@@ -38,7 +38,7 @@ func Steps() []string {
 // in it but HTTP and Ticket is safe as a label: none of it is a caller's text.
 type Request struct {
 	HTTP      *http.Request // as it came
-	Listener  string        // "guests", "admins" or "metrics"
+	Listener  string        // "guests", "admins", "metrics" or the section of a service
 	Operation string        // id of the route; "" if it was refused before any
 	Route     string        // pattern of the route
 	Platform  string        // canonical name, once it is known
