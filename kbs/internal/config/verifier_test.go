@@ -28,6 +28,34 @@ func TestVerifiers(t *testing.T) {
 			text:     "[verifier.az-snp-vtpm]\nenabled = true\ninsecure_no_revocation = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
 			insecure: []string{"verifier.az-snp-vtpm.insecure_simulated_roots: a", "verifier.az-snp-vtpm.insecure_no_revocation"}, files: 1,
 		},
+		"cca, nobody is trusted": {text: "[verifier.cca]\nenabled = true\n", want: "must name a trust store"},
+		"cca, settings without":  {text: "[verifier.cca]\ninsecure_any_lifecycle = true\n", want: "verifier.cca: settings are given"},
+		"cca, a store without":   {text: "[verifier.cca]\ntrust_stores = [{name = 'a', path = '/a'}]\n", want: "enabled is false"},
+		"cca, one name for two":  {text: "[verifier.cca]\nenabled = true\ntrust_stores = [{name = 'a', path = '/a'}]\ninsecure_simulated_roots = [{name = 'a', path = '/b'}]\n", want: "unique name"},
+		"cca, a store":           {text: "[verifier.cca]\nenabled = true\ntrust_stores = [{name = 'a', path = '/a'}]\n", files: 1},
+		"cca, all that is insecure": {
+			text:     "[verifier.cca]\nenabled = true\ninsecure_any_lifecycle = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
+			insecure: []string{"verifier.cca.insecure_simulated_roots: a", "verifier.cca.insecure_any_lifecycle"}, files: 1,
+		},
+		"nvidia, nothing is decided":   {text: "[verifier.nvidia]\nenabled = true\n", want: "must say how many GPUs"},
+		"nvidia, nothing is compared":  {text: "[verifier.nvidia]\nenabled = true\ndevices = [8]\n", want: "must name reference measurements"},
+		"nvidia, revocation":           {text: "[verifier.nvidia]\nenabled = true\ndevices = [8]\nmanifests = ['/a']\n", want: "insecure_no_revocation"},
+		"nvidia, too many":             {text: "[verifier.nvidia]\nenabled = true\ndevices = [33]\nmanifests = ['/a']\ninsecure_no_revocation = true\n", want: "verifier.nvidia.devices"},
+		"nvidia, none":                 {text: "[verifier.nvidia]\nenabled = true\ndevices = [0]\nmanifests = ['/a']\ninsecure_no_revocation = true\n", want: "verifier.nvidia.devices"},
+		"nvidia, settings without":     {text: "[verifier.nvidia]\ndevices = [1]\n", want: "enabled is false"},
+		"nvidia, roots without a name": {text: "[verifier.nvidia]\nenabled = true\ninsecure_simulated_roots = [{path = '/a'}]\n", want: "unique name"},
+		"nvidia, as secure as it can be": {
+			text:     "[verifier.nvidia]\nenabled = true\ndevices = [1, 8]\nmanifests = ['/a', '/b']\ninsecure_no_revocation = true\n",
+			insecure: []string{"verifier.nvidia.insecure_no_revocation"}, files: 2,
+		},
+		"nvidia, all that is insecure": {
+			text: "[verifier.nvidia]\nenabled = true\ninsecure_no_revocation = true\ninsecure_no_manifest = true\ninsecure_any_devices = true\n" +
+				"insecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
+			insecure: []string{
+				"verifier.nvidia.insecure_simulated_roots: a", "verifier.nvidia.insecure_no_revocation",
+				"verifier.nvidia.insecure_no_manifest", "verifier.nvidia.insecure_any_devices",
+			}, files: 1,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default(env(nil))
