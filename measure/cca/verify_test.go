@@ -219,21 +219,32 @@ func TestConfigurations(t *testing.T) {
 	l := newLab(t)
 	root := l.root()
 	private := strings.Replace(string(root.Anchors), `"crv"`, `"d": "AAAA", "crv"`, 1)
-	for name, c := range map[string]VerifierConfig{
-		"no name":               {TrustStores: []TrustStore{{Anchors: root.Anchors}}},
-		"the name twice":        {TrustStores: []TrustStore{{Name: "a", Anchors: root.Anchors}}, UnsafeSimulatedRoots: []TrustStore{{Name: "a", Anchors: newLab(t).root().Anchors}}},
-		"a machine twice":       {TrustStores: []TrustStore{{Name: "a", Anchors: root.Anchors}}, UnsafeSimulatedRoots: []TrustStore{{Name: "b", Anchors: root.Anchors}}},
-		"not JSON":              {TrustStores: []TrustStore{{Name: "a", Anchors: []byte("x")}}},
-		"empty":                 {TrustStores: []TrustStore{{Name: "a", Anchors: []byte("[]")}}},
-		"private":               {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(private)}}},
-		"another type of key":   {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(strings.Replace(string(root.Anchors), `"EC"`, `"RSA"`, 1))}}},
-		"another curve":         {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(strings.Replace(string(root.Anchors), `P-384`, `P-256`, 1))}}},
-		"not on the curve":      {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(strings.Replace(string(root.Anchors), `"x": "`, `"x": "AAAA`, 1))}}},
-		"short implementation":  {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(strings.Replace(string(root.Anchors), `-id": "`, `-id": "zz`, 1))}}},
-		"without an identifier": {TrustStores: []TrustStore{{Name: "a", Anchors: []byte(`[{"pkey":{}}]`)}}},
+	store := func(anchors string) VerifierConfig {
+		return VerifierConfig{TrustStores: []TrustStore{{Name: "a", Anchors: []byte(anchors)}}}
+	}
+	changed := func(old, instead string) VerifierConfig {
+		return store(strings.Replace(string(root.Anchors), old, instead, 1))
+	}
+	for name, c := range map[string]struct {
+		config VerifierConfig
+		want   string
+	}{
+		"no name":               {VerifierConfig{TrustStores: []TrustStore{{Anchors: root.Anchors}}}, "names that differ"},
+		"the name twice":        {VerifierConfig{UnsafeSimulatedRoots: []TrustStore{root, {Name: root.Name, Anchors: newLab(t).root().Anchors}}}, "names that differ"},
+		"a machine twice":       {VerifierConfig{UnsafeSimulatedRoots: []TrustStore{root, {Name: "b", Anchors: root.Anchors}}}, `is also in "lab"`},
+		"a simulated machine":   {store(string(root.Anchors)), "is a simulated machine"},
+		"not JSON":              {store("x"), "trust store \"a\": "},
+		"empty":                 {store("[]"), "0 keys"},
+		"private":               {store(private), "a private key does not belong"},
+		"another type of key":   {changed(`"EC"`, `"RSA"`), `a key of type "RSA"`},
+		"another curve":         {changed(`P-384`, `P-256`), "coordinates of 48"},
+		"not on the curve":      {changed(`"x": "`, `"x": "AAAA`), "coordinates of 51"},
+		"another point":         {changed(`"x": "`, `"x": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "y0": "`), "entry 0"},
+		"short implementation":  {changed(`-id": "`, `-id": "zz`), "is not the hex of 32 bytes"},
+		"without an identifier": {store(`[{"pkey":{}}]`), "a key of type"},
 	} {
-		if _, err := NewVerifier(c); err == nil {
-			t.Errorf("%s: accepted", name)
+		if _, err := NewVerifier(c.config); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }
