@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ func (x *examination) checkChain() measure.Check {
 		t.Fail(x.keyErr)
 		return t.Check(measure.CheckChain)
 	}
-	seen := "an AK that is not enrolled"
+	seen := fmt.Sprintf("an AK that is not enrolled, SHA-256 %x", sha256.Sum256(x.e.AKPublic))
 	if len(x.e.AKCertificates) > 0 {
 		if c, err := x509.ParseCertificate(x.e.AKCertificates[len(x.e.AKCertificates)-1]); err == nil {
 			seen = fingerprint(c)
