@@ -233,6 +233,25 @@ func (s *Simulator) Extend(pcr int, event eventlog.RuntimeEvent) error {
 	return s.replay()
 }
 
+// ExtendRegister extends RTMR n by a digest and logs nothing, as the TDX module
+// does: for who keeps the log itself. [Simulator.Extend] forgets it.
+func (s *Simulator) ExtendRegister(n int, digest []byte) error {
+	if n < 0 || n > 3 || len(digest) != len(Register{}) {
+		return fmt.Errorf("RTMR%d cannot be extended by %d bytes", n, len(digest))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report.RTMR[n] = Register(eventlog.Extend(eventlog.SHA384, s.report.RTMR[n][:], digest))
+	return nil
+}
+
+// Registers returns the RTMRs as they are.
+func (s *Simulator) Registers() [4]Register {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report.RTMR
+}
+
 // MRConfigID returns the register as a guest on hardware learns it: from a
 // report.
 func (s *Simulator) MRConfigID() Register {

@@ -78,6 +78,11 @@ func (c *cli) inspect(rooms []room, platform, name, output string) error {
 		}
 		return c.printJSON(all)
 	}
+	return c.printInspection(found)
+}
+
+// printInspection prints tables for a person.
+func (c *cli) printInspection(found inspection) error {
 	var b strings.Builder
 	tables := found.tables
 	if found.claims != nil {
@@ -89,7 +94,7 @@ func (c *cli) inspect(rooms []room, platform, name, output string) error {
 		}
 		t.print(&b)
 	}
-	_, err = io.WriteString(c.out, b.String())
+	_, err := io.WriteString(c.out, b.String())
 	return err
 }
 

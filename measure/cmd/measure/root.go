@@ -15,6 +15,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 )
 
 const rootHelp = `measure answers two questions about confidential guests, offline,
@@ -23,6 +24,7 @@ const rootHelp = `measure answers two questions about confidential guests, offli
   What is this evidence worth?        measure verify, measure inspect
 
 and keeps what vendors publish, which the second needs:  measure collateral
+In a guest, it asks the hardware for evidence:           measure obtain
 
 A guest's processor measures what it starts and signs a report about it. The
 report is the evidence; the measurement in it is compared with a reference
@@ -42,17 +44,22 @@ Try it:
       --simulated-root mine=./vendor/root.pem
 
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage,
-3 evidence invalid, 4 file not found, 5 already exists, 6 not to be had now.`
+3 evidence invalid, 4 file or platform not found, 5 already exists, 6 not to be had now.`
 
 // cli is one run of the command.
 type cli struct {
 	in       io.Reader
 	out, err io.Writer
+	// machine stands in for [obtain.ThisMachine]; nil outside of tests.
+	machine func(tpmDevices ...string) obtain.Machine
 }
 
 // run executes the command and returns its exit code (fault.Exit...).
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &cli{in: stdin, out: stdout, err: stderr}
+	return (&cli{in: stdin, out: stdout, err: stderr}).run(ctx, args)
+}
+
+func (c *cli) run(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:   "measure",
 		Short: "Predict launch measurements and verify evidence, offline",
@@ -63,14 +70,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(),
-		c.collateralCommand(), c.simCommand())
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+		c.obtainCommand(), c.collateralCommand(), c.simCommand())
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.err)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "measure: %v\n", err)
+		_, _ = fmt.Fprintf(c.err, "measure: %v\n", err)
 	}
 	return exitCode(err)
 }
@@ -93,7 +100,7 @@ func exitCode(err error) int {
 		return fault.ExitEvidence
 	case offline:
 		return fault.ExitUnavailable
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, obtain.ErrNone):
 		return fault.ExitNotFound
 	case errors.Is(err, fs.ErrExist):
 		return fault.ExitConflict

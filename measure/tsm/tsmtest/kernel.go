@@ -35,6 +35,8 @@ type Kernel struct {
 	// Registers are measurement registers by the name of their file: a write
 	// extends them by SHA-384.
 	Registers map[string][]byte
+	// Extended, if set, is told of each extension of a register.
+	Extended func(name string, digest []byte)
 	// Ioctls answer for device nodes.
 	Ioctls map[string]func(request uint32, arg unsafe.Pointer) error
 	// Before, if set, is called ahead of every access; its error is the answer.
@@ -142,6 +144,9 @@ func (k *Kernel) WriteFile(name string, data []byte) error {
 		}
 		sum := sha512.Sum384(append(append([]byte(nil), r...), data...))
 		k.Registers[name] = sum[:]
+		if k.Extended != nil {
+			k.Extended(name, data)
+		}
 		return nil
 	}
 	if o, attr := k.report(name); o != nil {
