@@ -68,11 +68,7 @@ func TestExampleIsNeverProduction(t *testing.T) {
 func TestEveryBitOfTheExampleCounts(t *testing.T) {
 	token, v := example(t)
 	l, want := &lab{t: t}, exampleExpected(t)
-	step := 1
-	if testing.Short() {
-		step = 7
-	}
-	for at := 0; at < len(token); at += step {
+	for at := 0; at < len(token); at += mutationStep {
 		changed := append([]byte(nil), token...)
 		changed[at] ^= 1 << (at % 8)
 		if _, err := l.verify(v, changed, want); err == nil {

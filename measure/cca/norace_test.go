@@ -1,0 +1,5 @@
+//go:build !race
+
+package cca
+
+const mutationStep = 1
