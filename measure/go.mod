@@ -12,12 +12,14 @@ require (
 	github.com/vouchsafe-cc/vouchsafe v0.0.0
 )
 
-require github.com/rogpeppe/go-internal v1.16.0 // only for the tests of cmd/measure
+require (
+	github.com/google/go-tdx-guest v0.3.1 // only for tests: a second opinion
+	github.com/rogpeppe/go-internal v1.16.0 // only for the tests of cmd/measure
+)
 
 require (
 	filippo.io/nistec v0.0.4 // indirect
 	github.com/google/go-configfs-tsm v0.3.3 // indirect
-	github.com/google/go-tdx-guest v0.3.1 // indirect
 	github.com/google/logger v1.1.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect

@@ -112,7 +112,7 @@ func same(a, b *Quote) bool {
 	return bytes.Equal(x.Marshal(), y.Marshal())
 }
 
-// TestNoMutationIsAccepted changes real quotes, one byte at a time: either the
+// TestNoMutationIsAccepted changes real quotes, one bit at a time: either the
 // quote is refused, or only the spelling of a certificate's PEM changed.
 func TestNoMutationIsAccepted(t *testing.T) {
 	for _, r := range realQuotes(t) {
@@ -126,19 +126,17 @@ func TestNoMutationIsAccepted(t *testing.T) {
 			end := len(r.raw) - q.Padding
 			chain := bytes.Index(r.raw, []byte("-----BEGIN"))
 			for at := range end {
-				if at > chain && at%5 != 0 {
+				if at > chain && at%17 != 0 {
 					continue // the certificates are long
 				}
-				for _, bit := range []byte{1, 0x20} {
-					raw := bytes.Clone(r.raw)
-					raw[at] ^= bit
-					changed, err := ParseQuote(raw)
-					if err != nil || same(q, changed) {
-						continue
-					}
-					if o := j.Judge(t.Context(), changed, r.module()); (measure.Verdict{Checks: o.Checks}).Err() == nil {
-						t.Fatalf("bit %#x of byte %d was changed, and nobody noticed", bit, at)
-					}
+				raw := bytes.Clone(r.raw)
+				raw[at] ^= 1 << (at % 8)
+				changed, err := ParseQuote(raw)
+				if err != nil || same(q, changed) {
+					continue
+				}
+				if o := j.Judge(t.Context(), changed, r.module()); (measure.Verdict{Checks: o.Checks}).Err() == nil {
+					t.Fatalf("byte %d was changed, and nobody noticed", at)
 				}
 			}
 		})

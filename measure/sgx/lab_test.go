@@ -1,0 +1,158 @@
+package sgx
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+)
+
+// lab is a vendor with one enclave, and the time at which all was made.
+type lab struct {
+	t      testing.TB
+	now    time.Time
+	vendor *dcap.Vendor
+	launch Launch
+	sim    *Simulator
+}
+
+func newLab(t testing.TB, change ...func(*Launch)) *lab {
+	t.Helper()
+	l := &lab{t: t, now: time.Now(), launch: Launch{
+		Image: []byte("an enclave"), Signer: [32]byte{0xab}, ProdID: 3, SVN: 7, InitDataDigest: []byte("a digest of init-data"),
+	}}
+	for _, f := range change {
+		f(&l.launch)
+	}
+	vendorDir, guestDir := filepath.Join(t.TempDir(), "vendor"), filepath.Join(t.TempDir(), "enclave")
+	if err := dcap.CreateVendor(vendorDir); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if l.vendor, err = dcap.OpenVendor(vendorDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := CreateGuest(vendorDir, guestDir, l.launch); err != nil {
+		t.Fatal(err)
+	}
+	if l.sim, err = OpenSimulator(guestDir); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// source answers with the collateral of a statement.
+func (l *lab) source(s dcap.Statement) dcap.Source {
+	l.t.Helper()
+	c, err := l.vendor.Collateral(dcap.SGX, l.now, s)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return fixed(c)
+}
+
+type fixed dcap.Collateral
+
+func (f fixed) Collateral(context.Context, dcap.Request) (dcap.Collateral, error) {
+	return dcap.Collateral(f), nil
+}
+
+// verifier trusts the lab's vendor; change adapts the configuration.
+func (l *lab) verifier(change ...func(*VerifierConfig)) *Verifier {
+	l.t.Helper()
+	c := VerifierConfig{Config: dcap.Config{
+		UnsafeSimulatedRoots: []dcap.SimulatedRoot{{Name: "lab", Bundle: l.vendor.Bundle()}},
+		Now:                  func() time.Time { return l.now }, Source: l.source(dcap.Statement{}),
+	}}
+	for _, f := range change {
+		f(&c)
+	}
+	v, err := NewVerifier(c)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return v
+}
+
+var challenge = measure.ReportData([]byte("sixty-four bytes of challenge, the digest of a nonce and a key.."))
+
+func (l *lab) expected() measure.Expected {
+	return measure.Expected{ReportData: measure.BoundTo(challenge[:]), InitData: measure.BoundTo(l.launch.InitDataDigest)}
+}
+
+// evidence returns evidence of the enclave over the challenge. Each change is
+// made to the report before it is signed.
+func (l *lab) evidence(change ...func(*dcap.EnclaveReport)) *Evidence {
+	l.t.Helper()
+	r := l.sim.report
+	r.ReportData = challenge
+	for _, f := range change {
+		f(&r)
+	}
+	q, err := l.sim.chip.Quote(3, dcap.BodySGX, r.Marshal())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return &Evidence{Quote: q.Marshal()}
+}
+
+func (l *lab) verify(v *Verifier, e *Evidence) (measure.Verdict, error) {
+	l.t.Helper()
+	return v.Verify(context.Background(), wire(l.t, e), l.expected())
+}
+
+func wire(t testing.TB, e *Evidence) measure.Evidence {
+	t.Helper()
+	ev, err := e.Wire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+// wantFailures fails the test unless exactly these checks failed, each with
+// the text in its reason.
+func wantFailures(t testing.TB, err error, want map[measure.CheckName]string) {
+	t.Helper()
+	ve, ok := errors.AsType[*measure.VerificationError](err)
+	if !ok {
+		t.Fatalf("got %v, want a VerificationError", err)
+	}
+	for _, c := range ve.Failed {
+		text, expected := want[c.Name]
+		if !expected {
+			t.Errorf("%s failed too: %s", c.Name, c.Reason)
+		} else if !strings.Contains(c.Reason, text) {
+			t.Errorf("%s failed because %q, want %q in it", c.Name, c.Reason, text)
+		}
+	}
+	for name := range want {
+		if !ve.Has(name) {
+			t.Errorf("%s did not fail", name)
+		}
+	}
+}
+
+// shared returns a file of the evidence folder that lies beside the checkout,
+// and skips the test where it is absent.
+func shared(t testing.TB, path ...string) []byte {
+	t.Helper()
+	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "evidence")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
+	}
+	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
