@@ -61,8 +61,16 @@ type RefSet struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	NotAfter  time.Time `json:"not_after,omitzero"`
 	Names     []string  `json:"names"`
-	Author    string    `json:"author,omitempty"`
-	Time      time.Time `json:"time"`
+	// Provenance is what the values were made from, if the document says it.
+	Provenance []RefOrigin `json:"provenance,omitempty"`
+	Author     string      `json:"author,omitempty"`
+	Time       time.Time   `json:"time"`
+}
+
+// RefOrigin is a file that reference values were made from.
+type RefOrigin struct {
+	Name   string `json:"name"`   // for example kernel
+	SHA256 string `json:"sha256"` // in hex
 }
 
 // Signer may sign documents of reference values.

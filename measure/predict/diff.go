@@ -10,6 +10,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
 
 // Comparison is what [Diff] finds.
@@ -126,7 +128,7 @@ func (d *Document) of(p Platform, name string) []Value {
 func (x *explainer) unexplained(differ []string, hint string) {
 	for _, name := range differ {
 		d := x.difference(name)
-		if x.initData(&d) {
+		if x.initData(&d) || x.builtFirmware(&d) {
 			continue
 		}
 		d.Text = fmt.Sprintf("%s differs; it depends on %s", name, words(d.Inputs, "and"))
@@ -151,6 +153,30 @@ func (x *explainer) initData(d *Difference) bool {
 		doc, err := initdata.Parse(c.Data)
 		if c.Input == boot.InitData && err == nil && bytes.Equal(initdata.Fit(doc.Digest(), len(raw)), raw) {
 			d.Text += ": it is " + c.Name
+		}
+	}
+	x.out.Differences = append(x.out.Differences, *d)
+	return true
+}
+
+// builtFirmware explains MRTD, which goes over the firmware alone.
+func (x *explainer) builtFirmware(d *Difference) bool {
+	if d.Register != regMRTD {
+		return false
+	}
+	d.Text = regMRTD + " differs: the firmware differs"
+	for _, c := range x.candidates {
+		if c.Input != boot.Firmware {
+			continue
+		}
+		f, err := ovmf.Parse(c.Data)
+		if err != nil {
+			continue
+		}
+		for _, order := range []tdx.BuildOrder{tdx.SinglePass, tdx.TwoPass} {
+			if mrtd, err := tdx.MRTD(f, order); err == nil && hex.EncodeToString(mrtd[:]) == d.Seen {
+				d.Text += fmt.Sprintf(": it is %s (built in the order %s)", c.Name, order)
+			}
 		}
 	}
 	x.out.Differences = append(x.out.Differences, *d)

@@ -66,10 +66,18 @@ func (x *explainer) digests(in boot.Input, predicted *File, none string) []choic
 	}
 	for _, c := range x.candidates {
 		if c.Input == in {
-			out = append(out, choice[[32]byte]{sha256.Sum256(c.Data), c.Name})
+			out = add(out, choice[[32]byte]{sha256.Sum256(c.Data), c.Name})
 		}
 	}
 	return out
+}
+
+// add appends a choice unless it is one that is there.
+func add[T comparable](all []choice[T], c choice[T]) []choice[T] {
+	if slices.ContainsFunc(all, func(o choice[T]) bool { return o.value == c.value }) {
+		return all
+	}
+	return append(all, c)
 }
 
 func (x *explainer) lines() []choice[[32]byte] {
@@ -78,10 +86,10 @@ func (x *explainer) lines() []choice[[32]byte] {
 		predicted = *l
 	}
 	sum := func(line []byte) [32]byte { return sha256.Sum256(append(bytes.Clone(line), 0)) }
-	out := []choice[[32]byte]{{sum([]byte(predicted)), ""}, {sum(nil), "empty"}}
+	out := add([]choice[[32]byte]{{sum([]byte(predicted)), ""}}, choice[[32]byte]{sum(nil), "empty"})
 	for _, c := range x.candidates {
 		if c.Input == boot.CommandLine {
-			out = append(out, choice[[32]byte]{sum(bytes.TrimSuffix(c.Data, []byte("\n"))), c.Name})
+			out = add(out, choice[[32]byte]{sum(bytes.TrimSuffix(c.Data, []byte("\n"))), c.Name})
 		}
 	}
 	return out
@@ -107,7 +115,10 @@ func (x *explainer) firmwares() []choice[base] {
 			continue
 		}
 		if f, err := ovmf.Parse(c.Data); err == nil {
-			out = append(out, choice[base]{base{f, snp.FirmwareDigest(f)}, c.Name})
+			digest := snp.FirmwareDigest(f)
+			if !slices.ContainsFunc(out, func(o choice[base]) bool { return o.value.digest == digest }) {
+				out = append(out, choice[base]{base{f, digest}, c.Name})
+			}
 		}
 	}
 	return out
@@ -135,25 +146,27 @@ func (x *explainer) hashes() []choice[*sev.Hashes] {
 	return append(out, choice[*sev.Hashes]{nil, "kernel\x00not loaded by the VMM\x00"})
 }
 
-// search tries everything and returns the explanation with the fewest changes.
+// search tries other shapes with at most one other file, and any other files in
+// the shapes that were predicted, and returns the explanation with the fewest
+// changes.
 func (x *explainer) search(want string) []Difference {
 	var best []Difference
+	wide, narrow := shapes{x.cpus(), maxSearched}, x.predictedShapes()
 	for _, f := range x.firmwares() {
 		for _, h := range x.hashes() {
-			for _, cpu := range x.cpus() {
-				vm := snp.VM{Firmware: f.value.firmware, FirmwareDigest: &f.value.digest, Hashes: h.value, CPU: cpu}
-				all, err := snp.PredictCounts(vm, maxSearched)
-				if err != nil {
-					continue
-				}
-				for i, m := range all {
-					if hex.EncodeToString(m[:]) != want {
-						continue
-					}
-					got := append(x.changedFiles(f.name, h.name), x.changedShape(cpu, i+1)...)
-					if best == nil || len(got) < len(best) {
-						best = got
-					}
+			files := x.changedFiles(f.name, h.name)
+			try := narrow
+			if len(files) <= 1 {
+				try = wide
+			}
+			if best != nil && len(files) >= len(best) {
+				continue
+			}
+			vm := snp.VM{Firmware: f.value.firmware, FirmwareDigest: &f.value.digest, Hashes: h.value}
+			for _, found := range try.find(vm, want) {
+				got := append(slices.Clone(files), x.changedShape(found.cpu, found.vcpus)...)
+				if best == nil || len(got) < len(best) {
+					best = got
 				}
 			}
 		}
@@ -161,27 +174,77 @@ func (x *explainer) search(want string) []Difference {
 	return best
 }
 
-// cpus are the shapes of processors to try.
+// shapes are processors to try, in numbers from 1 on.
+type shapes struct {
+	cpus  []sev.CPU
+	count int
+}
+
+type shape struct {
+	cpu   sev.CPU
+	vcpus int
+}
+
+// find returns the shapes in which a machine has the measurement.
+func (s shapes) find(vm snp.VM, want string) []shape {
+	var out []shape
+	for _, vm.CPU = range s.cpus {
+		all, err := snp.PredictCounts(vm, s.count)
+		if err != nil {
+			continue
+		}
+		for i, m := range all {
+			if hex.EncodeToString(m[:]) == want {
+				out = append(out, shape{vm.CPU, i + 1})
+			}
+		}
+	}
+	return out
+}
+
+// predictedShapes are those of the document.
+func (x *explainer) predictedShapes() shapes {
+	var out shapes
+	for _, v := range x.doc.of(SNP, regMeasurement) {
+		cpu := sev.CPU{VMM: sev.VMM(v.When["vmm"]), FPU: sev.FPU(v.When["fpu"])}
+		features, err := strconv.ParseUint(v.When["features"], 0, 64)
+		if err != nil {
+			continue
+		}
+		cpu.Features = features
+		if model := v.When["cpu"]; model != "" {
+			if cpu.Signature, err = sev.ParseCPU(model); err != nil {
+				continue
+			}
+		}
+		if !slices.Contains(out.cpus, cpu) {
+			out.cpus = append(out.cpus, cpu)
+		}
+		if n, err := strconv.Atoi(v.When["vcpus"]); err == nil {
+			out.count = min(max(out.count, n), maxSearched)
+		}
+	}
+	return out
+}
+
+// cpus are the processors to try: all models that are known, and what hosts have
+// set so far.
 func (x *explainer) cpus() []sev.CPU {
 	var signatures []uint32
+	features := []uint64{1, 0x21, 0x201}
 	for _, name := range sev.CPUs() {
 		if s, err := sev.ParseCPU(name); err == nil {
 			signatures = append(signatures, s)
 		}
 	}
-	for _, v := range x.doc.of(SNP, regMeasurement) {
-		if s, err := sev.ParseCPU(v.When["cpu"]); err == nil {
-			signatures = append(signatures, s)
+	for _, c := range x.predictedShapes().cpus {
+		signatures = append(signatures, c.Signature)
+		if !slices.Contains(features, c.Features) {
+			features = append(features, c.Features)
 		}
 	}
 	slices.Sort(signatures)
 	signatures = slices.Compact(signatures)
-	features := []uint64{1, 0x21, 0x201} // what hosts have set so far
-	for _, v := range x.doc.of(SNP, regMeasurement) {
-		if n, err := strconv.ParseUint(v.When["features"], 0, 64); err == nil && !slices.Contains(features, n) {
-			features = append(features, n)
-		}
-	}
 	var out []sev.CPU
 	for _, f := range features {
 		for _, s := range signatures {

@@ -59,7 +59,8 @@ func (v Value) names() []string {
 	switch {
 	case v.Platform == SNP && v.Register == regMeasurement:
 		return []string{"snp_launch_measurement"}
-	case v.Platform == TDX && v.Register != "mr_config_id":
+	case v.Platform == TDX && v.Register != "mr_config_id" && !v.zero():
+		// RTMR3 is what the guest makes of it: its initial value says nothing.
 		return []string{v.Register}
 	case v.Platform == TPM && v.Bank == bankName(eventlog.SHA256):
 		if v.Register == pcrName(11) && !v.zero() {

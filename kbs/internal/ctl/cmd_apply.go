@@ -34,7 +34,9 @@ The value of a resource cannot be read back, so a resource whose document has a
 value is always written.
 
 A FILE whose name ends in .cbor or .corim is a document of reference values,
-which the broker judges by its signature (see kbsctl explain refset).`,
+which the broker judges by its signature (see kbsctl explain refset). A message
+to the field's reference value provider ({"version", "type", "payload"}) is
+applied as the values in it.`,
 		Example: `  kbsctl apply -f policies/
   kbsctl apply -f refvalues.yaml --dry-run=client
   kbsctl get policy resource/resource-policy -o manifest | sed s/old/new/ | kbsctl apply -f -`,

@@ -64,6 +64,11 @@ func (c *cli) refSetObject(set api.RefSet) object {
 			if !set.NotAfter.IsZero() {
 				s.line("ends", stamp(set.NotAfter, c.now()))
 			}
+			var from []string
+			for _, p := range set.Provenance {
+				from = append(from, p.Name+" sha256:"+p.SHA256)
+			}
+			s.block("made from", strings.Join(from, "\n"))
 			s.line("author", set.Author)
 			s.line("registered", stamp(set.Time, c.now()))
 			s.block("values", strings.Join(set.Names, "\n"))

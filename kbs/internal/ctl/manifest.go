@@ -16,7 +16,9 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // Limits of what apply reads.
@@ -83,7 +85,13 @@ const (
 // parseManifests reads a stream of YAML or JSON documents. Unknown members,
 // wrong combinations and a second document about the same object are errors;
 // empty documents are skipped.
+//
+// A message to the field's reference value provider (kbs-protocol 12.1) is read
+// as the values in it.
 func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
+	if isMessage(raw) {
+		return messageManifests(raw, origin)
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	var all []manifest
@@ -107,6 +115,30 @@ func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
 		}
 		all = append(all, m)
 	}
+}
+
+// isMessage tells a message from documents: it has a payload, and no kind.
+func isMessage(raw []byte) bool {
+	members, err := strictjson.Members(raw)
+	return err == nil && members["payload"] != nil && members["kind"] == nil
+}
+
+func messageManifests(raw []byte, origin string) ([]manifest, error) {
+	values, err := refvalue.ParseRVPSMessage(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", origin, err)
+	}
+	var all []manifest
+	for i, v := range values {
+		v.Version = 0 // whatever apply reads
+		m := refValueManifest(v)
+		m.origin = fmt.Sprintf("%s: value %d", origin, i+1)
+		if err := m.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.origin, err)
+		}
+		all = append(all, *m)
+	}
+	return all, nil
 }
 
 func (s *spec) empty() bool {

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -47,6 +48,27 @@ func TestParseManifests(t *testing.T) {
 	}
 	if got := all[2].path(all[2].Spec.ValueFile); got != "/dir/secret.bin" {
 		t.Errorf("value file %s", got)
+	}
+}
+
+// A message to the field's reference value provider is the values in it.
+func TestParseMessage(t *testing.T) {
+	payload := base64.StdEncoding.EncodeToString([]byte(`{"mr_td":["aa","bb"],"xfam":[1.50]}`))
+	all, err := parseManifests([]byte("\n"+`{"version":"0.1.0","type":"sample","payload":"`+payload+`"}`), "f.json", ".")
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for i, want := range []api.RefValue{{Name: "mr_td", Value: []byte(`["aa","bb"]`)}, {Name: "xfam", Value: []byte(`[1.50]`)}} {
+		if v, err := all[i].refValue(); err != nil || v.Name != want.Name || string(v.Value) != string(want.Value) || v.Version != 0 {
+			t.Errorf("%+v (%s), %v", v, v.Value, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"swid": `{"type":"swid","payload":"` + payload + `"}`, "no base64": `{"type":"sample","payload":"*"}`,
+	} {
+		if _, err := parseManifests([]byte(text), "f.json", "."); err == nil || !strings.Contains(err.Error(), "f.json") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -77,6 +77,9 @@ func (r *Registry) Judge(ctx context.Context, raw []byte, reason string) (Import
 		return Imported{}, fault.Newf(fault.InvalidRequest, "the document's id %.80q cannot name a set", set.ID)
 	}
 	slices.Sort(set.Names)
+	for _, p := range d.Provenance {
+		set.Provenance = append(set.Provenance, api.RefOrigin{Name: p.Name, SHA256: hex.EncodeToString(p.SHA256)})
+	}
 	return Imported{set, d.Values}, nil
 }
 
