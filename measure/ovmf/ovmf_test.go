@@ -54,7 +54,10 @@ func TestRefused(t *testing.T) {
 	le := binary.LittleEndian
 	whole := func() []byte { return ovmftest.Build(ovmftest.Default()) }
 	footer := func(b []byte) []byte { return b[len(b)-50:] }
-	metadata := func(b []byte, signature string) []byte { return b[bytes.Index(b, []byte(signature)):] }
+	metadata := func(b []byte, signature string) []byte {
+		before, _, _ := bytes.Cut(b, []byte(signature))
+		return b[len(before):]
+	}
 	for name, c := range map[string]struct {
 		change func([]byte) []byte
 		want   string

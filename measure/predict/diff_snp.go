@@ -344,7 +344,4 @@ func (x *explainer) searchSimulated(want string) []Difference {
 	return nil
 }
 
-// Image is the input of a simulated guest, beside its command line.
-const Image boot.Input = "image"
-
 func sha256Sum(b []byte) []byte { s := sha256.Sum256(b); return s[:] }

@@ -10,6 +10,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot/boottest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
@@ -59,7 +60,7 @@ func candidatesOf(in Inputs) []Candidate {
 		{boot.Firmware, "new", in.Firmware}, {boot.Kernel, "new", in.Kernel}, {boot.Initrd, "new", in.Initrd},
 		{boot.CommandLine, "new", []byte(in.CommandLine + "\n")},
 	}
-	return append(out, Candidate{boot.ACPI, "new", tablesOf(in.VCPUs[0])})
+	return append(out, Candidate{boot.ACPI, "new", predicttest.Tables(in.VCPUs[0])})
 }
 
 // seenOf is what a guest with the inputs measures.
@@ -232,7 +233,7 @@ func TestDiffOfHosts(t *testing.T) {
 
 // Simulated guests: the image or the command line.
 func TestDiffOfSimulated(t *testing.T) {
-	d, err := Simulated([]byte("agent"), "quiet", nil)
+	d, err := Simulated([]byte("agent"), "quiet", nil, SNP, TDX, TPM)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,15 @@
 package predict
 
 import (
+	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
 
@@ -109,8 +112,62 @@ type PlannedEvent struct {
 	Type     uint32            `json:"type"`
 	Name     string            `json:"name"`
 	Input    string            `json:"input"`
+	Data     []byte            `json:"data,omitempty"`    // what the log keeps of it
 	Digests  map[string]string `json:"digests,omitempty"` // by bank, hexadecimal
 	Missing  string            `json:"missing,omitempty"`
+}
+
+// Log returns the event log that a boot will leave on a platform that has one.
+// It must be planned for one shape, with every event known.
+func (d *Document) Log(p Platform) (*eventlog.Log, error) {
+	var plans []BootPlan
+	for _, b := range d.Boots {
+		if b.Platform == p {
+			plans = append(plans, b)
+		}
+	}
+	switch {
+	case len(plans) == 0:
+		return nil, fmt.Errorf("no boot of %s is predicted", p)
+	case len(plans) > 1:
+		return nil, fmt.Errorf("%d boots of %s are predicted, and a log is of one: (%s), (%s)", len(plans), p, plans[0].When, plans[1].When)
+	}
+	l := eventlog.NewCCEL()
+	if p == TPM {
+		var err error
+		if l, err = eventlog.New(eventlog.SHA256, eventlog.SHA384); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range plans[0].Events {
+		event, err := e.event(p, l.Header.Banks)
+		if err != nil {
+			return nil, err
+		}
+		l.Events = append(l.Events, event)
+	}
+	return l, nil
+}
+
+// event is a planned event as a log has it.
+func (e PlannedEvent) event(p Platform, banks []eventlog.Bank) (eventlog.Event, error) {
+	out := eventlog.Event{Type: eventlog.EventType(e.Type), Data: e.Data, Digests: map[eventlog.Algorithm][]byte{}}
+	form, shift := "pcr%d", 0
+	if p == TDX {
+		form, shift = "rtmr_%d", 1
+	}
+	if _, err := fmt.Sscanf(e.Register, form, &out.Index); err != nil {
+		return out, fmt.Errorf("event %q in register %q", e.Name, e.Register)
+	}
+	out.Index += shift
+	for _, b := range banks {
+		sum, err := hex.DecodeString(e.Digests[bankName(b.Algorithm)])
+		if err != nil || len(sum) != b.Size {
+			return out, fmt.Errorf("the event %q is not known in %s: %s", e.Name, b.Algorithm, cmp.Or(e.Missing, "the platform has no such digest"))
+		}
+		out.Digests[b.Algorithm] = sum
+	}
+	return out, nil
 }
 
 // add appends a value unless it is there already: registers that do not depend

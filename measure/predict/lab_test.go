@@ -2,10 +2,7 @@ package predict
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
@@ -15,40 +12,17 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf/ovmftest"
+	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/qemu"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
 
-// tablesOf are ACPI tables that list so many processors.
-func tablesOf(processors int) []byte {
-	apic := make([]byte, 44)
-	copy(apic, "APIC")
-	for i := range processors {
-		apic = append(apic, 0, 8, byte(i), byte(i), 1, 0, 0, 0)
-	}
-	binary.LittleEndian.PutUint32(apic[4:], uint32(len(apic)))
-	return append(apic, make([]byte, 100)...)
-}
-
 // machineOf is what QEMU would say of a machine with so many processors.
 func machineOf(t testing.TB, processors int, tpm bool) *qemu.Machine {
 	t.Helper()
-	files := map[string][]byte{
-		"etc/acpi/tables": tablesOf(processors), "etc/acpi/rsdp": []byte("RSD PTR "), "etc/table-loader": []byte("loader"),
-		"BootMenu": {0, 0}, "bootorder": []byte("/rom@genroms/linuxboot_dma.bin\x00"),
-	}
-	if tpm {
-		files["etc/tpm/log"] = make([]byte, 64)
-	}
 	dir := t.TempDir()
-	for name, contents := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, contents, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := predicttest.WriteMachine(dir, processors, tpm); err != nil {
+		t.Fatal(err)
 	}
 	m, err := qemu.Read(dir)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
-	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
@@ -47,26 +46,6 @@ func Make(in Inputs) (*Document, error) {
 		return nil, fmt.Errorf("nothing can be predicted: %w", errors.Join(why...))
 	}
 	return m.doc, nil
-}
-
-// Simulated predicts for a simulated guest, which is a process: see
-// [snp.Launch].
-func Simulated(image []byte, commandLine string, init *initdata.Document) (*Document, error) {
-	measurement, err := snp.Predict(snp.Launch{Image: image, CommandLine: commandLine})
-	if err != nil {
-		return nil, err
-	}
-	file, err := describeFile(boot.Bytes(image))
-	if err != nil {
-		return nil, err
-	}
-	d := &Document{Schema: Schema, Inputs: Described{Image: file, CommandLine: &commandLine}}
-	d.add(Value{
-		Platform: SNP, Register: regMeasurement, Value: hex.EncodeToString(measurement[:]),
-		DependsOn: []string{"image", string(boot.CommandLine)}, When: Shape{"guest": "simulated"},
-	})
-	d.bind(init, []Platform{SNP})
-	return d, nil
 }
 
 // Registers by the names that claims have.

@@ -165,7 +165,7 @@ func (m *material) register(p Platform, name, bank string, r boot.Register, v va
 func (m *material) plan(p Platform, v variant, events []boot.Event, banks []eventlog.Algorithm, register func(int) string) BootPlan {
 	plan := BootPlan{Platform: p, When: m.shape(v, []boot.Input{boot.Kernel, boot.Memory})}
 	for _, e := range events {
-		out := PlannedEvent{Register: register(e.PCR), Type: uint32(e.Type), Name: e.Name, Input: string(e.Input), Missing: e.Missing, Digests: map[string]string{}}
+		out := PlannedEvent{Register: register(e.PCR), Type: uint32(e.Type), Name: e.Name, Input: string(e.Input), Data: e.Data, Missing: e.Missing, Digests: map[string]string{}}
 		for _, alg := range banks {
 			if e.Content == nil {
 				continue

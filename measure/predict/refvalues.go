@@ -36,7 +36,7 @@ func (d *Document) ReferenceValues() []refvalue.Value {
 			digest, ok := e.Digests[bankName(eventlog.SHA384)]
 			switch {
 			case !ok:
-			case e.Type == uint32(eventlog.EFIBootServicesApplication) && e.Input == string(boot.Kernel):
+			case e.Type == uint32(eventlog.EFIBootServicesApplication) && (e.Input == string(boot.Kernel) || e.Input == string(Image)):
 				put("tdvfkernel", digest)
 			case e.Type == uint32(eventlog.EventTag) && e.Input == string(boot.CommandLine):
 				put("tdvfkernelparams", digest)

@@ -52,9 +52,10 @@ func Ask(ctx context.Context, q Question) (m Machine, err error) {
 	if err := cmd.Start(); err != nil {
 		return m, err
 	}
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
-		ended <- cmd.Wait()
+		_ = cmd.Wait() // it is told to end; whether it answered is what counts
+		close(ended)
 		_ = listener.Close() // so that nobody waits for a program that is gone
 	}()
 	m, err = answer(ctx, listener, q.ConfigurationBase)

@@ -23,6 +23,9 @@ type Launch struct {
 	Image          []byte // what is executed, for example the agent binary
 	CommandLine    string
 	InitDataDigest []byte // goes into MRCONFIGID, cut or filled up to 48 bytes; may be empty
+	// Boot is what the TD is to measure to instead, for one that stands for a
+	// virtual machine; image and command line are not looked at.
+	Boot *Prediction
 	// Attributes are those of the TD; 0 means [DefaultAttributes].
 	Attributes Attributes
 	// TDX15 makes quotes of version 5 with a report of TDX 1.5, instead of
@@ -52,6 +55,9 @@ type Prediction struct {
 // Simulate returns what a simulated TD that is started like this measures to.
 func Simulate(l Launch) (*Prediction, error) {
 	switch {
+	case l.Boot != nil:
+		p := &Prediction{MRTD: l.Boot.MRTD, Log: l.Boot.Log}
+		return p, p.replay()
 	case len(l.Image) == 0:
 		return nil, errors.New("the image is empty")
 	case len(l.Image) > maxImage:

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 )
 
 func TestMain(m *testing.M) {
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("VENDOR", dir)
 			e.Setenv("EVIDENCE", evidence)
-			return nil
+			return predicttest.Write(filepath.Join(e.WorkDir, "vm"))
 		},
 		Condition: func(cond string) (bool, error) {
 			_, err := os.Stat(evidence)

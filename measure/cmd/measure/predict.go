@@ -29,7 +29,7 @@ reason; nothing is guessed:
               Such a prediction finds what changed since, not what was wrong then
 
 With --image it predicts a simulated guest instead: a process whose image is one
-file, started by 'measure sim guest'.
+file, started by 'measure sim guest' (snp unless --platform says tdx or tpm).
 
 'measure diff' compares the document (-o json) with what a guest measured.`
 
@@ -52,10 +52,14 @@ type guestFlags struct {
 }
 
 func (f *guestFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.image, "image", "", "`FILE` that the guest executes")
-	cmd.Flags().StringVar(&f.commandLine, "cmdline", "", "kernel command line: `STRING`, or @FILE (a newline at its end does not count)")
+	f.addOptional(cmd)
 	_ = cmd.MarkFlagRequired("image")
 	_ = cmd.MarkFlagRequired("cmdline")
+}
+
+func (f *guestFlags) addOptional(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.image, "image", "", "`FILE` that the guest executes")
+	cmd.Flags().StringVar(&f.commandLine, "cmdline", "", "kernel command line: `STRING`, or @FILE (a newline at its end does not count)")
 }
 
 func (c *cli) launch(f guestFlags) (snp.Launch, error) {
@@ -159,10 +163,12 @@ func (c *cli) predictSimulated(cmd *cobra.Command, f predictFlags) (*predict.Doc
 	if !cmd.Flags().Changed("cmdline") {
 		return nil, fmt.Errorf(`required flag(s) "cmdline" not set`)
 	}
-	for _, p := range f.platforms {
-		if p != string(predict.SNP) {
-			return nil, fmt.Errorf("simulated guests are predicted for snp, not for %s", p)
-		}
+	platforms, err := each("platform", f.platforms, predict.SNP, predict.TDX, predict.TPM)
+	if err != nil {
+		return nil, fmt.Errorf("simulated guests: %w", err)
+	}
+	if platforms == nil {
+		platforms = []predict.Platform{predict.SNP}
 	}
 	image, err := c.readFile(f.image)
 	if err != nil {
@@ -176,5 +182,5 @@ func (c *cli) predictSimulated(cmd *cobra.Command, f predictFlags) (*predict.Doc
 	if err != nil {
 		return nil, err
 	}
-	return predict.Simulated(image, line, doc)
+	return predict.Simulated(image, line, doc, platforms...)
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"crypto"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,11 +25,12 @@ type outputFlags struct {
 }
 
 func (o *outputFlags) add(cmd *cobra.Command) {
-	o.form = oneOf("text", "hex", "json", "refvalue", "rvps", "corim")
+	o.form = oneOf("text", "hex", "json", "refvalue", "rvps", "corim", "log")
 	s := cmd.Flags()
 	s.VarP(o.form, "output", "o", `text for people; hex, if there is one value only; json, the document;
 refvalue, documents for kbsctl apply; rvps, a message to the field's
-reference value provider; corim, a document signed with --key`)
+reference value provider; corim, a document signed with --key; log, the event
+log that a boot leaves on the one --platform, tdx or tpm`)
 	s.StringVar(&o.id, "id", "", "`NAME` of the signed document: the next one of that name takes its place at the broker")
 	s.StringVar(&o.key, "key", "", "`FILE` with the signer's private key: PEM, PKCS#8; Ed25519, P-256 or P-384")
 	s.StringVar(&o.keyID, "key-id", "", "`NAME` of the signer at the broker, a hint for it")
@@ -87,6 +88,8 @@ func (c *cli) printPrediction(d *predict.Document, o outputFlags) error {
 		return err
 	case "corim":
 		return c.printSigned(d, o)
+	case "log":
+		return c.printLog(d)
 	case "hex":
 		if len(d.Values) != 1 {
 			return fmt.Errorf("-o hex is for one value, and %d are predicted: give one --platform and one shape, or -o json", len(d.Values))
@@ -97,6 +100,22 @@ func (c *cli) printPrediction(d *predict.Document, o outputFlags) error {
 		return err
 	}
 	return printPredicted(c.out, d)
+}
+
+// printLog writes the event log of the one platform that has a boot.
+func (c *cli) printLog(d *predict.Document) error {
+	if len(d.Boots) == 0 {
+		return errors.New("-o log is for --platform tdx or tpm")
+	}
+	l, err := d.Log(d.Boots[0].Platform)
+	if err == nil && slices.ContainsFunc(d.Boots, func(b predict.BootPlan) bool { return b.Platform != d.Boots[0].Platform }) {
+		err = errors.New("-o log is for one platform: give --platform tdx or tpm")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = c.out.Write(l.Marshal())
+	return err
 }
 
 // printPredicted writes a prediction for people.
@@ -149,7 +168,7 @@ func (c *cli) printRefValues(d *predict.Document, o outputFlags) error {
 				return err
 			}
 		}
-		spec := map[string]any{"value": json.RawMessage(v.Value)}
+		spec := map[string]any{"value": v.Value}
 		if !o.validEnds.IsZero() {
 			spec["expires"] = o.validEnds.Format(time.RFC3339)
 		}

@@ -29,6 +29,7 @@ event log of their boot, and what the vendor says its platforms are worth.`,
 // tdFlags are those of a simulated TD beside what it is started from.
 type tdFlags struct {
 	vendor, out              string
+	prediction               string
 	debug, migratable, tdx10 bool
 	chip                     chipFlags
 }
@@ -39,21 +40,22 @@ func (c *cli) simTDXGuestCommand() *cobra.Command {
 		t tdFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "guest --vendor DIR --out DIR --image FILE --cmdline STRING|@FILE",
+		Use:   "guest --vendor DIR --out DIR --image FILE --cmdline STRING|@FILE | --prediction FILE",
 		Short: "Launch a TD on a new chip of a vendor",
 		Long: `Guest launches a simulated TD: it measures the image into MRTD and RTMR1 and the
 command line into RTMR2, logs both, and makes a new chip with its own key. It
 prints MRTD. The directory --out then stands for the TDX module and the quoting
-enclave: who holds it can make evidence of this TD.`,
+enclave: who holds it can make evidence of this TD.
+
+With --prediction it stands for a virtual machine: it shows the registers and the
+event log that 'measure predict -o json' predicts for the one boot in FILE.`,
 		Example: `  measure sim tdx guest --vendor ./vendor --out ./guest --image ./agent --cmdline "quiet" --init-data initdata.toml`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			in, err := c.launch(f)
-			if err != nil {
+			l := t.launch()
+			if err := c.startTD(&l, f, t.prediction); err != nil {
 				return err
 			}
-			l := t.launch()
-			l.Image, l.CommandLine, l.InitDataDigest = in.Image, in.CommandLine, in.InitDataDigest
 			p, err := tdx.Simulate(l)
 			if err != nil {
 				return err
@@ -65,8 +67,12 @@ enclave: who holds it can make evidence of this TD.`,
 			return err
 		},
 	}
-	f.add(cmd)
+	f.addOptional(cmd)
 	s := cmd.Flags()
+	s.StringVar(&t.prediction, "prediction", "", "`FILE` with a prediction for a virtual machine")
+	cmd.MarkFlagsOneRequired("image", "prediction")
+	cmd.MarkFlagsMutuallyExclusive("image", "prediction")
+	cmd.MarkFlagsRequiredTogether("image", "cmdline")
 	s.StringVar(&t.vendor, "vendor", "", "`DIR` of the vendor")
 	s.StringVar(&t.out, "out", "", "`DIR` to write the TD to; must not hold one yet")
 	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document of the TD")
@@ -77,6 +83,27 @@ enclave: who holds it can make evidence of this TD.`,
 	_ = cmd.MarkFlagRequired("vendor")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
+}
+
+// startTD fills in what the TD is started from.
+func (c *cli) startTD(l *tdx.Launch, f guestFlags, prediction string) error {
+	if prediction == "" {
+		in, err := c.launch(f)
+		l.Image, l.CommandLine, l.InitDataDigest = in.Image, in.CommandLine, in.InitDataDigest
+		return err
+	}
+	doc, err := c.readPrediction(prediction)
+	if err != nil {
+		return err
+	}
+	if l.Boot, err = doc.TD(); err != nil {
+		return err
+	}
+	init, err := c.initData(f.initData)
+	if err == nil && init != nil {
+		l.InitDataDigest = init.Digest()
+	}
+	return err
 }
 
 // launch is what the flags say but for what the TD is started from.
