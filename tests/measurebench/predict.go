@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func predictions(context.Context, string, string) ([]comparison, error) { return nil, nil }
