@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,16 +17,15 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/lab"
 )
 
-// unavoidable are the signatures in a piece of evidence that are new with each
-// of them. Certificates are the same every time, so a verifier that remembers
-// them need not verify those again. What is compared is the standard library's
-// verification, also where ours is cheaper (ADR 23).
+// unavoidable are the signatures in a piece of evidence, but for those of
+// certificates: a machine has the same chain for months. What is compared is
+// the standard library's verification, also where ours is cheaper (ADR 23).
 var unavoidable = map[measure.Platform][]signature{
 	measure.SNP:       {p384},
-	measure.TDX:       {p256},
-	measure.SGX:       {p256},
-	measure.AzSNPvTPM: {p384, rsa2048}, // the report is old, but nothing says so before it was verified
-	measure.AzTDXvTPM: {p256, rsa2048},
+	measure.TDX:       {p256, p256}, // of the quote and of the quoting enclave
+	measure.SGX:       {p256, p256},
+	measure.AzSNPvTPM: {p384, rsa2048}, // of the report and of the vTPM
+	measure.AzTDXvTPM: {p256, p256, rsa2048},
 	measure.TPM:       {rsa2048},
 	measure.CCA:       {p384, p384}, // of the platform and of the realm
 	measure.NVIDIA:    {p384, p384}, // of each GPU: lab.GPUs
@@ -137,5 +135,3 @@ func rsaPKCS1() (func() bool, error) {
 	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
 	return func() bool { return rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig) == nil }, err
 }
-
-var _ = os.Args

@@ -41,18 +41,26 @@ func (b *Broker) openCollateral() error {
 	return nil
 }
 
-// authorities are those who may have signed what verifiers use.
+// authorities are those who may have signed what verifiers use: AMD, Intel, and
+// simulated vendors of all tables. The same vendor may stand in several.
 func authorities(v config.Verifier) ([]*x509.Certificate, error) {
-	var amd []snp.SimulatedRoot
-	err := readRoots(v.SNP.InsecureSimulatedRoots, func(name string, bundle []byte) {
-		amd = append(amd, snp.SimulatedRoot{Name: name, Bundle: bundle})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("verifier.snp: %w", err)
-	}
-	out, err := snp.Authorities(amd)
-	if err != nil {
-		return nil, fmt.Errorf("verifier.snp: %w", err)
+	var out []*x509.Certificate
+	for _, table := range []struct {
+		name  string
+		roots []config.SimulatedRoot
+	}{{"snp", v.SNP.InsecureSimulatedRoots}, {"az-snp-vtpm", v.AzSNPvTPM.InsecureSimulatedRoots}} {
+		var roots []snp.SimulatedRoot
+		err := readRoots(table.roots, func(name string, bundle []byte) {
+			roots = append(roots, snp.SimulatedRoot{Name: name, Bundle: bundle})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("verifier.%s: %w", table.name, err)
+		}
+		all, err := snp.Authorities(roots)
+		if err != nil {
+			return nil, fmt.Errorf("verifier.%s: %w", table.name, err)
+		}
+		out = append(out, all...)
 	}
 	intel, err := intelAuthorities(v)
 	return append(out, intel...), err
