@@ -47,7 +47,18 @@ type authority struct {
 	simulated            bool
 	roots, intermediates *x509.CertPool
 	certificates         []*x509.Certificate
-	crls                 []*x509.RevocationList
+	crls                 []revocations
+}
+
+// revocations is a list and the certificate that was found to have signed it.
+type revocations struct {
+	*x509.RevocationList
+	issuer *x509.Certificate
+}
+
+// by reports whether the holder of a certificate signed the list.
+func (r revocations) by(c *x509.Certificate) bool {
+	return r.issuer.Equal(c) || bytes.Equal(r.RawIssuer, c.RawSubject) && r.CheckSignatureFrom(c) == nil
 }
 
 func newAuthority(a Authority, simulated bool) (*authority, error) {
@@ -63,6 +74,7 @@ func newAuthority(a Authority, simulated bool) (*authority, error) {
 
 func (a *authority) read(bundle []byte) error {
 	roots := 0
+	var lists []*x509.RevocationList
 	blocks, err := pemBlocks(bundle)
 	if err != nil {
 		return err
@@ -89,7 +101,7 @@ func (a *authority) read(bundle []byte) error {
 			if err != nil {
 				return err
 			}
-			a.crls = append(a.crls, l)
+			lists = append(lists, l)
 		default:
 			return fmt.Errorf("unexpected PEM block %q", block.Type)
 		}
@@ -97,10 +109,12 @@ func (a *authority) read(bundle []byte) error {
 	if roots == 0 {
 		return errors.New("the bundle has no self-signed root")
 	}
-	for _, l := range a.crls {
-		if a.issuer(l) == nil {
+	for _, l := range lists {
+		issuer := a.issuer(l)
+		if issuer == nil {
 			return fmt.Errorf("the revocation list of %s is signed by none of the certificates", l.Issuer)
 		}
+		a.crls = append(a.crls, revocations{l, issuer})
 	}
 	return nil
 }
@@ -183,7 +197,7 @@ func (a *authority) revocation(chain []*x509.Certificate, now time.Time) error {
 	for i, c := range chain[:len(chain)-1] {
 		err := fmt.Errorf("there is no revocation list of %s", c.Issuer)
 		for _, l := range a.crls {
-			if l.CheckSignatureFrom(chain[i+1]) != nil {
+			if !l.by(chain[i+1]) {
 				continue
 			}
 			if slices.ContainsFunc(l.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(c.SerialNumber) == 0 }) {

@@ -6,9 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 )
 
 // Values of the claim ak_trust: why the AK is trusted.
@@ -62,6 +64,11 @@ func (x *examination) findAuthority() {
 	if len(x.e.AKCertificates) == 0 {
 		return
 	}
+	id := known.Of(slices.Concat(x.e.AKCertificates...)) // DER says where it ends
+	if good, ok := x.v.chains.Find(id); ok && certifies(good.chain, x.key, x.now) {
+		x.authority, x.chain, x.chainErr = good.authority, good.chain, nil
+		return
+	}
 	var certs []*x509.Certificate
 	for _, der := range x.e.AKCertificates {
 		c, err := parseCertificate(der)
@@ -81,10 +88,30 @@ func (x *examination) findAuthority() {
 		chain, err := a.chain(leaf, certs[1:], oidAKCertificate, x.now)
 		if err == nil {
 			x.authority, x.chain, x.chainErr = a, chain, nil
+			x.v.chains.Remember(id, certified{a, chain})
 			return
 		}
 		x.chainErr = fmt.Errorf("its certificate is not valid under %s: %w", a.name, err)
 	}
+}
+
+// maxChains bounds the chains that a verifier remembers: one for each TPM.
+const maxChains = 4096
+
+// certified is a chain that was found to lead from an AK to an authority, in
+// all that the time does not decide.
+type certified struct {
+	authority *authority
+	chain     []*x509.Certificate
+}
+
+// certifies reports whether a chain that was found good is one of this key, and
+// valid now.
+func certifies(chain []*x509.Certificate, key crypto.PublicKey, now time.Time) bool {
+	k, ok := chain[0].PublicKey.(publicKey)
+	return ok && k.Equal(key) && !slices.ContainsFunc(chain, func(c *x509.Certificate) bool {
+		return now.Before(c.NotBefore) || now.After(c.NotAfter)
+	})
 }
 
 func (x *examination) checkSignature() measure.Check {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 )
 
 // nonceSize is the length to which the field's attester brings the report data
@@ -62,6 +63,7 @@ type Verifier struct {
 	selfDeclared bool
 	noRevoke     bool
 	now          func() time.Time
+	chains       *known.Set[certified]
 }
 
 // publicKey is what all keys of the standard library can do.
@@ -70,6 +72,7 @@ type publicKey interface{ Equal(x crypto.PublicKey) bool }
 // NewVerifier checks the configuration as a whole.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{enrolled: map[string]measure.Root{}, selfDeclared: c.UnsafeSelfDeclaredKeys, noRevoke: c.UnsafeNoRevocation, now: c.Now}
+	v.chains = known.New[certified](maxChains)
 	if v.now == nil {
 		v.now = time.Now
 	}
