@@ -26,7 +26,7 @@ type Person struct {
 }
 
 // Evidence obtains evidence over 64 bytes, given as base64 or hex; less is
-// filled up with zeros. It returns the JSON that the wire carries.
+// fitted into the platform's field. It returns the JSON that the wire carries.
 func (p Person) Evidence(ctx context.Context, data string) (json.RawMessage, error) {
 	raw, err := hex.DecodeString(data)
 	if err != nil {
@@ -34,15 +34,11 @@ func (p Person) Evidence(ctx context.Context, data string) (json.RawMessage, err
 			return nil, errors.New("the report data is neither hex nor base64")
 		}
 	}
-	want, err := measure.NewReportData(raw)
-	if err != nil {
-		return nil, err
-	}
 	guest, err := attester.Open(ctx, p.attesterOptions(p.logger()))
 	if err != nil {
 		return nil, err
 	}
-	ev, err := guest.Attester.Evidence(ctx, want)
+	ev, err := measure.EvidenceOver(ctx, guest.Attester, raw)
 	return ev.Data, err
 }
 

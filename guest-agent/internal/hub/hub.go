@@ -138,8 +138,8 @@ func (h *Hub) token(ctx context.Context, kind string) (secret.Bytes, error) {
 	return h.broker.TokenWithKey(ctx)
 }
 
-// Evidence returns fresh evidence over at most 64 bytes of runtime data, as the
-// JSON text of guest-protocol 4.3. Errors are *fault.Fault with a ticket.
+// Evidence returns fresh evidence over at most 64 bytes of runtime data, fitted
+// into the platform's field as the platform does, as the JSON text of guest-protocol 4.3. Errors are *fault.Fault with a ticket.
 func (h *Hub) Evidence(ctx context.Context, runtimeData []byte) ([]byte, error) {
 	ev, err := h.evidence(ctx, runtimeData)
 	if err != nil {
@@ -152,11 +152,10 @@ func (h *Hub) evidence(ctx context.Context, runtimeData []byte) (measure.Evidenc
 	if h.attester == nil {
 		return measure.Evidence{}, fault.New(fault.Unavailable, errors.New("this guest has no attester"))
 	}
-	data, err := measure.NewReportData(runtimeData)
-	if err != nil {
+	if _, err := measure.NewReportData(runtimeData); err != nil {
 		return measure.Evidence{}, fault.New(fault.InvalidRequest, err)
 	}
-	return h.attester.Evidence(ctx, data)
+	return measure.EvidenceOver(ctx, h.attester, runtimeData)
 }
 
 // Platform names the guest's TEE, empty without an attester.
