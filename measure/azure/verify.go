@@ -89,7 +89,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 // evidence. Its binding is the runtime data. Checks that fail are in the
 // verdict; the error is about evidence that has none.
 func (v *Verifier) judgeHardware(ctx context.Context, e *Evidence) (measure.Verdict, error) {
-	inner, err := e.hardwareEvidence()
+	inner, err := e.Hardware()
 	if err != nil {
 		return measure.Verdict{}, fmt.Errorf("%s evidence: %w", v.platform, err)
 	}
@@ -103,8 +103,8 @@ func (v *Verifier) judgeHardware(ctx context.Context, e *Evidence) (measure.Verd
 	return verdict, nil
 }
 
-// hardwareEvidence returns the report in the wire form of its own platform.
-func (e *Evidence) hardwareEvidence() (measure.Evidence, error) {
+// Hardware returns the hardware's report in the wire form of its own platform.
+func (e *Evidence) Hardware() (measure.Evidence, error) {
 	if e.Platform == measure.AzTDXvTPM {
 		data, err := json.Marshal(map[string]any{"quote": base64.StdEncoding.EncodeToString(e.TDQuote), "cc_eventlog": nil})
 		return measure.Evidence{Platform: measure.TDX, Data: data}, err

@@ -4,11 +4,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 )
 
@@ -74,5 +77,31 @@ func TestAzureOnSNP(t *testing.T) {
 		values[name] = claims[claim]
 	}
 	s.know(values)
+	s.released(guest)
+}
+
+func TestAzureOnTDX(t *testing.T) {
+	var guest *azure.Simulator
+	s := newStage(t, func(s *stage) string {
+		s.must(dcap.CreateVendor(s.Path("vendor")))
+		guest = s.guest(measure.AzTDXvTPM, s.Path("vendor"))
+		_, err := s.World.Run(s.Context(), "measure", "sim", "tdx", "collateral", "--vendor", s.Path("vendor"), "--out", s.Path("collateral"))
+		s.must(err)
+		return fmt.Sprintf("[collateral]\nenabled = true\nfiles = [%q]\n[verifier.az-tdx-vtpm]\nenabled = true\ninsecure_simulated_roots = [{name = \"lab\", path = %q}]\n",
+			s.Path("collateral"), s.Path("vendor", "root.pem"))
+	})
+	vendor, err := dcap.OpenVendor(s.Path("vendor"))
+	s.must(err)
+	hardware, err := tdx.NewVerifier(tdx.VerifierConfig{Config: dcap.Config{
+		UnsafeSimulatedRoots: []dcap.SimulatedRoot{{Name: "lab", Bundle: vendor.Bundle()}}, Source: dcap.Service{Vendor: vendor, Now: time.Now},
+	}})
+	s.must(err)
+	claims := s.good(guest, hardware)
+	_, err = s.fetch(guest)
+	s.refused(err, "simulated-root", "")
+
+	s.acceptRoot("lab")
+	body := claims["quote"].(measure.Claims)["body"].(measure.Claims)
+	s.know(map[string]any{"tdx_pcr11": claims["tpm"].(measure.Claims)["pcr11"], "mr_td": body["mr_td"], "xfam": body["xfam"]})
 	s.released(guest)
 }

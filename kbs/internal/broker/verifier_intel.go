@@ -83,7 +83,7 @@ func intelAuthorities(v config.Verifier) ([]*x509.Certificate, error) {
 	for _, table := range []struct {
 		name  string
 		roots []config.SimulatedRoot
-	}{{"tdx", v.TDX.InsecureSimulatedRoots}, {"sgx", v.SGX.InsecureSimulatedRoots}} {
+	}{{"tdx", v.TDX.InsecureSimulatedRoots}, {"az-tdx-vtpm", v.AzTDXvTPM.InsecureSimulatedRoots}, {"sgx", v.SGX.InsecureSimulatedRoots}} {
 		roots, err := intelRoots(table.roots)
 		if err != nil {
 			return nil, fmt.Errorf("verifier.%s: %w", table.name, err)

@@ -116,6 +116,7 @@ func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 		{"tdx", openTDX},
 		{"sgx", openSGX},
 		{"az-snp-vtpm", openAzSNP},
+		{"az-tdx-vtpm", openAzTDX},
 		{"tpm", openTPM},
 		{"cca", openCCA},
 		{"nvidia", openNVIDIA},

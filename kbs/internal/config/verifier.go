@@ -12,6 +12,7 @@ type Verifier struct {
 	TDX       TDX       `toml:"tdx"`
 	SGX       SGX       `toml:"sgx"`
 	AzSNPvTPM AzSNPvTPM `toml:"az-snp-vtpm"`
+	AzTDXvTPM AzTDXvTPM `toml:"az-tdx-vtpm"`
 	TPM       TPM       `toml:"tpm"`
 	CCA       CCA       `toml:"cca"`
 	NVIDIA    NVIDIA    `toml:"nvidia"`
@@ -33,6 +34,7 @@ func (v Verifier) platforms() []platform {
 		v.TDX,
 		v.SGX,
 		v.AzSNPvTPM,
+		v.AzTDXvTPM,
 		v.TPM,
 		v.CCA,
 		v.NVIDIA,
@@ -99,7 +101,7 @@ type NamedFile struct {
 func defaultVerifier() Verifier {
 	return Verifier{
 		SNP: defaultSNP(), AzSNPvTPM: defaultAzSNP(),
-		TDX: TDX{Intel: defaultIntel()}, SGX: SGX{Intel: defaultIntel()},
+		TDX: TDX{Intel: defaultIntel()}, AzTDXvTPM: AzTDXvTPM{TDX{Intel: defaultIntel()}}, SGX: SGX{Intel: defaultIntel()},
 		TPM: defaultTPM(), CCA: defaultCCA(), NVIDIA: defaultNVIDIA(),
 	}
 }

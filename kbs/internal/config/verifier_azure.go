@@ -8,7 +8,16 @@ type AzSNPvTPM struct {
 	SNP
 }
 
-const tableAzSNP = "verifier.az-snp-vtpm"
+// AzTDXvTPM settings of the verifier of Azure's confidential VMs on Intel TDX:
+// the same settings as those of verifier.tdx, for these guests alone.
+type AzTDXvTPM struct {
+	TDX
+}
+
+const (
+	tableAzSNP = "verifier.az-snp-vtpm"
+	tableAzTDX = "verifier.az-tdx-vtpm"
+)
 
 func defaultAzSNP() AzSNPvTPM {
 	s := defaultSNP()
@@ -19,3 +28,7 @@ func defaultAzSNP() AzSNPvTPM {
 func (a AzSNPvTPM) insecure() []string { return a.insecureIn(tableAzSNP) }
 
 func (a AzSNPvTPM) validate(p *problems) { a.validateIn(tableAzSNP, p) }
+
+func (a AzTDXvTPM) insecure() []string { return a.insecureIn(tableAzTDX) }
+
+func (a AzTDXvTPM) validate(p *problems) { a.validateIn(tableAzTDX, p) }

@@ -24,6 +24,11 @@ func TestVerifiers(t *testing.T) {
 		},
 		"az-snp-vtpm":                   {text: "[verifier.az-snp-vtpm]\nenabled = true\nrevocation_lists = {Milan = '/milan'}\n", files: 1},
 		"az-snp-vtpm, settings without": {text: "[verifier.az-snp-vtpm]\ninsecure_no_revocation = true\n", want: "verifier.az-snp-vtpm: settings are given"},
+		"az-tdx-vtpm, settings without": {text: "[verifier.az-tdx-vtpm]\ninsecure_migratable = true\n", want: "verifier.az-tdx-vtpm: settings are given"},
+		"az-tdx-vtpm, insecure": {
+			text:     "[verifier.az-tdx-vtpm]\nenabled = true\ninsecure_debug = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
+			insecure: []string{"verifier.az-tdx-vtpm.insecure_simulated_roots: a", "verifier.az-tdx-vtpm.insecure_debug"}, files: 1,
+		},
 		"az-snp-vtpm, insecure": {
 			text:     "[verifier.az-snp-vtpm]\nenabled = true\ninsecure_no_revocation = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
 			insecure: []string{"verifier.az-snp-vtpm.insecure_simulated_roots: a", "verifier.az-snp-vtpm.insecure_no_revocation"}, files: 1,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/azure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 )
 
 // azureRooms are those of Azure's platforms on SNP and on TDX, whose own rooms
@@ -19,7 +20,7 @@ func azureRooms(snp, tdx room) []room {
 // azureRoom is the room of Azure's platform on some hardware. The hardware's
 // report is judged by what the hardware's own flags say.
 func azureRoom(p measure.Platform, hardware room, recognises func(raw []byte) bool) room {
-	return room{
+	r := room{
 		platform:   p,
 		recognises: recognises,
 		read: func(raw []byte) (measure.Evidence, error) {
@@ -47,6 +48,20 @@ func azureRoom(p measure.Platform, hardware room, recognises func(raw []byte) bo
 			return found, found.addLog(e.EventLog)
 		},
 	}
+	if hardware.needs != nil {
+		r.needs = func(ev measure.Evidence) ([]collateral.Name, error) {
+			e, err := azure.ParseEvidence(ev)
+			if err != nil {
+				return nil, err
+			}
+			below, err := e.Hardware()
+			if err != nil {
+				return nil, err
+			}
+			return hardware.needs(below)
+		}
+	}
+	return r
 }
 
 // isAzureSNP and isAzureTDX look for the members of the old and of the newer
