@@ -33,6 +33,8 @@ const (
 	AuditResourceMeta     AuditKind = "resource.metadata"
 	AuditResourceRollback AuditKind = "resource.rollback"
 	AuditResourceDestroy  AuditKind = "resource.destroy"
+	AuditTicketSilence    AuditKind = "ticketgroup.silence"
+	AuditTicketUnsilence  AuditKind = "ticketgroup.unsilence"
 	AuditMasterKeyRotate  AuditKind = "masterkey.rotate"
 	AuditMasterKeyRetire  AuditKind = "masterkey.retire"
 	AuditTokenKeyCreate   AuditKind = "token.key.create"
@@ -99,6 +101,8 @@ func AuditKinds() []AuditKindInfo {
 		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},
 		{AuditResourceRollback, "resource/REPO/TYPE/TAG", "A former value of a resource was stored again."},
 		{AuditResourceDestroy, "resource/REPO/TYPE/TAG", "A former value of a resource was wiped."},
+		{AuditTicketSilence, "ticketgroup/ID", "Refusals of one cause are left out of the listing; why, and until when, is in the details."},
+		{AuditTicketUnsilence, "ticketgroup/ID", "Refusals of that cause are listed again."},
 		{AuditPluginCall, "PLUGIN/PATH", "An administrator called a plugin with the method in the details."},
 		{AuditMasterKeyRotate, "masterkey/ID", "New values are under another master key from now on, and all others are moved to it."},
 		{AuditMasterKeyRetire, "masterkey/ID", "Nothing is under a former master key any more."},

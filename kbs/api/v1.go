@@ -8,7 +8,7 @@ const (
 	PathV1            = "/v1"
 	PathGuestRefusals = PathV1 + "/guest/refusals" // POST, attested guests
 	PathTickets       = PathV1 + "/tickets"        // GET list, GET /{ticket}
-	PathTicketGroups  = PathV1 + "/ticketgroups"   // GET list, GET /{id}
+	PathTicketGroups  = PathV1 + "/ticketgroups"   // GET list, GET /{id}, PUT|DELETE /{id}/silence
 	PathPolicies      = PathV1 + "/policies"       // GET list, GET|PUT|DELETE /{kind}/{id}
 	PathRefValues     = PathV1 + "/refvalues"      // GET list, GET|PUT|DELETE /{name...}
 	PathResources     = PathV1 + "/resources"      // GET list, PUT|DELETE /{repo}/{type}/{tag}; values are never read back
@@ -77,6 +77,17 @@ type TicketGroup struct {
 	Rule     string    `json:"rule,omitempty"`
 	Line     int       `json:"line,omitempty"`
 	Tickets  []string  `json:"tickets"` // the newest few
+	// Silence says why the group is left out of the listing; absent if it is not.
+	Silence *Silence `json:"silence,omitempty"`
+}
+
+// Silence leaves a group out of the listing for a time. Its refusals go on
+// being recorded, counted and audited.
+type Silence struct {
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until"` // at most 90 days from Since
+	Author string    `json:"author,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
 }
 
 // AuditEntry is one leaf of the audit log. Its leaf hash covers the canonical

@@ -36,10 +36,26 @@ func (c *Client) Ticket(ctx context.Context, t fault.Ticket) (api.Explanation, e
 }
 
 // TicketGroups lists refusals by their root cause, the last met first.
-func (c *Client) TicketGroups(ctx context.Context) ([]api.TicketGroup, error) {
+func (c *Client) TicketGroups(ctx context.Context, silenced bool) ([]api.TicketGroup, error) {
+	q := url.Values{"limit": {"500"}}
+	if silenced {
+		q.Set("silenced", "true")
+	}
 	var out items[api.TicketGroup]
-	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTicketGroups, query: url.Values{"limit": {"500"}}}, nil, &out)
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathTicketGroups, query: q}, nil, &out)
 	return out.Items, err
+}
+
+// SilenceTicketGroup leaves a group out of the list until s.Until.
+func (c *Client) SilenceTicketGroup(ctx context.Context, id string, s api.Silence) (api.Silence, error) {
+	var out api.Silence
+	err := c.doJSON(ctx, call{method: http.MethodPut, root: api.PathTicketGroups, segments: []string{id, "silence"}}, s, &out)
+	return out, err
+}
+
+// UnsilenceTicketGroup lists it again; the fault is NotFound if it is listed.
+func (c *Client) UnsilenceTicketGroup(ctx context.Context, id string) error {
+	return c.doJSON(ctx, call{method: http.MethodDelete, root: api.PathTicketGroups, segments: []string{id, "silence"}}, nil, nil)
 }
 
 // TicketGroup returns one of them; the fault is NotFound if there is none.

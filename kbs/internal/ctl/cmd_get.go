@@ -72,6 +72,7 @@ func (c *cli) listCommand() *cobra.Command {
 func (o *listOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `many`; of events the newest (default 50)")
 	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `text`")
+	cmd.Flags().BoolVar(&o.all, "all", false, "show groups of tickets that are silenced, too")
 	cmd.Flags().StringVar(&o.owner, "owner", "", "show only resources of this `owner`")
 	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "show only resources with this label, `NAME=VALUE` (repeatable)")
 	cmd.Flags().DurationVar(&o.expiring, "expiring", 0, "show only resources that expire within this `time`, or have")

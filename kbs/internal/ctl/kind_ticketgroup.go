@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -14,7 +15,7 @@ func ticketGroupKind() kind {
 		name: "ticketgroup", aliases: []string{"ticketgroups", "tg"},
 		header: []string{"GROUP", "COUNT", "CODE", "STAGE", "CAUSE", "LAST", "NEWEST TICKET"},
 		list: func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
-			all, err := a.TicketGroups(ctx)
+			all, err := a.TicketGroups(ctx, o.all)
 			return listed(all, o, c.ticketGroupObject), err
 		},
 		get: func(ctx context.Context, c *cli, a *admin.Client, id string) (object, error) {
@@ -33,6 +34,9 @@ const ticketGroupSchema = `kind ticketgroup
   count      how often
   first, last
   findings   the claims that were not as wanted
+  silence    who does not want to hear of it, why, and until when: lists leave it
+             out (but for --all), while its refusals go on being recorded; see
+             kbsctl silence
   tickets    the newest few; kbsctl explain ticket/ID tells all about one`
 
 func (c *cli) ticketGroupObject(g api.TicketGroup) object {
@@ -68,6 +72,10 @@ func (c *cli) ticketGroupObject(g api.TicketGroup) object {
 				s.line("line", strconv.Itoa(g.Line))
 			}
 			s.line("cause", g.Cause)
+			if q := g.Silence; q != nil {
+				s.line("silenced", fmt.Sprintf("by %s until %s", q.Author, stamp(q.Until, c.now())))
+				s.line("because", q.Reason)
+			}
 			for _, t := range g.Tickets {
 				s.line("ticket", t)
 			}

@@ -26,6 +26,7 @@ type kind struct {
 type listOptions struct {
 	limit  int    // 0 means no limit, or the kind's own
 	prefix string // of the name
+	all    bool   // also the groups of tickets that are silenced
 	// For resources only.
 	owner    string
 	labels   []string

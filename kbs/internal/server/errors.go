@@ -21,6 +21,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/vault"
 )
 
@@ -67,7 +68,7 @@ func known(err error) *fault.Fault {
 		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, tenant.ErrQuota):
 		return fault.New(fault.QuotaExceeded, err)
-	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
+	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, ticket.ErrSilence), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage), errors.Is(err, refvalue.ErrSigner),
 		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
 		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation),

@@ -74,11 +74,15 @@ func (b *book) count(tx store.Tx, e api.Explanation) error {
 }
 
 // Groups implements [Book].
-func (b *book) Groups(ctx context.Context, limit int) ([]api.TicketGroup, error) {
+func (b *book) Groups(ctx context.Context, limit int, silenced bool) ([]api.TicketGroup, error) {
 	var out []api.TicketGroup
 	err := b.st.View(ctx, func(tx store.Tx) error {
 		out = nil
 		records, err := tx.List(prefixGroup, "", maxGroups)
+		if err != nil {
+			return err
+		}
+		silences, err := b.silences(tx)
 		if err != nil {
 			return err
 		}
@@ -87,7 +91,8 @@ func (b *book) Groups(ctx context.Context, limit int) ([]api.TicketGroup, error)
 			if err != nil {
 				return err
 			}
-			if g.ID != "" {
+			g.Silence = silences[g.ID]
+			if g.ID != "" && (silenced || g.Silence == nil) {
 				out = append(out, g)
 			}
 		}
@@ -99,19 +104,36 @@ func (b *book) Groups(ctx context.Context, limit int) ([]api.TicketGroup, error)
 
 // Group implements [Book].
 func (b *book) Group(ctx context.Context, id string) (g api.TicketGroup, err error) {
-	err = b.st.View(ctx, func(tx store.Tx) error {
-		r, err := tx.Get(prefixGroup + id)
-		if errors.Is(err, store.ErrKey) {
-			return store.ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		if g, err = b.group(r); err == nil && g.ID == "" {
-			err = store.ErrNotFound
-		}
+	err = b.st.View(ctx, func(tx store.Tx) (err error) {
+		g, err = b.groupTx(tx, id)
 		return err
 	})
+	return g, err
+}
+
+// groupTx reads a group with its silence.
+func (b *book) groupTx(tx store.Tx, id string) (api.TicketGroup, error) {
+	r, err := tx.Get(prefixGroup + id)
+	if errors.Is(err, store.ErrKey) {
+		return api.TicketGroup{}, store.ErrNotFound
+	}
+	if err != nil {
+		return api.TicketGroup{}, err
+	}
+	g, err := b.group(r)
+	if err == nil && g.ID == "" {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return g, err
+	}
+	switch r, err = tx.Get(prefixSilence + id); {
+	case errors.Is(err, store.ErrNotFound):
+		return g, nil
+	case err != nil:
+		return g, err
+	}
+	g.Silence, err = b.silence(r)
 	return g, err
 }
 

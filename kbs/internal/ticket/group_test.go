@@ -41,7 +41,7 @@ func TestRefusalsAreGrouped(t *testing.T) {
 		e.Code = "evidence_invalid"
 		record(e)
 	}
-	all, err := b.Groups(t.Context(), 100)
+	all, err := b.Groups(t.Context(), 100, false)
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%d groups, %v", len(all), err)
 	}
@@ -53,7 +53,7 @@ func TestRefusalsAreGrouped(t *testing.T) {
 	if e, err := b.Explain(t.Context(), last); err != nil || e.Group != id {
 		t.Errorf("the ticket is of group %s, %v", e.Group, err)
 	}
-	if few, err := b.Groups(t.Context(), 1); err != nil || len(few) != 1 {
+	if few, err := b.Groups(t.Context(), 1, false); err != nil || len(few) != 1 {
 		t.Errorf("%d of one, %v", len(few), err)
 	}
 	for _, unknown := range []string{"", "x", "\x00"} {
@@ -80,7 +80,7 @@ func TestTicketsEnd(t *testing.T) {
 	if _, err := b.Explain(t.Context(), ticket); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("after its time: %v", err)
 	}
-	if all, err := b.Groups(t.Context(), 10); err != nil || len(all) != 0 {
+	if all, err := b.Groups(t.Context(), 10, false); err != nil || len(all) != 0 {
 		t.Errorf("groups after their time: %+v, %v", all, err)
 	}
 	if n, err := store.Sweep(t.Context(), b.st, now.Add(time.Second)); err != nil || n != 3 {

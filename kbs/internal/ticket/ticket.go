@@ -24,8 +24,13 @@ type Book interface {
 	// List returns explanations, newest first, at most limit of them.
 	List(ctx context.Context, limit int) ([]api.Explanation, error)
 	// Groups returns refusals by their root cause, the last met first, at most
-	// limit of them.
-	Groups(ctx context.Context, limit int) ([]api.TicketGroup, error)
+	// limit of them; those that are silenced only if asked for.
+	Groups(ctx context.Context, limit int, silenced bool) ([]api.TicketGroup, error)
 	// Group returns store.ErrNotFound for an unknown group.
 	Group(ctx context.Context, id string) (api.TicketGroup, error)
+	// SilenceTx leaves a group out of the listing until s.Until; its refusals go
+	// on being recorded and counted. The reason is required.
+	SilenceTx(tx store.Tx, id string, s api.Silence) (api.Silence, error)
+	// EndSilenceTx returns store.ErrNotFound for a group that is not silenced.
+	EndSilenceTx(tx store.Tx, id string) error
 }
