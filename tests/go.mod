@@ -23,6 +23,8 @@ require (
 	github.com/gowebpki/jcs v1.0.2 // indirect
 	github.com/lestrrat-go/httpcc v1.0.1 // indirect
 	github.com/lestrrat-go/httprc/v3 v3.0.6 // indirect
+	github.com/mdlayher/socket v0.8.0 // indirect
+	github.com/mdlayher/vsock v1.4.0 // indirect
 	github.com/valyala/fastjson v1.6.10 // indirect
 )
 
