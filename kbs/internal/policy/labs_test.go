@@ -335,30 +335,42 @@ func (c labCase) try(t *testing.T, p measure.Platform) {
 		}
 		b.explained(t, platformCase{policy: c.policy}, r, input)
 	}
-	c.tryWithoutValues(t, p)
+	c.tryWithoutValues(t, b, p)
 }
 
-// tryWithoutValues tries a broker that knows nothing, and one that lacks a
-// single reference value: each of them counts.
-func (c labCase) tryWithoutValues(t *testing.T, p measure.Platform) {
-	b := newBench(t)
-	b.put(t, Attestation, c.policy, accepting(c.policy, c.root))
-	a, err := b.engine.Appraise(t.Context(), c.policy, appraisal(t, p, nil))
-	if err != nil || aspects(a.Vector) != c.blank {
-		t.Errorf("without reference values: %v, want %v, %v", aspects(a.Vector), c.blank, err)
+// tryWithoutValues tries a broker that lacks a single reference value, since
+// each of them counts, and one that has none.
+func (c labCase) tryWithoutValues(t *testing.T, b *bench, p measure.Platform) {
+	t.Helper()
+	appraise := func() [3]int8 {
+		t.Helper()
+		a, err := b.engine.Appraise(t.Context(), c.policy, appraisal(t, p, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return aspects(a.Vector)
 	}
+	claims := claimsOf(t, p)
 	names := slices.Concat(slices.Collect(maps.Keys(c.values)), slices.Collect(maps.Keys(c.least)))
 	for _, missing := range names {
-		b := newBench(t)
-		b.put(t, Attestation, c.policy, accepting(c.policy, c.root))
-		less := labCase{values: maps.Clone(c.values), least: maps.Clone(c.least)}
-		delete(less.values, missing)
-		delete(less.least, missing)
-		less.register(t, b, claimsOf(t, p))
-		a, err := b.engine.Appraise(t.Context(), c.policy, appraisal(t, p, nil))
-		if err != nil || aspects(a.Vector) == c.good {
-			t.Errorf("the reference value %s does not count: %v, %v", missing, a.Vector, err)
+		if err := b.refs.Delete(t.Context(), missing); err != nil {
+			t.Fatal(err)
 		}
+		if got := appraise(); got == c.good {
+			t.Errorf("the reference value %s does not count: %v", missing, got)
+		}
+		c.register(t, b, claims)
+	}
+	if got := appraise(); got != c.good {
+		t.Errorf("with all reference values again: %v, want %v", got, c.good)
+	}
+	for _, name := range names {
+		if err := b.refs.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := appraise(); got != c.blank {
+		t.Errorf("without reference values: %v, want %v", got, c.blank)
 	}
 }
 
