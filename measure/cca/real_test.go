@@ -2,6 +2,10 @@ package cca
 
 import (
 	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +77,81 @@ func TestEveryBitOfTheExampleCounts(t *testing.T) {
 		changed[at] ^= 1 << (at % 8)
 		if _, err := l.verify(v, changed, want); err == nil {
 			t.Errorf("byte %d changed, and the token is accepted", at)
+		}
+	}
+}
+
+// The claims have the names and types of the field's, and say of the example
+// what the field's reference values know.
+func TestExampleClaims(t *testing.T) {
+	token, v := example(t)
+	got, err := (&lab{t: t}).verify(v, token, exampleExpected(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(got.Claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen, field map[string]any
+	if err := errors.Join(json.Unmarshal(raw, &seen), json.Unmarshal(shared(t, "cca", "cca-claims.json"), &field)); err != nil {
+		t.Fatal(err)
+	}
+	sameShape(t, "", field, seen)
+
+	var known struct {
+		Platform []struct {
+			Components []struct {
+				Value  string `json:"measurement-value"`
+				Signer string `json:"signer-id"`
+				Type   string `json:"component-type"`
+			} `json:"sw-components"`
+		} `json:"platform"`
+	}
+	if err := json.Unmarshal(shared(t, "cca", "rvstore.json"), &known); err != nil {
+		t.Fatal(err)
+	}
+	var want, have []string
+	for _, c := range known.Platform[0].Components {
+		want = append(want, c.Type+" "+c.Value+" "+c.Signer)
+	}
+	parsed, err := ParseToken(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range parsed.Platform.Components {
+		have = append(have, c.Type+" "+hex.EncodeToString(c.Measurement)+" "+hex.EncodeToString(c.Signer))
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if !slices.Equal(have, want) {
+		t.Errorf("components\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// sameShape demands that whatever the field claims is claimed here, as a value
+// of the same type.
+func sameShape(t *testing.T, path string, field, seen any) {
+	t.Helper()
+	switch f := field.(type) {
+	case map[string]any:
+		s, ok := seen.(map[string]any)
+		if !ok {
+			t.Errorf("%s is no object", path)
+		}
+		for name := range f {
+			sameShape(t, path+"/"+name, f[name], s[name])
+		}
+	case []any:
+		s, ok := seen.([]any)
+		if !ok || len(s) == 0 {
+			t.Errorf("%s is no list", path)
+			return
+		}
+		sameShape(t, path+"/0", f[0], s[0])
+	default:
+		if reflect.TypeOf(field) != reflect.TypeOf(seen) {
+			t.Errorf("%s is %T, want %T", path, seen, field)
 		}
 	}
 }
