@@ -55,7 +55,7 @@ func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, log *eventlog
 	c["hcl_version"] = json.Number(strconv.FormatUint(uint64(e.HCL.Version), 10))
 	r.AddClaims(c)
 	if log != nil {
-		c[eventlog.ClaimEvents] = log.Claims()
+		c[eventlog.ClaimEvents] = log.ClaimsIn(tpm.Bank)
 	}
 	return c
 }

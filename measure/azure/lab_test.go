@@ -26,7 +26,8 @@ var (
 	platforms = []measure.Platform{measure.AzSNPvTPM, measure.AzTDXvTPM}
 )
 
-// scratch is where the vendors of all tests live: AMD's keys take seconds.
+// scratch is where the vendors and guests of all tests live: AMD's keys take
+// seconds.
 var scratch string
 
 func TestMain(m *testing.M) {
@@ -39,9 +40,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var makeVendor = map[measure.Platform]func() error{
-	measure.AzSNPvTPM: sync.OnceValue(func() error { return snp.CreateVendor(filepath.Join(scratch, "az-snp-vtpm"), "Milan") }),
-	measure.AzTDXvTPM: sync.OnceValue(func() error { return dcap.CreateVendor(filepath.Join(scratch, "az-tdx-vtpm")) }),
+var makeGuest = map[measure.Platform]func() error{
+	measure.AzSNPvTPM: sync.OnceValue(func() error {
+		return guestOf(measure.AzSNPvTPM, func(dir string) error { return snp.CreateVendor(dir, "Milan") })
+	}),
+	measure.AzTDXvTPM: sync.OnceValue(func() error { return guestOf(measure.AzTDXvTPM, dcap.CreateVendor) }),
+}
+
+func guestOf(p measure.Platform, vendor func(dir string) error) error {
+	dir := filepath.Join(scratch, string(p))
+	if err := vendor(dir); err != nil {
+		return err
+	}
+	return CreateGuest(p, dir, dir+"-guest", launch)
 }
 
 // anotherKey is one that no hardware vouches for.
@@ -53,22 +64,20 @@ var anotherKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-// lab is one guest under a vendor.
+// lab is a guest that has just booted, under a vendor.
 type lab struct {
 	t      testing.TB
 	vendor string
-	dir    string
 	sim    *Simulator
 	now    time.Time
 }
 
 func newLab(t testing.TB, p measure.Platform) *lab {
 	t.Helper()
-	l := &lab{t: t, vendor: filepath.Join(scratch, string(p)), dir: filepath.Join(t.TempDir(), "guest"), now: time.Now()}
-	l.must(makeVendor[p]())
-	l.must(CreateGuest(p, l.vendor, l.dir, launch))
+	l := &lab{t: t, vendor: filepath.Join(scratch, string(p)), now: time.Now()}
+	l.must(makeGuest[p]())
 	var err error
-	l.sim, err = OpenSimulator(l.dir)
+	l.sim, err = OpenSimulator(l.vendor + "-guest")
 	l.must(err)
 	return l
 }

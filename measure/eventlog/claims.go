@@ -15,18 +15,36 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
-// ClaimEvents is the claim under which verifiers put [Log.Claims].
+// ClaimEvents is the claim under which verifiers put [Log.ClaimsIn].
 const ClaimEvents = "uefi_event_logs"
 
 // Claims returns the events in the form that policies of the field read
 // (kbs-protocol 17): a list of objects with index, type_name, digests, event,
-// digest_matches_event and details.
+// digest_matches_event and details. It shows all that the log says, whether or
+// not anything vouches for it.
 func (l *Log) Claims() []any {
 	out := make([]any, len(l.Events))
 	for i, e := range l.Events {
 		out[i] = e.claims()
 	}
 	return out
+}
+
+// ClaimsIn is the same for a log that was replayed in one bank: only digests of
+// that bank are shown, and none of an EV_NO_ACTION, which extends nothing.
+// Whoever sends a log chooses all others, and a policy that looks for a digest
+// does not ask in which bank it is.
+func (l *Log) ClaimsIn(bank Algorithm) []any {
+	replayed := &Log{Events: make([]Event, len(l.Events))}
+	for i, e := range l.Events {
+		digest, ok := e.Digests[bank]
+		e.Digests = map[Algorithm][]byte{}
+		if ok && e.Type != NoAction {
+			e.Digests[bank] = digest
+		}
+		replayed.Events[i] = e
+	}
+	return replayed.Claims()
 }
 
 func (e Event) claims() measure.Claims {

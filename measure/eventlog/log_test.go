@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -183,6 +185,41 @@ func TestForeignBanks(t *testing.T) {
 	checkReplay(t, got, SHA256, map[string]string{"4": hex.EncodeToString(Extend(SHA256, make([]byte, 32), SHA256.Sum([]byte("x"))))})
 	if got.Events[0].DigestMatches(SM3) || !got.Events[0].DigestMatches(SHA256) {
 		t.Error("which digests match")
+	}
+}
+
+// What nobody extended is no claim: digests of banks that were not replayed,
+// which whoever sends the log makes up, and of events that extend nothing.
+func TestClaimsInOneBank(t *testing.T) {
+	l := mustNew(t, SHA256, SHA384)
+	const foreign = Algorithm(0x7777)
+	l.Header.Banks = append(l.Header.Banks, Bank{Algorithm: foreign, Size: 32})
+	l.Add(4, Separator, []byte("data"), []byte("data"))
+	l.Add(4, NoAction, []byte("data"), []byte("data"))
+	wish := bytes.Repeat([]byte{7}, 32)
+	for i := range l.Events {
+		l.Events[i].Digests[foreign] = wish
+		l.Events[i].Digests[SHA384] = bytes.Repeat([]byte{8}, 48)
+	}
+	parsed, err := Parse(l.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(parsed.ClaimsIn(SHA256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for _, lie := range []string{"0707", "0808", "0x7777", "SHA-384"} {
+		if strings.Contains(text, lie) {
+			t.Errorf("%s is claimed: %s", lie, text)
+		}
+	}
+	if n := strings.Count(text, fmt.Sprintf("%x", SHA256.Sum([]byte("data")))); n != 1 || !strings.Contains(text, `"digest_matches_event":true`) {
+		t.Errorf("%d digests: %s", n, text)
+	}
+	if all, err := json.Marshal(parsed.Claims()); err != nil || !strings.Contains(string(all), "0x7777") {
+		t.Errorf("a person sees less than there is: %s, %v", all, err)
 	}
 }
 

@@ -42,7 +42,7 @@ func addClaims(c measure.Claims, q *dcap.Quote, r *Report, log *eventlog.Log) {
 	c["report_data"] = hex.EncodeToString(r.ReportData[:])
 	c["init_data"] = hex.EncodeToString(r.MRConfigID[:])
 	if log != nil {
-		c[eventlog.ClaimEvents] = log.Claims()
+		c[eventlog.ClaimEvents] = log.ClaimsIn(eventlog.SHA384)
 	}
 }
 

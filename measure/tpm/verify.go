@@ -181,7 +181,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		verdict.Claims[ClaimSimulatedRoot] = x.root.Name
 	}
 	if log != nil {
-		verdict.Claims[eventlog.ClaimEvents] = log.Claims()
+		verdict.Claims[eventlog.ClaimEvents] = log.ClaimsIn(Bank)
 	}
 	return verdict, verdict.Err()
 }
