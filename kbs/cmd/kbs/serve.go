@@ -48,7 +48,7 @@ func (p *program) serveFrom(ctx context.Context, from settings) (err error) {
 	if n := cfg.HTTPServer.WorkerCount; n > 0 {
 		runtime.GOMAXPROCS(n)
 	}
-	spendMemory(p.getenv)
+	spendMemory(ctx, p.getenv)
 	o, stop, err := p.options(cfg, from)
 	if err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 // Bounds of what is kept in memory, in bytes: each of two generations, and one
 // row.
 const (
-	maxGeneration = 4 << 20
+	maxGeneration = 1 << 20
 	maxKept       = 64 << 10
 )
 
