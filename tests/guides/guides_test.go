@@ -15,14 +15,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
 )
 
 const root = "../.."
 
-func TestBroker(t *testing.T) { follow(t, "broker.md") }
+func TestBroker(t *testing.T) { follow(t, "broker.md", nil) }
 
-func TestAudit(t *testing.T) { follow(t, "audit.md") }
+func TestAudit(t *testing.T) { follow(t, "audit.md", nil) }
+
+// The files of a virtual machine are made up; a reader has his own.
+func TestPredict(t *testing.T) { follow(t, "predict.md", predicttest.Write) }
 
 func TestPostgreSQL(t *testing.T) {
 	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); err != nil || len(found) == 0 {
@@ -31,12 +35,13 @@ func TestPostgreSQL(t *testing.T) {
 		}
 		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
 	}
-	follow(t, "postgresql.md")
+	follow(t, "postgresql.md", nil)
 }
 
 // follow runs a page in a directory of its own and in a network of its own, so
-// that the ports it names are free, with the built commands on the path.
-func follow(t *testing.T, page string) {
+// that the ports it names are free, with the built commands on the path. What the
+// page begins with is put into the directory by prepare, nil for nothing.
+func follow(t *testing.T, page string, prepare func(dir string) error) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a network namespace needs root")
@@ -66,6 +71,11 @@ func follow(t *testing.T, page string) {
 		}
 	})
 	dir := t.TempDir()
+	if prepare != nil {
+		if err := prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/bash", "-euo", "pipefail", "-c", script)
