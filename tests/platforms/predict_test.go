@@ -74,14 +74,14 @@ files = [%q]
 		}
 	}
 
-	guest := s.td("guest", "prediction.json")
+	guest := s.predicted("guest", "prediction.json")
 	s.know(map[string]any{"xfam": "e702060000000000"})
 	if got, err := s.fetch(guest); err != nil || got != value {
 		t.Fatalf("%q, %v", got, err)
 	}
 
 	s.save("other.json", s.predict("console=ttyS0 init=/bin/sh", "-o", "json"))
-	other := s.td("other", "other.json")
+	other := s.predicted("other", "other.json")
 	_, err = s.fetch(other)
 	s.refused(err, "rtmr_2", "")
 	s.save("evidence.json", s.run("measure", "sim", "tdx", "evidence", "other", "--report-data", "00"))
@@ -136,8 +136,8 @@ func TestReferenceValuesAreTakenAsTheyAre(t *testing.T) {
 	}
 }
 
-// td starts a simulated TD that stands for the predicted virtual machine.
-func (s *stage) td(name, prediction string) *tdx.Simulator {
+// predicted starts a simulated TD that stands for the predicted virtual machine.
+func (s *stage) predicted(name, prediction string) *tdx.Simulator {
 	s.Helper()
 	s.run("measure", "sim", "tdx", "guest", "--vendor", "intel", "--out", name, "--prediction", prediction)
 	guest, err := tdx.OpenSimulator(s.Path(name))
