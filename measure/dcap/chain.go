@@ -83,6 +83,20 @@ func (c *chain) check(roots []*root, t *measure.Tally) {
 	}
 }
 
+// Request names the collateral of the platform that a quote says it is from.
+// Nothing of it is verified.
+func (q *Quote) Request() (Request, error) {
+	c, err := readChain(q.Chain, nil)
+	if err != nil {
+		return Request{}, err
+	}
+	tee := TDX
+	if q.Header.TEEType == teeTypeSGX {
+		tee = SGX
+	}
+	return Request{TEE: tee, FMSPC: c.pck.FMSPC, CA: c.pck.CA}, nil
+}
+
 func (c *chain) certificates() []*x509.Certificate {
 	out := []*x509.Certificate{c.pck.Certificate, c.ca}
 	if c.root != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sgx"
@@ -53,7 +54,11 @@ func (f *intelFlags) config(s settings) (dcap.Config, error) {
 // whether that is enough is for the broker, which refuses it by itself.
 func (c *cli) intelRooms() []room {
 	f := new(intelFlags)
-	return []room{{
+	return []room{tdxRoom(f), sgxRoom(f)}
+}
+
+func tdxRoom(f *intelFlags) room {
+	return room{
 		platform:   measure.TDX,
 		flags:      f.add,
 		recognises: func(raw []byte) bool { return tdx.Recognise(quoteIn(raw)) },
@@ -65,8 +70,19 @@ func (c *cli) intelRooms() []room {
 			}
 			return tdx.NewVerifier(tdx.VerifierConfig{Config: cfg, UnsafeDebug: true, UnsafeMigratable: true})
 		},
+		needs: func(ev measure.Evidence) ([]collateral.Name, error) {
+			e, err := tdx.ParseEvidence(ev)
+			if err != nil {
+				return nil, err
+			}
+			return needsIntel(e.Quote)
+		},
 		inspect: inspectTDX,
-	}, {
+	}
+}
+
+func sgxRoom(f *intelFlags) room {
+	return room{
 		platform:   measure.SGX,
 		recognises: func(raw []byte) bool { return sgx.Recognise(quoteIn(raw)) },
 		read:       readSGX,
@@ -77,8 +93,28 @@ func (c *cli) intelRooms() []room {
 			}
 			return sgx.NewVerifier(sgx.VerifierConfig{Config: cfg, UnsafeDebug: true})
 		},
+		needs: func(ev measure.Evidence) ([]collateral.Name, error) {
+			e, err := sgx.ParseEvidence(ev)
+			if err != nil {
+				return nil, err
+			}
+			return needsIntel(e.Quote)
+		},
 		inspect: inspectSGX,
-	}}
+	}
+}
+
+// needsIntel lists what is needed about the platform that signed a quote.
+func needsIntel(raw []byte) ([]collateral.Name, error) {
+	q, err := dcap.ParseQuote(raw)
+	if err != nil {
+		return nil, err
+	}
+	r, err := q.Request()
+	if err != nil {
+		return nil, err
+	}
+	return collateral.Names(r), nil
 }
 
 // readTDX reads evidence in its wire form, or a raw quote.
