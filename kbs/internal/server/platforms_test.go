@@ -28,6 +28,8 @@ func enabled(p measure.Platform, v *config.Verifier, roots []config.SimulatedRoo
 		v.SGX = config.SGX{Intel: intel}
 	case measure.AzSNPvTPM:
 		v.AzSNPvTPM.SNP = snp
+	case measure.AzTDXvTPM:
+		v.AzTDXvTPM.TDX = config.TDX{Intel: intel, InsecureMigratable: true}
 	case measure.TPM:
 		v.TPM = config.TPM{Enabled: true, InsecureSimulatedRoots: roots, InsecureNoRevocation: true}
 	case measure.CCA:
@@ -41,7 +43,6 @@ func enabled(p measure.Platform, v *config.Verifier, roots []config.SimulatedRoo
 // notHere are the platforms of other tests.
 var notHere = map[measure.Platform]string{
 	measure.NVIDIA: "no CPU: see gpus_test.go", measure.Sample: "no root: see devices_test.go", measure.SampleDevice: "no CPU: see devices_test.go",
-	measure.AzTDXvTPM: "the broker has no table for it",
 }
 
 // Every platform, from its table in the configuration to a submod of the token:
