@@ -77,31 +77,3 @@ func chipOf(chain []*x509.Certificate) string {
 	}
 	return chain[1].Subject.CommonName + " " + chain[1].Subject.SerialNumber
 }
-
-// summary is one verdict over a list: all checks of one GPU, or of each check
-// the worst outcome, with the device in front.
-func summary(all []measure.Verdict) measure.Verdict {
-	out := all[0]
-	if len(all) == 1 {
-		return out
-	}
-	devices := make([]any, len(all))
-	out.Checks = nil
-	for i, v := range all {
-		devices[i] = v.Claims
-		if v.Root.Simulated {
-			out.Root = v.Root
-		}
-		for _, c := range v.Checks {
-			if c.Reason != "" {
-				c.Reason = "device " + strconv.Itoa(i) + ": " + c.Reason
-			}
-			out.Checks = append(out.Checks, c)
-		}
-	}
-	out.Claims = measure.Claims{"devices": devices}
-	if out.Root.Simulated {
-		out.Claims[ClaimSimulatedRoot] = out.Root.Name
-	}
-	return out
-}

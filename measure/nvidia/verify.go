@@ -123,13 +123,15 @@ func (v *Verifier) VerifyAll(ctx context.Context, ev measure.Evidence, want meas
 	return verdicts, measure.ListErr(verdicts)
 }
 
-// Verify judges a list of GPUs as one: of each check the worst outcome.
+// Verify judges a list of GPUs as one: of each check the worst outcome. The
+// claims are those of each, in a list, unless there is only one.
 func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure.Expected) (measure.Verdict, error) {
 	verdicts, err := v.VerifyAll(ctx, ev, want)
 	if verdicts == nil {
 		return measure.Verdict{Platform: measure.NVIDIA, Class: Class}, err
 	}
-	return summary(verdicts), err
+	one := summary(verdicts)
+	return one, one.Err()
 }
 
 // examination is the evidence of one GPU with what was found out about it
