@@ -11,7 +11,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sample"
-	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
 
 // openVerifiers fills the registry. Each verifier may later give way to one
@@ -129,38 +128,6 @@ func verifiers(cfg config.Config, t tools) ([]measure.Verifier, error) {
 		all = append(all, vs...)
 	}
 	return all, nil
-}
-
-func openSNP(v config.Verifier, t tools) ([]measure.Verifier, error) {
-	if !v.SNP.Enabled {
-		return nil, nil
-	}
-	return only(snpVerifier(v.SNP, t))
-}
-
-func snpVerifier(c config.SNP, t tools) (*snp.Verifier, error) {
-	vc := snp.VerifierConfig{
-		UnsafeNoRevocation: c.InsecureNoRevocation, Now: t.now, Grace: t.grace, RevocationLists: map[snp.Generation][]byte{},
-	}
-	if t.published != nil {
-		vc.Source = t.published
-	}
-	for name, path := range c.RevocationLists {
-		g, err := snp.ParseGeneration(name)
-		if err != nil {
-			return nil, fmt.Errorf("revocation_lists: %w", err)
-		}
-		if vc.RevocationLists[g], err = readFile(path); err != nil {
-			return nil, fmt.Errorf("revocation_lists: %w", err)
-		}
-	}
-	err := readRoots(c.InsecureSimulatedRoots, func(name string, bundle []byte) {
-		vc.UnsafeSimulatedRoots = append(vc.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: name, Bundle: bundle})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return snp.NewVerifier(vc)
 }
 
 // readRoots reads the files of simulated roots.

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"maps"
 	"regexp"
-	"slices"
 )
 
 // Verifier has one table for each platform.
@@ -74,18 +72,6 @@ type Sample struct {
 	InsecureEnabled bool `toml:"insecure_enabled"`
 }
 
-// SNP settings of the AMD SEV-SNP verifier.
-type SNP struct {
-	Enabled bool `toml:"enabled"`
-	// InsecureSimulatedRoots are trusted beside AMD's roots. Tokens that rest
-	// on one say so, and the default policies refuse them.
-	InsecureSimulatedRoots []SimulatedRoot `toml:"insecure_simulated_roots"`
-	InsecureNoRevocation   bool            `toml:"insecure_no_revocation"`
-	// RevocationLists are AMD's CRLs by processor generation (Milan, Genoa,
-	// Turin), each the path of a file as AMD serves it.
-	RevocationLists map[string]string `toml:"revocation_lists" kind:"path"`
-}
-
 // SimulatedRoot names a root bundle (PEM) made by a simulated vendor.
 type SimulatedRoot struct {
 	Name string `toml:"name"`
@@ -117,24 +103,6 @@ func (Sample) validate(*problems) {}
 
 func (Sample) files() []string { return nil }
 
-func defaultSNP() SNP {
-	return SNP{Enabled: true, InsecureSimulatedRoots: []SimulatedRoot{}, RevocationLists: map[string]string{}}
-}
-
-func (s SNP) insecure() []string { return s.insecureIn("verifier.snp") }
-
-func (s SNP) insecureIn(table string) []string {
-	out := insecureRoots(table, s.InsecureSimulatedRoots)
-	if s.InsecureNoRevocation {
-		out = append(out, table+".insecure_no_revocation")
-	}
-	return out
-}
-
-func (s SNP) files() []string {
-	return append(slices.Sorted(maps.Values(s.RevocationLists)), rootFiles(s.InsecureSimulatedRoots)...)
-}
-
 func insecureRoots(table string, roots []SimulatedRoot) []string {
 	var out []string
 	for _, r := range roots {
@@ -152,15 +120,6 @@ func rootFiles(roots []SimulatedRoot) []string {
 }
 
 var rootName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-
-func (s SNP) validate(p *problems) { s.validateIn("verifier.snp", p) }
-
-func (s SNP) validateIn(table string, p *problems) {
-	validateRoots(table+".insecure_simulated_roots", s.InsecureSimulatedRoots, p)
-	if !s.Enabled && (len(s.InsecureSimulatedRoots) > 0 || s.InsecureNoRevocation) {
-		p.bad(table, "settings are given, but enabled is false")
-	}
-}
 
 // validateRoots checks named files: the names end up in tokens.
 func validateRoots(key string, roots []SimulatedRoot, p *problems) {

@@ -22,6 +22,21 @@ func TestVerifiers(t *testing.T) {
 			text:     "[verifier.tpm]\nenabled = true\ninsecure_self_declared_keys = true\ninsecure_no_revocation = true\ninsecure_simulated_roots = [{name = 'a', path = '/a'}]\n",
 			insecure: []string{"verifier.tpm.insecure_simulated_roots: a", "verifier.tpm.insecure_self_declared_keys", "verifier.tpm.insecure_no_revocation"}, files: 1,
 		},
+		"snp, what is demanded": {
+			text: "[verifier.snp]\nminimum_tcb = {Milan = 'bootloader=4 tee=0 snp=24 microcode=219', Turin = 'fmc=1 bootloader=4 tee=0 snp=24 microcode=219'}\n" +
+				"id_key_digests = ['" + strings.Repeat("ab", 48) + "']\nauthor_key_digests = ['" + strings.Repeat("cd", 48) + "']\n",
+		},
+		"snp, a TCB without a part":   {text: "[verifier.snp]\nminimum_tcb = {Milan = 'bootloader=4 tee=0 snp=24'}\n", want: "lacks microcode"},
+		"snp, a TCB with a part more": {text: "[verifier.snp]\nminimum_tcb = {Milan = 'fmc=1 bootloader=4 tee=0 snp=24 microcode=1'}\n", want: `"fmc=1" is not a part`},
+		"snp, a part twice":           {text: "[verifier.snp]\nminimum_tcb = {Milan = 'tee=0 tee=0 bootloader=1 snp=24 microcode=1'}\n", want: "each once"},
+		"snp, a part too large":       {text: "[verifier.snp]\nminimum_tcb = {Milan = 'tee=256 bootloader=1 snp=24 microcode=1'}\n", want: "to 255"},
+		"snp, no such generation":     {text: "[verifier.snp]\nminimum_tcb = {Naples = ''}\n", want: "Milan, Genoa, Turin"},
+		"snp, no digest":              {text: "[verifier.snp]\nid_key_digests = ['ab']\n", want: "48 bytes"},
+		"snp, demands without it":     {text: "[verifier.snp]\nenabled = false\nauthor_key_digests = ['" + strings.Repeat("cd", 48) + "']\n", want: "enabled is false"},
+		"snp, all that is insecure": {
+			text:     "[verifier.snp]\ninsecure_no_revocation = true\ninsecure_debug = true\ninsecure_migratable = true\n",
+			insecure: []string{"verifier.snp.insecure_no_revocation", "verifier.snp.insecure_debug", "verifier.snp.insecure_migratable"},
+		},
 		"az-snp-vtpm":                   {text: "[verifier.az-snp-vtpm]\nenabled = true\nrevocation_lists = {Milan = '/milan'}\n", files: 1},
 		"az-snp-vtpm, settings without": {text: "[verifier.az-snp-vtpm]\ninsecure_no_revocation = true\n", want: "verifier.az-snp-vtpm: settings are given"},
 		"az-tdx-vtpm, settings without": {text: "[verifier.az-tdx-vtpm]\ninsecure_migratable = true\n", want: "verifier.az-tdx-vtpm: settings are given"},

@@ -49,9 +49,7 @@ func (f *intelFlags) config(s settings) (dcap.Config, error) {
 	return c, err
 }
 
-// intelRooms are those of TDX and SGX. Their verifiers do not refuse a guest
-// that its host can look into, but say so: evidence of it is genuine, and
-// whether that is enough is for the broker, which refuses it by itself.
+// intelRooms are those of TDX and SGX.
 func (c *cli) intelRooms() []room {
 	f := new(intelFlags)
 	return []room{tdxRoom(f), sgxRoom(f)}
@@ -68,7 +66,7 @@ func tdxRoom(f *intelFlags) room {
 			if err != nil {
 				return nil, err
 			}
-			return tdx.NewVerifier(tdx.VerifierConfig{Config: cfg, UnsafeDebug: true, UnsafeMigratable: true})
+			return tdx.NewVerifier(tdx.VerifierConfig{Config: cfg, UnsafeDebug: s.debug, UnsafeMigratable: s.migratable})
 		},
 		needs: func(ev measure.Evidence) ([]collateral.Name, error) {
 			e, err := tdx.ParseEvidence(ev)
@@ -91,7 +89,7 @@ func sgxRoom(f *intelFlags) room {
 			if err != nil {
 				return nil, err
 			}
-			return sgx.NewVerifier(sgx.VerifierConfig{Config: cfg, UnsafeDebug: true})
+			return sgx.NewVerifier(sgx.VerifierConfig{Config: cfg, UnsafeDebug: s.debug})
 		},
 		needs: func(ev measure.Evidence) ([]collateral.Name, error) {
 			e, err := sgx.ParseEvidence(ev)

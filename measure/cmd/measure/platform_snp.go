@@ -50,6 +50,7 @@ func (c *cli) snpVerifier(f *snpFlags, s settings) (measure.Verifier, error) {
 	cfg := snp.VerifierConfig{
 		UnsafeNoRevocation: f.noRevocation || s.noCollateral, UnsafeReportVersion2: f.version2, Now: s.now,
 		RevocationLists: map[snp.Generation][]byte{},
+		Require:         snp.Requirements{NoDebug: !s.debug, NoMigration: !s.migratable},
 	}
 	for _, r := range s.roots {
 		cfg.UnsafeSimulatedRoots = append(cfg.UnsafeSimulatedRoots, snp.SimulatedRoot{Name: r.name, Bundle: r.data})

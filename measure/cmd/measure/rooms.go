@@ -49,6 +49,9 @@ type settings struct {
 	roots []namedFile
 	// noCollateral waives what needs CRLs or TCB info, where none is at hand.
 	noCollateral bool
+	// debug and migratable accept guests that their host can look into, and such
+	// as may be moved to a machine that nobody judged.
+	debug, migratable bool
 	// collateral is a directory of it; empty if there is none: see shelf.
 	collateral string
 	warn       func(error)

@@ -25,7 +25,8 @@ Nothing is skipped in silence. You must say what the evidence is bound to, or
 waive that with --allow-unbound. The same holds for init-data. What needs the
 vendor's collateral (revocation lists, and for Intel what a TCB is worth) fails
 unless it is at hand, or --allow-no-collateral waives it; chain and signature
-are checked all the same. Simulated evidence is refused unless --simulated-root
+are checked all the same. A guest that its host may debug, or move to another
+machine, is refused unless that is allowed. Simulated evidence is refused unless --simulated-root
 names its root.
 
 Exit code 0 if every check passed or was waived, 3 if one failed.`
@@ -46,6 +47,7 @@ type verifyFlags struct {
 	collateral             string
 	simulatedRoots         []string
 	noCollateral           bool
+	debug, migratable      bool
 	binding                bindingFlags
 	output                 *choice
 }
@@ -66,6 +68,8 @@ func (c *cli) verifyCommand() *cobra.Command {
 	s.StringVar(&f.evidence, "evidence", "", "`FILE` with evidence in JSON as the KBS protocol carries it, or a raw report or quote; - is stdin")
 	s.StringArrayVar(&f.simulatedRoots, "simulated-root", nil, "trust a simulated vendor: `NAME=FILE` of its root.pem (repeatable)")
 	s.BoolVar(&f.noCollateral, "allow-no-collateral", false, "waive what needs the vendor's collateral, where none is at hand")
+	s.BoolVar(&f.debug, "allow-debug", false, "waive that the host cannot read and write the guest's memory")
+	s.BoolVar(&f.migratable, "allow-migratable", false, "waive that the guest stays on the machine that is judged here")
 	s.StringVar(&f.collateral, "collateral", "", "`DIR` with what vendors publish: files as they serve them, or what 'measure collateral' keeps")
 	s.StringVar(&f.at, "at", "", "verify as of this `TIME` (RFC 3339) instead of now")
 	s.VarP(f.output, "output", "o", "output format")
@@ -133,7 +137,7 @@ func (c *cli) settings(f verifyFlags) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	s := settings{now: now, noCollateral: f.noCollateral, collateral: f.collateral}
+	s := settings{now: now, noCollateral: f.noCollateral, collateral: f.collateral, debug: f.debug, migratable: f.migratable}
 	s.warn = func(err error) { _, _ = fmt.Fprintf(c.err, "measure: not used: %v\n", err) }
 	s.roots, err = c.namedFiles("simulated-root", f.simulatedRoots)
 	return s, err
