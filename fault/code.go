@@ -38,6 +38,7 @@ const (
 	ResourceHeld       Code = "resource_held"
 	ResourceExpired    Code = "resource_expired"
 	ImageBinding       Code = "image_binding_mismatch"
+	GuestRevoked       Code = "guest_revoked"
 	SignatureRejected  Code = "signature_rejected"
 	AuditDamaged       Code = "audit_damaged"
 	ImageUnsigned      Code = "image_signature_rejected"
@@ -98,6 +99,7 @@ func Table() []Entry {
 		{StageRequired, http.StatusConflict, ExitRefused, "Policies must pass the stages here, and this one has not."},
 		{NewlyAllowed, http.StatusConflict, ExitRefused, "The policy would allow what is recorded as refused, and nobody said that this is wanted."},
 		{Unsupported, http.StatusNotImplemented, ExitUsage, "What holds the object cannot do this."},
+		{GuestRevoked, http.StatusForbidden, ExitRefused, "An administrator revoked the guest: it gets nothing any more."},
 		{ResourceHeld, http.StatusForbidden, ExitRefused, "An administrator holds the resource back for now."},
 		{ResourceExpired, http.StatusForbidden, ExitRefused, "The resource has expired."},
 		{ImageBinding, http.StatusForbidden, ExitRefused, "The key is for another image than the guest named."},

@@ -33,6 +33,8 @@ const (
 	AuditResourceMeta     AuditKind = "resource.metadata"
 	AuditResourceRollback AuditKind = "resource.rollback"
 	AuditResourceDestroy  AuditKind = "resource.destroy"
+	AuditGuestRevoke      AuditKind = "guest.revoke"
+	AuditGuestReinstate   AuditKind = "guest.reinstate"
 	AuditTicketSilence    AuditKind = "ticketgroup.silence"
 	AuditTicketUnsilence  AuditKind = "ticketgroup.unsilence"
 	AuditMasterKeyRotate  AuditKind = "masterkey.rotate"
@@ -101,6 +103,8 @@ func AuditKinds() []AuditKindInfo {
 		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},
 		{AuditResourceRollback, "resource/REPO/TYPE/TAG", "A former value of a resource was stored again."},
 		{AuditResourceDestroy, "resource/REPO/TYPE/TAG", "A former value of a resource was wiped."},
+		{AuditGuestRevoke, "guest-revocation/ID", "A guest's token, or all evidence that shows a claim, is revoked; which, why and until when is in the details."},
+		{AuditGuestReinstate, "guest-revocation/ID", "Such a revocation was taken back."},
 		{AuditTicketSilence, "ticketgroup/ID", "Refusals of one cause are left out of the listing; why, and until when, is in the details."},
 		{AuditTicketUnsilence, "ticketgroup/ID", "Refusals of that cause are listed again."},
 		{AuditPluginCall, "PLUGIN/PATH", "An administrator called a plugin with the method in the details."},

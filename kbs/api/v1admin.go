@@ -6,6 +6,8 @@ import "time"
 const (
 	PathWhoAmI      = PathV1 + "/whoami"      // GET
 	PathRevocations = PathV1 + "/revocations" // GET list, POST
+	// PathGuestRevocations has GET list, POST, DELETE /{id}.
+	PathGuestRevocations = PathV1 + "/guest-revocations"
 )
 
 // AnyTenant in the tenants of a role is all of them, and the broker as a whole.
@@ -52,4 +54,23 @@ type Revocation struct {
 	Author  string    `json:"author,omitempty"`
 	Time    time.Time `json:"time,omitzero"`
 	Expires time.Time `json:"expires,omitzero"` // when every such token has ended by itself
+}
+
+// GuestRevocation cuts guests off, although their tokens are genuine. It names
+// TokenID, the jti of a token: its guest may attest again. Or it names a Claim
+// and the Value that evidence must not show: no guest that shows it gets a
+// token, or anything for one that it has.
+type GuestRevocation struct {
+	ID      string `json:"id,omitempty"`
+	TokenID string `json:"token_id,omitempty"`
+	// Claim is the way to a claim as policies read it, platform first, with dots
+	// between: snp.chip_id, tdx.quote.body.mr_td. Of a list, any element counts.
+	Claim  string `json:"claim,omitempty"`
+	Value  string `json:"value,omitempty"` // in either case
+	Reason string `json:"reason"`
+	// Until is when it ends; absent is never, but for a token of the broker's
+	// own, whose revocation ends when the token does.
+	Until  time.Time `json:"until,omitzero"`
+	Author string    `json:"author,omitempty"`
+	Time   time.Time `json:"time,omitzero"`
 }

@@ -53,6 +53,25 @@ func (c *Client) Revoke(ctx context.Context, r api.RevocationRequest) (api.Revoc
 	return out, err
 }
 
+// RevokeGuest cuts guests off; see [api.GuestRevocation].
+func (c *Client) RevokeGuest(ctx context.Context, r api.GuestRevocation) (api.GuestRevocation, error) {
+	var out api.GuestRevocation
+	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathGuestRevocations}, r, &out)
+	return out, err
+}
+
+// GuestRevocations lists which guests are cut off.
+func (c *Client) GuestRevocations(ctx context.Context) ([]api.GuestRevocation, error) {
+	var out items[api.GuestRevocation]
+	err := c.doJSON(ctx, call{method: http.MethodGet, root: api.PathGuestRevocations}, nil, &out)
+	return out.Items, err
+}
+
+// ReinstateGuest takes such a revocation back.
+func (c *Client) ReinstateGuest(ctx context.Context, id string) error {
+	return c.remove(ctx, api.PathGuestRevocations, []string{id}, AnyVersion)
+}
+
 // Revocations lists the admin tokens that were revoked.
 func (c *Client) Revocations(ctx context.Context) ([]api.Revocation, error) {
 	var out items[api.Revocation]

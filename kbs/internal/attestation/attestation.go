@@ -75,6 +75,15 @@ type Config struct {
 	Now           func() time.Time
 	Logger        *slog.Logger
 	Gate          Gate // nil lets everything through
+	// Revoked says whose evidence earns no token any more; nil: everybody's may.
+	Revoked Revoked
+}
+
+// Revoked knows which guests an administrator cut off.
+type Revoked interface {
+	// Evidence returns a fault with code guest_revoked for evidence, as policies
+	// and tokens have it, that shows a revoked claim.
+	Evidence(ctx context.Context, evidence json.RawMessage) error
 }
 
 // Gate lets the verification of evidence through when there is a CPU for it.

@@ -262,6 +262,11 @@ func (s *Service) appraise(ctx context.Context, id, name string, p piece, v meas
 	if err != nil {
 		return appraised{}, fault.Newf(fault.Internal, "encode claims: %w", err)
 	}
+	if s.cfg.Revoked != nil {
+		if err := s.cfg.Revoked.Evidence(ctx, input); err != nil {
+			return appraised{}, err
+		}
+	}
 	stepped, done := observe.Step(ctx, observe.StepAppraise)
 	a, err := s.cfg.Policies.Appraise(stepped, id+"_"+v.Class, input)
 	done(err)

@@ -159,6 +159,9 @@ func chooseHash(platform string, supported []string) (name string, selected bool
 	return "", false, fmt.Errorf("none of the hash algorithms %s is among those of the guest", strings.Join(order, ", "))
 }
 
+// IsPlatform reports whether a name is the protocol's for a platform.
+func IsPlatform(name string) bool { return name != "" && canonicalTEE(name) == name }
+
 // canonicalTEE returns the protocol's spelling of a platform (kbs-protocol
 // 3.8), or "" for a name that it does not know.
 func canonicalTEE(name string) string {

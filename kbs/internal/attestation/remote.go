@@ -50,6 +50,13 @@ func (s *Service) judgeElsewhere(ctx context.Context, c challenge.Challenge, att
 	if err != nil {
 		return "", none, err
 	}
+	if s.cfg.Revoked != nil {
+		for _, sub := range claims.Submods {
+			if err := s.cfg.Revoked.Evidence(ctx, sub.Evidence); err != nil && len(sub.Evidence) > 0 {
+				return "", none, err
+			}
+		}
+	}
 	if err := speaksOf(claims, c, att); err != nil {
 		return "", none, fault.Newf(fault.Unavailable, "the token of the attestation service: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/revocation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/server"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
@@ -55,8 +56,10 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err
 	}
+	revoked := revocation.Open(st, s.cfg.TokenLifetime(), s.Now)
 	ac := attestation.Config{
-		Store: st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now),
+		Revoked: revoked,
+		Store:   st, Audit: log, Tickets: tickets, Challenges: challenge.NewSealer(ring, rec.Name, s.Now),
 		Registry: s.verifiers, Versions: s.cfg.AttestationService.Versions(), Selectors: s.cfg.AttestationService.AttestationPolicySelectors,
 		Policies: engine, Issuer: tokens.issuer, Lifetime: s.cfg.SessionLifetime(), Now: s.Now, Logger: logger, Gate: s.gate,
 		Tokens: tokens.verifier, VerboseTokens: s.cfg.AttestationService.AttestationTokenBroker.VerboseToken,
@@ -64,7 +67,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	r := &rooms{refusals: tickets, deps: server.Deps{
 		Tenant: rec.Name, Since: rec.Created,
 		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs, Plugins: s.pluginsOf(rec.Name),
-		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Store: st,
+		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Guests: revoked, Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),

@@ -34,7 +34,7 @@ type listOptions struct {
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), tenantKind(), approvalKind(), revocationKind(), masterKeyKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), tenantKind(), approvalKind(), revocationKind(), guestRevocationKind(), masterKeyKind()}
 }
 
 func kindNames() []string {

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/revocation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
@@ -68,7 +69,7 @@ func known(err error) *fault.Fault {
 		return fault.New(fault.QuotaExceeded, err)
 	case errors.Is(err, tenant.ErrQuota):
 		return fault.New(fault.QuotaExceeded, err)
-	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, ticket.ErrSilence), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
+	case errors.Is(err, resource.ErrPath), errors.Is(err, resource.ErrMeta), errors.Is(err, ticket.ErrSilence), errors.Is(err, revocation.ErrRevocation), errors.Is(err, policy.ErrName), errors.Is(err, policy.ErrRequest), errors.As(err, &syntax),
 		errors.Is(err, refvalue.ErrName), errors.Is(err, refvalue.ErrValue), errors.Is(err, refvalue.ErrMessage), errors.Is(err, refvalue.ErrSigner),
 		errors.Is(err, refvalue.ErrMessageType), errors.Is(err, audit.ErrRange), errors.Is(err, store.ErrKey),
 		errors.Is(err, tenant.ErrName), errors.Is(err, tenant.ErrRecord), errors.Is(err, admin.ErrRevocation),
@@ -196,7 +197,7 @@ func v0Error(r *http.Request, op operation, f *fault.Fault) (variant, detail str
 		return "JweError", "JWE failed"
 	}
 	switch f.Code {
-	case fault.PolicyDenied, fault.ResourceHeld, fault.ResourceExpired, fault.ImageBinding:
+	case fault.PolicyDenied, fault.GuestRevoked, fault.ResourceHeld, fault.ResourceExpired, fault.ImageBinding:
 		return "PolicyDeny", "Access denied by policy"
 	case fault.PolicyError:
 		return "PolicyEngineError", "Policy engine error"

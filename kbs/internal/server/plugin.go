@@ -81,7 +81,7 @@ func (s *Server) pluginForGuest(w http.ResponseWriter, r *http.Request, p plugin
 	ctx := r.Context()
 	claims, err := s.attested(r)
 	if err != nil {
-		return s.refuseRelease(ctx, what.object(), token.Claims{}, api.Explanation{}, err)
+		return s.refuseRelease(ctx, what.object(), claims, api.Explanation{}, err)
 	}
 	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
 		return err

@@ -29,7 +29,7 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	}
 	claims, err := s.attested(r)
 	if err != nil {
-		return s.refuseRelease(ctx, object(path), token.Claims{}, api.Explanation{}, err)
+		return s.refuseRelease(ctx, object(path), claims, api.Explanation{}, err)
 	}
 	if err := s.within(ctx, w, s.Quotas.Releases, opRelease, "releases"); err != nil {
 		return err
@@ -91,7 +91,8 @@ func read(c token.Claims) reading {
 func platform(c token.Claims) string { return read(c).platform }
 
 // attested returns the claims of the session's token, or else of the bearer
-// token (kbs-protocol 2.3). Both are verified.
+// token (kbs-protocol 2.3). Both are verified. With an error there are claims
+// only of a genuine token that was revoked.
 func (s *Server) attested(r *http.Request) (token.Claims, error) {
 	if c, err := r.Cookie(api.SessionCookie); err == nil {
 		text, ok, err := s.Handshake.Token(r.Context(), c.Value)
@@ -115,8 +116,27 @@ func (s *Server) verified(ctx context.Context, text string) (token.Claims, error
 	if errors.Is(err, token.ErrInvalid) {
 		claims, err = token.Claims{}, fault.New(fault.TokenInvalid, err)
 	}
+	if err == nil {
+		err = s.notRevoked(stepped, claims)
+	}
 	done(err)
 	return claims, err
+}
+
+// notRevoked asks whether an administrator cut the guest off since it attested.
+func (s *Server) notRevoked(ctx context.Context, c token.Claims) error {
+	if err := s.Guests.Token(ctx, c.ID); err != nil {
+		return err
+	}
+	for _, sub := range c.Submods {
+		if len(sub.Evidence) == 0 {
+			continue // of a foreign token, which may show none
+		}
+		if err := s.Guests.Evidence(ctx, sub.Evidence); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func bearer(r *http.Request) (string, bool) {

@@ -136,6 +136,7 @@ func Routes() []Route {
 		tokenRoutes(),
 		ticketRoutes(),
 		adminRoutes(),
+		guestRevocationRoutes(),
 		tenantRoutes(),
 		approvalRoutes(),
 		auditRoutes(),
@@ -170,7 +171,7 @@ func (r Route) AllCodes() []fault.Code {
 		}
 		all = append(all, fault.Unauthenticated, fault.Forbidden, fault.Unavailable, fault.TooMany)
 	case r.Access == Attested:
-		all = append(all, fault.TokenInvalid, fault.Unavailable, fault.TooMany)
+		all = append(all, fault.TokenInvalid, fault.GuestRevoked, fault.Unavailable, fault.TooMany)
 	case r.Rate != limit.None:
 		all = append(all, fault.Unavailable, fault.TooMany)
 	}
@@ -225,7 +226,7 @@ func absentRoutes() []Route {
 	return []Route{
 		{Pattern: api.PathPrefix + "/{path...}", ID: "plugin", Summary: "Any other name under /kbs/v0 is a plugin's, which says who may ask; where there is none, it is unknown",
 			Access: Public, On: OnGuest | OnAdmin, Request: rawBody("application/octet-stream"), Answers: ok(rawBody(plainType)),
-			Codes:  codes(fault.MethodNotAllowed, fault.TokenInvalid, fault.PolicyDenied, fault.PolicyError, fault.Unauthenticated, fault.Forbidden, fault.Unavailable),
+			Codes:  codes(fault.MethodNotAllowed, fault.TokenInvalid, fault.GuestRevoked, fault.PolicyDenied, fault.PolicyError, fault.Unauthenticated, fault.Forbidden, fault.Unavailable),
 			Change: changePlugin, stage: opRelease, open: (*Server).plugin},
 		{Pattern: "/{path...}", ID: "absent", Summary: "Nothing else is here",
 			Access: Public, On: OnGuest | OnAdmin | OnMetrics, open: absent},

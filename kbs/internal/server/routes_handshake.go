@@ -9,7 +9,7 @@ import (
 // evidenceCodes are the ways in which evidence can be wrong.
 func evidenceCodes() []fault.Code {
 	return codes(fault.SessionInvalid, fault.NonceMismatch, fault.EvidenceInvalid, fault.RootUntrusted, fault.BindingMismatch,
-		fault.InitDataMismatch, fault.PlatformDisabled, fault.PolicyError)
+		fault.InitDataMismatch, fault.PlatformDisabled, fault.PolicyError, fault.GuestRevoked)
 }
 
 // handshakeRoutes are what guests call (kbs-protocol 3 and 4).

@@ -28,6 +28,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/revocation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
@@ -78,6 +79,7 @@ type Deps struct {
 	AuditLog  AuditLog
 	Admins    Admins
 	Revoked   *admin.Revocations
+	Guests    *revocation.List
 	System    *System // only for the tenant "default"
 	Quotas    Quotas
 	Approvals *Approvals

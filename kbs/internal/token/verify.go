@@ -45,12 +45,18 @@ func (v *Verifier) Verify(ctx context.Context, text string) (Claims, error) {
 		return Claims{}, err
 	}
 	if c.Foreign {
-		c.ID = "foreign-" + hex.EncodeToString(sum[:16])
+		c.ID = foreignPrefix + hex.EncodeToString(sum[:16])
 	}
 	c.memo = &memo{}
 	v.good.put(&verdict{text: sum, claims: c, trusted: trusted})
 	return c, nil
 }
+
+// foreignPrefix begins the ids that tokens of other issuers have here.
+const foreignPrefix = "foreign-"
+
+// IsForeign reports whether an id is that of a token of another issuer.
+func IsForeign(id string) bool { return strings.HasPrefix(id, foreignPrefix) }
 
 // judge returns the claims of a token, and for how long its key is trusted.
 func (v *Verifier) judge(ctx context.Context, text string) (Claims, func(context.Context) bool, error) {

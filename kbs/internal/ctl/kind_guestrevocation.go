@@ -1,0 +1,69 @@
+package ctl
+
+import (
+	"context"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+)
+
+func guestRevocationKind() kind {
+	list := func(ctx context.Context, c *cli, a *admin.Client, o listOptions) ([]object, error) {
+		all, err := a.GuestRevocations(ctx)
+		return listed(all, o, c.guestRevocationObject), err
+	}
+	return kind{
+		name: "guestrevocation", aliases: []string{"guestrevocations"},
+		header: []string{"ID", "WHAT", "REASON", "AUTHOR", "AGE", "UNTIL"},
+		list:   list,
+		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
+			all, err := list(ctx, c, a, listOptions{})
+			if err != nil {
+				return object{}, err
+			}
+			for _, o := range all {
+				if o.name == name {
+					return o, nil
+				}
+			}
+			return object{}, fault.Newf(fault.NotFound, "there is no guestrevocation %s", name)
+		},
+		delete: func(ctx context.Context, a *admin.Client, name string, _ int64) error {
+			return a.ReinstateGuest(ctx, name)
+		},
+		schema: guestRevocationSchema,
+	}
+}
+
+const guestRevocationSchema = `kind guestrevocation
+  Guests that get nothing any more, although their tokens are genuine: the one
+  that earned a token, which may attest again, or all whose evidence shows a
+  claim, which may not. It counts at once, and within a second on the broker's
+  other replicas.
+
+  what    guest/TOKEN-ID or claim/PATH=VALUE
+  until   when it ends; that of a token, with the token
+
+  kbsctl revoke guest/TOKEN-ID | claim/PATH=VALUE; delete takes it back.`
+
+func (c *cli) guestRevocationObject(r api.GuestRevocation) object {
+	what := "guest/" + r.TokenID
+	if r.Claim != "" {
+		what = "claim/" + r.Claim + "=" + r.Value
+	}
+	return object{
+		kind: "guestrevocation", name: r.ID, data: r,
+		row: []string{r.ID, shorten(what, 48), r.Reason, r.Author, age(r.Time, c.now()), age(r.Until, c.now())},
+		describe: func(s *sheet) {
+			s.line("revoked", what)
+			s.line("id", r.ID)
+			s.line("reason", r.Reason)
+			s.line("author", r.Author)
+			s.line("time", stamp(r.Time, c.now()))
+			if !r.Until.IsZero() {
+				s.line("until", stamp(r.Until, c.now()))
+			}
+		},
+	}
+}
