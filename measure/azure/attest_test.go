@@ -220,7 +220,12 @@ func TestAttesterTakesTurns(t *testing.T) {
 
 func TestAttesterRefusals(t *testing.T) {
 	l := newLab(t, measure.AzSNPvTPM)
-	other := newLab(t, measure.AzTDXvTPM)
+	second, other := newLab(t, measure.AzSNPvTPM), newLab(t, measure.AzTDXvTPM)
+	dir := filepath.Join(t.TempDir(), "second")
+	l.must(CreateGuest(measure.AzSNPvTPM, l.vendor, dir, launch))
+	var err error
+	second.sim, err = OpenSimulator(dir)
+	l.must(err)
 	answering := func(status int, body string) Metadata {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -246,6 +251,7 @@ func TestAttesterRefusals(t *testing.T) {
 		"throttled":               {newVM(t, l), func(c *AttesterConfig) { c.Metadata = answering(429, "") }, "answers 429"},
 		"no JSON":                 {newVM(t, l), func(c *AttesterConfig) { c.Metadata = answering(200, "certificate") }, "no such JSON"},
 		"no certificate":          {newVM(t, l), func(c *AttesterConfig) { c.Metadata = answering(200, `{"vcekCert":"x"}`) }, "no certificate in PEM"},
+		"another chip's":          {newVM(t, l), func(c *AttesterConfig) { c.Metadata, _ = second.metadata(t) }, "another chip"},
 		"endless":                 {newVM(t, l), func(c *AttesterConfig) { c.Metadata = answering(200, strings.Repeat(" ", maxMetadata+1)) }, "more than"},
 	} {
 		a := l.attester(t, tc.chip, tc.change)

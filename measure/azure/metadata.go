@@ -3,6 +3,7 @@ package azure
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -159,6 +160,13 @@ func (v *vceks) get(ctx context.Context, m Metadata, h *HCLReport) ([]byte, erro
 	der, err := m.vcek(ctx)
 	if err != nil {
 		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("VCEK: %w", err)
+	}
+	if !r.SignedBy(cert) {
+		return nil, errors.New("VCEK: the metadata service returns the certificate of another chip or firmware")
 	}
 	v.chip, v.tcb, v.der = r.ChipID, r.ReportedTCB, der
 	return der, nil
