@@ -29,11 +29,11 @@ func Recognise(raw []byte) bool {
 	return len(raw) >= 8 && (raw[0] == 4 || raw[0] == 5) && raw[1] == 0 && bytes.Equal(raw[4:8], []byte{0x81, 0, 0, 0})
 }
 
-// errOldLog is a log in a form that only old agents wrote.
-var errOldLog = errors.New("aa_eventlog is a log of text lines, as only old agents write it, and cannot be replayed")
-
 // ParseEvidence reads the wire form of kbs-protocol 16.3. Unknown members are
-// skipped, as the field does, and a member that comes twice is an error.
+// skipped, as the field does, and a member that comes twice is an error. One
+// that is skipped is aa_eventlog, the text that agents kept before they wrote
+// their events into cc_eventlog: what it says is no claim, and what they
+// extended by it is then missing in the replay.
 func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
 	if ev.Platform != measure.TDX {
 		return nil, fmt.Errorf("evidence of platform %q given to the TDX parser", ev.Platform)
@@ -51,9 +51,6 @@ func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
 	}
 	if e.EventLog, err = decode(members["cc_eventlog"], eventlog.MaxSize); err != nil {
 		return nil, fmt.Errorf("TDX evidence: cc_eventlog: %w", err)
-	}
-	if old := members["aa_eventlog"]; len(old) > 0 && string(old) != "null" {
-		return nil, fmt.Errorf("TDX evidence: %w", errOldLog)
 	}
 	return e, nil
 }

@@ -185,6 +185,26 @@ func TestWithoutEventLog(t *testing.T) {
 	}
 }
 
+// TestOldAgents is about evidence with a log of text beside the other: it is
+// no claim, and what was extended with it is not explained.
+func TestOldAgents(t *testing.T) {
+	l := newLab(t)
+	send := func(e *Evidence) (measure.Verdict, error) {
+		ev := wire(t, *e)
+		ev.Data = append([]byte(`{"aa_eventlog":"example.com pull image",`), ev.Data[1:]...)
+		return l.verifier().Verify(t.Context(), ev, l.expected())
+	}
+	got, err := send(l.evidence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if events := got.Claims[eventlog.ClaimEvents].([]any); len(events) != 3 {
+		t.Errorf("events %v", events)
+	}
+	_, err = send(l.evidence(func(r *Report) { r.RTMR[3] = Register{1} }))
+	wantFailures(t, err, map[measure.CheckName]string{measure.CheckEventLog: "the event log does not lead to RTMR3"})
+}
+
 // TestRuntimeEvents extends registers while the TD runs: the log explains
 // them, and claims tell what was said.
 func TestRuntimeEvents(t *testing.T) {
@@ -223,17 +243,16 @@ func TestParseEvidenceRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, ev := range map[string]measure.Evidence{
-		`evidence of platform "sgx"`:   {Platform: measure.SGX, Data: wire.Data},
-		"quote: missing":               {Platform: measure.TDX, Data: []byte(`{"cc_eventlog":null}`)},
-		"quote: not base64":            {Platform: measure.TDX, Data: []byte(`{"quote":"%"}`)},
-		"quote: not a string":          {Platform: measure.TDX, Data: []byte(`{"quote":[1]}`)},
-		"cc_eventlog: not base64":      {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA","cc_eventlog":"!"}`)},
-		"quote: longer than":           {Platform: measure.TDX, Data: []byte(`{"quote":"` + strings.Repeat("A", 100000) + `"}`)},
-		"aa_eventlog is a log of text": {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA","aa_eventlog":"domain op content"}`)},
-		"quote: header":                {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA"}`)},
-		"TDX evidence: ":               {Platform: measure.TDX, Data: []byte(`[]`)},
-		`"quote"`:                      {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA","quote":"AAAA"}`)},
-		"at most ":                     {Platform: measure.TDX, Data: []byte(strings.Repeat(" ", MaxEvidenceSize+1))},
+		`evidence of platform "sgx"`: {Platform: measure.SGX, Data: wire.Data},
+		"quote: missing":             {Platform: measure.TDX, Data: []byte(`{"cc_eventlog":null}`)},
+		"quote: not base64":          {Platform: measure.TDX, Data: []byte(`{"quote":"%"}`)},
+		"quote: not a string":        {Platform: measure.TDX, Data: []byte(`{"quote":[1]}`)},
+		"cc_eventlog: not base64":    {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA","cc_eventlog":"!"}`)},
+		"quote: longer than":         {Platform: measure.TDX, Data: []byte(`{"quote":"` + strings.Repeat("A", 100000) + `"}`)},
+		"quote: header":              {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA"}`)},
+		"TDX evidence: ":             {Platform: measure.TDX, Data: []byte(`[]`)},
+		`"quote"`:                    {Platform: measure.TDX, Data: []byte(`{"quote":"AAAA","quote":"AAAA"}`)},
+		"at most ":                   {Platform: measure.TDX, Data: []byte(strings.Repeat(" ", MaxEvidenceSize+1))},
 	} {
 		_, err := l.verifier().Verify(t.Context(), ev, l.expected())
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -9,6 +9,7 @@ package tdx
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 )
@@ -59,60 +60,52 @@ const (
 	attrUntrusted Attributes = 0xff
 )
 
-// fixed10 is a report without what TDX 1.5 adds, in the order of its bytes.
-type fixed10 struct {
-	TEETCBSVN                                [16]byte
-	MRSEAM, MRSignerSEAM                     Register
-	SEAMAttributes                           [8]byte
-	Attributes                               Attributes
-	XFAM                                     uint64
-	MRTD, MRConfigID, MROwner, MROwnerConfig Register
-	RTMR                                     [4]Register
-	ReportData                               [64]byte
+// Sizes of a body in bytes.
+const (
+	size10 = 584
+	size15 = 648
+)
+
+// fields lists the fields of a body in the order of its bytes. The two numbers
+// among them are given apart, little-endian.
+func (r *Report) fields(attributes, xfam *[8]byte) [][]byte {
+	out := [][]byte{
+		r.TEETCBSVN[:], r.MRSEAM[:], r.MRSignerSEAM[:], r.SEAMAttributes[:], attributes[:], xfam[:],
+		r.MRTD[:], r.MRConfigID[:], r.MROwner[:], r.MROwnerConfig[:],
+		r.RTMR[0][:], r.RTMR[1][:], r.RTMR[2][:], r.RTMR[3][:], r.ReportData[:],
+	}
+	if r.TDX15 != nil {
+		out = append(out, r.TDX15.TEETCBSVN2[:], r.TDX15.MRServiceTD[:])
+	}
+	return out
 }
 
 // ParseReport reads a body of 584 bytes (TDX 1.0) or 648 bytes (TDX 1.5).
 // Every body of these lengths parses, and encodes to the same bytes again.
 func ParseReport(body []byte) (*Report, error) {
-	var (
-		f    fixed10
-		more TDX15
-		size = binary.Size(f)
-	)
-	if len(body) != size && len(body) != size+binary.Size(more) {
-		return nil, fmt.Errorf("a TD report has %d or %d bytes, got %d", size, size+binary.Size(more), len(body))
+	r := new(Report)
+	switch len(body) {
+	case size10:
+	case size15:
+		r.TDX15 = new(TDX15)
+	default:
+		return nil, fmt.Errorf("a TD report has %d or %d bytes, got %d", size10, size15, len(body))
 	}
-	if _, err := binary.Decode(body, binary.LittleEndian, &f); err != nil {
-		return nil, fmt.Errorf("TD report: %w", err)
+	var attributes, xfam [8]byte
+	for _, f := range r.fields(&attributes, &xfam) {
+		body = body[copy(f, body):]
 	}
-	r := &Report{
-		TEETCBSVN: f.TEETCBSVN, MRSEAM: f.MRSEAM, MRSignerSEAM: f.MRSignerSEAM, SEAMAttributes: f.SEAMAttributes,
-		Attributes: f.Attributes, XFAM: f.XFAM, MRTD: f.MRTD, MRConfigID: f.MRConfigID, MROwner: f.MROwner,
-		MROwnerConfig: f.MROwnerConfig, RTMR: f.RTMR, ReportData: f.ReportData,
-	}
-	if len(body) > size {
-		if _, err := binary.Decode(body[size:], binary.LittleEndian, &more); err != nil {
-			return nil, fmt.Errorf("TD report: %w", err)
-		}
-		r.TDX15 = &more
-	}
+	r.Attributes = Attributes(binary.LittleEndian.Uint64(attributes[:]))
+	r.XFAM = binary.LittleEndian.Uint64(xfam[:])
 	return r, nil
 }
 
 // Marshal returns the bytes of the body.
 func (r *Report) Marshal() []byte {
-	out, err := binary.Append(nil, binary.LittleEndian, fixed10{
-		TEETCBSVN: r.TEETCBSVN, MRSEAM: r.MRSEAM, MRSignerSEAM: r.MRSignerSEAM, SEAMAttributes: r.SEAMAttributes,
-		Attributes: r.Attributes, XFAM: r.XFAM, MRTD: r.MRTD, MRConfigID: r.MRConfigID, MROwner: r.MROwner,
-		MROwnerConfig: r.MROwnerConfig, RTMR: r.RTMR, ReportData: r.ReportData,
-	})
-	if err == nil && r.TDX15 != nil {
-		out, err = binary.Append(out, binary.LittleEndian, r.TDX15)
-	}
-	if err != nil {
-		panic(err) // the structs have only fixed-size fields
-	}
-	return out
+	var attributes, xfam [8]byte
+	binary.LittleEndian.PutUint64(attributes[:], uint64(r.Attributes))
+	binary.LittleEndian.PutUint64(xfam[:], r.XFAM)
+	return slices.Concat(r.fields(&attributes, &xfam)...)
 }
 
 // module is what the report says of the TDX module beneath the TD.
