@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
@@ -51,11 +54,15 @@ func (s *shared) openAdmin() error {
 
 func (s *shared) provider(p config.IdentityProvider) (admin.Provider, error) {
 	out := admin.Provider{Issuer: p.Issuer, Audience: p.Audience}
+	client, err := clientOf(p.CAFile)
+	if err != nil {
+		return out, fmt.Errorf("ca_file: %w", err)
+	}
 	for _, uri := range []string{p.PublicKeyURI, p.JWKSetURI} {
 		if uri == "" {
 			continue
 		}
-		set, err := jwks.New(jwks.Config{URI: uri, Now: s.Now, Logger: s.Logger})
+		set, err := jwks.New(jwks.Config{URI: uri, HTTP: client, Now: s.Now, Logger: s.Logger})
 		if err != nil {
 			return out, err
 		}
@@ -65,4 +72,23 @@ func (s *shared) provider(p config.IdentityProvider) (admin.Provider, error) {
 		}
 	}
 	return out, nil
+}
+
+// clientOf trusts the authorities in a PEM file and no others; without a file it
+// is nil, for the usual ones.
+func clientOf(caFile string) (*http.Client, error) {
+	if caFile == "" {
+		return nil, nil
+	}
+	raw, err := readFile(caFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("%s has no certificate", caFile)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return &http.Client{Transport: t, CheckRedirect: jwks.CheckRedirect}, nil
 }

@@ -38,6 +38,9 @@ type IdentityProvider struct {
 	Audience     string `toml:"audience,omitempty"`
 	PublicKeyURI string `toml:"public_key_uri,omitempty" kind:"uri"` // PEM: a path, file:// or https://
 	JWKSetURI    string `toml:"jwk_set_uri,omitempty" kind:"uri"`    // a JWK set, or an OIDC issuer
+	// CAFile is a PEM file with the authorities of the certificate that those
+	// addresses show; empty means those of the system.
+	CAFile string `toml:"ca_file,omitempty" kind:"path"`
 }
 
 // AdminAuthorization is the field's access list over request URIs.
