@@ -81,13 +81,16 @@ func tagged(id uint32, text string) []byte {
 	return append(append(b, text...), 0)
 }
 
+// InitDataPCR is the register that the digest of the init-data is extended into.
+const InitDataPCR = 8
+
 // initData is what the guest extends of its init-data (kbs-protocol 9.4). Only
 // the SHA-256 bank is defined, and only for a SHA-256 digest.
 func (m Machine) initData() []Event {
 	if m.InitData == nil {
 		return nil
 	}
-	e := Event{PCR: 8, Type: eventlog.EventTag, Name: "init-data", Input: InitData}
+	e := Event{PCR: InitDataPCR, Type: eventlog.EventTag, Name: "init-data", Input: InitData}
 	if len(m.InitData) == eventlog.SHA256.Size() {
 		e.Content = Known(len(m.InitData), map[eventlog.Algorithm][]byte{eventlog.SHA256: m.InitData})
 	} else {

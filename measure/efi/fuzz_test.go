@@ -3,6 +3,7 @@ package efi_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot/boottest"
@@ -13,6 +14,7 @@ import (
 func FuzzParsePE(f *testing.F) {
 	f.Add(boottest.Image(boottest.Section{Name: ".text", Data: []byte("code")}))
 	f.Add([]byte("MZ"))
+	f.Add(emptySection())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := efi.ParsePE(raw)
 		if err != nil {
@@ -32,6 +34,25 @@ func FuzzParsePE(f *testing.F) {
 			}
 		}
 	})
+}
+
+// emptySection is an image whose section has no bytes in the file, and a place far
+// behind its end.
+func emptySection() []byte {
+	raw := boottest.Image(boottest.Section{Name: ".bss"})
+	at := bytes.Index(raw, []byte(".bss"))
+	binary.LittleEndian.PutUint32(raw[at+20:], 0x7fff_fff0)
+	return raw
+}
+
+func TestEmptySection(t *testing.T) {
+	p, err := efi.ParsePE(emptySection())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contents, err := p.Contents(".bss"); err != nil || len(contents) != 0 {
+		t.Errorf("%x, %v", contents, err)
+	}
 }
 
 type counter struct{ n int }

@@ -110,7 +110,10 @@ func (p *PE) readSections(table []byte) error {
 			Name:        string(bytes.TrimRight(table[:8], "\x00")),
 			VirtualSize: le.Uint32(table[8:]), size: le.Uint32(table[16:]), offset: le.Uint32(table[20:]),
 		}
-		if s.size > 0 && uint64(s.offset)+uint64(s.size) > uint64(len(p.raw)) {
+		if s.size == 0 {
+			s.offset = 0 // whatever it says: the section has nothing in the file
+		}
+		if uint64(s.offset)+uint64(s.size) > uint64(len(p.raw)) {
 			return fmt.Errorf("%w: section %q reaches beyond the file", ErrPE, s.Name)
 		}
 		total += uint64(s.size)

@@ -151,7 +151,7 @@ func TestDiffWithoutCandidates(t *testing.T) {
 	if err != nil || len(got.Differences) != 1 || !strings.Contains(got.Differences[0].Text, "it depends on the command line and the initrd; the event log would tell") {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := Diff(d, &Seen{Platform: "sgx"}, nil); err == nil {
+	if _, err := Diff(d, &Seen{Platform: "sgy"}, nil); err == nil {
 		t.Error("compared with what was not predicted")
 	}
 }

@@ -161,6 +161,9 @@ func (in *Inputs) shapeOfMachine() error {
 func (in *Inputs) defaults() {
 	if len(in.Platforms) == 0 {
 		in.Platforms = Platforms()
+		if in.InitData != nil {
+			in.Platforms = append(in.Platforms, Bound()...)
+		}
 	}
 	if len(in.VCPUs) == 0 {
 		in.VCPUs = []int{1}

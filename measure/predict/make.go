@@ -30,6 +30,10 @@ func Make(in Inputs) (*Document, error) {
 			err = m.tdx()
 		case TPM:
 			err = m.tpm()
+		case SGX, CCA, AzSNPvTPM, AzTDXvTPM:
+			if err = nil; m.InitData == nil {
+				err = errors.New("only where the init-data ends up is predicted, and none is given")
+			}
 		default:
 			return nil, fmt.Errorf("platform %q cannot be predicted", p)
 		}

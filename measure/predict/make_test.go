@@ -200,7 +200,7 @@ func TestRefusedInputs(t *testing.T) {
 		"unified kernel image": func(in *Inputs) { in.UKI = in.Kernel },
 		"with 2 vCPUs":         func(in *Inputs) { in.VCPUs = []int{4} },
 		"one size of memory":   func(in *Inputs) { in.Memory = []uint64{1 << 30, 2 << 30} },
-		"platform \"sgx\"":     func(in *Inputs) { in.Platforms = []Platform{"sgx"} },
+		"platform \"sgy\"":     func(in *Inputs) { in.Platforms = []Platform{"sgy"} },
 		"nothing can be":       func(in *Inputs) { in.Platforms, in.CPUs, in.InitData = []Platform{SNP}, []string{"80386"}, nil },
 		"partition table":      func(in *Inputs) { in.Disk = make([]byte, 4096) },
 		"contains a NUL":       func(in *Inputs) { in.CommandLine = "a\x00b" },
@@ -211,5 +211,35 @@ func TestRefusedInputs(t *testing.T) {
 		if _, err := Make(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
+	}
+}
+
+// Init-data on every platform whose evidence says something of it.
+func TestInitData(t *testing.T) {
+	in := inputs(t)
+	d := predicted(t, in)
+	digest := hex.EncodeToString(in.InitData.Digest())
+	pcr := hex.EncodeToString(eventlog.Extend(eventlog.SHA256, make([]byte, 32), in.InitData.Digest()))
+	zeros := strings.Repeat("0", 64)
+	for _, c := range []struct {
+		platform             Platform
+		register, bank, want string
+	}{
+		{SNP, "host_data", "", digest}, {TDX, "mr_config_id", "", digest + zeros[:32]},
+		{SGX, "config_id", "", digest + zeros}, {CCA, "realm_personalization_value", "", digest + zeros},
+		{TPM, "pcr08", "sha256", pcr}, {AzSNPvTPM, "pcr08", "sha256", pcr}, {AzTDXvTPM, "pcr08", "sha256", pcr},
+	} {
+		if got := value(t, d, c.platform, c.register, c.bank, nil); got.Value != c.want || !slices.Equal(got.DependsOn, []string{"init_data"}) {
+			t.Errorf("%+v, want %s", got, c.want)
+		}
+	}
+	for _, p := range []Platform{SEV, SEVES} {
+		if !slices.ContainsFunc(d.Unpredicted, func(u Unknown) bool { return u.Platform == p && u.Register == "init-data" }) {
+			t.Errorf("nothing says that %s has no field for it", p)
+		}
+	}
+	in.InitData, in.Platforms = nil, []Platform{CCA}
+	if _, err := Make(in); err == nil || !strings.Contains(err.Error(), "none is given") {
+		t.Errorf("without init-data: %v", err)
 	}
 }

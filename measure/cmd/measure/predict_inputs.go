@@ -58,7 +58,7 @@ func (f *predictFlags) add(cmd *cobra.Command) {
 	s.StringVar(&f.imaHash, "ima-hash", "sha256", "`ALGORITHM` of the kernel's IMA")
 	s.StringSliceVar(&f.imaModules, "ima-modules", nil, "`ALGORITHMS` that the kernel has as modules only")
 	s.StringArrayVar(&f.runtime, "runtime-event", nil, "`EVENT` that the guest's agent logs: \"DOMAIN OPERATION CONTENT\" (repeatable, in order)")
-	s.StringSliceVar(&f.platforms, "platform", nil, "`PLATFORMS` to predict for: sev, sev-es, snp, tdx, tpm (default all)")
+	s.StringSliceVar(&f.platforms, "platform", nil, "`PLATFORMS` to predict for: sev, sev-es, snp, tdx, tpm, and of the init-data alone sgx, cca, az-snp-vtpm, az-tdx-vtpm (default all)")
 }
 
 // predictInputs reads what the flags name.
@@ -137,7 +137,7 @@ func (f predictFlags) shapes(in *predict.Inputs) (err error) {
 			return err
 		}
 	}
-	if in.Platforms, err = each("platform", f.platforms, predict.Platforms()...); err != nil {
+	if in.Platforms, err = each("platform", f.platforms, append(predict.Platforms(), predict.Bound()...)...); err != nil {
 		return err
 	}
 	if in.VMMs, err = each("vmm", f.vmms, sev.QEMU, sev.EC2, sev.EC2Legacy, sev.GCE, sev.KRUN); err != nil {
