@@ -28,6 +28,16 @@ func TestAudit(t *testing.T) { follow(t, "audit.md", nil) }
 // The files of a virtual machine are made up; a reader has his own.
 func TestPredict(t *testing.T) { follow(t, "predict.md", predicttest.Write) }
 
+func TestAttest(t *testing.T) {
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("swtpm is not installed: apt-get install swtpm")
+		}
+		t.Skip("swtpm is not installed: apt-get install swtpm")
+	}
+	follow(t, "attest.md", nil)
+}
+
 func TestPostgreSQL(t *testing.T) {
 	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); err != nil || len(found) == 0 {
 		if os.Getenv("CI") != "" {
