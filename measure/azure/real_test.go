@@ -211,9 +211,14 @@ func TestRealMutations(t *testing.T) {
 			for i := 0; i < snp.SignedSize; i += 7 {
 				refused("report", i, func(e *Evidence) { e.HCL.Hardware[i] ^= 0x20 })
 			}
+			for i := 0; i < len(e.VCEK); i += 17 {
+				refused("VCEK", i, func(e *Evidence) { e.VCEK[i] ^= 0x20 })
+			}
 			continue
 		}
-		const signedQuote = 48 + 584
+		// Header and body, the signature, the key that made it, and the report of
+		// the quoting enclave that vouches for that key.
+		const signedQuote = 48 + 584 + 4 + 64 + 64 + 6 + 384 + 64
 		for i := 0; i < signedQuote; i += 7 {
 			refused("TD quote", i, func(e *Evidence) { e.TDQuote[i] ^= 0x20 })
 		}
