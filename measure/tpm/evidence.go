@@ -157,3 +157,16 @@ func (e *Evidence) key() (crypto.PublicKey, error) {
 	}
 	return k, nil
 }
+
+// SignedByItsKey checks that the key in the evidence signed the quote, which
+// says nothing about whose key it is.
+func (e *Evidence) SignedByItsKey() error {
+	key, err := e.key()
+	if err != nil {
+		return err
+	}
+	if err := e.Signature.Verify(key, e.Message); err != nil {
+		return fmt.Errorf("the AK did not sign this quote: %w", err)
+	}
+	return nil
+}
