@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,12 +268,13 @@ func TestRenewedBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shift := time.Until(start)
 		now := func() time.Time { return time.Now().Add(shift) }
-		asked, broken := 0, false
+		var asked atomic.Int32
+		var broken atomic.Bool
 		s, err := Open(Config{
 			Authorities: trusted, Now: now, RefreshEvery: 7 * 24 * time.Hour, Grace: time.Hour,
 			Fetchers: []Fetcher{fetched(func(Name) (Item, error) {
-				asked++
-				if broken {
+				asked.Add(1)
+				if broken.Load() {
 					return Item{}, &UnavailableError{Err: errors.New("broken")}
 				}
 				c, err := vendor.Collateral(dcap.TDX, now(), dcap.Statement{})
@@ -289,17 +291,17 @@ func TestRenewedBeforeTheEnd(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { s.Run(ctx) })
 		pass(7*24*time.Hour - time.Minute)
-		if asked != 1 {
-			t.Errorf("asked %d times before it was due, want 1", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times before it was due, want 1", n)
 		}
 		pass(2 * time.Minute)
-		if asked != 2 {
-			t.Errorf("asked %d times when it was due, want 2", asked)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("asked %d times when it was due, want 2", n)
 		}
-		broken = true
+		broken.Store(true)
 		pass(8 * 24 * time.Hour)
-		if asked < 3 || asked > 3+24*6+10 { // again every ten minutes
-			t.Errorf("asked %d times within a day of failures", asked)
+		if n := asked.Load(); n < 3 || n > 3+24*6+10 { // again every ten minutes
+			t.Errorf("asked %d times within a day of failures", n)
 		}
 		if st := s.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "broken") {
 			t.Errorf("status %+v", st)
