@@ -252,6 +252,13 @@ func (s *Simulator) Registers() [4]Register {
 	return s.report.RTMR
 }
 
+// BindInitData compares MRCONFIGID with the digest of an init-data document,
+// as [Attester.BindInitData] does on hardware.
+func (s *Simulator) BindInitData(_ context.Context, digest []byte) error {
+	id := s.MRConfigID()
+	return initdata.CompareField(id[:], digest)
+}
+
 // MRConfigID returns the register as a guest on hardware learns it: from a
 // report.
 func (s *Simulator) MRConfigID() Register {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -73,6 +74,13 @@ func TestAGuestWithTDX(t *testing.T) {
 	s.acceptRoot("lab")
 	if got, err := s.fetch(guest); err != nil || got != value {
 		t.Fatalf("%q, %v", got, err)
+	}
+	// the agent as it is shipped, in the place of that guest
+	s.must(os.WriteFile(s.Path("cmdline"), nil, 0o600))
+	got, err := s.World.Run(s.Context(), "guest-agent", "resource", "kbs:///"+resource, "--kbs", s.Broker.URL, "--kbs-ca", s.Broker.CA,
+		"--kernel-cmdline", s.Path("cmdline"), "--simulated-tdx", s.Path("guest"), "--runtime-log", s.Path("absent"))
+	if err != nil || got != value {
+		t.Fatalf("guest-agent: %q, %v", got, err)
 	}
 	old, _ := s.td("tdx10", func(l *tdx.Launch) { l.TDX15 = false })
 	if got, err := s.fetch(old); err != nil || got != value {

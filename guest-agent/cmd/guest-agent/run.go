@@ -118,4 +118,6 @@ func attesterFlags(cmd *cobra.Command, o *agent.Options) {
 	f.StringVar(&o.TPMDevice, "tpm-device", "", "device node, or socket, of the TPM (default: the first of /dev/tpmrm0 and /dev/tpm0)")
 	f.StringVar(&o.RuntimeLog, "runtime-log", aael.DefaultPath, "log of runtime events, which is sent with evidence")
 	f.StringVar(&o.SimulatedSNP, "simulated-snp", "", "attest with the simulated SNP device in this directory (see: measure sim)")
+	f.StringVar(&o.SimulatedTDX, "simulated-tdx", "", "attest with the simulated TD in this directory (see: measure sim tdx)")
+	cmd.MarkFlagsMutuallyExclusive("simulated-snp", "simulated-tdx")
 }

@@ -34,6 +34,7 @@ type Options struct {
 	TPMDevice     string // path; empty: the usual ones
 	RuntimeLog    string // path of the log of runtime events; empty: aael.DefaultPath
 	SimulatedSNP  string // directory of a simulated device
+	SimulatedTDX  string // directory of a simulated TD
 	InitData      string // file; empty: none
 	KernelCmdline string // file
 	RESTListen    string // address of the REST API; empty: none

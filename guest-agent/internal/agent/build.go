@@ -123,7 +123,8 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 // attesterOptions are what the command line says about attesters.
 func (o Options) attesterOptions(log *slog.Logger) attester.Options {
 	return attester.Options{
-		Platform: o.Platform, TPMDevice: o.TPMDevice, RuntimeLog: o.RuntimeLog, SimulatedSNP: o.SimulatedSNP, Logger: log,
+		Platform: o.Platform, TPMDevice: o.TPMDevice, RuntimeLog: o.RuntimeLog, Logger: log,
+		SimulatedSNP: o.SimulatedSNP, SimulatedTDX: o.SimulatedTDX,
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
 
 // ErrNone says that neither a simulated device was named nor a platform found.
@@ -50,6 +51,8 @@ type Options struct {
 	// sim`. Its reports have the true format but end in a root that only a
 	// broker that names it trusts. Nothing else is looked for then.
 	SimulatedSNP string
+	// SimulatedTDX is the same for a simulated TD. At most one of both is set.
+	SimulatedTDX string
 	Logger       *slog.Logger
 }
 
@@ -66,7 +69,7 @@ func open(ctx context.Context, o Options, machine obtain.Machine) (*obtain.Guest
 	if o.RuntimeLog != "" && !filepath.IsAbs(o.RuntimeLog) {
 		return nil, fmt.Errorf("the runtime log %q is not an absolute path", o.RuntimeLog)
 	}
-	if o.SimulatedSNP != "" {
+	if o.SimulatedSNP != "" || o.SimulatedTDX != "" {
 		return o.simulated(ctx)
 	}
 	platform := measure.Platform(o.Platform)
@@ -85,20 +88,29 @@ func open(ctx context.Context, o Options, machine obtain.Machine) (*obtain.Guest
 }
 
 func (o Options) simulated(ctx context.Context) (*obtain.Guest, error) {
-	if p := o.Platform; p != "" && p != Auto && p != string(measure.SNP) {
-		return nil, fmt.Errorf("platform %s was asked for, and a simulated snp", p)
+	platform, dir := measure.SNP, o.SimulatedSNP
+	if o.SimulatedTDX != "" {
+		platform, dir = measure.TDX, o.SimulatedTDX
 	}
-	sim, err := snp.OpenSimulator(o.SimulatedSNP)
+	if p := o.Platform; p != "" && p != Auto && p != string(platform) {
+		return nil, fmt.Errorf("platform %s was asked for, and a simulated %s", p, platform)
+	}
+	var sim obtain.Attester
+	var err error
+	if platform == measure.TDX {
+		sim, err = tdx.OpenSimulator(dir)
+	} else {
+		sim, err = snp.OpenSimulator(dir)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open simulated snp: %w", err)
+		return nil, fmt.Errorf("open simulated %s: %w", platform, err)
 	}
 	o.Logger.Warn("this guest attests with a simulated device: nothing protects its memory",
-		slog.String("platform", string(sim.Platform())),
-		slog.String("dir", o.SimulatedSNP))
+		slog.String("platform", string(platform)), slog.String("dir", dir))
 	if o.RuntimeLog == "" {
 		o.RuntimeLog = aael.DefaultPath
 	}
-	log, err := aael.Open(ctx, aael.Config{Path: o.RuntimeLog}) // SNP has no registers for events
+	log, err := aael.Open(ctx, aael.Config{Path: o.RuntimeLog}) // its registers live no longer than one process
 	return &obtain.Guest{Attester: sim, Log: log}, err
 }
 

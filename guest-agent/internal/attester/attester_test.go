@@ -12,10 +12,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm/tsmtest"
@@ -35,6 +37,8 @@ func TestNoFallback(t *testing.T) {
 		"no such guest":     {Options{SimulatedSNP: filepath.Join(t.TempDir(), "none")}, false},
 		"not a guest":       {Options{SimulatedSNP: t.TempDir()}, false},
 		"simulated and tdx": {Options{SimulatedSNP: t.TempDir(), Platform: "tdx"}, false},
+		"no such TD":        {Options{SimulatedTDX: filepath.Join(t.TempDir(), "none")}, false},
+		"simulated TD, snp": {Options{SimulatedTDX: t.TempDir(), Platform: "snp"}, false},
 		"relative log":      {Options{RuntimeLog: "log"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,5 +154,35 @@ func TestSimulated(t *testing.T) {
 		if _, err = v.Verify(t.Context(), ev, want); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A simulated TD is as loud, and knows its init-data too.
+func TestSimulatedTDX(t *testing.T) {
+	dir := t.TempDir()
+	vendor, guest := filepath.Join(dir, "vendor"), filepath.Join(dir, "guest")
+	doc, err := initdata.Parse([]byte("version = \"0.1.0\"\nalgorithm = \"sha384\"\n[data]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dcap.CreateVendor(vendor); err != nil {
+		t.Fatal(err)
+	}
+	if err := tdx.CreateGuest(vendor, guest, tdx.Launch{Image: []byte("agent"), InitDataDigest: doc.Digest()}); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	g, err := Open(t.Context(), Options{SimulatedTDX: guest, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Attester.Platform() != measure.TDX || !bytes.Contains(log.Bytes(), []byte("platform=tdx")) {
+		t.Errorf("%s, and it says %q", g.Attester.Platform(), log.String())
+	}
+	if err := settings.CheckBinding(t.Context(), doc, g.Attester); err != nil {
+		t.Errorf("own init-data: %v", err)
+	}
+	if err := settings.CheckBinding(t.Context(), nil, g.Attester); err == nil {
+		t.Error("withheld init-data passes")
 	}
 }

@@ -20,6 +20,8 @@ quote as the hardware hands it out. What kind it is shows; say it with
 
 Verified evidence is genuine, not good: whether the measurement in it is the
 one you want is for the broker's policies to say, over the claims printed here.
+So is whether its host may debug or migrate the guest, of which the claims tell;
+for tdx and sgx the check "attributes" does too, and the broker refuses them.
 
 Nothing is skipped in silence. You must say what the evidence is bound to, or
 waive that with --allow-unbound. The same holds for init-data. What needs the
