@@ -29,7 +29,8 @@ const (
 	maxFile = acpi.MaxSize // bytes
 )
 
-// Machine is what QEMU says of one machine.
+// Machine is what QEMU says of one machine: the files that are not empty. An
+// empty one is not measured.
 type Machine struct{ files map[string][]byte }
 
 // names lists the files that are kept.
@@ -57,7 +58,7 @@ func (m Machine) ACPI() []boot.Measured {
 func (m Machine) Configuration() []boot.Measured {
 	out := []boot.Measured{}
 	for _, name := range boot.ConfigurationItems() {
-		if contents := m.files[name]; len(contents) > 0 {
+		if contents := m.files[name]; contents != nil {
 			out = append(out, boot.ConfigurationItem(name, contents))
 		}
 	}
@@ -92,7 +93,9 @@ func Read(dir string) (m Machine, err error) {
 		if err != nil {
 			return m, err
 		}
-		m.files[name] = contents
+		if len(contents) > 0 {
+			m.files[name] = contents
+		}
 	}
 	return m, m.check()
 }

@@ -86,7 +86,7 @@ func readMachine(conn io.ReadWriter, base uint32) (m Machine, err error) {
 		if name == "BootMenu" { // an item without a file
 			entry, ok = file{itemBootMenu, 2}, true
 		}
-		if !ok {
+		if !ok || entry.size == 0 { // etc/tpm/log is there without a TPM too
 			continue
 		}
 		if entry.size > maxFile {

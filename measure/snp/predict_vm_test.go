@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf/ovmftest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
 )
 
@@ -159,5 +160,29 @@ func TestVectorsOfSEVCrate(t *testing.T) {
 			v.commandLine = strings.TrimSuffix(text, `")`)
 		}
 		t.Run(r.Test, v.check)
+	}
+}
+
+// Under GCE the state of processors lies in the last page of memory there can
+// be; 48 bits are Milan's and where KVM has it too.
+func TestPhysicalAddresses(t *testing.T) {
+	f, err := ovmf.Parse(ovmftest.Build(ovmftest.Default()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := func(bits int, vmm sev.VMM) [48]byte {
+		d, err := PredictVM(VM{Firmware: f, VCPUs: 1, PhysBits: bits, CPU: sev.CPU{VMM: vmm, Features: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if digest(0, sev.GCE) != digest(48, sev.GCE) || digest(48, sev.GCE) == digest(52, sev.GCE) || digest(48, sev.QEMU) != digest(52, sev.QEMU) {
+		t.Error("the width of addresses counts where it should not, or not where it should")
+	}
+	for _, bits := range []int{-1, 35, 53} {
+		if _, err := PredictVM(VM{Firmware: f, VCPUs: 1, PhysBits: bits, CPU: sev.CPU{VMM: sev.GCE}}); err == nil {
+			t.Errorf("addresses of %d bits", bits)
+		}
 	}
 }
