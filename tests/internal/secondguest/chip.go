@@ -152,6 +152,9 @@ func (c *Chip) Evidence(digest []byte) (json.RawMessage, error) {
 	copy(raw[0x050:0x090], digest)
 	copy(raw[0x090:], c.Measurement[:])
 	copy(raw[0x0c0:], c.HostData[:])
+	for i := 0x160; i < 0x180; i++ {
+		raw[i] = 0xff // no migration agent (SEV-SNP ABI, ATTESTATION_REPORT)
+	}
 	copy(raw[0x180:], tcb)
 	raw[0x188], raw[0x189], raw[0x18a] = 0x19, 0x01, 0x01
 	copy(raw[0x1a0:], c.id[:])
