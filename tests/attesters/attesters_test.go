@@ -39,6 +39,7 @@ import rego.v1
 default executables := 33
 executables := 3 if input.snp.measurement in query_reference_value("wanted")
 executables := 3 if input.tdx.quote.body.rtmr_3 in query_reference_value("wanted")
+executables := 3 if input["az-snp-vtpm"].tpm.pcr14 in query_reference_value("wanted")
 executables := 3 if input.tpm.pcr14 in query_reference_value("wanted")
 trust_claims := {"executables": executables, "hardware": 2, "configuration": 2}
 `
