@@ -91,3 +91,32 @@ func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
 		}
 	}
 }
+
+// Every byte of the report is signed, is the signature, or must be zero.
+func TestRealReportMutatedByteByByte(t *testing.T) {
+	raw := shared(t, "snp", "test-report.bin")
+	v := realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true})
+	key, err := parseLeaf(shared(t, "snp", "test-vcek.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range raw {
+		bad := append([]byte(nil), raw...)
+		bad[at] ^= 1 << (at % 8)
+		r, err := ParseReport(bad)
+		if err != nil {
+			continue // not a report any more
+		}
+		if key.signed(bad, r, false) || key.signed(bad, r, true) {
+			t.Fatalf("a report with byte %#x changed is signed", at)
+		}
+		if at%64 != 0 {
+			continue // the other checks cost more
+		}
+		e := &Evidence{Report: r, Certificates: []Certificate{{Type: CertVCEK, Data: key.cert.Raw}}}
+		_, err = (&lab{t: t}).verify(v, e, measure.Expected{ReportData: measure.BoundTo(r.ReportData[:]), InitData: measure.NotPresented()})
+		if !verificationError(t, err).Has(measure.CheckSignature) {
+			t.Fatalf("byte %#x: %v", at, err)
+		}
+	}
+}
