@@ -158,9 +158,9 @@ func (e *Evidence) key() (crypto.PublicKey, error) {
 	return k, nil
 }
 
-// SignedByItsKey checks that the key in the evidence signed the quote, which
+// signedByItsKey checks that the key in the evidence signed the quote, which
 // says nothing about whose key it is.
-func (e *Evidence) SignedByItsKey() error {
+func (e *Evidence) signedByItsKey() error {
 	key, err := e.key()
 	if err != nil {
 		return err

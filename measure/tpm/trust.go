@@ -116,7 +116,7 @@ func certifies(chain []*x509.Certificate, key crypto.PublicKey, now time.Time) b
 
 func (x *examination) checkSignature() measure.Check {
 	var t measure.Tally
-	if err := x.e.SignedByItsKey(); err != nil {
+	if err := x.e.signedByItsKey(); err != nil {
 		t.Fail(err)
 	}
 	return t.Check(measure.CheckSignature)

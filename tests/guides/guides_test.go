@@ -23,16 +23,6 @@ const root = "../.."
 
 func TestBroker(t *testing.T) { follow(t, "broker.md", nil) }
 
-func TestTPM(t *testing.T) {
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("swtpm is not installed: apt-get install swtpm")
-		}
-		t.Skip("swtpm is not installed: apt-get install swtpm")
-	}
-	follow(t, "tpm.md", nil)
-}
-
 func TestAudit(t *testing.T) { follow(t, "audit.md", nil) }
 
 // The files of a virtual machine are made up; a reader has his own.
