@@ -23,6 +23,7 @@ type bindingFlags struct {
 	reportData, nonce, key, devices, initData string
 	hash                                      *choice
 	unbound, unboundInitData                  bool
+	given                                     func(flag string) bool
 }
 
 func (f *bindingFlags) add(cmd *cobra.Command) {
@@ -34,19 +35,19 @@ func (f *bindingFlags) add(cmd *cobra.Command) {
 	s.StringVar(&f.devices, "additional-evidence", "", "`FILE` with the evidence of devices that was hashed too, as it was sent (a newline at its end does not count)")
 	s.Var(f.hash, "hash", "hash of nonce and key")
 	s.BoolVar(&f.unbound, "allow-unbound", false, "waive the binding: accept evidence over any challenge")
-	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document that the evidence must be bound to")
-	s.BoolVar(&f.unboundInitData, "allow-unbound-init-data", false, "waive the init-data binding")
-	for _, group := range [][]string{{"report-data", "nonce", "allow-unbound"}, {"init-data", "allow-unbound-init-data"}} {
-		cmd.MarkFlagsOneRequired(group...)
-		cmd.MarkFlagsMutuallyExclusive(group...)
-	}
+	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document that the evidence must be bound to; without it the field is a claim, as for a guest that presents none")
+	s.BoolVar(&f.unboundInitData, "allow-unbound-init-data", false, "waive the init-data binding: the guest presented a document that is not at hand")
+	f.given = s.Changed
+	cmd.MarkFlagsOneRequired("report-data", "nonce", "allow-unbound")
+	cmd.MarkFlagsMutuallyExclusive("report-data", "nonce", "allow-unbound")
+	cmd.MarkFlagsMutuallyExclusive("init-data", "allow-unbound-init-data")
 }
 
 // expected reads the flags for evidence of a CPU or of a device beside it.
 func (c *cli) expected(f bindingFlags, device bool) (measure.Expected, error) {
 	want := measure.Expected{
 		ReportData: measure.UnsafeUnbound("waived by --allow-unbound"),
-		InitData:   measure.UnsafeUnbound("waived by --allow-unbound-init-data"),
+		InitData:   measure.NotPresented(),
 	}
 	if !f.unbound {
 		digest, err := c.digest(f, device)
@@ -55,7 +56,13 @@ func (c *cli) expected(f bindingFlags, device bool) (measure.Expected, error) {
 		}
 		want.ReportData = measure.BoundTo(digest)
 	}
-	if !f.unboundInitData {
+	switch {
+	case f.unboundInitData:
+		want.InitData = measure.UnsafeUnbound("waived by --allow-unbound-init-data")
+	case f.given("init-data"):
+		if f.initData == "" { // a variable that is not set, not a waiver
+			return want, errors.New("--init-data names no file")
+		}
 		doc, err := c.initData(f.initData)
 		if err != nil {
 			return want, err

@@ -40,8 +40,7 @@ Try it:
   measure sim vendor ./vendor
   measure sim guest --vendor ./vendor --out ./guest --image ./agent --cmdline "quiet"
   measure sim evidence ./guest --report-data 00ff > evidence.json
-  measure verify --evidence evidence.json --report-data 00ff --allow-unbound-init-data \
-      --simulated-root mine=./vendor/root.pem
+  measure verify --evidence evidence.json --report-data 00ff --simulated-root mine=./vendor/root.pem
 
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage,
 3 evidence invalid, 4 file or platform not found, 5 already exists, 6 not to be had now.`

@@ -24,12 +24,14 @@ So is whether its host may debug or migrate the guest, of which the claims tell;
 for tdx and sgx the check "attributes" does too, and the broker refuses them.
 
 Nothing is skipped in silence. You must say what the evidence is bound to, or
-waive that with --allow-unbound. The same holds for init-data. What needs the
-vendor's collateral (revocation lists, and for Intel what a TCB is worth) fails
-unless it is at hand, or --allow-no-collateral waives it; chain and signature
-are checked all the same. A guest that its host may debug, or move to another
-machine, is refused unless that is allowed. Simulated evidence is refused unless --simulated-root
-names its root.
+waive that with --allow-unbound. If the guest presented init-data, give the
+document: without --init-data the field that is bound to it is only a claim.
+
+What needs the vendor's collateral (revocation lists, and for Intel what a TCB is
+worth) fails unless it is at hand, or --allow-no-collateral waives it; chain and
+signature are checked all the same. A guest that its host may debug, or move to
+another machine, is refused unless that is allowed. Simulated evidence is refused
+unless --simulated-root names its root.
 
 Exit code 0 if every check passed or was waived, 3 if one failed.`
 
@@ -39,10 +41,10 @@ const verifyExample = `  # evidence of a simulated guest
 
   # a raw report from hardware, at a time when its certificates were valid
   measure verify --platform snp --evidence report.bin --certs vcek.der --crl Genoa=genoa.crl \
-      --report-data 00ff --allow-unbound-init-data --at 2026-01-01T00:00:00Z -o json
+      --report-data 00ff --at 2026-01-01T00:00:00Z -o json
 
   # evidence that answered a broker's challenge
-  measure verify --evidence - --nonce "$nonce" --tee-pubkey key.jwk --allow-unbound-init-data < evidence.json`
+  measure verify --evidence - --nonce "$nonce" --tee-pubkey key.jwk --init-data initdata.toml < evidence.json`
 
 type verifyFlags struct {
 	platform, evidence, at string
