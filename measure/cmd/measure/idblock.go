@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 )
@@ -83,7 +82,7 @@ func (c *cli) idBlocks(f idBlockFlags) error {
 		}
 		copy(field.to, raw)
 	}
-	id, err := simdir.ReadKey[crypto.Signer]("", f.idKey)
+	id, err := c.readSigner(f.idKey)
 	if err != nil {
 		return err
 	}
@@ -93,7 +92,7 @@ func (c *cli) idBlocks(f idBlockFlags) error {
 	}
 	var author crypto.Signer
 	if f.authorKey != "" {
-		if author, err = simdir.ReadKey[crypto.Signer]("", f.authorKey); err != nil {
+		if author, err = c.readSigner(f.authorKey); err != nil {
 			return err
 		}
 		if err := nameKey(answer, "author_key_digest", author); err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe-cc/vouchsafe/measure/internal/simdir"
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict"
 	"github.com/vouchsafe-cc/vouchsafe/measure/refvalue"
 )
@@ -187,7 +185,7 @@ func (c *cli) printSigned(d *predict.Document, o outputFlags) error {
 	if err != nil {
 		return err
 	}
-	key, err := simdir.ReadKey[crypto.Signer]("", o.key)
+	key, err := c.readSigner(o.key)
 	if err != nil {
 		return err
 	}
