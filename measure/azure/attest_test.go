@@ -291,3 +291,18 @@ var (
 	_ measure.DigestAttester = (*Attester)(nil)
 	_ Chip                   = (*tpmdev.TPM)(nil)
 )
+
+// The metadata service is the host's: what it answers must not bring the agent
+// down.
+func FuzzMetadata(f *testing.F) {
+	f.Add([]byte(`{"vcekCert":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}`))
+	f.Add([]byte(`{"quote":"BAACAIEAAAA"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if der, err := parseVCEK(raw); err == nil && len(der) > maxCertificate {
+			t.Fatal("a certificate without an end")
+		}
+		if _, err := parseTDQuote(raw, []byte("digest")); err == nil && !bytes.Contains(raw, []byte("quote")) {
+			t.Fatal("a quote out of nothing")
+		}
+	})
+}

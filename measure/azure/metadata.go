@@ -40,15 +40,29 @@ type Metadata struct {
 
 // vcek returns the certificate of the chip, in DER.
 func (m Metadata) vcek(ctx context.Context) ([]byte, error) {
+	raw, err := m.ask(ctx, http.MethodGet, "/metadata/THIM/amd/certification", nil)
+	var der []byte
+	if err == nil {
+		der, err = parseVCEK(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("VCEK: %w", err)
+	}
+	return der, nil
+}
+
+var errNoJSON = errors.New("the metadata service answers no such JSON")
+
+func parseVCEK(raw []byte) ([]byte, error) {
 	var answer struct {
 		VCEK string `json:"vcekCert"`
 	}
-	if err := m.ask(ctx, http.MethodGet, "/metadata/THIM/amd/certification", nil, &answer); err != nil {
-		return nil, fmt.Errorf("VCEK: %w", err)
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return nil, errNoJSON
 	}
 	block, _ := pem.Decode([]byte(answer.VCEK))
 	if block == nil || block.Type != "CERTIFICATE" || len(block.Bytes) > maxCertificate {
-		return nil, errors.New("VCEK: the metadata service returns no certificate in PEM")
+		return nil, errors.New("the metadata service returns no certificate in PEM")
 	}
 	return block.Bytes, nil
 }
@@ -59,32 +73,45 @@ const tdReportSize = 1024
 // tdQuote returns the quote of the TDREPORT in an HCL report.
 func (m Metadata) tdQuote(ctx context.Context, h *HCLReport) ([]byte, error) {
 	question := map[string]string{"report": base64.RawURLEncoding.EncodeToString(h.Hardware[:tdReportSize])}
+	raw, err := m.ask(ctx, http.MethodPost, "/acc/tdquote", question)
+	var quote []byte
+	if err == nil {
+		quote, err = parseTDQuote(raw, h.Binding())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("TD quote: %w", err)
+	}
+	return quote, nil
+}
+
+// parseTDQuote reads an answer, which must be over the digest.
+func parseTDQuote(answered, digest []byte) ([]byte, error) {
 	var answer struct {
 		Quote string `json:"quote"`
 	}
-	if err := m.ask(ctx, http.MethodPost, "/acc/tdquote", question, &answer); err != nil {
-		return nil, fmt.Errorf("TD quote: %w", err)
+	if err := json.Unmarshal(answered, &answer); err != nil {
+		return nil, errNoJSON
 	}
 	// Of both alphabets, and padded or not.
 	text := strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(answer.Quote, "="))
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) > maxTDQuote {
-		return nil, errors.New("TD quote: the metadata service returns no base64")
+		return nil, errors.New("the metadata service returns no base64")
 	}
 	q, err := dcap.ParseQuote(raw)
 	if err != nil {
-		return nil, fmt.Errorf("TD quote: %w", err)
+		return nil, err
 	}
 	report, err := tdx.ParseReport(q.Body)
 	if err != nil {
-		return nil, fmt.Errorf("TD quote: %w", err)
+		return nil, err
 	}
-	want, err := measure.NewReportData(h.Binding())
+	want, err := measure.NewReportData(digest)
 	if err != nil {
 		return nil, err
 	}
 	if report.ReportData != want {
-		return nil, errors.New("TD quote: it is over other runtime data than the HCL report has")
+		return nil, errors.New("it is over other runtime data than the HCL report has")
 	}
 	return raw, nil
 }
@@ -95,14 +122,15 @@ var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, C
 
 func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func (m Metadata) ask(ctx context.Context, method, path string, question, answer any) error {
+// ask returns the body of an answer.
+func (m Metadata) ask(ctx context.Context, method, path string, question any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
 	body := []byte{}
 	if question != nil {
 		var err error
 		if body, err = json.Marshal(question); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	base := m.URL
@@ -111,7 +139,7 @@ func (m Metadata) ask(ctx context.Context, method, path string, question, answer
 	}
 	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Metadata", "true")
 	if question != nil {
@@ -123,22 +151,19 @@ func (m Metadata) ask(ctx context.Context, method, path string, question, answer
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the metadata service: %w", err)
+		return nil, fmt.Errorf("ask the metadata service: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask the metadata service: %w", err)
+		return nil, fmt.Errorf("ask the metadata service: %w", err)
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("the metadata service answers %s to %s", resp.Status, path)
+		return nil, fmt.Errorf("the metadata service answers %s to %s", resp.Status, path)
 	case len(raw) > maxMetadata:
-		return fmt.Errorf("the metadata service answers more than %d bytes to %s", maxMetadata, path)
+		return nil, fmt.Errorf("the metadata service answers more than %d bytes to %s", maxMetadata, path)
 	}
-	if err := json.Unmarshal(raw, answer); err != nil {
-		return fmt.Errorf("the metadata service answers no such JSON to %s", path)
-	}
-	return nil
+	return raw, nil
 }
 
 // vceks keeps the chip's certificate until a report is of another chip or TCB:
