@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-tdx-guest/verify"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 )
 
@@ -95,6 +97,29 @@ func TestGenuineLevel(t *testing.T) {
 	})
 	if theirs != nil {
 		t.Errorf("the library says %v", theirs)
+	}
+}
+
+// TestGenuineFiles finds the same collateral in a directory of files, among
+// which it lies as Intel published it.
+func TestGenuineFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "published")
+	if err := genuine(t).Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	trusted, err := dcap.Authorities(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelf, err := collateral.ReadFiles(dir, trusted)
+	if err != nil || len(shelf.Skipped) > 0 || len(shelf.Items()) != 4 {
+		t.Fatalf("%d items, and not %v: %v", len(shelf.Items()), shelf.Skipped, err)
+	}
+	v := realVerifier(t, func(c *VerifierConfig) {
+		c.Source, c.UnsafeNoCollateral, c.UnsafeDebug, c.Now = shelf, false, true, func() time.Time { return genuineTime }
+	})
+	if _, err := v.Verify(t.Context(), wire(t, Evidence{Quote: shared(t, "tdx", "tdx_quote_4.dat")}), unbound); err != nil {
+		t.Error(err)
 	}
 }
 
