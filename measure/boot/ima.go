@@ -29,12 +29,15 @@ const (
 	IMASig Template = "ima-sig"
 )
 
+// IMAPCR is the register of IMA's list.
+const IMAPCR = 10
+
 // events is what a kernel whose policy measures no file extends: a digest over
 // PCRs 0 to 9 in one bank, in the form of a template, which is hashed by each
 // bank's algorithm (Linux, security/integrity/ima). A policy that measures
 // files adds more, in the order in which they are opened.
 func (i IMA) events(before []Event) []Event {
-	e := Event{PCR: 10, Type: eventlog.EventTag, Name: "IMA boot aggregate", Input: Kernel}
+	e := Event{PCR: IMAPCR, Type: eventlog.EventTag, Name: "IMA boot aggregate", Input: Kernel}
 	switch i.Template {
 	case NoIMA:
 		return nil

@@ -1,7 +1,6 @@
 package predict
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -65,7 +64,11 @@ func Diff(d *Document, s *Seen, candidates []Candidate) (*Comparison, error) {
 	case s.Platform == SNP:
 		x.launch(differ)
 	case s.Log != nil:
-		x.events(differ)
+		logged, unlogged := x.split(differ)
+		if len(logged) > 0 {
+			x.events(logged)
+		}
+		x.unexplained(unlogged, "")
 	default:
 		x.unexplained(differ, "the event log would tell which event differs")
 	}
@@ -124,6 +127,23 @@ func (d *Document) of(p Platform, name string) []Value {
 	return out
 }
 
+// split tells the registers that the log explains from those that it says nothing
+// of: MRTD, the field of the init-data, and what the guest extends by itself (PCR 8
+// with its init-data, PCR 10 with IMA's own list).
+func (x *explainer) split(differ []string) (logged, unlogged []string) {
+	for _, name := range differ {
+		register, _, _ := strings.Cut(name, "/")
+		bare := strings.Trim(x.seen.Registers[name], "0") == ""
+		byGuest := slices.Equal(x.difference(name).Inputs, []string{string(boot.InitData)})
+		if !byGuest && (bare || len(x.seenEvents(register)) > 0) {
+			logged = append(logged, name)
+		} else {
+			unlogged = append(unlogged, name)
+		}
+	}
+	return logged, unlogged
+}
+
 // unexplained reports registers of which only what they depend on is known.
 func (x *explainer) unexplained(differ []string, hint string) {
 	for _, name := range differ {
@@ -150,13 +170,23 @@ func (x *explainer) initData(d *Difference) bool {
 		d.Text += ": the guest has none"
 	}
 	for _, c := range x.candidates {
+		if c.Input != boot.InitData {
+			continue
+		}
 		doc, err := initdata.Parse(c.Data)
-		if c.Input == boot.InitData && err == nil && bytes.Equal(initdata.Fit(doc.Digest(), len(raw)), raw) {
+		if err == nil && slices.ContainsFunc(x.boundTo(doc), func(v Value) bool { return registerName(v) == d.Register && v.Value == d.Seen }) {
 			d.Text += ": it is " + c.Name
 		}
 	}
 	x.out.Differences = append(x.out.Differences, *d)
 	return true
+}
+
+// boundTo are the values that a document leads to on the platform.
+func (x *explainer) boundTo(doc *initdata.Document) []Value {
+	d := new(Document)
+	d.bind(doc, []Platform{x.seen.Platform})
+	return d.Values
 }
 
 // builtFirmware explains MRTD, which goes over the firmware alone.

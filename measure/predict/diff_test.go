@@ -254,3 +254,38 @@ func TestDiffOfSimulated(t *testing.T) {
 		}
 	}
 }
+
+// What the guest extends by itself stands in no log of the firmware: its init-data
+// is explained all the same, and the log is that of this boot.
+func TestDiffOfWhatIsNotLogged(t *testing.T) {
+	in := inputs(t)
+	d := predicted(t, in)
+	l, err := eventlog.Parse(bootLog(t, in, TPM))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Events = slices.DeleteFunc(l.Events, func(e eventlog.Event) bool { return e.Index == 8 || e.Index == 10 })
+	s, err := SeenLog(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := document(t, "y")
+	s.Registers["pcr08/sha256"] = hex.EncodeToString(eventlog.Extend(eventlog.SHA256, make([]byte, 32), other.Digest()))
+	if err := s.AddLog(l); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Diff(d, s, []Candidate{{boot.InitData, "y.toml", other.Raw()}})
+	if err != nil || len(got.Differences) != 1 || got.Differences[0].Text != "pcr08/sha256: the init-data differs: it is y.toml" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s.Registers["pcr08/sha256"] = strings.Repeat("0", 64)
+	got, err = Diff(d, s, nil)
+	if err != nil || len(got.Differences) != 1 || !strings.Contains(got.Differences[0].Text, "the guest has none") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// The log that is predicted has neither.
+	in.TPMLog, in.Platforms = l, []Platform{TPM}
+	if log, err := predicted(t, in).Log(TPM); err == nil {
+		t.Errorf("a log was made though the SHA-384 of the firmware is not known: %v", log)
+	}
+}

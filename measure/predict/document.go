@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 )
@@ -140,6 +141,9 @@ func (d *Document) Log(p Platform) (*eventlog.Log, error) {
 		}
 	}
 	for _, e := range plans[0].Events {
+		if e.unlogged() {
+			continue
+		}
 		event, err := e.event(p, l.Header.Banks)
 		if err != nil {
 			return nil, err
@@ -147,6 +151,12 @@ func (d *Document) Log(p Platform) (*eventlog.Log, error) {
 		l.Events = append(l.Events, event)
 	}
 	return l, nil
+}
+
+// unlogged reports whether the guest extends this by itself and the firmware's log
+// says nothing of it.
+func (e PlannedEvent) unlogged() bool {
+	return e.Input == string(boot.InitData) || e.Register == pcrName(boot.IMAPCR)
 }
 
 // event is a planned event as a log has it.
