@@ -89,6 +89,10 @@ func faultCode(c fault.Code) codes.Code {
 		return codes.ResourceExhausted
 	case http.StatusServiceUnavailable:
 		return codes.Unavailable
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return codes.Unimplemented
+	case http.StatusAccepted: // somebody else must agree first
+		return codes.FailedPrecondition
 	}
 	return codes.Internal
 }
