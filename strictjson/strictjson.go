@@ -11,6 +11,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,6 +80,24 @@ func members(raw []byte, fold bool) (map[string]json.RawMessage, error) {
 func Inner(raw []byte) (map[string]json.RawMessage, error) {
 	s := scanner{raw: raw, checked: true}
 	return s.outermost()
+}
+
+// Text returns what a string says that is part of a text which has been checked,
+// such as a member of [Members]. Where nothing in it is escaped, as in hex and
+// base64, it shares the memory of raw.
+func Text(raw json.RawMessage) ([]byte, error) {
+	last := len(raw) - 1
+	if last < 1 || raw[0] != '"' || raw[last] != '"' {
+		return nil, fmt.Errorf("%w: not a string", ErrSyntax)
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1:last:last], nil
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return []byte(text), nil
 }
 
 func (s *scanner) outermost() (map[string]json.RawMessage, error) {

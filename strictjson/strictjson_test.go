@@ -90,6 +90,26 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+func TestText(t *testing.T) {
+	for raw, want := range map[string]string{`""`: "", `"a"`: "a", `"\u0061\\\"\n"`: "a\\\"\n", `"é"`: "é"} {
+		got, err := strictjson.Text([]byte(raw))
+		if err != nil || string(got) != want {
+			t.Errorf("%s says %q, %v, want %q", raw, got, err, want)
+		}
+	}
+	for _, raw := range []string{"", `"`, "null", "1", `["a"]`, `{"a":"b"}`, `"\x"`} {
+		if got, err := strictjson.Text([]byte(raw)); !errors.Is(err, strictjson.ErrSyntax) {
+			t.Errorf("%s says %q, %v", raw, got, err)
+		}
+	}
+	// What is added to the result must not reach the text that it came from.
+	raw := []byte(`"ab"`)
+	got, err := strictjson.Text(raw)
+	if err != nil || string(append(got, 'c')) != "abc" || string(raw) != `"ab"` {
+		t.Errorf("%s became %s", got, raw)
+	}
+}
+
 func TestDecode(t *testing.T) {
 	var v struct {
 		A int `json:"a"`

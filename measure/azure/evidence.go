@@ -97,34 +97,37 @@ func (w *wire) version() int {
 	return v
 }
 
+// The encodings of members.
+func plainHex(text []byte) ([]byte, error) { return hex.AppendDecode(nil, text) }
+func url64(text []byte) ([]byte, error)    { return base64.URLEncoding.Strict().AppendDecode(nil, text) }
+func std64(text []byte) ([]byte, error)    { return base64.StdEncoding.Strict().AppendDecode(nil, text) }
+
 // text reads versions 1 and 2: hex and padded base64 for URLs.
 func (w *wire) text(e *Evidence) {
 	q := w.object("tpm_quote")
-	e.Message = q.decoded("message", maxMessage, hex.DecodeString)
-	e.Signature = q.decoded("signature", maxSignature, hex.DecodeString)
+	e.Message = q.decoded("message", maxMessage, plainHex)
+	e.Signature = q.decoded("signature", maxSignature, plainHex)
 	for i, raw := range q.values() {
-		var text string
-		err := json.Unmarshal(raw, &text)
-		v, bad := hex.DecodeString(text)
-		if err == nil {
-			err = bad
-		}
-		if err == nil && len(v) > 64 {
+		text, err := strictjson.Text(raw)
+		if err == nil && len(text) > 2*64 {
 			err = errors.New("too long")
+		}
+		var v []byte
+		if err == nil {
+			v, err = plainHex(text)
 		}
 		q.fail(fmt.Sprintf("pcrs: %d", i), err)
 		e.PCRs = append(e.PCRs, v)
 	}
 	w.fail("tpm_quote", q.err)
-	url := base64.URLEncoding.Strict().DecodeString
-	w.hcl(e, w.decoded("hcl_report", maxHCL, url))
+	w.hcl(e, w.decoded("hcl_report", maxHCL, url64))
 	if e.Platform == measure.AzSNPvTPM {
-		e.VCEK = w.decoded("vcek", maxCertificate, url)
+		e.VCEK = w.decoded("vcek", maxCertificate, url64)
 	} else {
-		e.TDQuote = w.decoded("td_quote", maxTDQuote, url)
+		e.TDQuote = w.decoded("td_quote", maxTDQuote, url64)
 	}
 	if log, ok := w.members["cc_eventlog"]; ok && string(log) != "null" {
-		e.EventLog = w.decoded("cc_eventlog", eventlog.MaxSize, base64.StdEncoding.Strict().DecodeString)
+		e.EventLog = w.decoded("cc_eventlog", eventlog.MaxSize, std64)
 	}
 }
 
@@ -148,7 +151,7 @@ func (w *wire) old(e *Evidence) {
 		e.TDQuote = w.octets("td_quote", maxTDQuote)
 		return
 	}
-	text := w.decoded("vcek", maxCertificate, func(s string) ([]byte, error) { return []byte(s), nil })
+	text := w.decoded("vcek", maxCertificate, func(text []byte) ([]byte, error) { return text, nil })
 	block, _ := pem.Decode(text) // its issuers may follow; the verifier has its own
 	if block == nil || block.Type != "CERTIFICATE" {
 		w.fail("vcek", errors.New("not a certificate in PEM"))
@@ -167,7 +170,7 @@ func (w *wire) hcl(e *Evidence, raw []byte) {
 }
 
 func (w *wire) object(name string) *wire {
-	members, err := strictjson.Members(w.members[name])
+	members, err := strictjson.Inner(w.members[name])
 	w.fail(name, err)
 	return &wire{members: members}
 }
@@ -183,9 +186,9 @@ func (w *wire) values() []json.RawMessage {
 }
 
 // decoded reads a string of 1 to limit bytes in some encoding.
-func (w *wire) decoded(name string, limit int, decode func(string) ([]byte, error)) []byte {
-	var text string
-	if err := json.Unmarshal(w.members[name], &text); err != nil {
+func (w *wire) decoded(name string, limit int, decode func([]byte) ([]byte, error)) []byte {
+	text, err := strictjson.Text(w.members[name])
+	if err != nil {
 		w.fail(name, errors.New("not a string"))
 		return nil
 	}

@@ -59,63 +59,97 @@ func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
 	if len(ev.Data) > MaxEvidenceSize {
 		return nil, fmt.Errorf("TPM evidence has %d bytes, at most %d are allowed", len(ev.Data), MaxEvidenceSize)
 	}
-	if _, err := strictjson.Members(ev.Data); err != nil {
-		return nil, fmt.Errorf("TPM evidence: %w", err)
-	}
-	var w wireEvidence
-	if err := json.Unmarshal(ev.Data, &w); err != nil {
-		return nil, fmt.Errorf("TPM evidence: %w", err)
-	}
-	e, err := w.parse()
+	e, err := parseEvidence(ev.Data)
 	if err != nil {
 		return nil, fmt.Errorf("TPM evidence: %w", err)
 	}
 	return e, nil
 }
 
-func (w wireEvidence) parse() (*Evidence, error) {
-	e := new(Evidence)
-	var err error
-	if e.Message, err = decode("tpm_quote.message", w.Quote.Message, 4<<10); err != nil {
-		return nil, err
-	}
-	if e.Quote, err = ParseQuote(e.Message); err != nil {
-		return nil, err
-	}
-	signature, err := decode("tpm_quote.signature", w.Quote.Signature, 2<<10)
+// wire reads the members of the evidence by their exact names: what differs
+// from a name in case is not that member.
+type wire map[string]json.RawMessage
+
+func parseEvidence(data []byte) (*Evidence, error) {
+	w, err := strictjson.Members(data)
 	if err != nil {
 		return nil, err
 	}
+	e := new(Evidence)
+	if err := e.parseQuote(w["tpm_quote"]); err != nil {
+		return nil, err
+	}
+	if e.AKPublic, err = wire(w).decode("ak_public", maxKeySize); err != nil {
+		return nil, err
+	}
+	if err := e.parseChain(w["ak_certificates"]); err != nil {
+		return nil, err
+	}
+	if log, ok := w["cc_eventlog"]; ok && string(log) != "null" {
+		if e.EventLog, err = wire(w).decode("cc_eventlog", eventlog.MaxSize); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (e *Evidence) parseQuote(raw json.RawMessage) error {
+	w, err := strictjson.Inner(raw)
+	if err != nil {
+		return fmt.Errorf("tpm_quote: %w", err)
+	}
+	q := wire(w)
+	if e.Message, err = decode("tpm_quote.message", q["message"], 4<<10); err != nil {
+		return err
+	}
+	if e.Quote, err = ParseQuote(e.Message); err != nil {
+		return err
+	}
+	signature, err := decode("tpm_quote.signature", q["signature"], 2<<10)
+	if err != nil {
+		return err
+	}
 	if e.Signature, err = ParseSignature(signature); err != nil {
-		return nil, err
+		return err
 	}
-	if e.PCRs, err = parseValues(w.Quote.PCRs); err != nil {
-		return nil, err
+	var values []string
+	if err := json.Unmarshal(q["pcrs"], &values); err != nil {
+		return errors.New("tpm_quote.pcrs is not a list of strings")
 	}
-	if e.AKPublic, err = decode("ak_public", w.AKPublic, maxKeySize); err != nil {
-		return nil, err
+	e.PCRs, err = parseValues(values)
+	return err
+}
+
+func (e *Evidence) parseChain(raw json.RawMessage) error {
+	if raw == nil {
+		return nil
 	}
-	if len(w.Chain) > maxCertificates {
-		return nil, fmt.Errorf("ak_certificates has %d entries, at most %d are allowed", len(w.Chain), maxCertificates)
+	var chain []json.RawMessage
+	if err := json.Unmarshal(raw, &chain); err != nil {
+		return errors.New("ak_certificates is not a list")
 	}
-	for _, text := range w.Chain {
+	if len(chain) > maxCertificates {
+		return fmt.Errorf("ak_certificates has %d entries, at most %d are allowed", len(chain), maxCertificates)
+	}
+	for _, text := range chain {
 		der, err := decode("ak_certificates", text, maxCertificateSize)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		e.AKCertificates = append(e.AKCertificates, der)
 	}
-	if w.EventLog != nil {
-		if e.EventLog, err = decode("cc_eventlog", *w.EventLog, eventlog.MaxSize); err != nil {
-			return nil, err
-		}
-	}
-	return e, nil
+	return nil
 }
 
-// decode reads standard base64 of 1 to limit bytes.
-func decode(name, text string, limit int) ([]byte, error) {
-	b, err := base64.StdEncoding.Strict().DecodeString(text)
+func (w wire) decode(name string, limit int) ([]byte, error) { return decode(name, w[name], limit) }
+
+// decode reads a string of the standard base64 of 1 to limit bytes.
+func decode(name string, raw json.RawMessage, limit int) ([]byte, error) {
+	text, err := strictjson.Text(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a string", name)
+	}
+	b, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
 	if err != nil || len(b) == 0 || len(b) > limit {
 		return nil, fmt.Errorf("%s is not the base64 of 1 to %d bytes", name, limit)
 	}

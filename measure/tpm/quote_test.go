@@ -135,16 +135,18 @@ func TestParseEvidenceRefuses(t *testing.T) {
 	l.must(err)
 	text := string(ev.Data)
 	for want, data := range map[string]string{
-		"TPM evidence":           "x",
-		"ak_public":              strings.Replace(text, `"ak_public":"`, `"ak_public":"!`, 1),
-		"tpm_quote.message":      `{}`,
-		"tpm_quote.signature":    strings.Replace(text, `"signature"`, `"x"`, 1),
-		"pcr00 is not the hex":   strings.Replace(text, `"pcrs":["`, `"pcrs":["z`, 1),
-		"25 PCR values":          strings.Replace(text, `"pcrs":["`, `"pcrs":["00","`, 1),
-		"ak_certificates has":    strings.Replace(text, `"ak_certificates":[`, `"ak_certificates":[`+strings.Repeat(`"AA==",`, 8), 1),
-		"ak_certificates is not": strings.Replace(text, `"ak_certificates":["`, `"ak_certificates":["","`, 1),
-		"cc_eventlog is not":     strings.Replace(text, `"cc_eventlog":"`, `"cc_eventlog":"!`, 1),
-		"duplicate":              strings.Replace(text, `"ak_public"`, `"ak_public":"","ak_public"`, 1),
+		"TPM evidence":            "x",
+		"ak_public":               strings.Replace(text, `"ak_public":"`, `"ak_public":"!`, 1),
+		"tpm_quote: malformed":    `{}`,
+		"tpm_quote.message":       `{"tpm_quote":{}}`,
+		"TPM evidence: tpm_quote": strings.Replace(text, `"tpm_quote"`, `"TPM_quote"`, 1),
+		"tpm_quote.signature":     strings.Replace(text, `"signature"`, `"x"`, 1),
+		"pcr00 is not the hex":    strings.Replace(text, `"pcrs":["`, `"pcrs":["z`, 1),
+		"25 PCR values":           strings.Replace(text, `"pcrs":["`, `"pcrs":["00","`, 1),
+		"ak_certificates has":     strings.Replace(text, `"ak_certificates":[`, `"ak_certificates":[`+strings.Repeat(`"AA==",`, 8), 1),
+		"ak_certificates is not":  strings.Replace(text, `"ak_certificates":["`, `"ak_certificates":["","`, 1),
+		"cc_eventlog is not":      strings.Replace(text, `"cc_eventlog":"`, `"cc_eventlog":"!`, 1),
+		"duplicate":               strings.Replace(text, `"ak_public"`, `"ak_public":"","ak_public"`, 1),
 	} {
 		if _, err := ParseEvidence(measure.Evidence{Platform: measure.TPM, Data: []byte(data)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
