@@ -21,6 +21,20 @@ type Subject struct {
 	Manifest  digest.Digest // the platform's manifest
 }
 
+// check holds the subject against itself: only what is named by digest can be
+// judged, and a digest that the user asked for is the one that must be judged.
+func (s Subject) check() error {
+	for _, d := range []digest.Digest{s.Root, s.Manifest} {
+		if err := registry.CheckDigest(d); err != nil {
+			return err
+		}
+	}
+	if d := s.Reference.Digest; d != "" && d != s.Root {
+		return fmt.Errorf("%s was asked for and %s resolved", d, s.Root)
+	}
+	return nil
+}
+
 // Evidence is where the evaluation finds signatures and keys.
 type Evidence struct {
 	Signatures registry.Source // the repository that the image lies in
@@ -74,6 +88,9 @@ func (p *Policy) Evaluate(ctx context.Context, s Subject, ev Evidence) (Verdict,
 	}
 	scope, reqs := p.choose(s.Reference)
 	e := evaluation{subject: s, evidence: ev, scope: scope}
+	if err := s.check(); err != nil {
+		return Verdict{}, e.reject(err.Error(), err)
+	}
 	v := Verdict{Reference: s.Reference.String(), Digest: s.Manifest.String(), Scope: scope, Waived: true}
 	for _, r := range reqs {
 		signer, err := e.judge(ctx, r)

@@ -285,3 +285,19 @@ func FuzzParsePayload(f *testing.F) {
 		}
 	})
 }
+
+func TestSubjectIsChecked(t *testing.T) {
+	p, err := ParsePolicy([]byte(withDefault(`{"type":"insecureAcceptAnything"}`)))
+	must(t, err)
+	good := subject(t)
+	other := good
+	other.Reference.Digest = digest.FromString("another")
+	for name, s := range map[string]Subject{
+		"no digests": {Reference: good.Reference}, "no manifest": {Reference: good.Reference, Root: good.Root},
+		"not what was asked for": other,
+	} {
+		if v, err := p.Evaluate(t.Context(), s, Evidence{}); v.Accepted || fault.CodeOf(err) != fault.ImageUnsigned {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+}

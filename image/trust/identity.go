@@ -60,6 +60,14 @@ func parseIdentity(doc *strictjson.Object) (identityRule, error) {
 }
 
 func (r identityRule) checkTarget() error {
+	if r.kind == remapIdentity {
+		for _, p := range []string{r.prefix, r.target} {
+			if !isHost(p) && !isRepository(p) {
+				return fmt.Errorf("signedIdentity %s: %.80q is no host, namespace or repository", r.kind, p)
+			}
+		}
+		return nil
+	}
 	if r.kind != exactReference && r.kind != exactRepository {
 		return nil
 	}

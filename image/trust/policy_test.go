@@ -58,7 +58,7 @@ func TestParsePolicyAccepts(t *testing.T) {
 		"key in PEM":      withDefault(`{"type":"sigstoreSigned","keyData":` + quote(t, string(key)) + `}`),
 		"identity":        withDefault(`{"type":"sigstoreSigned","keyPath":"k","signedIdentity":{"type":"exactRepository","dockerRepository":"ghcr.io/a/b"}}`),
 		"remap":           withDefault(`{"type":"sigstoreSigned","keyPath":"k","signedIdentity":{"type":"remapIdentity","prefix":"mirror.local/a","signedPrefix":"ghcr.io/a"}}`),
-		"scopes":          `{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"reject"}],"ghcr.io":[{"type":"reject"}],"*.example.com":[{"type":"reject"}],"localhost:5000/a:v1":[{"type":"reject"}]}}}`,
+		"scopes":          `{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"reject"}],"ghcr.io":[{"type":"reject"}],"*.example.com":[{"type":"reject"}],"localhost:5000/a:v1":[{"type":"reject"}],"[::1]:5000":[{"type":"reject"}],"docker.io/library/alpine:3":[{"type":"reject"}],"docker.io/bitnami":[{"type":"reject"}],"*.com":[{"type":"reject"}],"ghcr.io/a/b@sha256:` + strings.Repeat("0", 64) + `":[{"type":"reject"}]}}}`,
 		"other transport": `{"default":[{"type":"reject"}],"transports":{"docker-daemon":{"":[{"type":"insecureAcceptAnything"}]}}}`,
 	} {
 		if _, err := ParsePolicy([]byte(doc)); err != nil {
@@ -112,6 +112,20 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"scope with a star", scope("ghcr.io/*"), "scope"},
 		{"wildcard with a path", scope("*.example.com/a"), "scope"},
 		{"scope with a space", scope("ghcr.io "), "scope"},
+		{"short name", scope("alpine"), "scope"},
+		{"short name with a tag", scope("docker.io/alpine:3"), "scope"},
+		{"another name of Docker Hub", scope("index.docker.io/library"), "scope"},
+		{"capitals in a host", scope("GHCR.io/a"), "scope"},
+		{"capitals in a wildcard", scope("*.Example.com"), "scope"},
+		{"capitals in a path", scope("ghcr.io/A"), "scope"},
+		{"wildcard with a port", scope("*.example.com:5000"), "scope"},
+		{"wildcard within", scope("a.*.com"), "scope"},
+		{"a lone star", scope("*"), "scope"},
+		{"tag and digest", scope("ghcr.io/a:v1@sha256:" + strings.Repeat("0", 64)), "scope"},
+		{"short digest", scope("ghcr.io/a@sha256:00"), "scope"},
+		{"misspelt transport", `{"default":[{"type":"insecureAcceptAnything"}],"transports":{"Docker":{"":[{"type":"reject"}]}}}`, "does not exist"},
+		{"remap of a tag", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"remapIdentity","prefix":"m.io/a:v1","signedPrefix":"a.io"}}`), "no host"},
+		{"remap of a slash", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"remapIdentity","prefix":"m.io/a/","signedPrefix":"a.io"}}`), "no host"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -53,3 +53,49 @@ func (p *Policy) choose(ref registry.Reference) (scope string, reqs []requiremen
 	}
 	return "default", p.fallback
 }
+
+// checkScope refuses scopes that could never match, which is what a typing
+// error in a reject rule amounts to: names that are not normalised ("alpine",
+// "index.docker.io"), capitals in a host, a tag beside a digest.
+func checkScope(s string) error {
+	bad := fmt.Errorf("scope %.80q can match no image name", s)
+	if s == "" {
+		return nil
+	}
+	if domain, ok := strings.CutPrefix(s, "*."); ok {
+		if !isHost("x."+domain) || strings.ContainsAny(domain, ":[") {
+			return bad
+		}
+		return nil
+	}
+	if !strings.Contains(s, "/") {
+		if !isHost(s) {
+			return bad
+		}
+		return nil
+	}
+	if isRepository(s) {
+		return nil
+	}
+	ref, err := registry.ParseNamed(s)
+	if err != nil || ref.String() != s || (ref.Tag == "") == (ref.Digest == "") {
+		return bad
+	}
+	return nil
+}
+
+// isHost says whether s is a registry's name in normal form.
+func isHost(s string) bool {
+	if strings.Contains(s, "/") {
+		return false
+	}
+	ref, err := registry.ParseNamed(s + "/x/y")
+	return err == nil && ref.Host == s
+}
+
+// isRepository says whether s is a repository, or a namespace of repositories,
+// in normal form.
+func isRepository(s string) bool {
+	ref, err := registry.ParseNamed(s + "/x")
+	return err == nil && ref.Name() == s+"/x" && strings.Contains(s, "/")
+}
