@@ -28,6 +28,8 @@ type Config struct {
 	RootCAs           *x509.CertPool // nil: the system's roots
 	Auth              secret.Bytes   // docker auth.json; empty: anonymous
 	UserAgent         string
+	Retry             Retry
+	Clock             Clock // nil: the system's
 }
 
 // A Client reaches repositories under one configuration. It is safe for
@@ -35,7 +37,7 @@ type Config struct {
 type Client struct {
 	cfg   Config
 	creds credentials
-	base  *guard
+	base  http.RoundTripper
 
 	mu    sync.Mutex
 	ready map[string]http.RoundTripper // authenticated, by repository and scope
@@ -47,7 +49,12 @@ func NewClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: c, creds: creds, base: newGuard(c), ready: map[string]http.RoundTripper{}}, nil
+	c.Retry = c.Retry.withDefaults()
+	if c.Clock == nil {
+		c.Clock = systemClock{}
+	}
+	base := &retrier{policy: c.Retry, clock: c.Clock, next: newGuard(c)}
+	return &Client{cfg: c, creds: creds, base: base, ready: map[string]http.RoundTripper{}}, nil
 }
 
 // Repository returns the repository that ref lies in. It makes no connection.
@@ -103,8 +110,8 @@ func (r *Repository) url(parts ...string) string {
 	return scheme + "://" + r.name.RegistryStr() + "/v2/" + r.name.RepositoryStr() + "/" + strings.Join(parts, "/")
 }
 
-// get makes a GET and returns the response if its status is 200.
-func (r *Repository) get(ctx context.Context, url, accept string) (*http.Response, error) {
+// get makes a GET and returns the response if its status is among the wanted.
+func (r *Repository) get(ctx context.Context, url string, header http.Header, want ...int) (*http.Response, error) {
 	cl, err := r.http(ctx, transport.PullScope)
 	if err != nil {
 		return nil, err
@@ -113,12 +120,12 @@ func (r *Repository) get(ctx context.Context, url, accept string) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", accept)
+	req.Header = header
 	resp, err := cl.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+	if err := transport.CheckError(resp, want...); err != nil {
 		_ = resp.Body.Close()
 		if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusNotFound {
 			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
@@ -140,7 +147,7 @@ func (r *Repository) Manifest(ctx context.Context, version string) (Manifest, er
 }
 
 func (r *Repository) manifest(ctx context.Context, version string) (Manifest, error) {
-	resp, err := r.get(ctx, r.url("manifests", version), acceptTypes)
+	resp, err := r.get(ctx, r.url("manifests", version), http.Header{"Accept": {acceptTypes}}, http.StatusOK)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -161,14 +168,15 @@ func (r *Repository) manifest(ctx context.Context, version string) (Manifest, er
 }
 
 // Blob opens a blob. The reader ends in io.EOF only if the bytes have the
-// length and digest of desc; what it gave before that is unverified.
+// length and digest of desc; what it gave before that is unverified. A broken
+// connection is mended on the way, as [Config.Retry] allows.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
 	}
-	resp, err := r.get(ctx, r.url("blobs", desc.Digest.String()), "*/*") //nolint:bodyclose // the caller closes it, through the reader
+	body, err := newResumer(ctx, r, desc)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", desc.Digest, r.ref.Name(), err)
 	}
-	return newVerifyReader(resp.Body, desc), nil
+	return newVerifyReader(body, desc), nil
 }

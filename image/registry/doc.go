@@ -7,6 +7,10 @@
 // never larger than [MaxManifest] nor of two minds about what it is. Plain
 // HTTP happens only for hosts that the configuration names.
 //
+// Registries fail, so requests that change nothing are repeated, with random
+// and growing waits, and a blob whose connection breaks or stalls goes on with
+// a range request. See [Retry] for the bounds.
+//
 // Authentication, challenges and token refresh come from go-containerregistry;
 // the requests themselves are made here, because a layer must be able to
 // stream and its length be counted.

@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -17,21 +19,34 @@ import (
 type guard struct {
 	plainHosts []string
 	userAgent  string
+	stall      time.Duration
+	clock      Clock
 	next       http.RoundTripper
 }
+
+// errRefused marks requests that this package would not send. Nothing about
+// them gets better by trying again.
+var errRefused = errors.New("refused")
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !slices.Contains(g.plainHosts, req.URL.Host) {
 		if req.Body != nil {
 			_ = req.Body.Close() // RoundTrip must close it
 		}
-		return nil, fmt.Errorf("plain HTTP to %s is not allowed", req.URL.Host)
+		return nil, fmt.Errorf("%w: plain HTTP to %s is not allowed", errRefused, req.URL.Host)
 	}
+	ctx, cancel := context.WithCancel(req.Context())
+	req = req.Clone(ctx) // a RoundTripper must not change its request
 	if g.userAgent != "" {
-		req = req.Clone(req.Context()) // a RoundTripper must not change its request
 		req.Header.Set("User-Agent", g.userAgent)
 	}
-	return g.next.RoundTrip(req)
+	resp, err := g.next.RoundTrip(req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = &stallReader{body: resp.Body, limit: g.stall, clock: g.clock, abort: cancel}
+	return resp, nil
 }
 
 func newGuard(c Config) *guard {
@@ -39,6 +54,8 @@ func newGuard(c Config) *guard {
 	return &guard{
 		plainHosts: slices.Clone(c.InsecureHTTPHosts),
 		userAgent:  c.UserAgent,
+		stall:      c.Retry.Stall,
+		clock:      c.Clock,
 		next: &http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},

@@ -29,7 +29,8 @@ import (
 // Server is an in-process registry. Its host must be listed in
 // InsecureHTTPHosts; [Server.Config] does that.
 type Server struct {
-	Host string
+	Host  string
+	Clock *Clock
 
 	mu      sync.Mutex
 	log     []string
@@ -39,7 +40,7 @@ type Server struct {
 // Serve starts a registry for the length of the test.
 func Serve(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{replace: map[string]http.HandlerFunc{}}
+	s := &Server{Clock: &Clock{}, replace: map[string]http.HandlerFunc{}}
 	inner := ggcr.New(ggcr.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -59,7 +60,7 @@ func Serve(t testing.TB) *Server {
 
 // Config reaches the server.
 func (s *Server) Config() registry.Config {
-	return registry.Config{InsecureHTTPHosts: []string{s.Host}}
+	return registry.Config{InsecureHTTPHosts: []string{s.Host}, Clock: s.Clock}
 }
 
 // Requests returns how many requests had a path with all of the parts.

@@ -1,0 +1,34 @@
+package registry
+
+import (
+	"context"
+	"time"
+)
+
+// A Clock is the time that retries and stall detection go by.
+type Clock interface {
+	Now() time.Time
+	// Sleep waits for d. It returns early, with the context's error, when ctx ends.
+	Sleep(ctx context.Context, d time.Duration) error
+	// AfterFunc calls f in its own goroutine after d, unless stop is called first.
+	AfterFunc(d time.Duration, f func()) (stop func() bool)
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+func (systemClock) Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (systemClock) AfterFunc(d time.Duration, f func()) func() bool {
+	return time.AfterFunc(d, f).Stop
+}

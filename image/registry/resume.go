@@ -1,0 +1,154 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ErrNoResume says that a blob broke off and that the registry would not send
+// the rest of it, only the whole again. What was read before is with the
+// consumer already, so the read cannot start anew.
+var ErrNoResume = errors.New("the registry does not resume blobs")
+
+// headway is how many bytes a connection must bring to count as getting ahead.
+// Without it a registry could keep a pull alive with a byte a time.
+const headway = 1 << 20
+
+// resumer reads a blob and, when the connection breaks or stalls, goes on with
+// a range request where it stopped. Whether the parts belong together is not
+// its concern: the digest over all of them judges.
+type resumer struct {
+	ctx      context.Context
+	repo     *Repository
+	desc     ocispec.Descriptor
+	body     io.ReadCloser
+	implicit bool  // the body's end is only the connection's end
+	offset   int64 // bytes handed out
+	mark     int64 // offset at the last break
+	failures int   // in a row without headway
+}
+
+// newResumer opens the blob.
+func newResumer(ctx context.Context, repo *Repository, desc ocispec.Descriptor) (*resumer, error) {
+	r := &resumer{ctx: ctx, repo: repo, desc: desc}
+	return r, r.open()
+}
+
+// Read never returns an error together with bytes, except at the end.
+func (r *resumer) Read(p []byte) (int, error) {
+	for {
+		n, err := r.body.Read(p)
+		r.offset += int64(n)
+		short := r.offset < r.desc.Size
+		if errors.Is(err, io.EOF) && short && r.implicit {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil || errors.Is(err, io.EOF) {
+			return n, err
+		}
+		if !short { // all bytes came, only the end of the message did not
+			return n, io.EOF
+		}
+		if again := r.resume(err); again != nil {
+			return n, again
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// resume replaces the broken body. cause is why it broke.
+func (r *resumer) resume(cause error) error {
+	_ = r.body.Close()
+	if r.ctx.Err() != nil {
+		return r.ctx.Err()
+	}
+	if r.offset-r.mark >= headway {
+		r.failures = 0
+	}
+	r.mark = r.offset
+	r.failures++
+	policy := r.repo.client.cfg.Retry
+	if r.failures >= policy.Attempts {
+		return fmt.Errorf("broken off at byte %d of %d: %w", r.offset, r.desc.Size, cause)
+	}
+	if err := r.repo.client.cfg.Clock.Sleep(r.ctx, policy.wait(r.failures)); err != nil {
+		return err
+	}
+	if err := r.open(); err != nil {
+		return fmt.Errorf("broken off at byte %d of %d: %w, and: %w", r.offset, r.desc.Size, cause, err)
+	}
+	return nil
+}
+
+// open asks for everything from the offset on.
+func (r *resumer) open() error {
+	r.body = http.NoBody
+	header := http.Header{"Accept": {"*/*"}}
+	want := http.StatusOK
+	if r.offset > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", r.offset))
+		want = http.StatusPartialContent
+	}
+	resp, err := r.repo.get(r.ctx, r.repo.url("blobs", r.desc.Digest.String()), header, http.StatusOK, want)
+	if err != nil {
+		return err
+	}
+	if r.offset > 0 {
+		err = checkPartial(resp, r.offset, r.desc.Size)
+	}
+	if err != nil {
+		_ = resp.Body.Close()
+		return err
+	}
+	r.body = resp.Body
+	r.implicit = resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+	return nil
+}
+
+// checkPartial holds the answer to a range request against what was asked for
+// (RFC 9110 section 14.4): "bytes first-last/size", the size possibly "*".
+func checkPartial(resp *http.Response, from, size int64) error {
+	if resp.StatusCode != http.StatusPartialContent {
+		return fmt.Errorf("%w: status %d to a range request", ErrNoResume, resp.StatusCode)
+	}
+	v := resp.Header.Get("Content-Range")
+	first, last, total, ok := parseContentRange(v)
+	if !ok || first != from || last != size-1 || (total != size && total != -1) {
+		return fmt.Errorf("%w: content range %.80q, wanted bytes %d-%d/%d", ErrNoResume, v, from, size-1, size)
+	}
+	return nil
+}
+
+// parseContentRange returns -1 for a size of "*".
+func parseContentRange(v string) (first, last, total int64, ok bool) {
+	rest, ok := strings.CutPrefix(v, "bytes ")
+	span, size, ok2 := strings.Cut(rest, "/")
+	a, b, ok3 := strings.Cut(span, "-")
+	if !ok || !ok2 || !ok3 {
+		return 0, 0, 0, false
+	}
+	numbers := [3]int64{2: -1}
+	for i, s := range []string{a, b, size} {
+		if i == 2 && s == "*" {
+			continue
+		}
+		n, err := strconv.ParseUint(s, 10, 62)
+		if err != nil {
+			return 0, 0, 0, false
+		}
+		numbers[i] = int64(n)
+	}
+	return numbers[0], numbers[1], numbers[2], numbers[0] <= numbers[1]
+}
+
+// Close gives the connection up.
+func (r *resumer) Close() error { return r.body.Close() }
