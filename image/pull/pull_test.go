@@ -601,16 +601,17 @@ func TestUnavailable(t *testing.T) {
 	path := "/v2/signed/app/blobs/" + in.Layers[1].Digest
 	w.Replace(path, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
 	w.layerError(w.refused(ref, fault.ImageUnavailable), 1, pull.WhatFetch)
-	good := w.fetch("/v2/signed/app/blobs/" + in.Layers[2].Digest)
+	w.Replace(path, nil)
+	good := w.fetch(path)
 	w.Replace(path, func(rw http.ResponseWriter, _ *http.Request) { // the connection breaks
-		rw.Header().Set("Content-Length", "100000")
-		_, _ = rw.Write(good)
+		rw.Header().Set("Content-Length", fmt.Sprint(len(good)))
+		_, _ = rw.Write(good[:len(good)/2])
 	})
 	w.layerError(w.refused(ref, fault.ImageUnavailable), 1, pull.WhatFetch)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.Replace(path, func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Content-Length", "100000")
-		_, _ = rw.Write(good)
+		rw.Header().Set("Content-Length", fmt.Sprint(len(good)))
+		_, _ = rw.Write(good[:len(good)/2])
 		_ = http.NewResponseController(rw).Flush()
 		cancel()
 		<-r.Context().Done()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
@@ -27,9 +28,13 @@ type Config struct {
 	InsecureHTTPHosts []string
 	RootCAs           *x509.CertPool // nil: the system's roots
 	Auth              secret.Bytes   // docker auth.json; empty: anonymous
-	UserAgent         string
-	Retry             Retry
-	Clock             Clock // nil: the system's
+	// TokenHosts names token servers ("host" or "host:port", as in their URL) that
+	// may be given a registry's credential although their name has nothing in
+	// common with the registry's, or the registry speaks plain HTTP.
+	TokenHosts []string
+	UserAgent  string
+	Retry      Retry
+	Clock      Clock // nil: the system's
 }
 
 // A Client reaches repositories under one configuration. It is safe for
@@ -88,8 +93,11 @@ func (r *Repository) http(ctx context.Context, scope string) (*http.Client, erro
 	r.client.mu.Unlock()
 	if !ok {
 		var err error
-		rt, err = transport.NewWithContext(ctx, r.name.Registry, r.client.creds.lookup(r.ref), r.client.base,
-			[]string{r.name.Scope(scope)})
+		creds, base := r.client.creds.lookup(r.ref), r.client.base
+		if creds != authn.Anonymous {
+			base = &leash{home: r.name.RegistryStr(), plain: r.plain, tokenHosts: r.client.cfg.TokenHosts, next: base}
+		}
+		rt, err = transport.NewWithContext(inHandshake(ctx), r.name.Registry, creds, base, []string{r.name.Scope(scope)})
 		if err != nil {
 			return nil, fmt.Errorf("registry %s: %w", r.ref.Host, err)
 		}
@@ -97,7 +105,7 @@ func (r *Repository) http(ctx context.Context, scope string) (*http.Client, erro
 		r.client.ready[key] = rt // two at once: the last one stays, both work
 		r.client.mu.Unlock()
 	}
-	return &http.Client{Transport: rt}, nil
+	return &http.Client{Transport: rt, CheckRedirect: checkRedirect}, nil
 }
 
 // url builds an endpoint of the distribution API. The transport below settles

@@ -105,6 +105,9 @@ func (r *resumer) open() error {
 	if r.offset > 0 {
 		err = checkPartial(resp, r.offset, r.desc.Size)
 	}
+	if seen := r.offset + resp.ContentLength; err == nil && resp.ContentLength >= 0 && seen != r.desc.Size {
+		err = &SizeError{Digest: r.desc.Digest, Wanted: r.desc.Size, Seen: min(seen, r.desc.Size+1)}
+	}
 	if err != nil {
 		_ = resp.Body.Close()
 		return err

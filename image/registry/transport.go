@@ -45,7 +45,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel()
 		return nil, err
 	}
-	resp.Body = &stallReader{body: resp.Body, limit: g.stall, clock: g.clock, abort: cancel}
+	body := &stallReader{body: resp.Body, limit: g.stall, clock: g.clock, abort: cancel}
+	resp.Body = boundHandshake(ctx, body)
 	return resp, nil
 }
 
