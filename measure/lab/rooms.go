@@ -54,7 +54,7 @@ func openSNP(l *Lab, vendor, guest string) error {
 	}
 	return verifiers(l, snp.NewVerifier,
 		snp.VerifierConfig{UnsafeSimulatedRoots: []snp.SimulatedRoot{{Name: RootName, Bundle: bundle}}},
-		snp.VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true})
+		snp.VerifierConfig{UnsafeNoRevocation: true})
 }
 
 // intel makes a simulated Intel, and the configurations under which its chips

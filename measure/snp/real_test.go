@@ -40,7 +40,7 @@ func TestRealReport(t *testing.T) {
 		t.Errorf("report data starts with %s", data)
 	}
 
-	got, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true}), e, want)
+	got, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true}), e, want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,16 +62,14 @@ func TestRealReport(t *testing.T) {
 	}
 
 	_, err = l.verify(realVerifier(t, VerifierConfig{}), e, want)
-	wantFailures(t, err, map[measure.CheckName]string{
-		CheckReport: "report version 2 does not name the processor", measure.CheckRevocation: "no revocation list of AMD Milan",
-	})
+	wantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "no revocation list of AMD Milan"})
 }
 
 func TestRealReportChanged(t *testing.T) {
 	l := &lab{t: t}
 	e := realEvidence(t, "test-vcek.der")
 	e.Report.Measurement[0] ^= 1
-	_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true}), e,
+	_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true}), e,
 		measure.Expected{ReportData: measure.BoundTo(e.Report.ReportData[:]), InitData: measure.NotPresented()})
 	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
 }
@@ -80,7 +78,7 @@ func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
 	l := &lab{t: t}
 	for _, name := range []string{"test-vcek-invalid-legacy.der", "test-vcek-invalid-new.der"} {
 		e := realEvidence(t, name)
-		_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true}), e,
+		_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true}), e,
 			measure.Expected{ReportData: measure.BoundTo(e.Report.ReportData[:]), InitData: measure.NotPresented()})
 		wantFailures(t, err, map[measure.CheckName]string{
 			measure.CheckSignature: "did not sign", measure.CheckChain: "not end in a trusted root",
@@ -95,7 +93,7 @@ func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
 // Every byte of the report is signed, is the signature, or must be zero.
 func TestRealReportMutatedByteByByte(t *testing.T) {
 	raw := shared(t, "snp", "test-report.bin")
-	v := realVerifier(t, VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true})
+	v := realVerifier(t, VerifierConfig{UnsafeNoRevocation: true})
 	key, err := parseLeaf(shared(t, "snp", "test-vcek.der"))
 	if err != nil {
 		t.Fatal(err)

@@ -27,9 +27,6 @@ type VerifierConfig struct {
 	// UnsafeNoRevocation accepts a chain without a current revocation list. A
 	// key that a list at hand revokes is refused all the same.
 	UnsafeNoRevocation bool
-	// UnsafeReportVersion2 accepts reports of version 2, which do not name
-	// their processor. The verifiers of the field refuse them.
-	UnsafeReportVersion2 bool
 	// Source finds what the evidence and this configuration lack: revocation
 	// lists, certificates of chips, chains. Nil means that there is none.
 	Source Source
@@ -45,15 +42,14 @@ type VerifierConfig struct {
 // Verifier judges SNP evidence. What it trusts does not change after it was
 // made. It remembers the chains that it found good.
 type Verifier struct {
-	roots     map[Generation][]*root
-	noRevoke  bool
-	acceptOld bool
-	source    Source
-	grace     time.Duration
-	require   Requirements
-	now       func() time.Time
-	chains    chains
-	lists     lists
+	roots    map[Generation][]*root
+	noRevoke bool
+	source   Source
+	grace    time.Duration
+	require  Requirements
+	now      func() time.Time
+	chains   chains
+	lists    lists
 }
 
 // NewVerifier checks the configuration as a whole: names, bundles, and the
@@ -61,7 +57,7 @@ type Verifier struct {
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{
 		roots: map[Generation][]*root{}, noRevoke: c.UnsafeNoRevocation,
-		acceptOld: c.UnsafeReportVersion2, source: c.Source, grace: c.Grace, require: c.Require, now: c.Now,
+		source: c.Source, grace: c.Grace, require: c.Require, now: c.Now,
 	}
 	if v.source == nil {
 		v.source = noSource{}

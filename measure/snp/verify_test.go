@@ -131,7 +131,7 @@ func TestUnnamedRoot(t *testing.T) {
 			for name, c := range map[string]func(*VerifierConfig){
 				"none":          func(c *VerifierConfig) { c.UnsafeSimulatedRoots = nil },
 				"another":       func(c *VerifierConfig) { c.UnsafeSimulatedRoots = []SimulatedRoot{other.root()} },
-				"all waivers":   func(c *VerifierConfig) { *c = VerifierConfig{UnsafeNoRevocation: true, UnsafeReportVersion2: true} },
+				"all waivers":   func(c *VerifierConfig) { *c = VerifierConfig{UnsafeNoRevocation: true} },
 				"without chain": func(c *VerifierConfig) { c.UnsafeSimulatedRoots = nil },
 			} {
 				t.Run(name, func(t *testing.T) {
@@ -364,15 +364,19 @@ func TestProvisionalFirmwareIsForPolicies(t *testing.T) {
 func TestReportVersion2(t *testing.T) {
 	l := newLab(t, Milan)
 	e := l.evidence(func(r *Report) { r.Version, r.CPUFamily, r.CPUModel, r.CPUStepping = 2, 0, 0, 0 })
-	_, err := l.verify(l.verifier(), e, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckReport: "report version 2"})
-	got, err := l.verify(l.verifier(func(c *VerifierConfig) { c.UnsafeReportVersion2 = true }), e, l.expected())
+	got, err := l.verify(l.verifier(), e, l.expected())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := got.Check(CheckReport); c.Outcome != measure.Waived || !strings.Contains(c.Reason, "UnsafeReportVersion2") {
-		t.Errorf("the waiver does not show: %+v", c)
+	if c := got.Check(CheckReport); c.Outcome != measure.Passed || !strings.Contains(c.Reason, "version 2") {
+		t.Errorf("the version does not show: %+v", c)
 	}
+	if got.Claims["report_version"] != json.Number("2") {
+		t.Errorf("a policy cannot ask for newer reports: %v", got.Claims["report_version"])
+	}
+	l = newLab(t, Turin)
+	_, err = l.verify(l.verifier(), l.evidence(func(r *Report) { r.Version, r.CPUFamily, r.CPUModel, r.CPUStepping = 2, 0, 0, 0 }), l.expected())
+	wantFailures(t, err, map[measure.CheckName]string{CheckReport: "version 2"})
 }
 
 func TestBindings(t *testing.T) {

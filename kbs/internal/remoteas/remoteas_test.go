@@ -91,31 +91,36 @@ func TestErrorsGetCodes(t *testing.T) {
 
 // No more calls than configured, and none for longer than configured.
 func TestCallsAreBounded(t *testing.T) {
+	arrived := make(chan struct{}, 1)
 	s := &service{answer: func(ctx context.Context) (string, error) {
+		arrived <- struct{}{}
 		<-ctx.Done()
 		return "", ctx.Err()
 	}}
-	c := open(t, Config{Addr: serve(t, s), Calls: 1, Timeout: 200 * time.Millisecond})
-	out := make(chan error, 3)
-	for range cap(out) {
-		go func() {
-			_, err := c.Evaluate(t.Context(), attestation.Evaluation{})
-			out <- err
-		}()
+	addr := serve(t, s)
+	c := open(t, Config{Addr: addr, Calls: 1, Timeout: time.Minute})
+	ctx, leave := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.Evaluate(ctx, attestation.Evaluation{})
+		first <- err
+	}()
+	<-arrived
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := c.Evaluate(gone, attestation.Evaluation{})
+	if f, ok := errors.AsType[*fault.Fault](err); !ok || f.Code != fault.Unavailable || !strings.Contains(f.Cause().Error(), "1 calls of ours") {
+		t.Errorf("a second call at once: %v", err)
 	}
-	waited := 0
-	for range cap(out) {
-		f, _ := errors.AsType[*fault.Fault](<-out)
-		if f == nil || f.Code != fault.Unavailable {
-			t.Errorf("got %v", f)
-			continue
-		}
-		if strings.Contains(f.Cause().Error(), "1 calls of ours") {
-			waited++
-		}
+	leave()
+	if err := <-first; err == nil {
+		t.Error("the service did not answer, and the call did")
 	}
-	if waited == 0 {
-		t.Error("three calls ran at once")
+
+	c = open(t, Config{Addr: addr, Calls: 1, Timeout: 50 * time.Millisecond})
+	_, err = c.Evaluate(t.Context(), attestation.Evaluation{})
+	if f, ok := errors.AsType[*fault.Fault](err); !ok || f.Code != fault.Unavailable {
+		t.Errorf("a call that takes longer than it may: %v", err)
 	}
 }
 

@@ -179,12 +179,9 @@ func TestSlow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gate := make(chan struct{})
 	defer close(gate)
-	w.mood(99, "transit/", func(_ http.ResponseWriter, r *http.Request) {
+	w.mood(99, "transit/", func(http.ResponseWriter, *http.Request) {
 		cancel()
-		select {
-		case <-gate:
-		case <-r.Context().Done():
-		}
+		<-gate // not before the caller is told
 	})
 	before := w.Count("transit/keys/kbs")
 	if err := c.Do(ctx, describe, nil); !errors.Is(err, vault.ErrUnavailable) {
@@ -201,12 +198,7 @@ func TestHanging(t *testing.T) {
 	w.timeout = 100 * time.Millisecond // a try that is slow for another reason ends the same way
 	gate := make(chan struct{})
 	defer close(gate)
-	w.mood(99, "", func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-gate:
-		case <-r.Context().Done():
-		}
-	})
+	w.mood(99, "", func(http.ResponseWriter, *http.Request) { <-gate })
 	w.want(t, w.client(t, vault.TokenFile(vaulttest.File(t, w.token))), vault.ErrUnavailable)
 	if len(w.pauses) != 3 {
 		t.Errorf("paused %v", w.pauses)

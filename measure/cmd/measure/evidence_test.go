@@ -27,30 +27,30 @@ var realEvidence = map[string]struct {
 	"an SNP report of Milan, version 2": {
 		file: "snp/test-report.bin",
 		args: []string{
-			"--platform", "snp", "--certs", "snp/test-vcek.der", "--report-data", "ec6c52d7", "--at", "2026-01-01T00:00:00Z", "--allow-report-v2", "--allow-no-collateral",
+			"--platform", "snp", "--certs", "snp/test-vcek.der", "--report-data", "ec6c52d7", "--at", "2026-01-01T00:00:00Z", "--allow-no-collateral",
 		},
 		code: fault.ExitEvidence, // the report data goes on
 		checks: map[measure.CheckName]measure.Outcome{
-			"report": measure.Waived, "revocation": measure.Waived, "binding": measure.Failed,
+			"revocation": measure.Waived, "binding": measure.Failed,
 		},
 		claims: map[string]string{"measurement": "a1f39304", "chip_id": "c38427a3", "reported_tcb_microcode": "115"},
 	},
 	"the same, bound to anything": {
 		file: "snp/test-report.bin",
 		args: []string{
-			"--platform", "snp", "--certs", "snp/test-vcek.der", "--allow-unbound", "--at", "2026-01-01T00:00:00Z", "--allow-report-v2", "--allow-no-collateral",
+			"--platform", "snp", "--certs", "snp/test-vcek.der", "--allow-unbound", "--at", "2026-01-01T00:00:00Z", "--allow-no-collateral",
 		},
-		checks: map[measure.CheckName]measure.Outcome{"report": measure.Waived, "revocation": measure.Waived, "binding": measure.Waived},
+		checks: map[measure.CheckName]measure.Outcome{"revocation": measure.Waived, "binding": measure.Waived},
 		signed: 0x2a0,
 	},
 	"the same after its certificate": {
 		file: "snp/test-report.bin",
 		args: []string{
-			"--platform", "snp", "--certs", "snp/test-vcek.der", "--allow-unbound", "--at", "2030-02-01T00:00:00Z", "--allow-report-v2", "--allow-no-collateral",
+			"--platform", "snp", "--certs", "snp/test-vcek.der", "--allow-unbound", "--at", "2030-02-01T00:00:00Z", "--allow-no-collateral",
 		},
 		code: fault.ExitEvidence,
 		checks: map[measure.CheckName]measure.Outcome{
-			"report": measure.Waived, "revocation": measure.Waived, "binding": measure.Waived, "chain": measure.Failed,
+			"revocation": measure.Waived, "binding": measure.Waived, "chain": measure.Failed,
 		},
 	},
 	"a debug TD": {
@@ -117,7 +117,7 @@ var realEvidence = map[string]struct {
 	"an H100": {
 		file: "nvidia/hopperAttestationReport.txt",
 		args: []string{
-			"--platform", "nvidia", "--gpu-certs", "nvidia/hopper_cert_chain_case1.txt", "--allow-no-rim", "--devices", "1", "--allow-no-collateral",
+			"--platform", "nvidia", "--gpu-certs", "nvidia/hopper_cert_chain_case1.txt", "--devices", "1", "--allow-no-collateral",
 			"--report-data", "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb",
 		},
 		checks: map[measure.CheckName]measure.Outcome{"revocation": measure.Waived, "tcb": measure.Waived},
@@ -271,7 +271,7 @@ func TestMutatedCertificate(t *testing.T) {
 		}
 		code, _, _ := judged(t, []string{
 			"verify", "--evidence", filepath.Join(dir, "snp", "test-report.bin"), "--certs", file, "--allow-unbound", "--allow-unbound-init-data",
-			"--at", "2026-01-01T00:00:00Z", "--allow-report-v2", "--allow-no-collateral",
+			"--at", "2026-01-01T00:00:00Z", "--allow-no-collateral",
 		})
 		if code == fault.ExitOK {
 			t.Fatalf("a certificate with byte %#x changed (of %s) is accepted", at, hex.EncodeToString(raw[at:at+1]))

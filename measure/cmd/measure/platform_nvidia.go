@@ -44,7 +44,7 @@ func (c *cli) nvidiaRoom() room {
 
 func (c *cli) nvidiaVerifier(f *nvidiaFlags, s settings) (measure.Verifier, error) {
 	cfg := nvidia.VerifierConfig{
-		Devices: f.devices, UnsafeAnyDevices: f.anyDevices, UnsafeNoManifest: f.noRIM, UnsafeNoRevocation: s.noCollateral, Now: s.now,
+		Devices: f.devices, UnsafeAnyDevices: f.anyDevices, UnsafeNoManifest: f.noRIM || s.noCollateral, UnsafeNoRevocation: s.noCollateral, Now: s.now,
 	}
 	for _, path := range f.manifests {
 		raw, err := c.readFile(path)

@@ -19,7 +19,6 @@ import (
 type snpFlags struct {
 	certs, crls  []string
 	noRevocation bool
-	version2     bool
 }
 
 func (c *cli) snpRoom() room {
@@ -31,7 +30,6 @@ func (c *cli) snpRoom() room {
 			s.StringArrayVar(&f.certs, "certs", nil, "snp: `FILE` with certificates for a raw report, PEM or DER (repeatable)")
 			s.StringArrayVar(&f.crls, "crl", nil, "snp: AMD's revocation list, `GENERATION=FILE` with Milan, Genoa or Turin (repeatable)")
 			s.BoolVar(&f.noRevocation, "allow-no-revocation", false, "snp: waive revocation where no current list is at hand")
-			s.BoolVar(&f.version2, "allow-report-v2", false, "snp: accept reports of version 2, which do not name their processor")
 		},
 		recognises: func(raw []byte) bool {
 			if len(raw) == snp.ReportSize && !isJSON(raw) {
@@ -48,7 +46,7 @@ func (c *cli) snpRoom() room {
 
 func (c *cli) snpVerifier(f *snpFlags, s settings) (measure.Verifier, error) {
 	cfg := snp.VerifierConfig{
-		UnsafeNoRevocation: f.noRevocation || s.noCollateral, UnsafeReportVersion2: f.version2, Now: s.now,
+		UnsafeNoRevocation: f.noRevocation || s.noCollateral, Now: s.now,
 		RevocationLists: map[snp.Generation][]byte{},
 		Require:         snp.Requirements{NoDebug: !s.debug, NoMigration: !s.migratable},
 	}

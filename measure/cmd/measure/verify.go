@@ -20,15 +20,13 @@ quote as the hardware hands it out. What kind it is shows; say it with
 
 Verified evidence is genuine, not good: whether the measurement in it is the
 one you want is for the broker's policies to say, over the claims printed here.
-So is whether its host may debug or migrate the guest, of which the claims tell;
-for tdx and sgx the check "attributes" does too, and the broker refuses them.
 
 Nothing is skipped in silence. You must say what the evidence is bound to, or
 waive that with --allow-unbound. If the guest presented init-data, give the
 document: without --init-data the field that is bound to it is only a claim.
 
-What needs the vendor's collateral (revocation lists, and for Intel what a TCB is
-worth) fails unless it is at hand, or --allow-no-collateral waives it; chain and
+What needs the vendor's collateral (revocation lists, what a TCB is worth for Intel,
+reference measurements of a GPU's firmware) fails unless it is at hand, or --allow-no-collateral waives it; chain and
 signature are checked all the same. A guest that its host may debug, or move to
 another machine, is refused unless that is allowed. Simulated evidence is refused
 unless --simulated-root names its root.
