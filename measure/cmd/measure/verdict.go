@@ -15,10 +15,6 @@ import (
 // finding, and the claims.
 func printVerdict(out io.Writer, v measure.Verdict) error {
 	var b strings.Builder
-	verdict := "verified"
-	if v.Err() != nil {
-		verdict = "REFUSED"
-	}
 	root := v.Root.Name
 	switch {
 	case root == "":
@@ -26,7 +22,7 @@ func printVerdict(out io.Writer, v measure.Verdict) error {
 	case v.Root.Simulated:
 		root += "   SIMULATED: no hardware vouches for this"
 	}
-	fmt.Fprintf(&b, "evidence:     %s\nplatform:     %s\nroot:         %s\n\n", verdict, v.Platform, root)
+	fmt.Fprintf(&b, "evidence:     %s\nplatform:     %s\nroot:         %s\n\n", word(v), v.Platform, root)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "CHECK\tOUTCOME\tREASON")
 	for _, c := range v.Checks {
@@ -45,6 +41,14 @@ func printVerdict(out io.Writer, v measure.Verdict) error {
 	claimTable(v.Claims).print(&b)
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// word is what a verdict comes to.
+func word(v measure.Verdict) string {
+	if v.Err() != nil {
+		return "REFUSED"
+	}
+	return "verified"
 }
 
 // table is one of what is printed for people.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 const verifyHelp = `Verify tells what evidence is worth: who signed it, whether the chain ends in a
@@ -31,6 +33,7 @@ signature are checked all the same. A guest that its host may debug, or move to
 another machine, is refused unless that is allowed. Simulated evidence is refused
 unless --simulated-root names its root.
 
+With -o json, "verdict" is "verified" or "refused".
 Exit code 0 if every check passed or was waived, 3 if one failed.`
 
 const verifyExample = `  # evidence of a simulated guest
@@ -115,7 +118,10 @@ func (c *cli) verify(ctx context.Context, rooms []room, f verifyFlags) error {
 		return invalidEvidence{verifyErr}
 	}
 	if f.output.value == "json" {
-		err = c.printJSON(verdict)
+		err = c.printJSON(struct {
+			Word string `json:"verdict"`
+			measure.Verdict
+		}{strings.ToLower(word(verdict)), verdict})
 	} else {
 		err = printVerdict(c.out, verdict)
 	}
