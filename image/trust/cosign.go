@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
-	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // The cosign conventions (guest-protocol 15.3).
@@ -21,22 +21,69 @@ const (
 	// proves nothing and only helps to explain a rejection.
 	AnnotationKey = "cc.vouchsafe.signature/key"
 	PayloadType   = "cosign container image signature"
+	// payloadTypeAtomic is what simple signing with GPG calls its payload.
+	payloadTypeAtomic = "atomic container signature"
 
 	maxPayload    = 64 << 10 // bytes of one signature payload
 	maxSignatures = 64       // per image
 )
 
-// A Signature is one cosign signature as the registry holds it: unverified.
+// A Form is how a signature says what it signs.
+type Form string
+
+// The forms of signatures.
+const (
+	FormSimple  Form = "cosign"                 // simple signing, cosign's first form
+	FormDSSE    Form = "bundle-dsse"            // sigstore bundle with an in-toto statement
+	FormMessage Form = "bundle-message"         // sigstore bundle over the manifest itself
+	FormOpenPGP Form = "openpgp-simple-signing" // simple signing, GPG
+)
+
+// An Origin is where a signature was found.
+type Origin string
+
+// The origins of signatures.
+const (
+	OriginTag       Origin = "tag"
+	OriginReferrers Origin = "referrers"
+	OriginLookaside Origin = "lookaside"
+)
+
+// A Signature is one signature as the registry holds it: unverified. A
+// signature without a form is simple signing's.
 type Signature struct {
-	Payload []byte
+	Payload []byte // the simple-signing document, the in-toto statement, or the manifest
 	Sig     []byte
-	KeyHint string // what [AnnotationKey] claims
+	KeyHint string // what the signature says of its key, unproven
+	Form    Form
+	Origin  Origin
+
+	signed digest.Digest // FormMessage: the manifest's
 }
 
-// Claim is what a payload says was signed.
-type Claim struct {
-	Digest    digest.Digest // of the manifest
-	Reference string        // docker-reference
+// message returns the bytes that the signature covers.
+func (s Signature) message() []byte {
+	if s.Form == FormDSSE {
+		return preAuthentication(payloadTypeInToto, s.Payload)
+	}
+	return s.Payload
+}
+
+// claims returns what the signature says of images. Nothing of it is worth
+// anything before the signature has been verified.
+func (s Signature) claims() ([]Claim, error) {
+	switch s.Form {
+	case FormDSSE:
+		return parseStatement(s.Payload)
+	case FormMessage:
+		return []Claim{{Digest: s.signed}}, nil
+	case FormOpenPGP:
+		c, err := parsePayload(s.Payload, payloadTypeAtomic)
+		return []Claim{c}, err
+	case FormSimple:
+	}
+	c, err := ParsePayload(s.Payload)
+	return []Claim{c}, err
 }
 
 // SignatureTag returns the tag under which cosign keeps the signatures of a
@@ -58,8 +105,13 @@ func FetchSignatures(ctx context.Context, src registry.Source, d digest.Digest) 
 	if err != nil {
 		return nil, fmt.Errorf("signatures: %w", err)
 	}
+	return simpleSignatures(ctx, src, doc.Layers, OriginTag)
+}
+
+// simpleSignatures reads the layers of a manifest that cosign made.
+func simpleSignatures(ctx context.Context, src registry.Source, layers []ocispec.Descriptor, from Origin) ([]Signature, error) {
 	var sigs []Signature
-	for _, layer := range doc.Layers {
+	for _, layer := range layers {
 		text := strings.NewReplacer("\n", "", "\r", "").Replace(layer.Annotations[AnnotationSignature])
 		if layer.MediaType != MediaTypeSimpleSigning || text == "" {
 			continue
@@ -75,63 +127,7 @@ func FetchSignatures(ctx context.Context, src registry.Source, d digest.Digest) 
 		if err != nil {
 			return nil, fmt.Errorf("signature payload: %w", err)
 		}
-		sigs = append(sigs, Signature{Payload: payload, Sig: sig, KeyHint: layer.Annotations[AnnotationKey]})
+		sigs = append(sigs, Signature{Payload: payload, Sig: sig, KeyHint: layer.Annotations[AnnotationKey], Form: FormSimple, Origin: from})
 	}
 	return sigs, nil
-}
-
-// ParsePayload reads a signature payload (containers-signature(5)). Anything
-// unknown in its critical part is an error: it might be a condition.
-func ParsePayload(raw []byte) (Claim, error) {
-	c, err := parsePayload(raw)
-	if err != nil {
-		return Claim{}, fmt.Errorf("signature payload: %w", err)
-	}
-	return c, nil
-}
-
-func parsePayload(raw []byte) (Claim, error) {
-	var c Claim
-	doc, err := strictjson.Parse(raw)
-	if err != nil {
-		return c, err
-	}
-	critical, err := child(doc, "critical")
-	if err != nil {
-		return c, err
-	}
-	image, err := child(critical, "image")
-	if err != nil {
-		return c, err
-	}
-	identity, err := child(critical, "identity")
-	if err != nil {
-		return c, err
-	}
-	var kind string
-	var optional any
-	for _, m := range []struct {
-		in   *strictjson.Object
-		name string
-		v    any
-	}{{critical, "type", &kind}, {image, "docker-manifest-digest", &c.Digest}, {identity, "docker-reference", &c.Reference}, {doc, "optional", &optional}} {
-		if _, err := m.in.Take(m.name, m.v); err != nil {
-			return c, err
-		}
-	}
-	if kind != PayloadType {
-		return c, fmt.Errorf("type %.60q is not supported", kind)
-	}
-	if err := registry.CheckDigest(c.Digest); err != nil {
-		return c, err
-	}
-	return c, errors.Join(doc.Done(), critical.Done(), image.Done(), identity.Done())
-}
-
-func child(o *strictjson.Object, name string) (*strictjson.Object, error) {
-	c, err := o.Object(name)
-	if err == nil && c == nil {
-		err = fmt.Errorf("member %q is missing", name)
-	}
-	return c, err
 }

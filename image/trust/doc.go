@@ -1,14 +1,27 @@
 // Package trust decides whether an image may run: it evaluates a policy.json
-// and the cosign signatures beside an image.
+// and the signatures beside an image.
 //
 // The policy is the field's containers-policy.json (guest-protocol 15.1), read
-// strictly. Three things differ from other readers of that file, all towards
-// refusing: an empty list of requirements makes the policy invalid instead of
-// accepting everything; a requirement that is not built here (signedBy,
-// keyless signatures) makes the whole policy invalid instead of being skipped;
-// and a sigstoreSigned requirement without signedIdentity means
-// matchRepository instead of no check at all.
+// strictly. Some things differ from other readers of that file, the first
+// three towards refusing: an empty list of requirements makes the policy
+// invalid instead of accepting everything; a requirement that is not built
+// here (keyless signatures) makes the whole policy invalid instead of being
+// skipped, and so does a scope that could never match; and a sigstoreSigned
+// requirement without signedIdentity means matchRepository instead of no check
+// at all (other readers take matchRepoDigestOrExact, which nothing that cosign
+// signs by default satisfies).
+//
+// Three members are ours: threshold (how many of the keys must have signed),
+// annotations (what a signature must carry besides), and the signedIdentity
+// insecureIgnoreIdentity, for signatures over a digest without a name, which
+// is what cosign 3 makes.
+//
+// Signatures of sigstoreSigned are looked for under cosign's tag, then among
+// the manifest's referrers: simple signing, and bundles of version 0.3 with an
+// in-toto statement or over the manifest itself. The policy's keys judge them,
+// and nothing is asked of a log or of the network beside the registry.
 //
 // A verdict is data: which scope spoke, which requirement held, whose key
-// signed. A refusal is a fault whose private cause is a [*Rejection].
+// signed what, and what was waived by name. A refusal is a fault whose private
+// cause is a [*Rejection].
 package trust

@@ -42,41 +42,6 @@ type Evidence struct {
 	Keys func(ctx context.Context, keyPath string) ([]byte, error)
 }
 
-// A Verdict says why an image may run.
-type Verdict struct {
-	Reference    string   `json:"reference"`
-	Digest       string   `json:"digest"`       // of the platform's manifest
-	Scope        string   `json:"scope"`        // the place in the policy that spoke
-	Requirements []string `json:"requirements"` // their types; all of them held
-	Signers      []string `json:"signers,omitempty"`
-	Accepted     bool     `json:"accepted"`
-	Waived       bool     `json:"waived"` // accepted without any signature having been required
-}
-
-// A Rejection is the private cause of a refusal: what the policy wanted and
-// what was there instead.
-type Rejection struct {
-	Reference string
-	Digest    string
-	Scope     string
-	Reason    string
-	Seen      string   // the signatures that are there
-	Wanted    []string // fingerprints of the keys of which each must have signed
-	cause     error
-}
-
-func (r *Rejection) Error() string {
-	s := fmt.Sprintf("%s (%s) refused by %s: %s", r.Reference, r.Digest, r.Scope, r.Reason)
-	if len(r.Wanted) > 0 {
-		s += fmt.Sprintf("; wanted key %s; seen: %s", strings.Join(r.Wanted, ", "), r.Seen)
-	}
-	return s
-}
-
-// Unwrap returns what went wrong beneath, for example a key that could not be
-// fetched.
-func (r *Rejection) Unwrap() error { return r.cause }
-
 // Evaluate judges an image. A nil policy refuses with image_policy_missing; an
 // image that the policy does not accept is refused with
 // image_signature_rejected over a [*Rejection]; signatures that cannot be
@@ -92,16 +57,12 @@ func (p *Policy) Evaluate(ctx context.Context, s Subject, ev Evidence) (Verdict,
 		return Verdict{}, e.reject(err.Error(), err)
 	}
 	v := Verdict{Reference: s.Reference.String(), Digest: s.Manifest.String(), Scope: scope, Waived: true}
-	for _, r := range reqs {
-		signer, err := e.judge(ctx, r)
+	for i, r := range reqs {
+		accepted, err := e.judge(ctx, i, r)
 		if err != nil {
 			return Verdict{}, err
 		}
-		v.Requirements = append(v.Requirements, r.kind)
-		if signer != "" {
-			v.Waived = false
-			v.Signers = append(v.Signers, signer)
-		}
+		v.add(i, r, accepted)
 	}
 	v.Accepted = len(v.Requirements) > 0
 	if !v.Accepted { // ParsePolicy allows no empty list
@@ -114,8 +75,7 @@ type evaluation struct {
 	subject  Subject
 	evidence Evidence
 	scope    string
-	fetched  bool
-	sigs     []Signature
+	shelf    shelves
 }
 
 func (e *evaluation) rejection(reason string, cause error) *Rejection {
@@ -126,104 +86,96 @@ func (e *evaluation) reject(reason string, cause error) error {
 	return fault.New(fault.ImageUnsigned, e.rejection(reason, cause))
 }
 
-// judge returns the fingerprint of the key whose signature satisfied r; empty
-// if r asks for none.
-func (e *evaluation) judge(ctx context.Context, r requirement) (signer string, err error) {
+// judge returns the signatures that satisfied the requirement with the given
+// index; none if it asks for none.
+func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepted, error) {
 	switch r.kind {
 	case typeAccept:
-		return "", nil
+		return nil, nil
 	case typeSigstore:
-		return e.sigstore(ctx, r)
+		return e.sigstore(ctx, i, r)
 	case typeReject:
-		return "", e.reject("the policy rejects this scope", nil)
+		return nil, e.reject("the policy rejects this scope", nil)
 	}
-	return "", e.reject(fmt.Sprintf("requirement type %q is not built", r.kind), nil)
+	return nil, e.reject(fmt.Sprintf("requirement type %q is not built", r.kind), nil)
 }
 
-func (e *evaluation) sigstore(ctx context.Context, r requirement) (string, error) {
-	key, err := e.key(ctx, r)
+// sigstore looks through the signatures, near ones first, until enough keys
+// have signed.
+func (e *evaluation) sigstore(ctx context.Context, i int, r requirement) ([]Accepted, error) {
+	keys, err := e.keys(ctx, r)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := e.fetch(ctx); err != nil {
-		return "", err
+	t := tally{index: i, rule: r, subject: e.subject}
+	for _, k := range keys {
+		t.wanted = append(t.wanted, k.fingerprint)
 	}
-	var seen []string
-	for _, sig := range e.sigs {
-		reason := e.check(r, key, sig)
-		if reason == "" {
-			return key.fingerprint, nil
+	for at := 0; ; {
+		sigs, more, err := e.shelf.next(ctx, e.evidence.Signatures, e.subject, at)
+		if err != nil {
+			return nil, fetchFault(err)
 		}
-		seen = append(seen, reason)
+		for _, sig := range sigs {
+			t.sigstore(keys, sig)
+		}
+		if at += len(sigs); t.enough() || !more {
+			break
+		}
+	}
+	t.seen = append(t.seen, e.shelf.broken...)
+	return e.conclude(&t)
+}
+
+// conclude turns a tally into the signatures that satisfied it, or a refusal.
+func (e *evaluation) conclude(t *tally) ([]Accepted, error) {
+	if t.enough() {
+		return t.accepted, nil
 	}
 	rej := e.rejection("no signature satisfies it", nil)
-	rej.Wanted, rej.Seen = []string{key.fingerprint}, "no signature"
-	if len(seen) > 0 {
-		rej.Seen = strings.Join(seen, "; ")
+	if len(t.accepted) > 0 {
+		rej.Reason = fmt.Sprintf("%d of the %d keys that it needs have signed", len(t.accepted), t.rule.threshold)
 	}
-	return "", fault.New(fault.ImageUnsigned, rej)
+	rej.Wanted, rej.Seen = t.wanted, "no signature"
+	if len(t.seen) > 0 {
+		rej.Seen = strings.Join(t.seen, "; ")
+	}
+	return nil, fault.New(fault.ImageUnsigned, rej)
 }
 
-// check returns why sig does not satisfy r, or "" if it does. A signature
-// counts only if the same payload verifies, names this image and bears the
-// right identity; other signatures beside it do no harm.
-func (e *evaluation) check(r requirement, key publicKey, sig Signature) string {
-	if !key.verify(sig.Payload, sig.Sig) {
-		claim, err := ParsePayload(sig.Payload)
+// keys resolves the keys of r, all of them: a key that is away may be the one
+// that was meant.
+func (e *evaluation) keys(ctx context.Context, r requirement) ([]publicKey, error) {
+	var keys []publicKey
+	for _, src := range r.keys {
+		raw, err := e.key(ctx, src)
 		if err != nil {
-			return "a signature by another key, with an unreadable payload"
+			return nil, err
 		}
-		by := "an unnamed key"
-		if sig.KeyHint != "" {
-			by = fmt.Sprintf("a key that calls itself %.80q", sig.KeyHint)
+		k, err := parseKey(raw)
+		if err != nil {
+			return nil, e.reject("the key "+src.path+" cannot be read", err)
 		}
-		return fmt.Sprintf("a signature for %s as %.200q by %s", claim.Digest, claim.Reference, by)
+		if slices.ContainsFunc(keys, func(other publicKey) bool { return other.fingerprint == k.fingerprint }) {
+			return nil, e.reject("the key "+k.fingerprint+" is named twice", nil)
+		}
+		keys = append(keys, k)
 	}
-	claim, err := ParsePayload(sig.Payload)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("a signature by the wanted key with a bad payload (%v)", err)
-	case claim.Digest != e.subject.Root && claim.Digest != e.subject.Manifest:
-		return fmt.Sprintf("a signature by the wanted key for another image, %s", claim.Digest)
-	case !r.identity.matches(e.subject.Reference, claim.Reference):
-		return fmt.Sprintf("a signature by the wanted key for the name %.200q, which is not what %s asks", claim.Reference, r.identity.kind)
-	}
-	return ""
+	return keys, nil
 }
 
-func (e *evaluation) key(ctx context.Context, r requirement) (publicKey, error) {
-	raw := r.keyData
-	if r.keyPath != "" {
-		if e.evidence.Keys == nil {
-			return publicKey{}, e.reject("nothing can resolve the key "+r.keyPath, nil)
-		}
-		var err error
-		if raw, err = e.evidence.Keys(ctx, r.keyPath); err != nil {
-			return publicKey{}, e.reject("the key "+r.keyPath+" cannot be had", err)
-		}
+func (e *evaluation) key(ctx context.Context, src keySource) ([]byte, error) {
+	if src.path == "" {
+		return src.data, nil
 	}
-	key, err := parseKey(raw)
+	if e.evidence.Keys == nil {
+		return nil, e.reject("nothing can resolve the key "+src.path, nil)
+	}
+	raw, err := e.evidence.Keys(ctx, src.path)
 	if err != nil {
-		return publicKey{}, e.reject("the key "+r.keyPath+" cannot be read", err)
+		return nil, e.reject("the key "+src.path+" cannot be had", err)
 	}
-	return key, nil
-}
-
-// fetch reads the signatures of the manifest, and of the index above it, once.
-func (e *evaluation) fetch(ctx context.Context) error {
-	if e.fetched {
-		return nil
-	}
-	digests := []digest.Digest{e.subject.Root, e.subject.Manifest}
-	for _, d := range slices.Compact(digests) {
-		sigs, err := FetchSignatures(ctx, e.evidence.Signatures, d)
-		if err != nil {
-			return fetchFault(err)
-		}
-		e.sigs = append(e.sigs, sigs...)
-	}
-	e.fetched = true
-	return nil
+	return raw, nil
 }
 
 func fetchFault(err error) error {

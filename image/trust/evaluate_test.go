@@ -62,6 +62,9 @@ func (s *shelf) Manifest(_ context.Context, version string) (registry.Manifest, 
 	if !ok {
 		return registry.Manifest{}, registry.ErrNotFound
 	}
+	if bytes.Contains(raw, []byte(`"manifests"`)) {
+		return registry.Manifest{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(raw), Raw: raw}, nil
+	}
 	return registry.Manifest{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(raw), Raw: raw}, nil
 }
 
@@ -278,6 +281,7 @@ func TestSignatureLimits(t *testing.T) {
 func FuzzParsePayload(f *testing.F) {
 	f.Add(payloadFor(digest.FromString("x"), "ghcr.io/a/app"))
 	f.Add([]byte(`{"critical":{"identity":{},"image":{},"type":""},"optional":null}`))
+	f.Add([]byte(`{"critical":{"identity":{"docker-reference":"a"},"image":{"docker-manifest-digest":"sha256:0"},"type":"x"},"optional":{"a":1}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := ParsePayload(raw)
 		if err == nil && registry.CheckDigest(c.Digest) != nil {

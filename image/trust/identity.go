@@ -23,12 +23,16 @@ const (
 	exactReference  = "exactReference"
 	exactRepository = "exactRepository"
 	remapIdentity   = "remapIdentity"
+	// ignoreIdentity is ours: cosign 3 signs a digest and no name, so that a
+	// policy which takes such signatures must say that it asks for none.
+	ignoreIdentity = "insecureIgnoreIdentity"
 )
 
-func parseIdentity(doc *strictjson.Object) (identityRule, error) {
+// parseIdentity reads a signedIdentity; fallback is the kind where there is
+// none.
+func parseIdentity(doc *strictjson.Object, fallback string) (identityRule, error) {
 	if doc == nil {
-		// cosign signs repositories, not tags; see the package comment.
-		return identityRule{kind: matchRepository}, nil
+		return identityRule{kind: fallback}, nil
 	}
 	var r identityRule
 	if _, err := doc.Take("type", &r.kind); err != nil {
@@ -36,7 +40,7 @@ func parseIdentity(doc *strictjson.Object) (identityRule, error) {
 	}
 	members := map[string]*string{}
 	switch r.kind {
-	case matchRepository, matchExact, matchDigest:
+	case matchRepository, matchExact, matchDigest, ignoreIdentity:
 	case exactReference:
 		members["dockerReference"] = &r.target
 	case exactRepository:
@@ -83,6 +87,9 @@ func (r identityRule) checkTarget() error {
 
 // matches compares the image that was asked for with the name in a signature.
 func (r identityRule) matches(ref registry.Reference, signed string) bool {
+	if r.kind == ignoreIdentity {
+		return true
+	}
 	name, err := registry.ParseNamed(signed)
 	if err != nil {
 		return false

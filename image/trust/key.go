@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -59,8 +60,8 @@ func parseKey(raw []byte) (publicKey, error) {
 	}
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
-			return publicKey{}, fmt.Errorf("public key on curve %s: P-256 and P-384 are supported", k.Curve.Params().Name)
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
+			return publicKey{}, fmt.Errorf("public key on curve %s: P-256, P-384 and P-521 are supported", k.Curve.Params().Name)
 		}
 	case ed25519.PublicKey:
 	case *rsa.PublicKey:
@@ -88,21 +89,31 @@ func Fingerprint(key crypto.PublicKey) (string, error) {
 	return fingerprint(der), nil
 }
 
-// verify reports whether sig is a signature of payload.
-func (k publicKey) verify(payload, sig []byte) bool {
+// verify reports whether sig is a signature of message. Signers of the field
+// differ in what they hash with for one kind of key, and in RSA's padding: old
+// cosign took SHA-256 for every key, others take the hash of the curve's
+// strength. None of these can be mistaken for another.
+func (k publicKey) verify(message, sig []byte) bool {
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
-		if key.Curve == elliptic.P384() {
-			sum := sha512.Sum384(payload)
-			return ecdsa.VerifyASN1(key, sum[:], sig)
+		sums := [][]byte{sum256(message)}
+		switch key.Curve {
+		case elliptic.P384():
+			sums = append(sums, sum384(message))
+		case elliptic.P521():
+			sums = append(sums, sum512(message))
 		}
-		sum := sha256.Sum256(payload)
-		return ecdsa.VerifyASN1(key, sum[:], sig)
+		return slices.ContainsFunc(sums, func(sum []byte) bool { return ecdsa.VerifyASN1(key, sum, sig) })
 	case ed25519.PublicKey:
-		return ed25519.Verify(key, payload, sig)
+		return ed25519.Verify(key, message, sig) ||
+			ed25519.VerifyWithOptions(key, sum512(message), sig, &ed25519.Options{Hash: crypto.SHA512}) == nil
 	case *rsa.PublicKey:
-		sum := sha256.Sum256(payload)
-		return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], sig) == nil
+		sum := sum256(message)
+		return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum, sig) == nil || rsa.VerifyPSS(key, crypto.SHA256, sum, sig, nil) == nil
 	}
 	return false
 }
+
+func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
+func sum384(b []byte) []byte { s := sha512.Sum384(b); return s[:] }
+func sum512(b []byte) []byte { s := sha512.Sum512(b); return s[:] }

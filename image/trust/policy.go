@@ -26,21 +26,6 @@ type Policy struct {
 	docker   map[string][]requirement
 }
 
-// The requirement types that are built.
-const (
-	typeReject   = "reject"
-	typeAccept   = "insecureAcceptAnything"
-	typeSigstore = "sigstoreSigned"
-)
-
-// A requirement is one element of a scope's list.
-type requirement struct {
-	kind     string
-	keyPath  string // sigstoreSigned: exactly one of keyPath and keyData
-	keyData  []byte
-	identity identityRule
-}
-
 // ParsePolicy reads a policy.json. Anything that it does not understand makes
 // the whole policy invalid: a half-understood policy would let through what
 // its author meant to refuse.
@@ -137,54 +122,4 @@ type rawObject []byte
 func (r *rawObject) UnmarshalJSON(b []byte) error {
 	*r = append(rawObject(nil), b...)
 	return nil
-}
-
-func parseRequirement(raw []byte) (requirement, error) {
-	doc, err := strictjson.Parse(raw)
-	if err != nil {
-		return requirement{}, err
-	}
-	var r requirement
-	if _, err := doc.Take("type", &r.kind); err != nil {
-		return requirement{}, err
-	}
-	switch r.kind {
-	case typeReject, typeAccept:
-	case typeSigstore:
-		if err := r.parseSigstore(doc); err != nil {
-			return requirement{}, err
-		}
-	default:
-		return requirement{}, fmt.Errorf("type %.40q is not supported", r.kind)
-	}
-	return r, doc.Done()
-}
-
-func (r *requirement) parseSigstore(doc *strictjson.Object) error {
-	var keyData string
-	hasPath, err := doc.Take("keyPath", &r.keyPath)
-	if err != nil {
-		return err
-	}
-	hasData, err := doc.Take("keyData", &keyData)
-	if err != nil {
-		return err
-	}
-	if hasPath == hasData || (hasPath && r.keyPath == "") {
-		return errors.New("exactly one of keyPath and keyData is needed")
-	}
-	if hasData {
-		if r.keyData, err = keyDataPEM(keyData); err != nil {
-			return err
-		}
-		if _, err := parseKey(r.keyData); err != nil {
-			return err
-		}
-	}
-	identity, err := doc.Object("signedIdentity")
-	if err != nil {
-		return err
-	}
-	r.identity, err = parseIdentity(identity)
-	return err
 }

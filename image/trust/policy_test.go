@@ -1,6 +1,8 @@
 package trust
 
 import (
+	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -73,7 +75,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 	}
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	must(t, err)
-	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	must(t, err)
 	key := publicPEM(t, newKey(t).Public())
 	keyData := func(b []byte) string {
@@ -95,13 +97,22 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"unknown member above", `{"default":[{"type":"reject"}],"transports":{},"x":1}`, "unknown member"},
 		{"duplicate scope", `{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"insecureAcceptAnything"}]}}}`, "duplicate"},
 		{"no key", withDefault(`{"type":"sigstoreSigned"}`), "exactly one"},
-		{"two keys", withDefault(`{"type":"sigstoreSigned","keyPath":"a","keyData":"b"}`), "exactly one"},
+		{"two keys", withDefault(`{"type":"sigstoreSigned","keyPath":"a","keyData":` + quote(t, string(key)) + `}`), "exactly one"},
 		{"empty path", withDefault(`{"type":"sigstoreSigned","keyPath":""}`), "exactly one"},
 		{"keyless", withDefault(`{"type":"sigstoreSigned","fulcio":{}}`), "exactly one"},
 		{"key and Rekor", withDefault(`{"type":"sigstoreSigned","keyPath":"a","rekorPublicKeyPath":"b"}`), "unknown member"},
 		{"keyData of nothing", withDefault(`{"type":"sigstoreSigned","keyData":"AAAA"}`), "PEM"},
 		{"small RSA", keyData(publicPEM(t, small.Public())), "bits"},
-		{"P-521", keyData(publicPEM(t, p521.Public())), "P-521"},
+		{"P-224", keyData(publicPEM(t, p224.Public())), "P-224"},
+		{"no key of several", withDefault(`{"type":"sigstoreSigned","keyPaths":[]}`), "exactly one"},
+		{"an empty one of several", withDefault(`{"type":"sigstoreSigned","keyPaths":["a",""]}`), "exactly one"},
+		{"the same path twice", withDefault(`{"type":"sigstoreSigned","keyPaths":["a","a"]}`), "twice"},
+		{"the same key twice", withDefault(`{"type":"sigstoreSigned","keyDatas":[` + quote(t, string(key)) + `,` + quote(t, string(key)) + `]}`), "twice"},
+		{"paths and data", withDefault(`{"type":"sigstoreSigned","keyPaths":["a"],"keyDatas":[` + quote(t, string(key)) + `]}`), "exactly one"},
+		{"threshold of none", withDefault(`{"type":"sigstoreSigned","keyPaths":["a","b"],"threshold":0}`), "threshold"},
+		{"threshold of too many", withDefault(`{"type":"sigstoreSigned","keyPaths":["a","b"],"threshold":3}`), "threshold"},
+		{"no annotations", withDefault(`{"type":"sigstoreSigned","keyPath":"a","annotations":{}}`), "annotations"},
+		{"annotation without a value", withDefault(`{"type":"sigstoreSigned","keyPath":"a","annotations":{"a":""}}`), "annotation"},
 		{"two keys in one", keyData(append(append([]byte{}, key...), key...)), "after the public key"},
 		{"unknown identity", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"any"}}`), "not supported"},
 		{"repository with a tag", withDefault(`{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"exactRepository","dockerRepository":"a:v1"}}`), "does not fit"},
@@ -235,33 +246,53 @@ func TestIdentity(t *testing.T) {
 
 func TestKeyKinds(t *testing.T) {
 	payload := []byte("payload")
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	must(t, err)
+	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(c, rand.Reader)
+		must(t, err)
+		return k
+	}
+	p256, p384, p521 := newKey(t), curve(elliptic.P384()), curve(elliptic.P521())
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
 	edPub, edKey, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
-	p256 := newKey(t)
+	with := func(k crypto.Signer, message []byte, opts crypto.SignerOpts) []byte {
+		sig, err := k.Sign(rand.Reader, message, opts)
+		must(t, err)
+		return sig
+	}
 	for name, tt := range map[string]struct {
 		pub any
 		sig []byte
 	}{
-		"P-256":   {p256.Public(), sign(t, p256, payload)},
-		"P-384":   {p384.Public(), sign(t, p384, payload)},
-		"RSA":     {rsaKey.Public(), sign(t, rsaKey, payload)},
-		"Ed25519": {edPub, sign(t, edKey, payload)},
+		"P-256":                   {p256.Public(), sign(t, p256, payload)},
+		"P-384":                   {p384.Public(), sign(t, p384, payload)},
+		"P-384 as cosign 2":       {p384.Public(), with(p384, sum256(payload), crypto.SHA256)},
+		"P-521":                   {p521.Public(), with(p521, sum512(payload), crypto.SHA512)},
+		"P-521 as cosign 2":       {p521.Public(), with(p521, sum256(payload), crypto.SHA256)},
+		"RSA":                     {rsaKey.Public(), sign(t, rsaKey, payload)},
+		"RSA-PSS":                 {rsaKey.Public(), with(rsaKey, sum256(payload), &rsa.PSSOptions{Hash: crypto.SHA256})},
+		"RSA-PSS with short salt": {rsaKey.Public(), with(rsaKey, sum256(payload), &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: 32})},
+		"Ed25519":                 {edPub, sign(t, edKey, payload)},
+		"Ed25519ph":               {edPub, with(edKey, sum512(payload), crypto.SHA512)},
 	} {
 		k, err := parseKey(publicPEM(t, tt.pub))
 		must(t, err)
 		if !k.verify(payload, tt.sig) {
 			t.Errorf("%s: a good signature was refused", name)
 		}
-		if k.verify([]byte("other"), tt.sig) || k.verify(payload, tt.sig[1:]) || k.verify(payload, nil) {
+		flipped := bytes.Clone(tt.sig)
+		flipped[len(flipped)-1] ^= 1
+		if k.verify([]byte("other"), tt.sig) || k.verify(payload, tt.sig[1:]) || k.verify(payload, nil) || k.verify(payload, flipped) {
 			t.Errorf("%s: a bad signature was accepted", name)
 		}
 		if fp, err := Fingerprint(tt.pub); err != nil || fp != k.fingerprint || !strings.HasPrefix(fp, "sha256:") {
 			t.Errorf("%s: fingerprint %s, %v", name, fp, err)
 		}
+	}
+	rsa512 := with(rsaKey, sum512(payload), crypto.SHA512)
+	if k, err := parseKey(publicPEM(t, rsaKey.Public())); err != nil || k.verify(payload, rsa512) {
+		t.Errorf("RSA with another hash verifies (%v)", err)
 	}
 	if k, err := parseKey(publicPEM(t, newKey(t).Public())); err != nil || k.verify(payload, sign(t, p256, payload)) {
 		t.Errorf("another key verifies (%v)", err)
@@ -270,6 +301,7 @@ func TestKeyKinds(t *testing.T) {
 
 func FuzzParsePolicy(f *testing.F) {
 	f.Add([]byte(withDefault(`{"type":"sigstoreSigned","keyPath":"kbs:///a/b/c","signedIdentity":{"type":"matchRepository"}}`)))
+	f.Add([]byte(withDefault(`{"type":"sigstoreSigned","keyPaths":["a","b"],"threshold":2,"annotations":{"a":"b"}}`)))
 	f.Add(fmt.Appendf(nil, `{"default":[{"type":"reject"}],"transports":{"docker":{"*.io":[{"type":"insecureAcceptAnything"}]}}}`))
 	ref, err := registry.ParseReference("ghcr.io/a/b:v1")
 	must(f, err)

@@ -1,0 +1,257 @@
+package trust
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
+)
+
+// Sigstore bundles of version 0.3 (sigstore protobuf-specs) as cosign 3 writes
+// them, made with a key. A bundle's log entries and timestamps are not asked:
+// the policy names the key, and that is all it asks for.
+const (
+	MediaTypeBundle    = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	mediaTypeBundleOld = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+
+	// PredicateSign marks a statement that signs an image. A key also signs
+	// attestations, for example bills of materials of images that nobody meant
+	// to release: those do not count as signatures.
+	PredicateSign = "https://sigstore.dev/cosign/sign/v1"
+
+	payloadTypeInToto = "application/vnd.in-toto+json"
+	maxBundle         = 256 << 10 // bytes
+	maxSubjects       = 256
+)
+
+// preAuthentication is what DSSE signs (DSSE protocol, PAE).
+func preAuthentication(payloadType string, payload []byte) []byte {
+	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
+}
+
+// ParseBundle reads a bundle that lies beside the manifest raw, whose digest is
+// d. It verifies nothing.
+func ParseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) {
+	s, err := parseBundle(bundle, d, raw)
+	if err != nil {
+		return Signature{}, fmt.Errorf("sigstore bundle: %w", err)
+	}
+	return s, nil
+}
+
+func parseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) {
+	if len(bundle) > maxBundle {
+		return Signature{}, fmt.Errorf("%d bytes, at most %d are read", len(bundle), maxBundle)
+	}
+	doc, err := strictjson.Parse(bundle)
+	if err != nil {
+		return Signature{}, err
+	}
+	var mediaType string
+	if _, err := doc.Take("mediaType", &mediaType); err != nil {
+		return Signature{}, err
+	}
+	if mediaType != MediaTypeBundle && mediaType != mediaTypeBundleOld {
+		return Signature{}, fmt.Errorf("media type %.80q is not supported: version 0.3 is", mediaType)
+	}
+	hint, err := bundleKey(doc)
+	if err != nil {
+		return Signature{}, err
+	}
+	envelope, err := doc.Object("dsseEnvelope")
+	if err != nil {
+		return Signature{}, err
+	}
+	message, err := doc.Object("messageSignature")
+	if err != nil {
+		return Signature{}, err
+	}
+	if err := doc.Done(); err != nil {
+		return Signature{}, err
+	}
+	var s Signature
+	switch {
+	case (envelope == nil) == (message == nil):
+		return s, errors.New("exactly one of dsseEnvelope and messageSignature is needed")
+	case envelope != nil:
+		s, err = parseEnvelope(envelope)
+	default:
+		s, err = parseMessage(message, raw)
+		s.signed = d
+	}
+	s.KeyHint = hint
+	return s, err
+}
+
+// bundleKey reads the verification material, which must say that a key signed.
+func bundleKey(doc *strictjson.Object) (hint string, err error) {
+	material, err := child(doc, "verificationMaterial")
+	if err != nil {
+		return "", err
+	}
+	key, err := material.Object("publicKey")
+	if err != nil {
+		return "", err
+	}
+	if key == nil {
+		return "", errors.New("it was not signed with a key, but with a certificate")
+	}
+	if _, err := key.Take("hint", &hint); err != nil {
+		return "", err
+	}
+	var ignored any
+	for _, name := range []string{"tlogEntries", "timestampVerificationData"} {
+		if _, err := material.Take(name, &ignored); err != nil {
+			return "", err
+		}
+	}
+	return hint, errors.Join(key.Done(), material.Done())
+}
+
+func parseEnvelope(doc *strictjson.Object) (Signature, error) {
+	s := Signature{Form: FormDSSE, Origin: OriginReferrers}
+	var kind string
+	var items []rawObject
+	if _, err := doc.Take("payloadType", &kind); err != nil {
+		return s, err
+	}
+	if kind != payloadTypeInToto {
+		return s, fmt.Errorf("payload type %.80q is not supported", kind)
+	}
+	payload, err := takeBytes(doc, "payload")
+	if err != nil {
+		return s, err
+	}
+	if _, err := doc.Take("signatures", &items); err != nil {
+		return s, err
+	}
+	if len(items) != 1 {
+		return s, fmt.Errorf("%d signatures in an envelope that has exactly one", len(items))
+	}
+	sig, err := strictjson.Parse(items[0])
+	if err != nil {
+		return s, err
+	}
+	var keyID string // unsigned, and of no use
+	if _, err := sig.Take("keyid", &keyID); err != nil {
+		return s, err
+	}
+	if s.Sig, err = takeBytes(sig, "sig"); err != nil {
+		return s, err
+	}
+	s.Payload = payload
+	return s, errors.Join(sig.Done(), doc.Done())
+}
+
+// parseMessage reads a signature over the manifest's own bytes.
+func parseMessage(doc *strictjson.Object, raw []byte) (Signature, error) {
+	s := Signature{Form: FormMessage, Origin: OriginReferrers, Payload: raw}
+	var err error
+	if s.Sig, err = takeBytes(doc, "signature"); err != nil {
+		return s, err
+	}
+	sum, err := child(doc, "messageDigest")
+	if err != nil {
+		return s, err
+	}
+	var algorithm string
+	if _, err := sum.Take("algorithm", &algorithm); err != nil {
+		return s, err
+	}
+	seen, err := takeBytes(sum, "digest")
+	if err != nil {
+		return s, err
+	}
+	hashes := map[string]func([]byte) []byte{"SHA2_256": sum256, "SHA2_384": sum384, "SHA2_512": sum512}
+	hash, ok := hashes[algorithm]
+	if !ok {
+		return s, fmt.Errorf("digest algorithm %.40q is not supported", algorithm)
+	}
+	if !bytes.Equal(seen, hash(raw)) {
+		return s, errors.New("it signs something else than the manifest that it lies beside")
+	}
+	return s, errors.Join(sum.Done(), doc.Done())
+}
+
+// takeBytes takes a member that must be there, in base64.
+func takeBytes(doc *strictjson.Object, name string) ([]byte, error) {
+	var text string
+	if _, err := doc.Take(name, &text); err != nil {
+		return nil, err
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(b) == 0 {
+		return nil, fmt.Errorf("member %q is not base64", name)
+	}
+	return b, nil
+}
+
+// parseStatement reads an in-toto statement that signs images: one claim for
+// each of its subjects.
+func parseStatement(raw []byte) ([]Claim, error) {
+	doc, err := strictjson.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("in-toto statement: %w", err)
+	}
+	var kind, predicate string
+	var body any
+	var subjects []rawObject
+	for name, v := range map[string]any{"_type": &kind, "predicateType": &predicate, "predicate": &body, "subject": &subjects} {
+		if _, err := doc.Take(name, v); err != nil {
+			return nil, fmt.Errorf("in-toto statement: %w", err)
+		}
+	}
+	switch {
+	case kind != "https://in-toto.io/Statement/v1" && kind != "https://in-toto.io/Statement/v0.1":
+		return nil, fmt.Errorf("statement of type %.80q", kind)
+	case predicate != PredicateSign:
+		return nil, fmt.Errorf("the statement attests %.120q and signs nothing", predicate)
+	case len(subjects) == 0 || len(subjects) > maxSubjects:
+		return nil, fmt.Errorf("statement with %d subjects", len(subjects))
+	}
+	var claims []Claim
+	for _, s := range subjects {
+		of, err := parseSubject(s)
+		if err != nil {
+			return nil, fmt.Errorf("in-toto subject: %w", err)
+		}
+		claims = append(claims, of...)
+	}
+	return claims, doc.Done()
+}
+
+// parseSubject reads one subject (in-toto ResourceDescriptor): a claim for each
+// of its digests that can name a manifest.
+func parseSubject(raw []byte) ([]Claim, error) {
+	doc, err := strictjson.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	var name string
+	var digests map[string]string
+	var annotations map[string]any
+	for member, v := range map[string]any{"name": &name, "digest": &digests, "annotations": &annotations} {
+		if _, err := doc.Take(member, v); err != nil {
+			return nil, err
+		}
+	}
+	var claims []Claim
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		if hex, ok := digests[algorithm.String()]; ok {
+			c := Claim{Digest: digest.NewDigestFromEncoded(algorithm, hex), Reference: name, Annotations: texts(annotations)}
+			if err := registry.CheckDigest(c.Digest); err != nil {
+				return nil, err
+			}
+			claims = append(claims, c)
+		}
+	}
+	if len(claims) == 0 {
+		return nil, errors.New("no digest that names a manifest")
+	}
+	return claims, doc.Done()
+}

@@ -1,0 +1,86 @@
+package trust
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Verdict says why an image may run.
+type Verdict struct {
+	Reference    string   `json:"reference"`
+	Digest       string   `json:"digest"`            // of the platform's manifest
+	Scope        string   `json:"scope"`             // the place in the policy that spoke
+	Requirements []string `json:"requirements"`      // their types; all of them held
+	Signers      []string `json:"signers,omitempty"` // fingerprints, one for each of Signatures
+
+	Signatures []Accepted `json:"signatures,omitempty"`
+	Waivers    []Waiver   `json:"waivers,omitempty"`
+
+	Accepted bool `json:"accepted"`
+	Waived   bool `json:"waived"` // accepted without any signature having been required
+}
+
+// A Rejection is the private cause of a refusal: what the policy wanted and
+// what was there instead.
+type Rejection struct {
+	Reference string
+	Digest    string
+	Scope     string
+	Reason    string
+	Seen      string   // the signatures that are there
+	Wanted    []string // fingerprints of the keys that it asks for
+	cause     error
+}
+
+func (r *Rejection) Error() string {
+	s := fmt.Sprintf("%s (%s) refused by %s: %s", r.Reference, r.Digest, r.Scope, r.Reason)
+	if len(r.Wanted) > 0 {
+		s += fmt.Sprintf("; wanted key %s; seen: %s", strings.Join(r.Wanted, ", "), r.Seen)
+	}
+	return s
+}
+
+// Unwrap returns what went wrong beneath, for example a key that could not be
+// fetched.
+func (r *Rejection) Unwrap() error { return r.cause }
+
+// An Accepted is a signature that counted.
+type Accepted struct {
+	Requirement int               `json:"requirement"` // its index in the scope's list
+	Signer      string            `json:"signer"`      // fingerprint of the key
+	Form        Form              `json:"form"`
+	Origin      Origin            `json:"origin"`                // where it was found
+	Digest      string            `json:"digest"`                // that was signed: the manifest's, or the index's above it
+	Identity    string            `json:"identity,omitempty"`    // the name that was signed
+	Rule        string            `json:"rule"`                  // the signedIdentity that the name satisfied
+	Annotations map[string]string `json:"annotations,omitempty"` // that the policy asked for
+}
+
+// What a policy can waive.
+const (
+	WaivedSignature = "signature"
+	WaivedIdentity  = "identity"
+)
+
+// A Waiver is something that the policy does without, by name.
+type Waiver struct {
+	Requirement int    `json:"requirement"` // its index in the scope's list
+	What        string `json:"what"`        // [WaivedSignature] or [WaivedIdentity]
+	By          string `json:"by"`          // the words of the policy
+}
+
+// add notes that a requirement held.
+func (v *Verdict) add(i int, r requirement, accepted []Accepted) {
+	v.Requirements = append(v.Requirements, r.kind)
+	v.Signatures = append(v.Signatures, accepted...)
+	for _, a := range accepted {
+		v.Waived = false
+		v.Signers = append(v.Signers, a.Signer)
+	}
+	switch {
+	case r.kind == typeAccept:
+		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedSignature, By: typeAccept})
+	case r.identity.kind == ignoreIdentity:
+		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedIdentity, By: ignoreIdentity})
+	}
+}
