@@ -120,7 +120,7 @@ func (p *Puller) stream(ctx context.Context, src registry.Source, lp layerPlan, 
 			return err
 		}
 	}
-	err = unpackInto(ctx, authenticated, lp, dir, p.cfg.Limits)
+	err = p.unpackInto(ctx, authenticated, lp, dir)
 	if !aboutContent(err) {
 		return err
 	}
@@ -140,15 +140,15 @@ func aboutContent(err error) bool {
 	return format || diffID || errors.Is(err, errCompression)
 }
 
-func unpackInto(ctx context.Context, authenticated io.Reader, lp layerPlan, dir string, limits unpack.Limits) error {
+func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, lp layerPlan, dir string) error {
 	compressed := &countingReader{r: authenticated}
-	archive, free, err := decompress(compressed, lp.compression)
+	archive, free, err := decompress(compressed, lp.compression, p.cfg.LibraryGzip)
 	if err != nil {
 		return err
 	}
 	defer free()
 	digester := lp.diffID.Algorithm().Digester()
-	if _, err := unpack.Apply(ctx, io.TeeReader(archive, digester.Hash()), dir, limits); err != nil {
+	if _, err := unpack.Apply(ctx, io.TeeReader(archive, digester.Hash()), dir, p.cfg.Limits); err != nil {
 		return err
 	}
 	// The decompressor may have stopped before the end of the blob.

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/inflate"
 )
 
 type compression int
@@ -59,14 +60,18 @@ func layerType(mediaType string) (c compression, encrypted bool, err error) {
 }
 
 // decompress wraps r. The returned function frees the decoder.
-func decompress(r *countingReader, c compression) (io.Reader, func(), error) {
+func decompress(r *countingReader, c compression, libraryGzip bool) (io.Reader, func(), error) {
 	switch c {
 	case gzipped:
-		z, err := gzip.NewReader(r)
+		open := ownGzip
+		if libraryGzip {
+			open = otherGzip
+		}
+		z, err := open(r)
 		if err != nil {
 			return nil, nil, compressionError(r, err)
 		}
-		return &expansion{src: r, r: z}, func() { _ = z.Close() }, nil
+		return &expansion{src: r, r: z}, func() {}, nil
 	case zstandard:
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
@@ -77,6 +82,9 @@ func decompress(r *countingReader, c compression) (io.Reader, func(), error) {
 		return r, func() {}, nil
 	}
 }
+
+func ownGzip(r io.Reader) (io.Reader, error)   { return inflate.NewReader(r) }
+func otherGzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) } // Close frees nothing
 
 // countingReader counts what goes into a decompressor and remembers the
 // stream's own error.

@@ -35,6 +35,9 @@ type Config struct {
 	Platform  registry.Platform  // zero: the native one
 	Parallel  int                // layers at a time; 0: 3
 	Limits    unpack.Limits
+	// LibraryGzip reads gzip layers with github.com/klauspost/compress, not with
+	// image/internal/inflate (docs/adr/0024).
+	LibraryGzip bool
 }
 
 // A Puller pulls images into one store. It is safe for concurrent use.

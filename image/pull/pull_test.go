@@ -67,7 +67,13 @@ func newWorld(t testing.TB) *world {
 	w.store, err = store.Open(w.dir)
 	imagetest.Must(t, err)
 	t.Cleanup(func() { _ = w.store.Close() })
-	w.puller, err = pull.New(pull.Config{
+	w.puller, err = pull.New(w.config())
+	imagetest.Must(t, err)
+	return w
+}
+
+func (w *world) config() pull.Config {
+	return pull.Config{
 		Store: w.store, Registry: w.Config(), Unwrapper: w,
 		Policy: func(context.Context) (*trust.Policy, error) { return trust.ParsePolicy([]byte(w.policy)) },
 		Keys: func(_ context.Context, path string) ([]byte, error) {
@@ -76,9 +82,19 @@ func newWorld(t testing.TB) *world {
 			}
 			return w.pub, nil
 		},
-	})
-	imagetest.Must(t, err)
-	return w
+	}
+}
+
+// pullWith pulls with our gzip decoder or the library's.
+func (w *world) pullWith(library bool, ref string) *pull.Image {
+	w.t.Helper()
+	config := w.config()
+	config.LibraryGzip = library
+	p, err := pull.New(config)
+	imagetest.Must(w.t, err)
+	img, err := p.Pull(w.t.Context(), ref)
+	imagetest.Must(w.t, err)
+	return img
 }
 
 // Unwrap is the broker: it opens packets of the one key.
@@ -265,13 +281,15 @@ func TestMediaTypes(t *testing.T) {
 				imagetest.Push(t, w.Server, ref, nil, l)
 				w.sign(ref)
 			}
-			img := w.pull(ref)
-			if root := w.mount(img); read(t, root, "f") != "content" {
-				t.Errorf("%s encrypted %v", mediaType, encrypted)
+			for _, library := range []bool{false, true} {
+				img := w.pullWith(library, ref)
+				if root := w.mount(img); read(t, root, "f") != "content" {
+					t.Errorf("%s encrypted %v, library %v", mediaType, encrypted, library)
+				}
+				imagetest.Must(t, img.Release())
+				_, err := w.store.GC()
+				imagetest.Must(t, err)
 			}
-			imagetest.Must(t, img.Release())
-			_, err := w.store.GC()
-			imagetest.Must(t, err)
 		}
 	}
 	for _, bad := range []string{"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -281,7 +299,7 @@ func TestMediaTypes(t *testing.T) {
 		w.sign(ref)
 		w.refused(ref, fault.ImageMalformed)
 	}
-	if w.unwraps != 6 {
+	if w.unwraps != 12 {
 		t.Errorf("%d keys were asked for", w.unwraps)
 	}
 }

@@ -98,6 +98,7 @@ func serveCommand(io stdio) *cobra.Command {
 	f.StringVar(&o.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
 	f.StringVar(&o.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
 	f.StringVar(&o.RESTListen, "rest-listen", rest.DefaultAddress, "loopback address of the REST API; empty for none")
+	f.BoolVar(&o.LibraryGzip, "library-gzip", false, "decompress gzip layers with the library, not with this project's own decoder (slower)")
 	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error (default: agent.log of the kernel command line, else info)")
 	return cmd
 }

@@ -39,6 +39,7 @@ type Options struct {
 	KernelCmdline string // file
 	RESTListen    string // address of the REST API; empty: none
 	LogLevel      string // empty: what the settings say
+	LibraryGzip   bool   // gzip layers by the library, not by our own decoder
 	PauseBinary   string // this program
 	Version       string
 	Stderr        io.Writer

@@ -94,7 +94,8 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 		Registry: registry.Config{
 			InsecureHTTPHosts: s.Image.InsecurePlainHTTPHosts, RootCAs: roots, UserAgent: "vouchsafe-guest-agent/" + o.Version,
 		},
-		Logger: log,
+		LibraryGzip: o.LibraryGzip,
+		Logger:      log,
 	}
 	if guest != nil {
 		cfg.Attester = guest.Attester

@@ -46,6 +46,7 @@ type Config struct {
 	ImagePolicyURI    string
 	ImagePolicyInline []byte
 	Registry          registry.Config
+	LibraryGzip       bool // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
 	Journal io.Writer
@@ -97,7 +98,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, fetch: h.fetch}
 	h.puller, err = pull.New(pull.Config{
-		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Unwrapper: unwrapper{},
+		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Unwrapper: unwrapper{}, LibraryGzip: cfg.LibraryGzip,
 		// No logger: what the puller tells names the policy's scope, and the
 		// host reads the guest's console.
 	})
