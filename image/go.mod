@@ -8,6 +8,7 @@ require (
 	github.com/klauspost/compress v1.20.3
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1
+	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/vouchsafe-cc/vouchsafe v0.0.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0

@@ -3,17 +3,12 @@ package registry
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,6 +27,8 @@ type Config struct {
 	// may be given a registry's credential although their name has nothing in
 	// common with the registry's, or the registry speaks plain HTTP.
 	TokenHosts []string
+	// Registries is registries.conf; nil: every registry is where its name says.
+	Registries *Registries
 	UserAgent  string
 	Retry      Retry
 	Clock      Clock // nil: the system's
@@ -41,8 +38,9 @@ type Config struct {
 // concurrent use and keeps connections and tokens for as long as it lives.
 type Client struct {
 	cfg   Config
+	rules []Rule
 	creds credentials
-	base  http.RoundTripper
+	wire  http.RoundTripper
 
 	mu    sync.Mutex
 	ready map[string]http.RoundTripper // authenticated, by repository and scope
@@ -54,94 +52,46 @@ func NewClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := c.Registries.rules()
+	if err != nil {
+		return nil, err
+	}
 	c.Retry = c.Retry.withDefaults()
 	if c.Clock == nil {
 		c.Clock = systemClock{}
 	}
-	base := &retrier{policy: c.Retry, clock: c.Clock, next: newGuard(c)}
-	return &Client{cfg: c, creds: creds, base: base, ready: map[string]http.RoundTripper{}}, nil
+	return &Client{cfg: c, rules: rules, creds: creds, wire: newWire(c), ready: map[string]http.RoundTripper{}}, nil
 }
 
 // Repository returns the repository that ref lies in. It makes no connection.
+// It fails with [ErrBlocked] if [Config.Registries] forbids the name.
 func (c *Client) Repository(ref Reference) (*Repository, error) {
-	opts := []name.Option{name.StrictValidation}
-	plain := slices.Contains(c.cfg.InsecureHTTPHosts, ref.Host)
-	if plain {
-		opts = append(opts, name.Insecure)
-	}
-	repo, err := name.NewRepository(ref.Name(), opts...)
+	found, err := places(c.rules, ref)
 	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", ref.Name(), err)
+		return nil, err
 	}
-	return &Repository{client: c, ref: Reference{Host: ref.Host, Path: ref.Path}, name: repo, plain: plain}, nil
+	r := &Repository{ref: Reference{Host: ref.Host, Path: ref.Path}, endpoints: make([]*endpoint, len(found))}
+	for i, p := range found {
+		if r.endpoints[i], err = c.endpoint(p); err != nil {
+			return nil, err
+		}
+	}
+	home := place{ref: r.ref}
+	if last := found[len(found)-1]; last.ref == r.ref {
+		home.plain = last.plain
+	}
+	r.home, err = c.endpoint(home)
+	return r, err
 }
 
-// A Repository is one repository of a registry.
+// A Repository is one repository of a registry, and its mirrors.
 type Repository struct {
-	client *Client
-	ref    Reference // host and path only
-	name   name.Repository
-	plain  bool
+	ref       Reference   // host and path only, as asked for
+	endpoints []*endpoint // to pull from, in order; the last one is no mirror
+	home      *endpoint   // to push to: never a mirror, never rewritten
 }
 
-// http returns a client that authenticates with the given scope. A failed
-// handshake is not remembered.
-func (r *Repository) http(ctx context.Context, scope string) (*http.Client, error) {
-	key := r.ref.Name() + " " + scope
-	r.client.mu.Lock()
-	rt, ok := r.client.ready[key]
-	r.client.mu.Unlock()
-	if !ok {
-		var err error
-		creds, base := r.client.creds.lookup(r.ref), r.client.base
-		if creds != authn.Anonymous {
-			base = &leash{home: r.name.RegistryStr(), plain: r.plain, tokenHosts: r.client.cfg.TokenHosts, next: base}
-		}
-		rt, err = transport.NewWithContext(inHandshake(ctx), r.name.Registry, creds, base, []string{r.name.Scope(scope)})
-		if err != nil {
-			return nil, fmt.Errorf("registry %s: %w", r.ref.Host, err)
-		}
-		r.client.mu.Lock()
-		r.client.ready[key] = rt // two at once: the last one stays, both work
-		r.client.mu.Unlock()
-	}
-	return &http.Client{Transport: rt, CheckRedirect: checkRedirect}, nil
-}
-
-// url builds an endpoint of the distribution API. The transport below settles
-// the scheme for the registry's own host.
-func (r *Repository) url(parts ...string) string {
-	scheme := "https"
-	if r.plain {
-		scheme = "http"
-	}
-	return scheme + "://" + r.name.RegistryStr() + "/v2/" + r.name.RepositoryStr() + "/" + strings.Join(parts, "/")
-}
-
-// get makes a GET and returns the response if its status is among the wanted.
-func (r *Repository) get(ctx context.Context, url string, header http.Header, want ...int) (*http.Response, error) {
-	cl, err := r.http(ctx, transport.PullScope)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = header
-	resp, err := cl.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if err := transport.CheckError(resp, want...); err != nil {
-		_ = resp.Body.Close()
-		if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusNotFound {
-			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
-		}
-		return nil, err
-	}
-	return resp, nil
-}
+func (r *Repository) origin() *endpoint { return r.endpoints[len(r.endpoints)-1] }
 
 // Manifest fetches the manifest or index that version (a tag or a digest)
 // names, and verifies a digest. It fails with [ErrNotFound], [ErrMalformed] or
@@ -155,7 +105,19 @@ func (r *Repository) Manifest(ctx context.Context, version string) (Manifest, er
 }
 
 func (r *Repository) manifest(ctx context.Context, version string) (Manifest, error) {
-	resp, err := r.get(ctx, r.url("manifests", version), http.Header{"Accept": {acceptTypes}}, http.StatusOK)
+	failed := failures{origin: r.origin()}
+	for _, e := range r.order(strings.Contains(version, ":")) {
+		m, err := e.manifest(ctx, version)
+		if err == nil || ctx.Err() != nil {
+			return m, err
+		}
+		failed.add(e, err)
+	}
+	return Manifest{}, failed.err()
+}
+
+func (e *endpoint) manifest(ctx context.Context, version string) (Manifest, error) {
+	resp, err := e.get(ctx, e.url("manifests", version), http.Header{"Accept": {acceptTypes}}, http.StatusOK)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -177,7 +139,8 @@ func (r *Repository) manifest(ctx context.Context, version string) (Manifest, er
 
 // Blob opens a blob. The reader ends in io.EOF only if the bytes have the
 // length and digest of desc; what it gave before that is unverified. A broken
-// connection is mended on the way, as [Config.Retry] allows.
+// connection is mended on the way, as [Config.Retry] allows, and where a mirror
+// gives up the next one goes on.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func (th *thief) got() string {
 func TestRealmElsewhereGetsNoPassword(t *testing.T) {
 	password := base64.RawURLEncoding.EncodeToString(secret.Random(12).Reveal())
 	identity := func(host string) secret.Bytes {
-		return secret.New(fmt.Appendf(nil, `{"auths":{%q:{"identitytoken":%q}}}`, host, password))
+		return secretf(`{"auths":{%q:{"identitytoken":%q}}}`, host, password)
 	}
 	for name, auth := range map[string]func(host string) secret.Bytes{
 		"password":       func(host string) secret.Bytes { return authFile(host, "me", password) },
@@ -216,4 +216,8 @@ func TestWrongLengths(t *testing.T) {
 func chunked(w http.ResponseWriter, b []byte) {
 	_ = http.NewResponseController(w).Flush()
 	_, _ = w.Write(b)
+}
+
+func secretf(format string, args ...any) secret.Bytes {
+	return secret.New(fmt.Appendf(nil, format, args...))
 }

@@ -56,7 +56,7 @@ func (r *Repository) PushBlob(ctx context.Context, body io.Reader) (ocispec.Desc
 
 func (r *Repository) pushBlob(ctx context.Context, body io.Reader) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
-	location, err := r.send(ctx, http.MethodPost, r.url("blobs", "uploads")+"/", "", nil, http.StatusAccepted)
+	location, err := r.send(ctx, http.MethodPost, r.home.url("blobs", "uploads")+"/", "", nil, http.StatusAccepted)
 	if err != nil {
 		return none, err
 	}
@@ -88,7 +88,7 @@ func (r *Repository) PushManifest(ctx context.Context, tag, mediaType string, ra
 	if tag == "" {
 		tag = m.Digest.String()
 	}
-	if _, err := r.send(ctx, http.MethodPut, r.url("manifests", tag), mediaType, bytes.NewReader(raw), http.StatusCreated, http.StatusOK); err != nil {
+	if _, err := r.send(ctx, http.MethodPut, r.home.url("manifests", tag), mediaType, bytes.NewReader(raw), http.StatusCreated, http.StatusOK); err != nil {
 		return Manifest{}, fmt.Errorf("push manifest %s to %s: %w", tag, r.ref.Name(), err)
 	}
 	return m, nil
@@ -97,7 +97,7 @@ func (r *Repository) PushManifest(ctx context.Context, tag, mediaType string, ra
 // send makes one request with push scope and returns the absolute Location of
 // the answer, if it has one.
 func (r *Repository) send(ctx context.Context, method, target, contentType string, body io.Reader, want ...int) (string, error) {
-	cl, err := r.http(ctx, transport.PushScope)
+	cl, err := r.home.http(ctx, transport.PushScope)
 	if err != nil {
 		return "", err
 	}

@@ -28,9 +28,25 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.
 	if err := CheckDigest(d); err != nil {
 		return nil, err
 	}
-	list, err := r.listReferrers(ctx, d)
-	if !lacksReferrers(err) {
-		return list, err
+	failed := failures{origin: r.origin()}
+	settled, none := false, false // by the origin
+	for _, e := range r.order(false) {
+		list, err := e.listReferrers(ctx, d)
+		if ctx.Err() != nil || len(list) > 0 {
+			return list, err
+		}
+		switch {
+		case err != nil && !lacksReferrers(err):
+			failed.add(e, err)
+		case e == failed.origin: // that a mirror lists none says nothing
+			settled, none = true, err == nil
+		}
+	}
+	if !settled {
+		return nil, failed.err()
+	}
+	if none {
+		return nil, nil
 	}
 	return TaggedReferrers(ctx, r, d)
 }
@@ -58,14 +74,14 @@ func lacksReferrers(err error) bool {
 		te.StatusCode == http.StatusNotImplemented)
 }
 
-func (r *Repository) listReferrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+func (e *endpoint) listReferrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
-	page := r.url("referrers", d.String())
+	page := e.url("referrers", d.String())
 	for n := 0; page != ""; n++ {
 		if n == maxReferrerPages {
 			return nil, malformed("referrers of %s: more than %d pages", d, maxReferrerPages)
 		}
-		m, next, err := r.referrersPage(ctx, page)
+		m, next, err := e.referrersPage(ctx, page)
 		if err != nil {
 			return nil, fmt.Errorf("referrers of %s: %w", d, err)
 		}
@@ -77,8 +93,8 @@ func (r *Repository) listReferrers(ctx context.Context, d digest.Digest) ([]ocis
 	return list, nil
 }
 
-func (r *Repository) referrersPage(ctx context.Context, page string) (m Manifest, next string, err error) {
-	resp, err := r.get(ctx, page, http.Header{"Accept": {ocispec.MediaTypeImageIndex}}, http.StatusOK)
+func (e *endpoint) referrersPage(ctx context.Context, page string) (m Manifest, next string, err error) {
+	resp, err := e.get(ctx, page, http.Header{"Accept": {ocispec.MediaTypeImageIndex}}, http.StatusOK)
 	if err != nil {
 		return m, "", err
 	}

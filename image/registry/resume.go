@@ -26,8 +26,10 @@ const headway = 1 << 20
 // its concern: the digest over all of them judges.
 type resumer struct {
 	ctx      context.Context
-	repo     *Repository
 	desc     ocispec.Descriptor
+	at       *endpoint
+	left     []*endpoint // not asked yet
+	failed   failures
 	body     io.ReadCloser
 	implicit bool  // the body's end is only the connection's end
 	offset   int64 // bytes handed out
@@ -37,8 +39,30 @@ type resumer struct {
 
 // newResumer opens the blob.
 func newResumer(ctx context.Context, repo *Repository, desc ocispec.Descriptor) (*resumer, error) {
-	r := &resumer{ctx: ctx, repo: repo, desc: desc}
-	return r, r.open()
+	order := repo.order(true) // never empty: what is no mirror has everything
+	r := &resumer{ctx: ctx, desc: desc, at: order[0], left: order[1:], failed: failures{origin: repo.origin()}}
+	if err := r.open(); err != nil {
+		return nil, r.elsewhere(err)
+	}
+	return r, nil
+}
+
+// elsewhere goes on at the next endpoint that has the blob. cause is why the
+// one before was left.
+func (r *resumer) elsewhere(cause error) error {
+	for {
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		r.failed.add(r.at, cause)
+		if len(r.left) == 0 {
+			return r.failed.err()
+		}
+		r.at, r.left, r.failures = r.left[0], r.left[1:], 0
+		if cause = r.open(); cause == nil {
+			return nil
+		}
+	}
 }
 
 // Read never returns an error together with bytes, except at the end.
@@ -76,15 +100,19 @@ func (r *resumer) resume(cause error) error {
 	}
 	r.mark = r.offset
 	r.failures++
-	policy := r.repo.client.cfg.Retry
-	if r.failures >= policy.Attempts {
-		return fmt.Errorf("broken off at byte %d of %d: %w", r.offset, r.desc.Size, cause)
+	cfg := &r.at.client.cfg
+	if r.failures < cfg.Retry.Attempts {
+		if err := cfg.Clock.Sleep(r.ctx, cfg.Retry.wait(r.failures)); err != nil {
+			return err
+		}
+		err := r.open()
+		if err == nil {
+			return nil
+		}
+		cause = fmt.Errorf("%w, and: %w", cause, err)
 	}
-	if err := r.repo.client.cfg.Clock.Sleep(r.ctx, policy.wait(r.failures)); err != nil {
-		return err
-	}
-	if err := r.open(); err != nil {
-		return fmt.Errorf("broken off at byte %d of %d: %w, and: %w", r.offset, r.desc.Size, cause, err)
+	if err := r.elsewhere(cause); err != nil {
+		return fmt.Errorf("broken off at byte %d of %d: %w", r.offset, r.desc.Size, err)
 	}
 	return nil
 }
@@ -95,10 +123,10 @@ func (r *resumer) open() error {
 	header := http.Header{"Accept": {"*/*"}}
 	want := http.StatusOK
 	if r.offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", r.offset))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.offset, r.desc.Size-1)) // open ranges are not understood by all
 		want = http.StatusPartialContent
 	}
-	resp, err := r.repo.get(r.ctx, r.repo.url("blobs", r.desc.Digest.String()), header, http.StatusOK, want)
+	resp, err := r.at.get(r.ctx, r.at.url("blobs", r.desc.Digest.String()), header, http.StatusOK, want)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,8 @@ import (
 // by itself, redirects may change the scheme, and a token realm is the
 // registry's own choice, so the rule is enforced where requests go out.
 type guard struct {
+	cfg        Config
 	plainHosts []string
-	userAgent  string
-	stall      time.Duration
-	clock      Clock
 	next       http.RoundTripper
 }
 
@@ -37,36 +35,31 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	req = req.Clone(ctx) // a RoundTripper must not change its request
-	if g.userAgent != "" {
-		req.Header.Set("User-Agent", g.userAgent)
+	if g.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", g.cfg.UserAgent)
 	}
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	body := &stallReader{body: resp.Body, limit: g.stall, clock: g.clock, abort: cancel}
+	body := &stallReader{body: resp.Body, limit: g.cfg.Retry.Stall, clock: g.cfg.Clock, abort: cancel}
 	resp.Body = boundHandshake(ctx, body)
 	return resp, nil
 }
 
-func newGuard(c Config) *guard {
+// newWire makes the connections.
+func newWire(c Config) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
-	return &guard{
-		plainHosts: slices.Clone(c.InsecureHTTPHosts),
-		userAgent:  c.UserAgent,
-		stall:      c.Retry.Stall,
-		clock:      c.Clock,
-		next: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    15 * time.Second,
-			ResponseHeaderTimeout:  60 * time.Second,
-			IdleConnTimeout:        90 * time.Second,
-			MaxIdleConnsPerHost:    8,
-			ForceAttemptHTTP2:      true,
-			DisableCompression:     true, // digests are over the bytes as sent
-			MaxResponseHeaderBytes: 1 << 20,
-		},
+	return &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    15 * time.Second,
+		ResponseHeaderTimeout:  60 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    8,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // digests are over the bytes as sent
+		MaxResponseHeaderBytes: 1 << 20,
 	}
 }

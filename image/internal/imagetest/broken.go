@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,7 +24,8 @@ type Flaky struct {
 	ranges []string
 }
 
-// Ranges returns the Range header of every request so far.
+// Ranges returns the Range header of every request so far, without the end
+// where that is the end of the blob.
 func (f *Flaky) Ranges() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -32,7 +35,7 @@ func (f *Flaky) Ranges() []string {
 func (f *Flaky) next(r *http.Request) (at int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ranges = append(f.ranges, r.Header.Get("Range"))
+	f.ranges = append(f.ranges, strings.TrimSuffix(r.Header.Get("Range"), strconv.Itoa(len(f.Blob)-1)))
 	if len(f.Breaks) == 0 {
 		return -1
 	}
