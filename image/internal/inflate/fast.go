@@ -73,14 +73,20 @@ func (d *decoder) fast() error {
 			bad = true
 			break
 		}
-		if distance >= 8 && length <= 16 {
-			src := op - distance
-			store64(win[op:], load64(win[src:]))
-			store64(win[op+8:], load64(win[src+8:]))
-		} else {
+		if distance < 8 {
 			repeat(win, op, distance, length)
+			op += length
+			continue
 		}
-		op += length
+		from, end := op-distance, op+length
+		for op < end {
+			a, b := win[from:from+16], win[op:op+16]
+			store64(b, load64(a))
+			store64(b[8:], load64(a[8:]))
+			from += 16
+			op += 16
+		}
+		op = end
 	}
 	d.bits, d.nb, d.ip, d.op = bits&(1<<(nb&63)-1), nb, int(ip), int(op)
 	if bad {
@@ -89,21 +95,14 @@ func (d *decoder) fast() error {
 	return nil
 }
 
-// repeat writes length bytes at op that repeat those distance before, eight at
-// a time, and up to fifteen bytes more.
+// repeat writes length bytes at op that repeat those distance before, distance
+// < 8, and up to seven bytes more. Eight bytes or a little less hold a whole
+// number of repetitions.
 func repeat(win *[windowSize]byte, op, distance, length uint) {
-	src := op - distance
-	if distance >= 8 {
-		for n := uint(0); n < length; n += 8 {
-			store64(win[op+n:], load64(win[src+n:]))
-		}
-		return
-	}
-	// Eight bytes or a little less hold a whole number of repetitions.
 	p := &patterns[distance&7]
-	v := load64(win[src:]) & p.mask * p.factor
-	for n := uint(0); n < length; n += p.step {
-		store64(win[op+n:], v)
+	v := load64(win[op-distance:]) & p.mask * p.factor
+	for end := op + length; op < end; op += p.step {
+		store64(win[op:], v)
 	}
 }
 
