@@ -32,7 +32,7 @@ func referrerServer(t *testing.T, subject digest.Digest, api http.HandlerFunc, t
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	host := strings.TrimPrefix(srv.URL, "http://")
-	c, err := registry.NewClient(registry.Config{InsecureHTTPHosts: []string{host}})
+	c, err := registry.NewClient(registry.Config{InsecureHTTPHosts: []string{host}, Retry: registry.Retry{Attempts: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
