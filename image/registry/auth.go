@@ -15,7 +15,12 @@ const maxAuthFile = 1 << 20 // bytes
 
 // credentials is a parsed docker auth.json (guest-protocol 14.4). The entries
 // stay in the form that go-containerregistry consumes.
-type credentials struct{ entries map[string]authn.AuthConfig }
+type credentials struct {
+	entries map[string]authn.AuthConfig
+	store   string            // helper for every host that has no other
+	helpers map[string]string // by host
+	ask     Helper
+}
 
 type authEntry struct {
 	Auth          string `json:"auth"`
@@ -25,10 +30,10 @@ type authEntry struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// parseAuth reads auth.json. Credential helpers cannot run in a guest, so a
-// file that asks for them is an error rather than silently anonymous.
-func parseAuth(file secret.Bytes) (credentials, error) {
-	c := credentials{entries: map[string]authn.AuthConfig{}}
+// parseAuth reads auth.json. Credential helpers cannot run in a guest, so
+// without ask a file that names them is an error rather than silently anonymous.
+func parseAuth(file secret.Bytes, ask Helper) (credentials, error) {
+	c := credentials{entries: map[string]authn.AuthConfig{}, helpers: map[string]string{}, ask: ask}
 	if file.Len() == 0 {
 		return c, nil
 	}
@@ -43,10 +48,17 @@ func parseAuth(file secret.Bytes) (credentials, error) {
 	if json.Unmarshal(file.Reveal(), &doc) != nil { // the error could quote the file
 		return c, fmt.Errorf("registry auth: not a docker auth.json")
 	}
-	if doc.CredsStore != "" || len(doc.CredHelpers) > 0 {
-		return c, fmt.Errorf("registry auth: credential helpers are not supported")
+	if ask == nil && (doc.CredsStore != "" || len(doc.CredHelpers) > 0) {
+		return c, fmt.Errorf("registry auth: credential helpers cannot be asked here")
+	}
+	c.store = doc.CredsStore
+	for key, helper := range doc.CredHelpers {
+		c.helpers[normalKey(key)] = helper
 	}
 	for key, e := range doc.Auths {
+		if e == (authEntry{}) && (c.store != "" || c.helpers[normalKey(key)] != "") {
+			continue // docker's mark that the store has it
+		}
 		cfg, err := e.config()
 		if err != nil {
 			return c, fmt.Errorf("registry auth: entry %q: %w", key, err)
@@ -97,7 +109,7 @@ func normalKey(key string) string {
 }
 
 // lookup finds the entry for the repository, then for its parent namespaces,
-// then for the host; anonymous otherwise.
+// then for the host, then the helper for the host; anonymous otherwise.
 func (c credentials) lookup(r Reference) authn.Authenticator {
 	for name := r.Name(); ; {
 		if cfg, ok := c.entries[name]; ok {
@@ -105,7 +117,7 @@ func (c credentials) lookup(r Reference) authn.Authenticator {
 		}
 		i := strings.LastIndexByte(name, '/')
 		if i < 0 {
-			return authn.Anonymous
+			return c.helped(name)
 		}
 		name = name[:i]
 	}

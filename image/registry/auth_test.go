@@ -12,7 +12,7 @@ func TestCredentialLookup(t *testing.T) {
 		"ghcr.io/org":{"auth":"b3JnOngK"},
 		"ghcr.io":{"auth":"aG9zdDp4"},
 		"https://index.docker.io/v1/":{"auth":"aHViOng="},
-		"quay.io":{"username":"quay","password":"x"}}}`)))
+		"quay.io":{"username":"quay","password":"x"}}}`)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestCredentialLookup(t *testing.T) {
 func FuzzParseAuth(f *testing.F) {
 	f.Add([]byte(`{"auths":{"ghcr.io":{"auth":"YTpi"}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := parseAuth(secret.Copy(b))
+		c, err := parseAuth(secret.Copy(b), nil)
 		if err == nil {
 			c.lookup(Reference{Host: "ghcr.io", Path: "a/b"})
 		}

@@ -19,10 +19,19 @@ import (
 // registries over TLS with the system's roots, anonymously.
 type Config struct {
 	// InsecureHTTPHosts names the hosts ("host:port" as in the image name) that
-	// may be spoken to without TLS. It is the only way to plain HTTP.
+	// may be spoken to without TLS. It and the insecure of Registries are the
+	// only ways to plain HTTP.
 	InsecureHTTPHosts []string
-	RootCAs           *x509.CertPool // nil: the system's roots
-	Auth              secret.Bytes   // docker auth.json; empty: anonymous
+	RootCAs           *x509.CertPool     // nil: the system's roots
+	TLS               map[string]HostTLS // by host, as in the image name
+	Proxy             Proxy
+	// ProxyFromEnvironment uses HTTPS_PROXY and its like where Proxy is empty. It
+	// is for tools: a guest's environment is not its owner's.
+	ProxyFromEnvironment bool
+	Auth                 secret.Bytes // docker auth.json; empty: anonymous
+	// Helper answers for the credential helpers that Auth names; nil: an Auth that
+	// names one is an error. See [ExecHelper].
+	Helper Helper
 	// TokenHosts names token servers ("host" or "host:port", as in their URL) that
 	// may be given a registry's credential although their name has nothing in
 	// common with the registry's, or the registry speaks plain HTTP.
@@ -48,7 +57,7 @@ type Client struct {
 
 // NewClient checks the configuration. It makes no connection.
 func NewClient(c Config) (*Client, error) {
-	creds, err := parseAuth(c.Auth)
+	creds, err := parseAuth(c.Auth, c.Helper)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +69,11 @@ func NewClient(c Config) (*Client, error) {
 	if c.Clock == nil {
 		c.Clock = systemClock{}
 	}
-	return &Client{cfg: c, rules: rules, creds: creds, wire: newWire(c), ready: map[string]http.RoundTripper{}}, nil
+	wire, err := newWires(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: c, rules: rules, creds: creds, wire: wire, ready: map[string]http.RoundTripper{}}, nil
 }
 
 // Repository returns the repository that ref lies in. It makes no connection.

@@ -2,13 +2,10 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"time"
 )
 
 // guard is the innermost transport: whatever the layers above decide, no plain
@@ -46,20 +43,4 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	body := &stallReader{body: resp.Body, limit: g.cfg.Retry.Stall, clock: g.cfg.Clock, abort: cancel}
 	resp.Body = boundHandshake(ctx, body)
 	return resp, nil
-}
-
-// newWire makes the connections.
-func newWire(c Config) http.RoundTripper {
-	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    15 * time.Second,
-		ResponseHeaderTimeout:  60 * time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConnsPerHost:    8,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // digests are over the bytes as sent
-		MaxResponseHeaderBytes: 1 << 20,
-	}
 }

@@ -48,7 +48,10 @@ func (f *registryFlags) add(cmd *cobra.Command) {
 }
 
 func (c *cli) registry(f registryFlags) (registry.Config, error) {
-	cfg := registry.Config{InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + buildVersion().Version}
+	cfg := registry.Config{
+		InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + buildVersion().Version,
+		ProxyFromEnvironment: true, Helper: registry.ExecHelper,
+	}
 	if len(f.plainHTTP) > 0 {
 		c.warnf("WARNING: plain HTTP to %s: anyone on the way can read and change what passes", strings.Join(f.plainHTTP, ", "))
 	}
