@@ -12,13 +12,13 @@ func TestLimitFollowsWhatLives(t *testing.T) {
 	t.Cleanup(func() { debug.SetMemoryLimit(old) })
 	const mib = 1 << 20
 	for _, c := range []struct{ limit, live, want int64 }{
-		{28 * mib, 0, 28 * mib},
-		{28 * mib, 9 * mib, 28 * mib},
-		{28 * mib, 10 * mib, 28 * mib}, // 30 would be right, and is too near to stop the world for
-		{28 * mib, 200 * mib, 410 * mib},
-		{410 * mib, 5 * mib, 28 * mib},
-		{28 * mib, math.MaxInt64, math.MaxInt64},
-		{math.MaxInt64, 0, 28 * mib},
+		{29 * mib, 0, 29 * mib},
+		{29 * mib, 9 * mib, 29 * mib},
+		{29 * mib, 10 * mib, 29 * mib}, // 30 would do, and is too near to stop the world for
+		{29 * mib, 200 * mib, 410 * mib},
+		{410 * mib, 5 * mib, 29 * mib},
+		{29 * mib, math.MaxInt64, math.MaxInt64},
+		{math.MaxInt64, 0, 29 * mib},
 	} {
 		debug.SetMemoryLimit(c.limit)
 		got := follow(c.limit, c.live)

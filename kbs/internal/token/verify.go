@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -36,7 +37,7 @@ func (v *Verifier) Verify(ctx context.Context, text string) (Claims, error) {
 	if len(text) > MaxSize {
 		return Claims{}, fmt.Errorf("%w: larger than %d bytes", ErrInvalid, MaxSize)
 	}
-	sum := sha256.Sum256([]byte(text))
+	sum := digest(text)
 	if c, ok := v.good.get(ctx, sum, v.own.cfg.Now()); ok {
 		return c, nil
 	}
@@ -50,6 +51,18 @@ func (v *Verifier) Verify(ctx context.Context, text string) (Claims, error) {
 	c.memo = &memo{}
 	v.good.put(&verdict{text: sum, claims: c, trusted: trusted})
 	return c, nil
+}
+
+// scratch is for [digest]: a token has kilobytes, and comes with every request.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+func digest(text string) [sha256.Size]byte {
+	b := scratch.Get().(*[]byte) //nolint:forcetypeassert // all are made above
+	*b = append((*b)[:0], text...)
+	sum := sha256.Sum256(*b)
+	clear(*b)
+	scratch.Put(b)
+	return sum
 }
 
 // foreignPrefix begins the ids that tokens of other issuers have here.

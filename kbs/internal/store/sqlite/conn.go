@@ -56,7 +56,7 @@ var text = [numQueries]string{
 // cacheKiB is what each connection keeps of the file's pages. SQLite's own 2 MB
 // would be 10 MB for all of them, and rows that are asked for again come from
 // memory that they share.
-const cacheKiB = 400
+const cacheKiB = 200
 
 // source is the driver's name of the file, with what each connection sets.
 func source(path string, readOnly bool) string {
