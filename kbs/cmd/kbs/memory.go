@@ -13,14 +13,20 @@ import (
 // megabytes that live and makes a hundred times as much garbage in a second. At
 // Go's default of 100 percent of what lives, it would spend a quarter of its
 // time on collecting; without a bound, a machine with little memory would swap.
-// So it may spend what keeps a broker of usual size below 64 MB resident, of
-// which its program takes about half, and never less than the default would
-// give it.
+// So the heap may grow to what keeps a broker of usual size below 64 MB
+// resident, of which its program takes about half, and always to twice what
+// lives.
+//
+// The limit is for the moment before the pace follows a burst. It is no pace of
+// its own: near it, Go gives pages back to the kernel and asks for them again,
+// which costs a third of a release.
 const (
-	heapPercent = 400
-	spent       = 29 << 20 // bytes, of heap, stacks and the collector together
+	usualHeap   = 18 << 20 // bytes
+	leastGrowth = 100      // percent
+	mostGrowth  = 400
+	spent       = 32 << 20 // bytes, of heap, stacks and the collector together
 	overhead    = 10 << 20 // bytes, of all but the heap
-	lookEvery   = time.Second
+	lookEvery   = 200 * time.Millisecond
 )
 
 // spendMemory sets the collector's pace until ctx ends, unless the environment
@@ -30,9 +36,8 @@ func spendMemory(ctx context.Context, getenv func(string) string) {
 	if getenv("GOGC") != "" || getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(heapPercent)
-	limit := limitFor(0)
-	debug.SetMemoryLimit(limit)
+	p := pace{growth: leastGrowth, limit: limitFor(0)}
+	p.set()
 	go func() {
 		t := time.NewTicker(lookEvery)
 		defer t.Stop()
@@ -41,30 +46,51 @@ func spendMemory(ctx context.Context, getenv func(string) string) {
 			case <-ctx.Done():
 				return
 			case <-t.C:
-				limit = follow(limit, living())
+				p.follow(living())
 			}
 		}
 	}()
 }
 
-// follow sets the limit for what lives now, if it differs by more than an
-// eighth: setting it stops the world.
-func follow(limit, live int64) int64 {
-	want := limitFor(live)
-	if d := want - limit; max(d, -d) <= limit/8 {
-		return limit
+// pace is what the collector was told.
+type pace struct {
+	growth int // percent of what lives
+	limit  int64
+}
+
+func (p *pace) set() {
+	debug.SetGCPercent(p.growth)
+	debug.SetMemoryLimit(p.limit)
+}
+
+// follow sets the pace for what lives now, if it differs by more than an eighth:
+// setting it stops the world.
+func (p *pace) follow(live int64) {
+	growth, limit := growthFor(live), limitFor(live)
+	if abs(growth-p.growth) <= p.growth/8 && abs(limit-p.limit) <= p.limit/8 {
+		return
 	}
-	debug.SetMemoryLimit(want)
-	return want
+	p.growth, p.limit = growth, limit
+	p.set()
+}
+
+func abs[N int | int64](n N) N { return max(n, -n) }
+
+// growthFor is how many percent of what lives the heap may grow.
+func growthFor(live int64) int {
+	if live <= 0 || live >= usualHeap {
+		return leastGrowth
+	}
+	return int(min(max((usualHeap-live)*100/live, leastGrowth), mostGrowth))
 }
 
 // limitFor is what the program may take when so many bytes live: as much
 // garbage as lives, at least.
 func limitFor(live int64) int64 {
-	if live > (math.MaxInt64-overhead)/2 {
+	if live > (math.MaxInt64-overhead)/3 {
 		return math.MaxInt64
 	}
-	return max(spent, overhead+2*live)
+	return max(spent, overhead+3*live)
 }
 
 // living is what was alive at the end of the last collection, in bytes.

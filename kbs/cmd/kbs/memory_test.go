@@ -7,23 +7,37 @@ import (
 	"testing"
 )
 
-func TestLimitFollowsWhatLives(t *testing.T) {
-	old := debug.SetMemoryLimit(-1)
-	t.Cleanup(func() { debug.SetMemoryLimit(old) })
+func TestPaceFollowsWhatLives(t *testing.T) {
+	growth, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	t.Cleanup(func() {
+		debug.SetGCPercent(growth)
+		debug.SetMemoryLimit(limit)
+	})
 	const mib = 1 << 20
-	for _, c := range []struct{ limit, live, want int64 }{
-		{29 * mib, 0, 29 * mib},
-		{29 * mib, 9 * mib, 29 * mib},
-		{29 * mib, 10 * mib, 29 * mib}, // 30 would do, and is too near to stop the world for
-		{29 * mib, 200 * mib, 410 * mib},
-		{410 * mib, 5 * mib, 29 * mib},
-		{29 * mib, math.MaxInt64, math.MaxInt64},
-		{math.MaxInt64, 0, 29 * mib},
+	usual := pace{growth: 100, limit: 32 * mib}
+	for _, c := range []struct {
+		before pace
+		live   int64
+		want   pace
+	}{
+		{usual, 0, usual},
+		{usual, 1 * mib, pace{400, 32 * mib}},
+		{usual, 5 * mib, pace{260, 32 * mib}},
+		{pace{260, 32 * mib}, 5*mib + mib/8, pace{260, 32 * mib}}, // 251 would be right, and is too near to stop the world for
+		{pace{260, 32 * mib}, 9 * mib, pace{100, 37 * mib}},
+		{usual, 200 * mib, pace{100, 610 * mib}},
+		{pace{100, 610 * mib}, 5 * mib, pace{260, 32 * mib}},
+		{usual, math.MaxInt64, pace{100, math.MaxInt64}},
+		{pace{100, math.MaxInt64}, 0, usual},
 	} {
-		debug.SetMemoryLimit(c.limit)
-		got := follow(c.limit, c.live)
-		if got != c.want || debug.SetMemoryLimit(-1) != c.want {
-			t.Errorf("follow(%d, %d) = %d, in force %d, want %d", c.limit, c.live, got, debug.SetMemoryLimit(-1), c.want)
+		p := c.before
+		p.set()
+		p.follow(c.live)
+		if p != c.want {
+			t.Errorf("%d live after %+v: %+v, want %+v", c.live, c.before, p, c.want)
+		}
+		if g, l := debug.SetGCPercent(p.growth), debug.SetMemoryLimit(-1); g != c.want.growth || l != c.want.limit {
+			t.Errorf("%d live: in force are %d %% and %d bytes, want %+v", c.live, g, l, c.want)
 		}
 	}
 	runtime.GC()
