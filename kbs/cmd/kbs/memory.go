@@ -21,10 +21,10 @@ import (
 // its own: near it, Go gives pages back to the kernel and asks for them again,
 // which costs a third of a release.
 const (
-	usualHeap   = 18 << 20 // bytes
+	usualHeap   = 17 << 20 // bytes
 	leastGrowth = 100      // percent
 	mostGrowth  = 400
-	spent       = 32 << 20 // bytes, of heap, stacks and the collector together
+	spent       = 29 << 20 // bytes, of heap, stacks and the collector together
 	overhead    = 10 << 20 // bytes, of all but the heap
 	lookEvery   = 200 * time.Millisecond
 )
@@ -84,13 +84,13 @@ func growthFor(live int64) int {
 	return int(min(max((usualHeap-live)*100/live, leastGrowth), mostGrowth))
 }
 
-// limitFor is what the program may take when so many bytes live: as much
-// garbage as lives, at least.
+// limitFor is what the program may take when so many bytes live: a little more
+// than the pace alone would make it.
 func limitFor(live int64) int64 {
 	if live > (math.MaxInt64-overhead)/3 {
 		return math.MaxInt64
 	}
-	return max(spent, overhead+3*live)
+	return max(spent, overhead+2*live+live/4)
 }
 
 // living is what was alive at the end of the last collection, in bytes.

@@ -14,19 +14,19 @@ func TestPaceFollowsWhatLives(t *testing.T) {
 		debug.SetMemoryLimit(limit)
 	})
 	const mib = 1 << 20
-	usual := pace{growth: 100, limit: 32 * mib}
+	usual := pace{growth: 100, limit: 29 * mib}
 	for _, c := range []struct {
 		before pace
 		live   int64
 		want   pace
 	}{
 		{usual, 0, usual},
-		{usual, 1 * mib, pace{400, 32 * mib}},
-		{usual, 5 * mib, pace{260, 32 * mib}},
-		{pace{260, 32 * mib}, 5*mib + mib/8, pace{260, 32 * mib}}, // 251 would be right, and is too near to stop the world for
-		{pace{260, 32 * mib}, 9 * mib, pace{100, 37 * mib}},
-		{usual, 200 * mib, pace{100, 610 * mib}},
-		{pace{100, 610 * mib}, 5 * mib, pace{260, 32 * mib}},
+		{usual, 1 * mib, pace{400, 29 * mib}},
+		{usual, 5 * mib, pace{240, 29 * mib}},
+		{pace{240, 29 * mib}, 5*mib + mib/8, pace{240, 29 * mib}}, // 231 would be right, and is too near to stop the world for
+		{pace{240, 29 * mib}, 9 * mib, pace{100, 28*mib + 9*mib/4}},
+		{usual, 200 * mib, pace{100, 460 * mib}},
+		{pace{100, 460 * mib}, 5 * mib, pace{240, 29 * mib}},
 		{usual, math.MaxInt64, pace{100, math.MaxInt64}},
 		{pace{100, math.MaxInt64}, 0, usual},
 	} {
