@@ -125,20 +125,21 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 			return errors.Join(err, l.Close())
 		}
 	}
+	counted := newAnswers(l)
 	g, groupCtx := errgroup.WithContext(ctx)
 	restCtx, endREST := context.WithCancel(groupCtx)
 	if restListener != nil {
 		g.Go(func() error { return rest.Serve(restCtx, restListener, rest.NewHandler(h, h, s.RESTFeatures), log) })
 	}
 	g.Go(func() error {
-		if err := rpc.Serve(context.WithoutCancel(ctx), l); !errors.Is(err, ttrpc.ErrServerClosed) {
+		if err := rpc.Serve(context.WithoutCancel(ctx), counted); !errors.Is(err, ttrpc.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
 		}
 		return nil
 	})
 	g.Go(func() error {
 		defer endREST()
-		return end(groupCtx, server, rpc)
+		return end(groupCtx, server, rpc, counted)
 	})
 	log.Info("serving", slog.String("address", listen), slog.String("version", o.Version))
 	return g.Wait()
@@ -152,7 +153,7 @@ const (
 
 // end waits for the end, brings it about in the sandbox, and lets calls that are
 // under way be answered.
-func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server) error {
+func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server, counted *answers) error {
 	var destroyed error
 	select {
 	case <-server.Done():
@@ -161,13 +162,18 @@ func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server) error {
 		defer cancel()
 		destroyed = server.Destroy(bounded)
 	}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	return errors.Join(destroyed, stop(context.WithoutCancel(ctx), rpc, counted))
+}
+
+// stop ends the service once its calls are answered. A peer that keeps its
+// connection busy, or never reads, does not keep us.
+func stop(ctx context.Context, rpc *ttrpc.Server, counted *answers) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	if err := rpc.Shutdown(bounded); err != nil {
-		// A peer that keeps its connection busy does not keep us.
-		destroyed = errors.Join(destroyed, rpc.Close())
+	if counted.sent(ctx) != nil || rpc.Shutdown(ctx) != nil {
+		return rpc.Close()
 	}
-	return destroyed
+	return nil
 }
 
 // images gives the sandbox what it needs of the hub, with a bound on time.
