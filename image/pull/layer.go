@@ -3,7 +3,9 @@ package pull
 import (
 	"context"
 	"errors"
+	"hash"
 	"io"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,21 +47,24 @@ func newLayerPlan(index int, desc ocispec.Descriptor, diffID digest.Digest) (lay
 // ensure returns the layer, from the store or through the pipeline. The key of
 // an encrypted layer is asked for even if the layer is there already: whoever
 // may not have the key may not have the content.
-func (p *Puller) ensure(ctx context.Context, src registry.Source, lp layerPlan) (*store.Layer, error) {
+func (j *job) ensure(ctx context.Context, lp layerPlan) (*store.Layer, error) {
 	key := store.Key{DiffID: lp.diffID}
 	var private crypt.Private
 	if lp.encrypted {
+		j.progress.layer(lp, Event{Phase: PhaseKey})
 		var err error
-		if private, err = p.unwrap(ctx, lp); err != nil {
+		if private, err = j.puller.unwrap(ctx, lp); err != nil {
 			return nil, fault.New(fault.ImageKey, &LayerError{Digest: lp.desc.Digest.String(), Index: lp.index, What: WhatKey, Err: err})
 		}
 		defer private.Key.Destroy()
 		key.KeyID = private.ID()
 	}
-	return p.flights.do(ctx, key, func() (*store.Layer, error) {
-		layer, ok, err := p.cfg.Store.Acquire(key)
-		if !ok && err == nil {
-			layer, err = p.fetch(ctx, src, lp, key, private)
+	return j.puller.flights.do(ctx, key, func() (*store.Layer, error) {
+		layer, ok, err := j.puller.cfg.Store.Acquire(key)
+		if ok {
+			j.progress.layer(lp, Event{Phase: PhaseCached})
+		} else if err == nil {
+			layer, err = j.fetch(ctx, lp, key, private)
 		}
 		if err != nil {
 			return nil, blobFault(lp.desc.Digest, lp.index, err)
@@ -91,45 +96,62 @@ func (p *Puller) unwrap(ctx context.Context, lp layerPlan) (crypt.Private, error
 }
 
 // fetch runs the pipeline for one layer into a staging directory.
-func (p *Puller) fetch(ctx context.Context, src registry.Source, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
-	staging, err := p.cfg.Store.Stage()
+func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
+	staging, err := j.puller.cfg.Store.Stage()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.stream(ctx, src, lp, private, staging.Dir()); err != nil {
+	unpacked, err := j.stream(ctx, lp, private, staging.Dir())
+	if err != nil {
 		return nil, errors.Join(err, staging.Abort())
 	}
 	layer, err := staging.Commit(key)
 	if err != nil {
 		return nil, errors.Join(err, staging.Abort())
 	}
+	j.received.Add(lp.desc.Size)
+	j.progress.layer(lp, Event{Phase: PhaseCommitted, Bytes: lp.desc.Size, Unpacked: unpacked})
 	return layer, nil
 }
 
-// stream unpacks the layer into dir. It returns nil only if length, digest,
-// HMAC and diffID all hold.
-func (p *Puller) stream(ctx context.Context, src registry.Source, lp layerPlan, private crypt.Private, dir string) error {
-	body, err := src.Blob(ctx, lp.desc)
+// stream unpacks the layer into dir and returns the size of its archive. It
+// returns no error only if length, digest, HMAC and diffID all hold.
+func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, dir string) (int64, error) {
+	archive := &archiveReader{}
+	blob, err := j.open(ctx, lp, archive.count)
 	if err != nil {
-		return &fetchError{err}
+		return 0, err
 	}
-	defer func() { _ = body.Close() }()
-	var authenticated io.Reader = &transportReader{body}
+	defer func() { _ = blob.Close() }()
+	var authenticated io.Reader = &transportReader{blob}
 	if lp.encrypted {
 		if authenticated, err = crypt.NewDecrypter(authenticated, lp.public, private); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	err = p.unpackInto(ctx, authenticated, lp, dir)
+	err = j.puller.unpackInto(ctx, authenticated, archive, lp, dir)
 	if !aboutContent(err) {
-		return err
+		return archive.count(), err
 	}
 	// A later stage stumbled over the content. Let the earlier ones finish: if
 	// the bytes are not the ones that were signed, that is the reason.
 	if _, earlier := io.Copy(io.Discard, authenticated); earlier != nil {
-		return earlier
+		return 0, earlier
 	}
-	return err
+	return 0, err
+}
+
+// open starts to fetch the layer's blob.
+func (j *job) open(ctx context.Context, lp layerPlan, unpacked func() int64) (io.ReadCloser, error) {
+	body, err := j.src.Blob(ctx, lp.desc)
+	if err != nil {
+		return nil, &fetchError{err}
+	}
+	tell := func(received, unpacked int64) {
+		j.progress.layer(lp, Event{Phase: PhaseFetching, Bytes: received, Unpacked: unpacked})
+	}
+	tell(0, 0)
+	return &meter{ReadCloser: body, unpacked: unpacked, tell: tell}, nil
 }
 
 // aboutContent reports whether err blames the bytes of the layer rather than
@@ -140,7 +162,7 @@ func aboutContent(err error) bool {
 	return format || diffID || errors.Is(err, errCompression)
 }
 
-func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, lp layerPlan, dir string) error {
+func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, dir string) error {
 	compressed := &countingReader{r: authenticated}
 	archive, free, err := decompress(compressed, lp.compression, p.cfg.LibraryGzip)
 	if err != nil {
@@ -148,7 +170,8 @@ func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, lp lay
 	}
 	defer free()
 	digester := lp.diffID.Algorithm().Digester()
-	if _, err := unpack.Apply(ctx, io.TeeReader(archive, digester.Hash()), dir, p.cfg.Limits); err != nil {
+	into.r, into.hash = archive, digester.Hash()
+	if _, err := unpack.Apply(ctx, into, dir, p.cfg.Limits); err != nil {
 		return err
 	}
 	// The decompressor may have stopped before the end of the blob.
@@ -160,6 +183,22 @@ func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, lp lay
 	}
 	return nil
 }
+
+// archiveReader hashes and counts an archive that is read.
+type archiveReader struct {
+	r    io.Reader
+	hash hash.Hash
+	n    atomic.Int64
+}
+
+func (a *archiveReader) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	_, _ = a.hash.Write(p[:n]) // a hash never fails
+	a.n.Add(int64(n))
+	return n, err
+}
+
+func (a *archiveReader) count() int64 { return a.n.Load() }
 
 // transportReader marks errors that are neither a wrong digest nor a wrong
 // length as failures of the transport.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -35,6 +34,9 @@ type Config struct {
 	Platform  registry.Platform  // zero: the native one
 	Parallel  int                // layers at a time; 0: 3
 	Limits    unpack.Limits
+	// Progress is told of every pull of this Puller; nil: nobody is. It is called
+	// from several goroutines at once, in the middle of the work: it must not block.
+	Progress func(Event)
 	// LibraryGzip reads gzip layers with github.com/klauspost/compress, not with
 	// image/internal/inflate (docs/adr/0024).
 	LibraryGzip bool
@@ -74,7 +76,8 @@ func New(c Config) (*Puller, error) {
 // [*LayerError] or the error of the registry. After an error the store is as
 // it was before. The caller owes the image a Release.
 func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
-	img, err := p.pull(ctx, ref)
+	progress := &progress{tell: p.cfg.Progress, ref: ref}
+	img, err := p.pull(ctx, ref, progress)
 	if err != nil {
 		code := fault.Internal
 		if interrupted(err) {
@@ -82,6 +85,7 @@ func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
 		}
 		f := fault.New(code, err)
 		p.log.WarnContext(ctx, "image refused", slog.String("reference", ref), slog.Any("fault", f))
+		progress.image(Event{Phase: PhaseFailed, Err: f})
 		return nil, f
 	}
 	p.log.InfoContext(ctx, "image pulled", slog.String("reference", img.Reference), slog.String("digest", img.Digest),
@@ -89,11 +93,13 @@ func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
 	return img, nil
 }
 
-func (p *Puller) pull(ctx context.Context, name string) (*Image, error) {
+func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Image, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, err)
 	}
+	progress.ref = ref.String()
+	progress.image(Event{Phase: PhaseResolving})
 	policy, err := p.policy(ctx)
 	if err != nil {
 		return nil, err
@@ -106,20 +112,24 @@ func (p *Puller) pull(ctx context.Context, name string) (*Image, error) {
 	if err != nil {
 		return nil, resolveFault(err)
 	}
+	progress.image(Event{Phase: PhaseJudging, Digest: resolved.Manifest.Digest})
 	subject := trust.Subject{Reference: ref, Root: resolved.Root.Digest, Manifest: resolved.Manifest.Digest}
 	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys})
 	if err != nil {
 		return nil, err
 	}
+	total := progress.accepted(resolved)
 	config, plans, err := p.plan(ctx, repo, resolved)
 	if err != nil {
 		return nil, err
 	}
 	named := crypt.Image{Digest: resolved.Manifest.Digest.String(), Reference: ref.String()}
-	layers, err := p.layers(crypt.WithImage(ctx, named), repo, plans)
+	job := &job{puller: p, src: repo, progress: progress}
+	layers, err := job.layers(crypt.WithImage(ctx, named), plans)
 	if err != nil {
 		return nil, err
 	}
+	progress.image(Event{Phase: PhasePulled, Digest: resolved.Manifest.Digest, Bytes: job.received.Load(), Total: total})
 	return &Image{
 		Reference: ref.String(), Digest: resolved.Manifest.Digest.String(), Root: resolved.Root.Digest.String(),
 		Config: config, Verdict: verdict, store: p.cfg.Store, layers: layers,
@@ -180,37 +190,4 @@ func (p *Puller) plan(ctx context.Context, src registry.Source, r *registry.Reso
 		}
 	}
 	return doc.Config, plans, nil
-}
-
-// layers makes all layers available, several at a time. On an error it gives
-// back and removes what it had made.
-func (p *Puller) layers(ctx context.Context, src registry.Source, plans []layerPlan) ([]*store.Layer, error) {
-	got := make([]*store.Layer, len(plans))
-	first := map[[2]digest.Digest]int{} // by blob and diffID
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(p.cfg.Parallel)
-	for i, lp := range plans {
-		id := [2]digest.Digest{lp.desc.Digest, lp.diffID}
-		if _, twice := first[id]; twice {
-			continue
-		}
-		first[id] = i
-		group.Go(func() (err error) {
-			got[i], err = p.ensure(gctx, src, lp)
-			return err
-		})
-	}
-	err := group.Wait()
-	if err == nil {
-		for i, lp := range plans { // the same layer twice shares one reference
-			got[i] = got[first[[2]digest.Digest{lp.desc.Digest, lp.diffID}]]
-		}
-		return got, nil
-	}
-	for _, l := range got {
-		if l != nil {
-			err = errors.Join(err, l.Discard())
-		}
-	}
-	return nil, err
 }

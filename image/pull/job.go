@@ -1,0 +1,56 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
+)
+
+// A job is the layers of one pull.
+type job struct {
+	puller   *Puller
+	src      registry.Source
+	progress *progress
+	received atomic.Int64 // bytes of layers
+}
+
+// layers makes all layers available, several at a time. On an error it gives
+// back and removes what it had made.
+func (j *job) layers(ctx context.Context, plans []layerPlan) ([]*store.Layer, error) {
+	got := make([]*store.Layer, len(plans))
+	first := map[[2]digest.Digest]int{} // by blob and diffID
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(j.puller.cfg.Parallel)
+	for i, lp := range plans {
+		id := [2]digest.Digest{lp.desc.Digest, lp.diffID}
+		if _, twice := first[id]; twice {
+			continue
+		}
+		first[id] = i
+		group.Go(func() (err error) {
+			if got[i], err = j.ensure(gctx, lp); err != nil {
+				j.progress.layer(lp, Event{Phase: PhaseFailed, Err: err})
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		for i, lp := range plans { // the same layer twice shares one reference
+			got[i] = got[first[[2]digest.Digest{lp.desc.Digest, lp.diffID}]]
+		}
+		return got, nil
+	}
+	for _, l := range got {
+		if l != nil {
+			err = errors.Join(err, l.Discard())
+		}
+	}
+	return nil, err
+}
