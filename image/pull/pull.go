@@ -28,7 +28,10 @@ type Config struct {
 	// nil policy refuses with image_policy_missing.
 	Policy func(ctx context.Context) (*trust.Policy, error)
 	// Keys resolves a keyPath of the policy to PEM bytes.
-	Keys      func(ctx context.Context, keyPath string) ([]byte, error)
+	Keys func(ctx context.Context, keyPath string) ([]byte, error)
+	// Lookaside says where signatures of signedBy lie; nil: nowhere, so that
+	// requirements of that type refuse.
+	Lookaside func(ctx context.Context) (*trust.Lookaside, error)
 	Unwrapper crypt.KeyUnwrapper // nil: encrypted layers are refused
 	Logger    *slog.Logger       // nil: silent
 	Platform  registry.Platform  // zero: the native one
@@ -114,7 +117,7 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 	}
 	progress.image(Event{Phase: PhaseJudging, Digest: resolved.Manifest.Digest})
 	subject := trust.Subject{Reference: ref, Root: resolved.Root.Digest, Manifest: resolved.Manifest.Digest}
-	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys})
+	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys, Lookaside: p.cfg.Lookaside})
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -40,15 +39,18 @@ type LayerInfo struct {
 
 // SignatureInfo describes one signature.
 type SignatureInfo struct {
-	Digest  string `json:"digest,omitempty"`
-	Name    string `json:"name,omitempty"` // the docker-reference that was signed
-	KeyHint string `json:"keyHint,omitempty"`
-	Problem string `json:"problem,omitempty"`
+	Form    trust.Form   `json:"form,omitempty"`
+	Origin  trust.Origin `json:"origin"`
+	Digest  string       `json:"digest,omitempty"`
+	Name    string       `json:"name,omitempty"` // the docker-reference that was signed
+	KeyHint string       `json:"keyHint,omitempty"`
+	Problem string       `json:"problem,omitempty"`
 }
 
 // Inspect reads manifest, config and signatures of an image for this
-// architecture. It needs no keys.
-func Inspect(ctx context.Context, ref string, r registry.Config) (*Inspection, error) {
+// architecture. It needs no keys. A nil aside leaves out the signatures that
+// lie in no registry.
+func Inspect(ctx context.Context, ref string, r registry.Config, aside *trust.Lookaside) (*Inspection, error) {
 	client, err := registry.NewClient(r)
 	if err != nil {
 		return nil, err
@@ -74,10 +76,8 @@ func Inspect(ctx context.Context, ref string, r registry.Config) (*Inspection, e
 		Platform: strings.TrimSuffix(config.OS+"/"+config.Architecture+"/"+config.Variant, "/"), Config: config.Config,
 		Signatures: []SignatureInfo{},
 	}
-	digests := []digest.Digest{res.Manifest.Digest}
 	if res.Root.Digest != res.Manifest.Digest {
 		in.Index = res.Root.Digest.String()
-		digests = append(digests, res.Root.Digest)
 	}
 	for i, l := range res.Image.Layers {
 		info := layerInfo(l)
@@ -86,14 +86,14 @@ func Inspect(ctx context.Context, ref string, r registry.Config) (*Inspection, e
 		}
 		in.Layers = append(in.Layers, info)
 	}
-	for _, d := range digests {
-		sigs, err := trust.FetchSignatures(ctx, at.source, d)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range sigs {
-			in.Signatures = append(in.Signatures, signatureInfo(s))
-		}
+	found, err := trust.Survey(ctx,
+		trust.Subject{Reference: at.ref, Root: res.Root.Digest, Manifest: res.Manifest.Digest},
+		trust.Evidence{Signatures: at.source, Lookaside: func(context.Context) (*trust.Lookaside, error) { return aside, nil }})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		in.Signatures = append(in.Signatures, signatureInfo(f))
 	}
 	return in, nil
 }
@@ -119,10 +119,10 @@ func layerInfo(l ocispec.Descriptor) LayerInfo {
 	return info
 }
 
-func signatureInfo(s trust.Signature) SignatureInfo {
-	claim, err := trust.ParsePayload(s.Payload)
-	if err != nil {
-		return SignatureInfo{KeyHint: s.KeyHint, Problem: err.Error()}
+func signatureInfo(f trust.Found) SignatureInfo {
+	info := SignatureInfo{Form: f.Form, Origin: f.Origin, KeyHint: f.KeyHint, Problem: f.Problem}
+	if len(f.Claims) > 0 {
+		info.Digest, info.Name = f.Claims[0].Digest.String(), f.Claims[0].Reference
 	}
-	return SignatureInfo{Digest: claim.Digest.String(), Name: claim.Reference, KeyHint: s.KeyHint}
+	return info
 }

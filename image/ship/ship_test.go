@@ -256,7 +256,7 @@ func TestSignWithEveryKind(t *testing.T) {
 			t.Fatalf("%+v, %v", v, err)
 		}
 	}
-	in, err := ship.Inspect(t.Context(), ref, s.Config())
+	in, err := ship.Inspect(t.Context(), ref, s.Config(), nil)
 	must(t, err)
 	if len(in.Signatures) != 4 || in.Signatures[0].Digest != m.Digest.String() || in.Signatures[0].Name != s.Host+"/app" || in.Signatures[0].KeyHint == "" {
 		t.Errorf("%+v", in.Signatures)
@@ -326,7 +326,7 @@ func TestInspect(t *testing.T) {
 	layout := "oci:" + filepath.Join(t.TempDir(), "out")
 	_, err := ship.Encrypt(t.Context(), s.Host+"/plain:v1", layout, ship.EncryptOptions{KID: kid, KEK: secret.Random(32), Registry: s.Config()})
 	must(t, err)
-	in, err := ship.Inspect(t.Context(), layout, registry.Config{})
+	in, err := ship.Inspect(t.Context(), layout, registry.Config{}, nil)
 	must(t, err)
 	if l := in.Layers[0]; !l.Encrypted || l.Problem != "" || len(l.Keys) != 1 || l.Keys[0] != kid || l.DiffID != layer.DiffID.String() || l.Size != int64(len(layer.Blob)) {
 		t.Errorf("%+v", l)
@@ -334,7 +334,7 @@ func TestInspect(t *testing.T) {
 	if in.Platform != "linux/"+registry.Native().Architecture || in.Config.Cmd[0] != "/bin/true" || in.Signatures == nil || len(in.Signatures) != 0 {
 		t.Errorf("%+v", in)
 	}
-	in, err = ship.Inspect(t.Context(), s.Host+"/plain:v1", s.Config())
+	in, err = ship.Inspect(t.Context(), s.Host+"/plain:v1", s.Config(), nil)
 	must(t, err)
 	if in.Layers[0].Encrypted || in.Layers[0].Keys != nil {
 		t.Errorf("%+v", in.Layers[0])

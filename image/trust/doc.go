@@ -21,6 +21,9 @@
 // in-toto statement or over the manifest itself. The policy's keys judge them,
 // and nothing is asked of a log or of the network beside the registry.
 //
+// Signatures of signedBy (GPG simple signing) lie in a lookaside storage that
+// registries.d describes; without one such a requirement refuses.
+//
 // A verdict is data: which scope spoke, which requirement held, whose key
 // signed what, and what was waived by name. A refusal is a fault whose private
 // cause is a [*Rejection].

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -40,6 +41,10 @@ type Evidence struct {
 	Signatures registry.Source // the repository that the image lies in
 	// Keys resolves the keyPath of a requirement to PEM bytes.
 	Keys func(ctx context.Context, keyPath string) ([]byte, error)
+	// Lookaside says where signatures of signedBy lie. It is asked only when a
+	// requirement needs it; nil: nowhere.
+	Lookaside func(ctx context.Context) (*Lookaside, error)
+	Time      func() time.Time // when keys and certificates must hold; nil: now
 }
 
 // Evaluate judges an image. A nil policy refuses with image_policy_missing; an
@@ -71,6 +76,20 @@ func (p *Policy) Evaluate(ctx context.Context, s Subject, ev Evidence) (Verdict,
 	return v, nil
 }
 
+func (ev Evidence) lookaside(ctx context.Context) (*Lookaside, error) {
+	if ev.Lookaside == nil {
+		return nil, nil
+	}
+	return ev.Lookaside(ctx)
+}
+
+func (ev Evidence) now() time.Time {
+	if ev.Time == nil {
+		return time.Now()
+	}
+	return ev.Time()
+}
+
 type evaluation struct {
 	subject  Subject
 	evidence Evidence
@@ -94,6 +113,8 @@ func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepte
 		return nil, nil
 	case typeSigstore:
 		return e.sigstore(ctx, i, r)
+	case typeSignedBy:
+		return e.signedBy(ctx, i, r)
 	case typeReject:
 		return nil, e.reject("the policy rejects this scope", nil)
 	}

@@ -90,7 +90,10 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"empty list of a scope", `{"default":[{"type":"reject"}],"transports":{"docker":{"ghcr.io":[]}}}`, "empty"},
 		{"empty list of another transport", `{"default":[{"type":"reject"}],"transports":{"oci":{"":[]}}}`, "empty"},
 		{"unknown type", withDefault(`{"type":"acceptEverything"}`), "not supported"},
-		{"signedBy", withDefault(`{"type":"signedBy","keyType":"GPGKeys","keyPath":"k"}`), "not supported"},
+		{"signedBy with another type", withDefault(`{"type":"signedBy","keyType":"X509Certificates","keyPath":"k"}`), "not supported"},
+		{"signedBy without a key", withDefault(`{"type":"signedBy","keyType":"GPGKeys"}`), "exactly one"},
+		{"signedBy with several data", withDefault(`{"type":"signedBy","keyType":"GPGKeys","keyDatas":["AAAA"]}`), "exactly one"},
+		{"signedBy with a bad key", withDefault(`{"type":"signedBy","keyType":"GPGKeys","keyData":"AAAA"}`), "keyring"},
 		{"no type", withDefault(`{}`), "not supported"},
 		{"type in capitals", withDefault(`{"Type":"insecureAcceptAnything"}`), "not supported"},
 		{"unknown member", withDefault(`{"type":"reject","because":"x"}`), "unknown member"},
@@ -315,7 +318,7 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatalf("%s has no requirements", scope)
 		}
 		for _, r := range reqs {
-			if r.kind != typeReject && r.kind != typeAccept && r.kind != typeSigstore {
+			if r.kind != typeReject && r.kind != typeAccept && r.kind != typeSigstore && r.kind != typeSignedBy {
 				t.Fatalf("accepted type %q", r.kind)
 			}
 		}

@@ -49,6 +49,8 @@ func parseRequirement(raw []byte) (requirement, error) {
 	case typeReject, typeAccept:
 	case typeSigstore:
 		err = r.parseSigstore(doc)
+	case typeSignedBy:
+		err = r.parseSignedBy(doc)
 	default:
 		err = fmt.Errorf("type %.40q is not supported", r.kind)
 	}

@@ -91,6 +91,8 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 		ImageDir:          imageDir(o),
 		ImagePolicyURI:    s.Image.PolicyURI,
 		ImagePolicyInline: s.Image.PolicyInline,
+		LookasideURI:      s.Image.LookasideURI,
+		LookasideInline:   s.Image.LookasideInline,
 		Registry: registry.Config{
 			InsecureHTTPHosts: s.Image.InsecurePlainHTTPHosts, RootCAs: roots, UserAgent: "vouchsafe-guest-agent/" + o.Version,
 		},

@@ -45,8 +45,13 @@ type Config struct {
 	// pull is refused.
 	ImagePolicyURI    string
 	ImagePolicyInline []byte
-	Registry          registry.Config
-	LibraryGzip       bool // see pull.Config
+	// LookasideURI locates the registries.d document that says where GPG
+	// signatures lie; it wins over LookasideInline. With neither, requirements
+	// of signedBy refuse.
+	LookasideURI    string
+	LookasideInline []byte
+	Registry        registry.Config
+	LibraryGzip     bool // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
 	Journal io.Writer
@@ -97,8 +102,9 @@ func New(cfg Config) (*Hub, error) {
 		h.broker = cfg.Broker
 	}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, fetch: h.fetch}
+	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.read, registry: cfg.Registry}
 	h.puller, err = pull.New(pull.Config{
-		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Unwrapper: unwrapper{}, LibraryGzip: cfg.LibraryGzip,
+		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{}, LibraryGzip: cfg.LibraryGzip,
 		// No logger: what the puller tells names the policy's scope, and the
 		// host reads the guest's console.
 	})

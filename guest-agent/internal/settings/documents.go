@@ -170,8 +170,6 @@ func (d *cdhDocument) ignored() []string {
 		set  bool
 	}{
 		{"authenticated_registry_credentials_uri", i.CredentialsURI != ""},
-		{"sigstore_config", i.SigstoreConfig != nil},
-		{"sigstore_config_uri", i.SigstoreURI != ""},
 		{"image_pull_proxy", i.Proxy != nil},
 		{"work_dir", i.WorkDir != ""},
 		{"max_concurrent_layer_downloads_per_image", i.ConcurrentLayers != 0},

@@ -1,10 +1,13 @@
 package settings
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
 
 // kbcName is the only key broker client there is: the KBS protocol.
@@ -76,6 +79,11 @@ func joinImage(cmd commandLine, docs documents) (Image, error) {
 	if t.Policy != "" {
 		i.PolicyInline = []byte(t.Policy)
 	}
+	var err error
+	i.LookasideURI = t.SigstoreURI
+	if i.LookasideInline, err = lookaside(t.SigstoreConfig); err != nil {
+		return i, fmt.Errorf("image.sigstore_config: %w", err)
+	}
 	if t.RegistryConfig != nil {
 		for _, r := range t.RegistryConfig.Registry {
 			if r.Insecure {
@@ -87,6 +95,25 @@ func joinImage(cmd commandLine, docs documents) (Image, error) {
 		return i, fmt.Errorf("image.extra_root_certificates: %w", err)
 	}
 	return i, nil
+}
+
+// lookaside takes sigstore_config, which is the text of a registries.d document
+// or a table of the same members: JSON is YAML.
+func lookaside(v any) ([]byte, error) {
+	var raw []byte
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		raw = []byte(v)
+	default:
+		var err error
+		if raw, err = json.Marshal(v); err != nil {
+			return nil, err
+		}
+	}
+	_, err := trust.ParseLookaside(raw)
+	return raw, err
 }
 
 // joinEventLog reads [eventlog_config]. PCR 0 is the firmware's, so that nobody

@@ -99,6 +99,10 @@ type Image struct {
 	// over PolicyInline. With neither, every pull is refused.
 	PolicyURI    string
 	PolicyInline []byte
+	// LookasideURI locates the registries.d document that says where GPG
+	// signatures lie. It wins over LookasideInline.
+	LookasideURI    string
+	LookasideInline []byte
 	// ExtraRoots are PEM certificates that registries may end in beside the
 	// system's roots.
 	ExtraRoots []byte

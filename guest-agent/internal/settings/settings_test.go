@@ -59,6 +59,9 @@ image_security_policy_uri = "kbs:///default/security-policy/test"
 image_security_policy = '{"default":[{"type":"reject"}],"transports":{}}'
 work_dir = "/elsewhere"
 extra_root_certificates = ["""` + cert + `"""]
+sigstore_config_uri = "kbs:///default/sigstore-config/test"
+[image.sigstore_config.docker."quay.io/org"]
+lookaside = "https://sigs.example/s"
 [[image.registry_config.registry]]
 location = "registry.local:5000"
 insecure = true
@@ -86,6 +89,9 @@ location = "quay.io"`,
 			}
 			if s.Image.PolicyURI != "kbs:///default/security-policy/test" || len(s.Image.PolicyInline) == 0 {
 				t.Errorf("policy %+v", s.Image)
+			}
+			if s.Image.LookasideURI != "kbs:///default/sigstore-config/test" || !strings.Contains(string(s.Image.LookasideInline), "https://sigs.example/s") {
+				t.Errorf("lookaside %+v", s.Image)
 			}
 			if !slices.Equal(s.Image.InsecurePlainHTTPHosts, []string{"registry.local:5000"}) {
 				t.Errorf("plain http hosts %q", s.Image.InsecurePlainHTTPHosts)
@@ -165,6 +171,8 @@ func TestLoadBroker(t *testing.T) {
 		"registry prefix":                {files: cdh("[[image.registry_config.registry]]\nlocation='q'\nprefix='p'"), refused: "prefix"},
 		"registry by URI":                {files: cdh("[image]\nregistry_configuration_uri='file:///x'"), refused: "registry_configuration_uri"},
 		"bad extra roots":                {files: cdh("[image]\nextra_root_certificates=['x']"), refused: "extra_root_certificates"},
+		"bad lookaside":                  {files: cdh("[image]\nsigstore_config='docker: {Q: {lookaside: x}}'"), refused: "sigstore_config"},
+		"lookaside of another shape":     {files: cdh("[image]\n[image.sigstore_config]\nelsewhere=1"), refused: "sigstore_config"},
 		"bad timeout":                    {cmdline: "agent.image_pull_timeout=soon", refused: "agent.image_pull_timeout"},
 		"bad feature set":                {cmdline: "agent.guest_components_rest_api=everything", refused: "no feature set"},
 		"bad component":                  {cmdline: "agent.guest_components_procs=all", refused: "no guest component"},

@@ -15,11 +15,13 @@ import (
 
 func (c *cli) imageInspectCommand() *cobra.Command {
 	var reg registryFlags
+	var aside lookasideFlags
 	cmd := &cobra.Command{
 		Use:   "inspect REF",
 		Short: "Show an image's layers, their keys, and its signatures",
 		Long: `Show what an image says of itself: layers, the keys that open them, and
-signatures. Nothing of it has been verified; image verify does that.`,
+signatures, also among its referrers. Nothing of it has been verified; image
+verify does that.`,
 		Example: "  kbsctl image inspect reg.example/app:1-enc",
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -27,7 +29,11 @@ signatures. Nothing of it has been verified; image verify does that.`,
 			if err != nil {
 				return err
 			}
-			in, err := ship.Inspect(cmd.Context(), args[0], cfg)
+			where, err := aside.read(cfg)
+			if err != nil {
+				return err
+			}
+			in, err := ship.Inspect(cmd.Context(), args[0], cfg, where)
 			if err != nil {
 				return doing(imageError(err), "inspect %s", args[0])
 			}
@@ -38,6 +44,7 @@ signatures. Nothing of it has been verified; image verify does that.`,
 		},
 	}
 	reg.add(cmd)
+	aside.add(cmd)
 	return cmd
 }
 
@@ -60,7 +67,7 @@ func (c *cli) showInspection(in *ship.Inspection) error {
 		s.line("signatures", " none")
 	}
 	for _, sig := range in.Signatures {
-		text := fmt.Sprintf("of %s as %s, by key %s (not verified)", sig.Digest, sig.Name, firstOf(sig.KeyHint, "unknown"))
+		text := fmt.Sprintf("%s of %s as %s, by key %s (not verified)", sig.Form, sig.Digest, firstOf(sig.Name, "no name"), firstOf(sig.KeyHint, "unknown"))
 		if sig.Problem != "" {
 			text = "unreadable: " + sig.Problem
 		}
@@ -82,6 +89,7 @@ func layerText(l ship.LayerInfo) string {
 
 func (c *cli) imageVerifyCommand() *cobra.Command {
 	var reg registryFlags
+	var aside lookasideFlags
 	var policy string
 	var keys map[string]string
 	cmd := &cobra.Command{
@@ -99,7 +107,11 @@ broker needs to be told where its public part is on this machine: --key.`,
 			if err != nil {
 				return err
 			}
-			verdict, err := judge(cmd.Context(), args[0], policy, keys, cfg)
+			where, err := aside.read(cfg)
+			if err != nil {
+				return err
+			}
+			verdict, err := judge(cmd.Context(), args[0], policy, keys, cfg, where)
 			if err != nil {
 				return doing(imageError(err), "verify %s", args[0])
 			}
@@ -123,6 +135,7 @@ broker needs to be told where its public part is on this machine: --key.`,
 	cmd.Flags().StringToStringVar(&keys, "key", nil, "`keyPath=file`: where the key that the policy calls keyPath is")
 	_ = cmd.MarkFlagRequired("policy")
 	reg.add(cmd)
+	aside.add(cmd)
 	return cmd
 }
 
@@ -130,7 +143,7 @@ broker needs to be told where its public part is on this machine: --key.`,
 var errNoLayout = errors.New("an image policy is about registry names; an OCI layout has none")
 
 // judge does what a guest does before it pulls an image.
-func judge(ctx context.Context, name, policyFile string, keys map[string]string, cfg registry.Config) (trust.Verdict, error) {
+func judge(ctx context.Context, name, policyFile string, keys map[string]string, cfg registry.Config, aside *trust.Lookaside) (trust.Verdict, error) {
 	raw, err := readFile(policyFile, maxConfig)
 	if err != nil {
 		return trust.Verdict{}, usagef("%w", err)
@@ -162,7 +175,7 @@ func judge(ctx context.Context, name, policyFile string, keys map[string]string,
 		trust.Subject{Reference: ref, Root: found.Root.Digest, Manifest: found.Manifest.Digest},
 		trust.Evidence{Signatures: repo, Keys: func(_ context.Context, path string) ([]byte, error) {
 			return publicKey(path, keys)
-		}})
+		}, Lookaside: func(context.Context) (*trust.Lookaside, error) { return aside, nil }})
 }
 
 func publicKey(path string, keys map[string]string) ([]byte, error) {

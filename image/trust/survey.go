@@ -1,0 +1,77 @@
+package trust
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Found is a signature that lies beside an image, as it describes itself.
+// Nothing of it has been verified: it is for people who look, never for a
+// decision.
+type Found struct {
+	Form    Form
+	Origin  Origin
+	Claims  []Claim
+	KeyHint string
+	Problem string // why it cannot be read; the rest may be empty
+}
+
+// Survey lists the signatures beside an image, in every place that the
+// evaluation of a policy looks at. One that cannot be read is listed with its
+// problem; a registry that cannot be asked is an error.
+func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
+	var all []Found
+	var shelf shelves
+	for at, more := 0, true; more; {
+		var sigs []Signature
+		var err error
+		if sigs, more, err = shelf.next(ctx, ev.Signatures, s, at); err != nil {
+			return nil, err
+		}
+		for _, sig := range sigs {
+			all = append(all, sig.found())
+		}
+		at += len(sigs)
+	}
+	for _, why := range shelf.broken {
+		all = append(all, Found{Origin: OriginReferrers, Problem: why})
+	}
+	aside, err := ev.lookaside(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("where signatures lie: %w", err)
+	}
+	for _, d := range slices.Compact([]digest.Digest{s.Root, s.Manifest}) {
+		files, err := aside.fetch(ctx, s.Reference, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range files {
+			all = append(all, messageFound(raw))
+		}
+	}
+	return all, nil
+}
+
+func (s Signature) found() Found {
+	f := Found{Form: s.Form, Origin: s.Origin, KeyHint: s.KeyHint}
+	var err error
+	if f.Claims, err = s.claims(); err != nil {
+		f.Problem, f.Claims = err.Error(), nil
+	}
+	return f
+}
+
+func messageFound(raw []byte) Found {
+	payload, sig, err := splitMessage(raw)
+	if err != nil {
+		return Found{Form: FormOpenPGP, Origin: OriginLookaside, Problem: err.Error()}
+	}
+	f := Signature{Form: FormOpenPGP, Origin: OriginLookaside, Payload: payload}.found()
+	if sig.IssuerKeyId != nil {
+		f.KeyHint = fmt.Sprintf("openpgp:%016X", *sig.IssuerKeyId)
+	}
+	return f
+}
