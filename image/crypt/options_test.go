@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -75,22 +76,35 @@ func TestPrivateOptions(t *testing.T) {
 
 func TestAnnotations(t *testing.T) {
 	_, pub, _ := encrypt(t, []byte("plain"))
-	a, err := Annotations(pub, []byte("one"), []byte("two"))
-	must(t, err)
-	got, packets, err := ParseAnnotations(a)
-	if err != nil || !bytes.Equal(got.HMAC, pub.HMAC) || len(packets) != 2 || string(packets[1]) != "two" {
-		t.Fatalf("%q, %v", packets, err)
+	keys := []WrappedKey{
+		{SchemeProvider, []byte("one")}, {SchemeProvider, []byte("two")}, {"provider.bb", []byte("b")}, {"provider.zz", []byte("z")},
+		{SchemeJWE, []byte("{}")}, {SchemePKCS7, []byte("0")}, {"unheard-of", []byte("?")},
 	}
-	other := map[string]string{AnnotationPublic: a[AnnotationPublic], annotationProviders + "zz": b64([]byte("z")), annotationProviders + "bb": b64([]byte("b"))}
-	if _, packets, err = ParseAnnotations(other); err != nil || string(packets[0]) != "b" {
-		t.Errorf("another provider: %q, %v", packets, err)
+	shuffled := []WrappedKey{keys[5], keys[0], keys[3], keys[1], keys[6], keys[2], keys[4]}
+	a, err := Annotations(pub, shuffled...)
+	must(t, err)
+	if len(a) != 7 || a[AnnotationPackets] != "b25l,dHdv" {
+		t.Errorf("annotations %v", a)
+	}
+	got, read, err := ParseAnnotations(a)
+	if err != nil || !bytes.Equal(got.HMAC, pub.HMAC) || !reflect.DeepEqual(read, keys) {
+		t.Fatalf("%q, %v", read, err)
+	}
+	a["kept"] = "yes"
+	if bare := WithoutKeys(a); len(bare) != 2 || bare["kept"] != "yes" || a[AnnotationPackets] == "" {
+		t.Errorf("without keys: %v", bare)
+	}
+	// The keys may travel elsewhere.
+	if _, read, err = ParseAnnotations(map[string]string{AnnotationPublic: a[AnnotationPublic]}); err != nil || len(read) != 0 {
+		t.Errorf("no packet: %q, %v", read, err)
 	}
 	pubText := a[AnnotationPublic]
 	for name, bad := range map[string]map[string]string{
 		"nothing":            {},
 		"no public options":  {AnnotationPackets: "AAAA"},
-		"no packet":          {AnnotationPublic: pubText},
-		"JWE only":           {AnnotationPublic: pubText, annotationPrefix + "jwe": "AAAA"},
+		"empty packet":       {AnnotationPublic: pubText, AnnotationPackets: "AAAA,,AAAA", annotationPrefix + "jwe": "AAAA=A"},
+		"too many in all":    {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA,", 15) + "AAAA", annotationPrefix + "jwe": "AAAA"},
+		"oversized packet":   {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA", maxOptions)},
 		"packet not base64":  {AnnotationPublic: pubText, AnnotationPackets: "AAAA,!"},
 		"options not base64": {AnnotationPublic: "!", AnnotationPackets: "AAAA"},
 		"too many packets":   {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA,", 20) + "AAAA"},
@@ -106,13 +120,19 @@ func TestAnnotations(t *testing.T) {
 
 func FuzzParseAnnotations(f *testing.F) {
 	_, pub, _ := encrypt(f, []byte("x"))
-	a, err := Annotations(pub, []byte("p"))
+	a, err := Annotations(pub, WrappedKey{SchemeProvider, []byte("p")})
 	must(f, err)
 	f.Add(a[AnnotationPublic], a[AnnotationPackets])
 	f.Fuzz(func(t *testing.T, options, packets string) {
 		p, list, err := ParseAnnotations(map[string]string{AnnotationPublic: options, AnnotationPackets: packets})
-		if err == nil && (len(p.HMAC) != macSize || len(list) == 0 || (p.Nonce != nil && len(p.Nonce) != nonceSize)) {
+		if err != nil {
+			return
+		}
+		if len(p.HMAC) != macSize || (p.Nonce != nil && len(p.Nonce) != nonceSize) {
 			t.Fatalf("accepted %+v", p)
+		}
+		if again, err := KeyAnnotations(list...); err != nil || again[AnnotationPackets] != packets {
+			t.Fatalf("%q is read as %q, %v", packets, again, err)
 		}
 	})
 }

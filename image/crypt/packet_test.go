@@ -95,12 +95,13 @@ func TestParsePacketRefuses(t *testing.T) {
 		value        any
 		want         string
 	}{
-		{"CTR", "wrap_type", "A256CTR", "authenticates"},
+		{"GCM with CTR's name", "wrap_type", "A256CTR", "IV of 12"},
+		{"CBC", "wrap_type", "A256CBC", "not supported"},
 		{"no wrap type", "wrap_type", nil, "not supported"},
 		{"no IV", "iv", nil, "IV of 0"},
 		{"long IV", "iv", randomBytes(16), "IV of 16"},
 		{"no data", "wrapped_data", nil, "no wrapped data"},
-		{"only a tag's beginning", "wrapped_data", randomBytes(15), "no wrapped data"},
+		{"only a tag", "wrapped_data", randomBytes(16), "no wrapped data"},
 		{"other provider", "provider", "aliyun", "provider"},
 		{"other version", "version", "9.9.9", "version"},
 		{"no kid", "kid", nil, "key ID"},
@@ -138,6 +139,35 @@ func TestParsePacketRefuses(t *testing.T) {
 	}
 }
 
+// A256CTR is what peers may write and what no change is noticed in, so the
+// options that come out must be options.
+func TestPacketCTR(t *testing.T) {
+	kek, iv := secret.Random(32), randomBytes(16)
+	_, _, priv := encrypt(t, []byte("plain"))
+	doc, err := priv.Marshal()
+	must(t, err)
+	block, err := aes.NewCipher(kek.Reveal())
+	must(t, err)
+	wrapped := make([]byte, doc.Len())
+	cipher.NewCTR(block, iv).XORKeyStream(wrapped, doc.Reveal())
+	raw := fmt.Appendf(nil, `{"kid":%q,"wrapped_data":%q,"iv":%q,"wrap_type":"A256CTR"}`, kid, b64(wrapped), b64(iv))
+	p, err := ParsePacket(raw)
+	must(t, err)
+	got, err := p.Open(kek)
+	must(t, err)
+	if !got.Equal(doc) {
+		t.Error("unwrapped something else")
+	}
+	for name, key := range map[string]secret.Bytes{"another key": secret.Random(32), "a short key": secret.Random(16)} {
+		if _, err := p.Open(key); err == nil {
+			t.Errorf("%s opens it", name)
+		}
+	}
+	if err := (WrappedKey{SchemeProvider, raw}).Authentic(); err == nil {
+		t.Error("it passes for authentic")
+	}
+}
+
 func TestNormalizeKID(t *testing.T) {
 	for in, want := range map[string]string{
 		"kbs:///a/b/c": "kbs:///a/b/c", "/a/b/c": "kbs:///a/b/c", "host:8080/a/b/c": "kbs://host:8080/a/b/c",
@@ -153,6 +183,7 @@ func FuzzParsePacket(f *testing.F) {
 	raw, err := SealPacket(secret.Random(32), kid, secret.Copy([]byte("x")))
 	must(f, err)
 	f.Add(raw)
+	f.Add([]byte(`{"kid":"/a/b/c","wrapped_data":"AAAAAAAAAAAAAAAAAAAAAA==","iv":"AAAAAAAAAAAAAAAAAAAAAA==","wrap_type":"A256CTR"}`))
 	f.Add([]byte(`{"version":"0.1.0","provider":"kbs","kid":"/a/b/c","wrapped_data":"AAAAAAAAAAAAAAAAAAAAAA==","iv":"AAAAAAAAAAAAAAAA","wrap_type":"A256GCM"}`))
 	kek := secret.Random(32)
 	f.Fuzz(func(t *testing.T, raw []byte) {

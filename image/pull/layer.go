@@ -26,7 +26,7 @@ type layerPlan struct {
 	compression compression
 	encrypted   bool
 	public      crypt.Public
-	packets     [][]byte
+	keys        []crypt.WrappedKey
 }
 
 func newLayerPlan(index int, desc ocispec.Descriptor, diffID digest.Digest) (layerPlan, error) {
@@ -36,7 +36,7 @@ func newLayerPlan(index int, desc ocispec.Descriptor, diffID digest.Digest) (lay
 		p.compression, p.encrypted, err = layerType(desc.MediaType)
 	}
 	if err == nil && p.encrypted {
-		p.public, p.packets, err = crypt.ParseAnnotations(desc.Annotations)
+		p.public, p.keys, err = crypt.ParseAnnotations(desc.Annotations)
 	}
 	if err != nil {
 		return p, fault.New(fault.ImageMalformed, &LayerError{Digest: desc.Digest.String(), Index: index, What: WhatArchive, Err: err})
@@ -79,8 +79,8 @@ func (p *Puller) unwrap(ctx context.Context, lp layerPlan) (crypt.Private, error
 		return crypt.Private{}, errors.New("the layer is encrypted and nothing can unwrap keys")
 	}
 	var errs []error
-	for _, packet := range lp.packets {
-		doc, err := p.cfg.Unwrapper.Unwrap(ctx, packet)
+	for _, wrapped := range lp.keys {
+		doc, err := p.cfg.Unwrapper.Unwrap(ctx, wrapped)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -91,6 +91,9 @@ func (p *Puller) unwrap(ctx context.Context, lp layerPlan) (crypt.Private, error
 			continue
 		}
 		return private, nil
+	}
+	if len(errs) == 0 {
+		return crypt.Private{}, errors.New("the layer has no key packet")
 	}
 	return crypt.Private{}, errors.Join(errs...)
 }

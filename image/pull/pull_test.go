@@ -96,14 +96,14 @@ func (w *world) pullWith(library bool, ref string) *pull.Image {
 }
 
 // Unwrap is the broker: it opens packets of the one key.
-func (w *world) Unwrap(_ context.Context, packet []byte) (secret.Bytes, error) {
+func (w *world) Unwrap(_ context.Context, key crypt.WrappedKey) (secret.Bytes, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unwraps++
 	if w.unwrapErr != nil {
 		return secret.Bytes{}, w.unwrapErr
 	}
-	p, err := crypt.ParsePacket(packet)
+	p, err := crypt.ParsePacket(key.Packet)
 	if err != nil {
 		return secret.Bytes{}, err
 	}

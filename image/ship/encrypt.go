@@ -163,7 +163,7 @@ func (e *encryption) layer(ctx context.Context, desc ocispec.Descriptor, mediaTy
 	if out.Annotations == nil {
 		out.Annotations = map[string]string{}
 	}
-	added, err := crypt.Annotations(pub, packet)
+	added, err := crypt.Annotations(pub, crypt.WrappedKey{Scheme: crypt.SchemeProvider, Packet: packet})
 	if err != nil {
 		return desc, err
 	}

@@ -103,18 +103,18 @@ func layerInfo(l ocispec.Descriptor) LayerInfo {
 	if !info.Encrypted {
 		return info
 	}
-	_, packets, err := crypt.ParseAnnotations(l.Annotations)
+	_, keys, err := crypt.ParseAnnotations(l.Annotations)
 	if err != nil {
 		info.Problem = err.Error()
 		return info
 	}
-	for _, raw := range packets {
-		p, err := crypt.ParsePacket(raw)
+	for _, w := range keys {
+		name, err := w.Reader()
 		if err != nil {
 			info.Problem = err.Error()
 			continue
 		}
-		info.Keys = append(info.Keys, p.KID)
+		info.Keys = append(info.Keys, name)
 	}
 	return info
 }

@@ -47,7 +47,7 @@ func decrypted(t testing.TB, src registry.Source, version string, kek secret.Byt
 	for _, l := range res.Image.Layers {
 		pub, packets, err := crypt.ParseAnnotations(l.Annotations)
 		must(t, err)
-		p, err := crypt.ParsePacket(packets[0])
+		p, err := crypt.ParsePacket(packets[0].Packet)
 		must(t, err)
 		if p.KID != kid {
 			t.Errorf("key ID %s", p.KID)

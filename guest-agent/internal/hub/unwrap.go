@@ -50,12 +50,15 @@ func withKeys(ctx context.Context, keys *pullKeys) context.Context {
 type unwrapper struct{}
 
 // Unwrap opens a key packet, see [pullKeys.unwrap].
-func (unwrapper) Unwrap(ctx context.Context, packet []byte) (secret.Bytes, error) {
+func (unwrapper) Unwrap(ctx context.Context, w crypt.WrappedKey) (secret.Bytes, error) {
 	keys, ok := ctx.Value(keysOfPull{}).(*pullKeys)
 	if !ok {
 		return secret.Bytes{}, fault.New(fault.Internal, errors.New("a key was asked for outside of a pull"))
 	}
-	return keys.unwrap(ctx, packet)
+	if !w.Scheme.IsProvider() {
+		return secret.Bytes{}, fault.Newf(fault.ImageKey, "a key wrapped as %.40q: %w", w.Scheme, crypt.ErrScheme)
+	}
+	return keys.unwrap(ctx, w.Packet)
 }
 
 // unwrap opens a key packet (guest-protocol 11.3). A refusal by the broker
