@@ -3,23 +3,38 @@ package unpack
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// layerDir is the directory that an archive must not leave.
-type layerDir struct{ fd int }
+// maxOpen is how many directories of a layer stay open between entries.
+const maxOpen = 64
+
+// A folder is an open directory of the layer. It belongs to the layerDir and
+// stays open until the next entry at least.
+type folder struct {
+	fd      int
+	rootGID bool // its group is 0, so whatever the file system's rules are, a new file's is too
+}
+
+// layerDir is the directory that an archive must not leave. It keeps the
+// directories open that it found, by the path which the archive uses for them:
+// entries of one directory follow each other. What they say of a path is true
+// until a directory or a symlink is removed.
+type layerDir struct {
+	fd     int
+	opened map[string]folder
+	stale  bool
+}
 
 func openLayer(dir string) (*layerDir, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the layer directory: %w", err)
 	}
-	d := &layerDir{fd: fd}
+	d := &layerDir{fd: fd, opened: map[string]folder{}}
 	names, err := readNames(fd)
 	if err == nil && len(names) > 0 {
 		err = errors.New("the layer directory is not empty")
@@ -31,7 +46,26 @@ func openLayer(dir string) (*layerDir, error) {
 	return d, nil
 }
 
-func (d *layerDir) close() { _ = unix.Close(d.fd) }
+func (d *layerDir) close() {
+	d.forget()
+	_ = unix.Close(d.fd)
+}
+
+func (d *layerDir) forget() {
+	for p, f := range d.opened {
+		_ = unix.Close(f.fd)
+		delete(d.opened, p)
+	}
+	d.stale = false
+}
+
+// tidy closes directories that the next entry must not use, or if there are
+// too many. Nobody may hold a folder meanwhile.
+func (d *layerDir) tidy() {
+	if d.stale || len(d.opened) >= maxOpen {
+		d.forget()
+	}
+}
 
 // open opens a directory of the layer. The kernel treats the layer as the root
 // of every absolute link and every "..", whatever else happens meanwhile.
@@ -48,43 +82,75 @@ func (d *layerDir) open(dir string) (int, error) {
 	}
 }
 
-// openMaking is open that makes what is missing, with mode 0755.
-func (d *layerDir) openMaking(dir string) (int, error) {
+// folder is open for a directory that is there.
+func (d *layerDir) folder(dir string) (folder, error) {
+	if f, ok := d.opened[dir]; ok {
+		return f, nil
+	}
 	fd, err := d.open(dir)
+	if err != nil {
+		return folder{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		_ = unix.Close(fd)
+		return folder{}, err
+	}
+	return d.keep(dir, folder{fd, st.Gid == 0}), nil
+}
+
+func (d *layerDir) keep(dir string, f folder) folder {
+	if old, ok := d.opened[dir]; ok { // made anew by this entry
+		_ = unix.Close(old.fd)
+	}
+	d.opened[dir] = f
+	return f
+}
+
+// making is folder that makes what is missing, with mode 0755 and owner 0:0.
+func (u *unpacker) making(dir string) (folder, error) {
+	f, err := u.root.folder(dir)
 	if !errors.Is(err, unix.ENOENT) {
-		return fd, err
+		return f, err
 	}
 	parent, name := path.Split(dir)
 	if name == "" || name == "." {
-		return -1, err
+		return folder{}, err
 	}
-	pfd, err := d.openMaking(path.Clean("./" + parent))
+	above, err := u.making(path.Clean("./" + parent))
 	if err != nil {
-		return -1, err
+		return folder{}, err
 	}
-	defer func() { _ = unix.Close(pfd) }()
 	// EEXIST: a symlink whose target is missing. Nothing is made through it.
-	if err := unix.Mkdirat(pfd, name, 0o755); err != nil {
-		return -1, err
+	if err := unix.Mkdirat(above.fd, name, 0o755); err != nil {
+		return folder{}, err
 	}
-	if err := unix.Fchmodat(pfd, name, 0o755, 0); err != nil { // the umask must not matter
-		return -1, err
+	if err := u.imply(dir); err != nil {
+		return folder{}, err
 	}
-	return d.open(dir)
+	if !above.rootGID || !u.asRoot {
+		if err := unix.Fchownat(above.fd, name, 0, 0, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return folder{}, err
+		}
+	}
+	if err := unix.Fchmodat(above.fd, name, 0o755, 0); err != nil { // the umask must not matter
+		return folder{}, err
+	}
+	return u.root.folder(dir)
 }
 
 // parent opens the directory that p lies in, making it if need be, and returns
 // the last component of p.
-func (u *unpacker) parent(entry, p string) (int, string, error) {
+func (u *unpacker) parent(entry, p string) (folder, string, error) {
 	dir, name := path.Split(p)
-	fd, err := u.root.openMaking(path.Clean("./" + dir))
+	f, err := u.making(path.Clean("./" + dir))
 	switch {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ELOOP):
-		return -1, "", refuse(entry, "its parent is not a directory: %w", err)
+		return folder{}, "", refuse(entry, "its parent is not a directory: %w", err)
 	case err != nil:
-		return -1, "", err
+		return folder{}, "", err
 	}
-	return fd, name, nil
+	return f, name, nil
 }
 
 // lookup returns the status of a name without following it, or nil.
@@ -106,47 +172,6 @@ func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 // makes it: archives may not hold 0:0 devices.
 func isWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
-}
-
-// removeAll removes a name and what is below it, never following a link.
-func removeAll(dirfd int, name string) error {
-	err := unix.Unlinkat(dirfd, name, 0)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
-		return err
-	}
-	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	names, err := readNames(fd)
-	for _, n := range names {
-		if err == nil {
-			err = removeAll(fd, n)
-		}
-	}
-	_ = unix.Close(fd)
-	if err != nil {
-		return err
-	}
-	return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
-}
-
-// readNames lists a directory through a descriptor of its own.
-func readNames(dirfd int) ([]string, error) {
-	fd, err := unix.Openat(dirfd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), ".")
-	defer func() { _ = f.Close() }()
-	names, err := f.Readdirnames(-1)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return names, err
 }
 
 // procPath names an object in a directory that is open, for the system calls

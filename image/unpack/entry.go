@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,28 +23,28 @@ func (u *unpacker) entry(hdr *tar.Header, content io.Reader) error {
 	if err := checkOwner(hdr); err != nil {
 		return err
 	}
+	u.root.tidy()
 	if done, err := u.whiteout(hdr.Name, p); done || err != nil {
 		return err
 	}
 	if p == "." {
 		return u.layerRoot(hdr)
 	}
-	dirfd, name, err := u.parent(hdr.Name, p)
+	in, name, err := u.parent(hdr.Name, p)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(dirfd) }()
 	switch hdr.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
-		return u.file(hdr, dirfd, name, content)
+		return u.file(hdr, in, name, content)
 	case tar.TypeDir:
-		return u.directory(hdr, dirfd, name, p)
+		return u.directory(hdr, in, name, p)
 	case tar.TypeSymlink:
-		return u.symlink(hdr, dirfd, name)
+		return u.symlink(hdr, in, name)
 	case tar.TypeLink:
-		return u.hardLink(hdr, dirfd, name, p)
+		return u.hardLink(hdr, in, name, p)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		return u.node(hdr, dirfd, name)
+		return u.node(hdr, in, name)
 	}
 	return refuse(hdr.Name, "entry type %q is not supported", hdr.Typeflag)
 }
@@ -63,31 +62,45 @@ func checkOwner(hdr *tar.Header) error {
 
 func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode & 0o7777) }
 
-// clearName removes what an earlier entry left under the name. It reports whether
-// that was a whiteout.
-func clearName(dirfd int, name string) (whiteout bool, err error) {
-	st, err := lookup(dirfd, name)
-	if err != nil || st == nil {
-		return false, err
+// replacing runs create, which makes the name and fails if it is there. Then
+// what an earlier entry left is removed, and create runs again. Names seldom
+// repeat, so nothing looks first. It returns what was removed.
+func (u *unpacker) replacing(entry string, in folder, name string, create func() error) (*unix.Stat_t, error) {
+	err := create()
+	if !errors.Is(err, unix.EEXIST) {
+		return nil, err
 	}
-	return isWhiteout(st), removeAll(dirfd, name)
+	was, err := u.clear(entry, in, name)
+	if err != nil {
+		return nil, err
+	}
+	return was, create()
 }
 
 func (u *unpacker) layerRoot(hdr *tar.Header) error {
 	if hdr.Typeflag != tar.TypeDir {
 		return refuse(hdr.Name, "the layer itself can only be a directory")
 	}
-	if err := u.finish(hdr, u.root.fd); err != nil {
+	u.root.stale = true // its group may change
+	if err := u.finish(hdr, u.root.fd, false); err != nil {
 		return err
 	}
-	return u.rememberTime(".", u.root.fd, hdr.ModTime)
+	return u.rememberTimes(hdr, ".", u.root.fd)
+}
+
+// ownedAlready reports that what was just made in a directory has the owner
+// that the archive wants, as most of a layer has.
+func (u *unpacker) ownedAlready(hdr *tar.Header, in folder) bool {
+	return u.asRoot && in.rootGID && hdr.Uid == 0 && hdr.Gid == 0
 }
 
 // finish sets owner, mode and attributes of an open file or directory, in the
 // order in which none undoes another: chown clears set-uid and capabilities.
-func (u *unpacker) finish(hdr *tar.Header, fd int) error {
-	if err := unix.Fchown(fd, hdr.Uid, hdr.Gid); err != nil {
-		return err
+func (u *unpacker) finish(hdr *tar.Header, fd int, owned bool) error {
+	if !owned {
+		if err := unix.Fchown(fd, hdr.Uid, hdr.Gid); err != nil {
+			return err
+		}
 	}
 	if err := unix.Fchmod(fd, mode(hdr)); err != nil {
 		return err
@@ -95,115 +108,109 @@ func (u *unpacker) finish(hdr *tar.Header, fd int) error {
 	return setXattrs(hdr, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
 }
 
-func (u *unpacker) file(hdr *tar.Header, dirfd int, name string, content io.Reader) error {
-	if _, err := clearName(dirfd, name); err != nil {
-		return err
-	}
+func (u *unpacker) file(hdr *tar.Header, in folder, name string, content io.Reader) error {
 	if hdr.Size > u.limits.Bytes-u.result.Bytes {
 		return refuse(hdr.Name, "the files hold more than %d bytes", u.limits.Bytes)
 	}
-	fd, err := unix.Openat(dirfd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd := -1
+	_, err := u.replacing(hdr.Name, in, name, func() (err error) {
+		fd, err = unix.Openat(in.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	n, err := u.copy(fd, content)
+	n, err := u.content(fd, content)
 	u.result.Bytes += n
 	if err != nil {
 		return err
 	}
-	if err := u.finish(hdr, fd); err != nil {
+	if err := u.finish(hdr, fd, u.ownedAlready(hdr, in)); err != nil {
 		return err
 	}
-	return setTime(dirfd, name, hdr.ModTime)
+	return timesOf(hdr).set(in.fd, name)
 }
 
-func (u *unpacker) copy(fd int, content io.Reader) (int64, error) {
-	var total int64
-	for {
-		n, err := content.Read(u.buf)
-		for b := u.buf[:n]; len(b) > 0; {
-			w, werr := unix.Write(fd, b)
-			if errors.Is(werr, unix.EINTR) {
-				continue
-			}
-			if werr != nil {
-				return total, werr
-			}
-			b, total = b[w:], total+int64(w)
-		}
-		if errors.Is(err, io.EOF) {
-			return total, nil
-		}
-		if err != nil {
-			return total, refuse("", "the archive is cut short: %w", err)
-		}
-	}
-}
-
-func (u *unpacker) directory(hdr *tar.Header, dirfd int, name, p string) error {
-	st, err := lookup(dirfd, name)
-	if err != nil {
-		return err
-	}
+func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {
+	create := func() error { return unix.Mkdirat(in.fd, name, 0o700) }
+	err := create()
+	fresh := err == nil
 	opaque := false
-	if st == nil || !isDir(st) {
-		if opaque, err = clearName(dirfd, name); err != nil {
-			return err
-		}
-		if err := unix.Mkdirat(dirfd, name, 0o700); err != nil {
-			return err
-		}
+	if errors.Is(err, unix.EEXIST) {
+		fresh, opaque, err = u.existing(hdr, in, name, create)
 	}
-	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := u.finish(hdr, fd); err != nil {
+	fd, err := unix.Openat(in.fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return err
 	}
-	if opaque { // the directory below was deleted by this layer before
+	u.root.keep(p, folder{fd, hdr.Gid == 0})
+	delete(u.implied, p)
+	if err := u.finish(hdr, fd, fresh && u.ownedAlready(hdr, in)); err != nil {
+		return err
+	}
+	if opaque {
 		if err := setOpaque(fd); err != nil {
 			return err
 		}
 	}
-	return u.rememberTime(p, fd, hdr.ModTime)
+	return u.rememberTimes(hdr, p, fd)
 }
 
-func (u *unpacker) symlink(hdr *tar.Header, dirfd int, name string) error {
+// existing makes a directory where there is something already. A directory
+// stays, with what is in it. Anything else goes, and because it hid what lower
+// layers have under the name, the new directory goes on hiding it.
+func (u *unpacker) existing(hdr *tar.Header, in folder, name string, create func() error) (fresh, opaque bool, err error) {
+	st, err := lookup(in.fd, name)
+	if err != nil {
+		return false, false, err
+	}
+	if st != nil && isDir(st) {
+		u.root.stale = true // its group may change, and it may be open under another path
+		return false, false, nil
+	}
+	if _, err := u.clear(hdr.Name, in, name); err != nil {
+		return false, false, err
+	}
+	return true, true, create()
+}
+
+func (u *unpacker) symlink(hdr *tar.Header, in folder, name string) error {
 	if hdr.Linkname == "" || len(hdr.Linkname) > maxPath || strings.ContainsRune(hdr.Linkname, 0) {
 		return refuse(hdr.Name, "bad link target")
 	}
-	if _, err := clearName(dirfd, name); err != nil {
+	_, err := u.replacing(hdr.Name, in, name, func() error { return unix.Symlinkat(hdr.Linkname, in.fd, name) })
+	if err != nil {
 		return err
 	}
-	if err := unix.Symlinkat(hdr.Linkname, dirfd, name); err != nil {
-		return err
-	}
-	return u.finishNode(hdr, dirfd, name)
+	return u.finishNode(hdr, in, name)
 }
 
 // finishNode sets owner, attributes and time of what cannot be opened.
-func (u *unpacker) finishNode(hdr *tar.Header, dirfd int, name string) error {
-	if err := unix.Fchownat(dirfd, name, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	if hdr.Typeflag != tar.TypeSymlink { // just made here, so it is no link
-		if err := unix.Fchmodat(dirfd, name, mode(hdr), 0); err != nil {
+func (u *unpacker) finishNode(hdr *tar.Header, in folder, name string) error {
+	if !u.ownedAlready(hdr, in) {
+		if err := unix.Fchownat(in.fd, name, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 	}
-	target := procPath(dirfd, name)
-	if err := setXattrs(hdr, func(name string, value []byte) error { return unix.Lsetxattr(target, name, value, 0) }); err != nil {
+	if hdr.Typeflag != tar.TypeSymlink { // just made here, so it is no link
+		if err := unix.Fchmodat(in.fd, name, mode(hdr), 0); err != nil {
+			return err
+		}
+	}
+	err := setXattrs(hdr, func(attr string, value []byte) error { return unix.Lsetxattr(procPath(in.fd, name), attr, value, 0) })
+	if err != nil {
 		return err
 	}
-	return setTime(dirfd, name, hdr.ModTime)
+	return timesOf(hdr).set(in.fd, name)
 }
 
 // hardLink links to an entry of the same layer. The link has the metadata of
 // its target, which is the same inode.
-func (u *unpacker) hardLink(hdr *tar.Header, dirfd int, name, p string) error {
+func (u *unpacker) hardLink(hdr *tar.Header, in folder, name, p string) error {
 	target, err := u.cleanPath(hdr.Name, hdr.Linkname)
 	if err != nil {
 		return err
@@ -212,34 +219,39 @@ func (u *unpacker) hardLink(hdr *tar.Header, dirfd int, name, p string) error {
 		return refuse(hdr.Name, "a link to itself")
 	}
 	dir, base := path.Split(target)
-	tfd, err := u.root.open(path.Clean("./" + dir))
+	from, err := u.root.folder(path.Clean("./" + dir))
 	if err != nil {
 		return refuse(hdr.Name, "link target %.200q is not in the layer: %w", hdr.Linkname, err)
 	}
-	defer func() { _ = unix.Close(tfd) }()
-	before, err := lookup(tfd, base)
+	before, err := lookup(from.fd, base)
 	if err != nil {
 		return err
 	}
 	if before == nil || isDir(before) || isWhiteout(before) {
 		return refuse(hdr.Name, "link target %.200q is not a file of the layer", hdr.Linkname)
 	}
-	if now, err := lookup(dirfd, name); err != nil {
-		return err
-	} else if now != nil && now.Ino == before.Ino && now.Dev == before.Dev {
-		return nil // the same file already, perhaps by another path
+	create := func() error { return unix.Linkat(from.fd, base, in.fd, name, 0) }
+	if err = create(); errors.Is(err, unix.EEXIST) {
+		now, lerr := lookup(in.fd, name)
+		if lerr != nil {
+			return lerr
+		}
+		if now != nil && now.Ino == before.Ino && now.Dev == before.Dev {
+			return nil // the same file already, perhaps by another path
+		}
+		if _, err := u.clear(hdr.Name, in, name); err != nil {
+			return err
+		}
+		err = create()
 	}
-	if _, err := clearName(dirfd, name); err != nil {
-		return err
-	}
-	if err := unix.Linkat(tfd, base, dirfd, name, 0); err != nil {
+	if err != nil {
 		// Removing the old name may have removed a directory above the target.
 		return refuse(hdr.Name, "link to %.200q: %w", hdr.Linkname, err)
 	}
 	return nil
 }
 
-func (u *unpacker) node(hdr *tar.Header, dirfd int, name string) error {
+func (u *unpacker) node(hdr *tar.Header, in folder, name string) error {
 	format, dev := uint32(unix.S_IFIFO), uint64(0)
 	if hdr.Typeflag != tar.TypeFifo {
 		if hdr.Devmajor < 0 || hdr.Devmajor > math.MaxUint32 || hdr.Devminor < 0 || hdr.Devminor > math.MaxUint32 {
@@ -253,53 +265,9 @@ func (u *unpacker) node(hdr *tar.Header, dirfd int, name string) error {
 			return refuse(hdr.Name, "a character device 0:0 means a deleted file to overlayfs")
 		}
 	}
-	if _, err := clearName(dirfd, name); err != nil {
+	_, err := u.replacing(hdr.Name, in, name, func() error { return unix.Mknodat(in.fd, name, format|mode(hdr), int(dev)) })
+	if err != nil {
 		return err
 	}
-	if err := unix.Mknodat(dirfd, name, format|mode(hdr), int(dev)); err != nil {
-		return err
-	}
-	return u.finishNode(hdr, dirfd, name)
-}
-
-// dirTime is a directory's time, which is set last because entries made inside
-// change it. The inode tells whether the path still leads to that directory.
-type dirTime struct {
-	ino uint64
-	at  time.Time
-}
-
-func (u *unpacker) rememberTime(p string, fd int, at time.Time) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	u.dirs[p] = dirTime{ino: st.Ino, at: at}
-	return nil
-}
-
-func (u *unpacker) setDirTimes() error {
-	for p, want := range u.dirs {
-		fd, err := u.root.open(p)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue // a later entry replaced it
-		}
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err = unix.Fstat(fd, &st); err == nil && st.Ino == want.ino {
-			err = setTime(fd, ".", want.at)
-		}
-		_ = unix.Close(fd)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func setTime(dirfd int, name string, at time.Time) error {
-	ts := unix.Timespec{Sec: at.Unix(), Nsec: int64(at.Nanosecond())}
-	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	return u.finishNode(hdr, in, name)
 }

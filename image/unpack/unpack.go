@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,19 +18,20 @@ import (
 // Limits bound what one layer may do to the disk. A zero member means the
 // default, never "no limit".
 type Limits struct {
-	Entries int   // tar entries; default 2 Mi
-	Bytes   int64 // content of all files together; default 128 GiB
+	Entries int   // tar entries and directories that they imply; default 2 Mi
+	Bytes   int64 // content of all files together, holes included; default 128 GiB
+	Archive int64 // length of the archive; default 136 GiB
 	Depth   int   // components of a path; default 256
 }
 
 const (
 	defaultEntries = 2 << 20
 	defaultBytes   = 128 << 30
+	defaultArchive = 136 << 30
 	defaultDepth   = 256
 	maxPath        = unix.PathMax - 1
 	maxName        = 255
 	maxXattr       = 64 << 10 // bytes of one attribute
-	copyBuffer     = 128 << 10
 )
 
 func (l Limits) filled() Limits {
@@ -37,16 +41,25 @@ func (l Limits) filled() Limits {
 	if l.Bytes == 0 {
 		l.Bytes = defaultBytes
 	}
+	if l.Archive == 0 {
+		l.Archive = defaultArchive
+	}
 	if l.Depth == 0 {
 		l.Depth = defaultDepth
 	}
 	return l
 }
 
-// Result counts what was unpacked.
+// Result tells what was unpacked.
 type Result struct {
 	Entries int
 	Bytes   int64
+
+	// Implied are the directories, by the archive's path, that entries lie in
+	// but that the archive does not describe. They were made with mode 0755 and
+	// owner 0:0; in an image they have the metadata of the layers below, which
+	// are not known here.
+	Implied []string
 }
 
 // A FormatError says that the archive is not acceptable: not a tar, beyond a
@@ -84,65 +97,88 @@ func Apply(ctx context.Context, r io.Reader, dir string, l Limits) (Result, erro
 		return Result{}, err
 	}
 	defer root.close()
-	u := &unpacker{root: root, limits: l.filled(), dirs: map[string]dirTime{}, buf: make([]byte, copyBuffer)}
-	src := &sourceReader{r: r}
-	if err := u.entries(ctx, tar.NewReader(src)); err != nil {
-		if src.err != nil { // the stream itself failed; the archive is not to blame
-			return Result{}, src.err
-		}
+	l = l.filled()
+	u := &unpacker{
+		root: root, limits: l, buf: make([]byte, copyBuffer), asRoot: os.Geteuid() == 0 && os.Getegid() == 0,
+		src:  &source{r: r, stop: ctx.Err, left: l.Archive, limit: l.Archive, headers: -1},
+		dirs: map[uint64]dirTimes{}, implied: map[string]struct{}{},
+	}
+	err = u.entries(tar.NewReader(u.src))
+	if err == nil {
+		_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{u.src}, u.buf)
+	}
+	if u.src.err != nil { // the stream itself failed; the archive is not to blame
+		return Result{}, u.src.err
+	}
+	if err == nil {
+		err = u.setDirTimes()
+	}
+	if err != nil {
 		return Result{}, err
 	}
-	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{src}, u.buf); err != nil {
-		return Result{}, err
-	}
-	return u.result, u.setDirTimes()
-}
-
-// sourceReader remembers an error of the stream, so that it is not mistaken
-// for a fault of the archive.
-type sourceReader struct {
-	r   io.Reader
-	err error
-}
-
-func (s *sourceReader) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
+	u.result.Implied = slices.Sorted(maps.Keys(u.implied))
+	return u.result, nil
 }
 
 type unpacker struct {
-	root   *layerDir
-	limits Limits
-	result Result
-	dirs   map[string]dirTime // directories whose times are set at the end
-	buf    []byte
+	root    *layerDir
+	src     *source
+	limits  Limits
+	result  Result
+	asRoot  bool                // what is made belongs to 0:0 unless the directory's group says otherwise
+	dirs    map[uint64]dirTimes // by inode: set at the end
+	implied map[string]struct{}
+	made    int // entries and implied directories
+	buf     []byte
 }
 
-func (u *unpacker) entries(ctx context.Context, tr *tar.Reader) error {
+func (u *unpacker) entries(tr *tar.Reader) error {
 	for {
-		if err := ctx.Err(); err != nil {
+		var hdr *tar.Header
+		err := u.src.header(func() (err error) {
+			hdr, err = tr.Next()
 			return err
-		}
-		hdr, err := tr.Next()
+		})
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if _, ok := errors.AsType[*FormatError](err); ok {
+			return err
 		}
 		if err != nil {
 			return refuse("", "not a tar archive: %w", err)
 		}
-		if u.result.Entries++; u.result.Entries > u.limits.Entries {
-			return refuse("", "more than %d entries", u.limits.Entries)
+		u.result.Entries++
+		err = u.count()
+		if err == nil {
+			err = u.entry(hdr, tr)
 		}
-		if err := u.entry(hdr, tr); err != nil {
+		if err == nil { // content that no entry of its kind should have
+			if _, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{tr}, u.buf); err != nil {
+				err = cut(err)
+			}
+		}
+		if err != nil {
 			if _, ok := errors.AsType[*FormatError](err); ok {
 				return err
 			}
 			return fmt.Errorf("entry %.200q: %w", hdr.Name, err)
 		}
 	}
+}
+
+// count counts something that the archive makes.
+func (u *unpacker) count() error {
+	if u.made++; u.made > u.limits.Entries {
+		return refuse("", "more than %d entries", u.limits.Entries)
+	}
+	return nil
+}
+
+// imply notes a directory that the archive uses but has not described.
+func (u *unpacker) imply(dir string) error {
+	u.implied[dir] = struct{}{}
+	return u.count()
 }
 
 // cleanPath turns a name of the archive into a path below the layer: "." for

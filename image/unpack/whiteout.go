@@ -45,36 +45,33 @@ func (u *unpacker) whiteout(entry, p string) (done bool, err error) {
 }
 
 func (u *unpacker) opaque(entry, p string) error {
-	dirfd, _, err := u.parent(entry, p)
+	in, _, err := u.parent(entry, p)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(dirfd) }()
-	return setOpaque(dirfd)
+	return setOpaque(in.fd)
 }
 
 func (u *unpacker) deleted(entry, p string) error {
-	dirfd, name, err := u.parent(entry, p)
+	in, name, err := u.parent(entry, p)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(dirfd) }()
-	st, err := lookup(dirfd, name)
+	st, err := lookup(in.fd, name)
 	switch {
 	case err != nil:
 		return err
 	case st == nil:
-		if err := unix.Mknodat(dirfd, name, unix.S_IFCHR, 0); err != nil {
+		if err := unix.Mknodat(in.fd, name, unix.S_IFCHR, 0); err != nil {
 			return fmt.Errorf("make a whiteout: %w", err)
 		}
 		return nil
 	case isDir(st): // this layer's directory stays, the one below is hidden
-		fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		f, err := u.root.folder(p)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = unix.Close(fd) }()
-		return setOpaque(fd)
+		return setOpaque(f.fd)
 	}
 	return nil // this layer's file hides the one below anyway
 }

@@ -19,6 +19,9 @@ const xattrRecord = "SCHILY.xattr."
 // attack and refused. Others (labels of the machine that built the image,
 // another system's metadata) mean nothing here and are left out.
 func setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error {
+	if len(hdr.PAXRecords) == 0 {
+		return nil
+	}
 	for _, record := range slices.Sorted(maps.Keys(hdr.PAXRecords)) {
 		name, ok := strings.CutPrefix(record, xattrRecord)
 		if !ok {
@@ -35,6 +38,9 @@ func setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error
 			return refuse(hdr.Name, "attribute %.80q is too large", name)
 		}
 		err := set(name, []byte(value))
+		if errors.Is(err, unix.ENOTSUP) && strings.HasPrefix(name, "user.") {
+			continue // a file system of memory before Linux 6.6; it is data, no right depends on it
+		}
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) {
 			return refuse(hdr.Name, "attribute %.80q is not well formed: %w", name, err)
 		}
