@@ -2,11 +2,13 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
@@ -41,31 +43,62 @@ func (h *Hub) Record(ctx context.Context, e eventlog.RuntimeEvent) error {
 	return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.New(fault.Internal, err))
 }
 
-// The event of a pulled image (guest-protocol 6.6).
+// The events of a pulled image: the field's (guest-protocol 6.6), and ours that
+// says why it may run.
 const (
 	eventDomain    = "github.com/confidential-containers"
 	eventPullImage = "PullImage"
+
+	eventOwnDomain    = "cc.vouchsafe"
+	eventImageVerdict = "ImageVerdict"
 )
 
-// recordPull records which image was pulled, before anything of it runs. An
-// image that should be recorded and cannot be is not handed out.
-func (h *Hub) recordPull(ctx context.Context, ref, digest string) error {
+// recordPull records which image was pulled and how it was judged, before
+// anything of it runs: the whole verdict in the journal, and its digest in the
+// register, from where evidence carries it to the broker's policies. An image
+// that should be recorded and cannot be is not handed out.
+func (h *Hub) recordPull(ctx context.Context, ref string, v trust.Verdict) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("record the verdict: %w", err)
+	}
+	if err := h.refuser.journalVerdict(raw); err != nil {
+		return fmt.Errorf("record the verdict: %w", err)
+	}
 	if h.events == nil {
 		return nil
 	}
-	err := h.events.Record(ctx, eventlog.RuntimeEvent{Domain: eventDomain, Operation: eventPullImage, Content: pulled(ref, digest)})
-	if err != nil && !errors.Is(err, aael.ErrNotSupported) {
-		return fmt.Errorf("record the image: %w", err)
+	for _, e := range []eventlog.RuntimeEvent{
+		{Domain: eventDomain, Operation: eventPullImage, Content: pulled(ref, v.Digest)},
+		{Domain: eventOwnDomain, Operation: eventImageVerdict, Content: judged(v, raw)},
+	} {
+		if err := h.events.Record(ctx, e); err != nil && !errors.Is(err, aael.ErrNotSupported) {
+			return fmt.Errorf("record the image: %w", err)
+		}
 	}
 	return nil
 }
 
+// judged is the short form of a verdict whose JSON is raw: enough for a policy
+// at the broker to insist on a signer, and to recognise the whole.
+func judged(v trust.Verdict, raw []byte) string {
+	b, _ := json.Marshal(struct { // texts and flags always have a form
+		Image   string   `json:"image"`   // digest of the platform's manifest
+		Verdict string   `json:"verdict"` // digest of the verdict in the journal
+		Waived  bool     `json:"waived"`  // no signature was required
+		Signers []string `json:"signers"`
+	}{v.Digest, verdictDigest(raw), v.Waived, append([]string{}, v.Signers...)})
+	return string(b)
+}
+
+func verdictDigest(raw []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(raw)) }
+
 // pulled is the text that the field's agents measure, byte for byte: with a
 // space after the comma, so that registers can be computed beforehand.
-func pulled(ref, digest string) string {
+func pulled(ref, of string) string {
 	quote := func(s string) []byte {
 		b, _ := json.Marshal(s) // a string always has a form
 		return b
 	}
-	return fmt.Sprintf(`{"image":%s, "digest":%s}`, quote(ref), quote(digest))
+	return fmt.Sprintf(`{"image":%s, "digest":%s}`, quote(ref), quote(of))
 }

@@ -2,13 +2,17 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
@@ -42,16 +46,56 @@ func TestPullIsRecorded(t *testing.T) {
 		t.Fatalf("pull: %v\n%s", err, w.journalText())
 	}
 	want := eventlog.RuntimeEvent{Domain: "github.com/confidential-containers", Operation: "PullImage", Content: pulled(w.ref, img.Digest)}
-	if len(events.events) != 1 || events.events[0] != want {
-		t.Errorf("recorded %+v, want %+v", events.events, want)
+	if len(events.events) != 2 || events.events[0] != want {
+		t.Fatalf("recorded %+v, want %+v", events.events, want)
 	}
+	w.checkVerdict(events.events[1], img.Digest)
 	if _, err := w.hub.PullImage(t.Context(), w.registry.host+"/shop/plain:1", w.bundle()); err == nil {
 		t.Error("an unsigned image is pulled")
 	}
-	if len(events.events) != 1 {
+	if len(events.events) != 2 {
 		t.Errorf("a refused image is recorded: %+v", events.events)
 	}
 }
+
+// checkVerdict compares the event of a verdict with the one in the journal.
+func (w *world) checkVerdict(e eventlog.RuntimeEvent, image string) {
+	w.t.Helper()
+	var line struct {
+		Verdict json.RawMessage `json:"verdict"`
+	}
+	if err := json.Unmarshal([]byte(w.journalText()), &line); err != nil {
+		w.t.Fatalf("journal: %v\n%s", err, w.journalText())
+	}
+	var v trust.Verdict
+	if err := json.Unmarshal(line.Verdict, &v); err != nil {
+		w.t.Fatal(err)
+	}
+	if v.Digest != image || len(v.Signatures) != 1 || v.Signatures[0].Signer != v.Signers[0] || v.Scope == "" {
+		w.t.Errorf("the journal has the verdict %+v", v)
+	}
+	want := eventlog.RuntimeEvent{Domain: "cc.vouchsafe", Operation: "ImageVerdict", Content: fmt.Sprintf(
+		`{"image":%q,"verdict":"sha256:%x","waived":false,"signers":[%q]}`, image, sha256.Sum256(line.Verdict), v.Signers[0])}
+	if e != want {
+		w.t.Errorf("recorded %+v, want %+v", e, want)
+	}
+	if err := e.Validate(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// A verdict that the journal does not take is not acted upon.
+func TestVerdictThatIsNotKept(t *testing.T) {
+	var events recording
+	w := newWorld(t, func(c *Config) { c.Events, c.Journal = &events, fullJournal{} })
+	if _, err := w.hub.PullImage(t.Context(), w.ref, w.bundle()); fault.CodeOf(err) != fault.Internal || len(events.events) != 0 {
+		t.Errorf("got %v, recorded %+v", err, events.events)
+	}
+}
+
+type fullJournal struct{}
+
+func (fullJournal) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
 // An image that cannot be recorded does not run, unless the platform has no
 // register at all, which evidence shows.

@@ -37,7 +37,7 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 	}
 	m, err := h.pullAndMount(ctx, ref, filepath.Join(bundle, "rootfs"))
 	if err == nil {
-		if err = h.recordPull(ctx, ref, m.image.Digest); err != nil {
+		if err = h.recordPull(ctx, ref, m.image.Verdict); err != nil {
 			err = errors.Join(err, m.release())
 		}
 	}

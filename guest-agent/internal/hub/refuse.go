@@ -144,6 +144,22 @@ func (r *Refuser) write(t fault.Ticket, kind ObjectKind, g api.GuestRefusal) err
 	return err
 }
 
+// journalVerdict keeps the JSON of a verdict. Its digest, over exactly the bytes
+// that stand in the line, is what runtime events name.
+func (r *Refuser) journalVerdict(raw []byte) error {
+	line, err := json.Marshal(struct {
+		Time    time.Time       `json:"time"`
+		Kind    ObjectKind      `json:"object_kind"`
+		Digest  string          `json:"verdict_digest"`
+		Verdict json.RawMessage `json:"verdict"`
+	}{r.now().UTC(), ObjectImage, verdictDigest(raw), raw})
+	if err != nil {
+		return err
+	}
+	_, err = r.journal.Write(append(line, '\n'))
+	return err
+}
+
 // describe says what the operator should know of f. The causes with a shape of
 // their own give findings, so that nobody has to parse the text.
 func describe(f *fault.Fault, object string) api.GuestRefusal {
