@@ -26,7 +26,8 @@ type layerPlan struct {
 	compression compression
 	encrypted   bool
 	public      crypt.Public
-	keys        []crypt.WrappedKey
+	keys        []crypt.WrappedKey // of the manifest
+	referred    *referred
 }
 
 func newLayerPlan(index int, desc ocispec.Descriptor, diffID digest.Digest) (layerPlan, error) {
@@ -71,31 +72,6 @@ func (j *job) ensure(ctx context.Context, lp layerPlan) (*store.Layer, error) {
 		}
 		return layer, nil
 	})
-}
-
-// unwrap tries the packets of the layer in order.
-func (p *Puller) unwrap(ctx context.Context, lp layerPlan) (crypt.Private, error) {
-	if p.cfg.Unwrapper == nil {
-		return crypt.Private{}, errors.New("the layer is encrypted and nothing can unwrap keys")
-	}
-	var errs []error
-	for _, wrapped := range lp.keys {
-		doc, err := p.cfg.Unwrapper.Unwrap(ctx, wrapped)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		private, err := crypt.ParsePrivate(doc)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		return private, nil
-	}
-	if len(errs) == 0 {
-		return crypt.Private{}, errors.New("the layer has no key packet")
-	}
-	return crypt.Private{}, errors.Join(errs...)
 }
 
 // fetch runs the pipeline for one layer into a staging directory.

@@ -187,10 +187,12 @@ func (p *Puller) plan(ctx context.Context, src registry.Source, r *registry.Reso
 		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "the image has %d layers: 1 to %d are possible", len(layers), store.MaxLayers)
 	}
 	plans := make([]layerPlan, len(layers))
+	beside := &referred{src: src, subject: r.Manifest.Digest}
 	for i, desc := range layers {
 		if plans[i], err = newLayerPlan(i, desc, ids[i]); err != nil {
 			return doc.Config, nil, err
 		}
+		plans[i].referred = beside
 	}
 	return doc.Config, plans, nil
 }

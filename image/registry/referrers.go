@@ -54,7 +54,7 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.
 // TaggedReferrers reads the fallback index of referrers, which lies under a
 // tag, from any source.
 func TaggedReferrers(ctx context.Context, src Source, d digest.Digest) ([]ocispec.Descriptor, error) {
-	m, err := src.Manifest(ctx, d.Algorithm().String()+"-"+d.Encoded())
+	m, err := src.Manifest(ctx, referrersTag(d))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}

@@ -14,14 +14,21 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/keyset"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// EncryptOptions say under which key an image is encrypted.
+// EncryptOptions say who shall be able to open an image: the guests that get the
+// KEK from the broker, the recipients, or both.
 type EncryptOptions struct {
-	KID      string       // resource URI of the key, for example kbs:///default/image-kek/1
-	KEK      secret.Bytes // the key itself, 32 bytes
+	KID        string       // resource URI of the key, for example kbs:///default/image-kek/1; empty: none
+	KEK        secret.Bytes // the key itself, 32 bytes
+	Recipients []crypt.Recipient
+	// Keys says where the wrapped keys travel: in the manifest, unless KeysBeside.
+	// Beside it, recipients can come and go without another digest, and readers
+	// other than this project's do not find them.
+	Keys     KeyPlace
 	Registry registry.Config
 	Platform registry.Platform // of a multi-platform source; zero: linux on this architecture
 	Progress io.Writer         // one line per layer; nil: silent
@@ -45,7 +52,7 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	if _, err := crypt.NormalizeKID(o.KID); err != nil {
+	if err := o.addBroker(); err != nil {
 		return Result{}, err
 	}
 	from, err := openPlace(client, src, false)
@@ -63,7 +70,7 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	e := &encryption{o: o, from: from.source, to: to.sink, done: map[digest.Digest]ocispec.Descriptor{}}
+	e := &encryption{o: o, from: from.source, to: to.sink, done: map[digest.Digest]ocispec.Descriptor{}, beside: keyset.Set{}}
 	raw, err := e.image(ctx, resolved)
 	if err != nil {
 		return Result{}, err
@@ -72,7 +79,28 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
+	if o.Keys == KeysBeside {
+		if _, err := keyset.Push(ctx, to, m.Descriptor(), e.beside); err != nil {
+			return Result{}, err
+		}
+	}
 	return Result{Reference: to.show(m.Digest.String()), Digest: m.Digest.String(), Layers: len(resolved.Image.Layers)}, nil
+}
+
+// addBroker makes the KEK the first of the recipients.
+func (o *EncryptOptions) addBroker() error {
+	if o.KID == "" {
+		if len(o.Recipients) == 0 {
+			return errors.New("nobody shall be able to open the image: a key or a recipient is needed")
+		}
+		return nil
+	}
+	broker, err := crypt.BrokerRecipient(o.KID, o.KEK)
+	if err != nil {
+		return err
+	}
+	o.Recipients = append([]crypt.Recipient{broker}, o.Recipients...)
+	return nil
 }
 
 type encryption struct {
@@ -80,6 +108,8 @@ type encryption struct {
 	from registry.Source
 	to   registry.Sink
 	done map[digest.Digest]ocispec.Descriptor // a layer that occurs twice is encrypted once
+
+	beside keyset.Set // filled if the keys travel there
 }
 
 // image writes config and layers and returns the new manifest.
@@ -154,7 +184,11 @@ func (e *encryption) layer(ctx context.Context, desc ocispec.Descriptor, mediaTy
 		return desc, err
 	}
 	defer doc.Destroy()
-	packet, err := crypt.SealPacket(e.o.KEK, e.o.KID, doc)
+	keys, err := crypt.WrapFor(doc, e.o.Recipients...)
+	if err != nil {
+		return desc, err
+	}
+	added, err := e.annotations(out.Digest, pub, keys)
 	if err != nil {
 		return desc, err
 	}
@@ -163,12 +197,19 @@ func (e *encryption) layer(ctx context.Context, desc ocispec.Descriptor, mediaTy
 	if out.Annotations == nil {
 		out.Annotations = map[string]string{}
 	}
-	added, err := crypt.Annotations(pub, crypt.WrappedKey{Scheme: crypt.SchemeProvider, Packet: packet})
-	if err != nil {
-		return desc, err
-	}
 	maps.Copy(out.Annotations, added)
 	return out, nil
+}
+
+// annotations says what the layer's descriptor gets: everything, or all but the
+// keys if they travel beside the image.
+func (e *encryption) annotations(d digest.Digest, pub crypt.Public, keys []crypt.WrappedKey) (map[string]string, error) {
+	all, err := crypt.Annotations(pub, keys...)
+	if err != nil || e.o.Keys != KeysBeside {
+		return all, err
+	}
+	e.beside[d] = keys
+	return crypt.WithoutKeys(all), nil
 }
 
 // encryptedType maps a layer's media type to its encrypted form.

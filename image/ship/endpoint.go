@@ -9,6 +9,7 @@ import (
 
 // place is where an image is read from or written to.
 type place struct {
+	registry.Store
 	source  registry.Source
 	sink    registry.Sink
 	version string // tag or digest to read
@@ -28,7 +29,7 @@ func openPlace(c *registry.Client, name string, create bool) (*place, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &place{source: l, sink: l, version: tag, tag: tag, show: func(string) string { return "oci:" + dir + ":" + tag }}, nil
+		return &place{Store: l, source: l, sink: l, version: tag, tag: tag, show: func(string) string { return "oci:" + dir + ":" + tag }}, nil
 	}
 	ref, err := registry.ParseReference(name)
 	if err != nil {
@@ -41,7 +42,7 @@ func openPlace(c *registry.Client, name string, create bool) (*place, error) {
 	if create && ref.Digest != "" {
 		return nil, fmt.Errorf("%s: a destination needs a tag, its digest is not known yet", name)
 	}
-	return &place{source: repo, sink: repo, version: ref.Version(), tag: ref.Tag, ref: ref,
+	return &place{Store: repo, source: repo, sink: repo, version: ref.Version(), tag: ref.Tag, ref: ref,
 		show: func(d string) string { return ref.Name() + "@" + d }}, nil
 }
 

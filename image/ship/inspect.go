@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/keyset"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
@@ -33,8 +34,9 @@ type LayerInfo struct {
 	MediaType string   `json:"mediaType"`
 	Size      int64    `json:"size"` // bytes as stored
 	Encrypted bool     `json:"encrypted"`
-	Keys      []string `json:"keys,omitempty"`    // key IDs of the packets
-	Problem   string   `json:"problem,omitempty"` // why the encryption could not be read
+	Keys      []string `json:"keys,omitempty"`       // who the packets are for: key IDs, or their kind
+	Beside    []string `json:"keysBeside,omitempty"` // the same, of packets in a referrer
+	Problem   string   `json:"problem,omitempty"`    // why the encryption could not be read
 }
 
 // SignatureInfo describes one signature.
@@ -79,8 +81,12 @@ func Inspect(ctx context.Context, ref string, r registry.Config, aside *trust.Lo
 	if res.Root.Digest != res.Manifest.Digest {
 		in.Index = res.Root.Digest.String()
 	}
+	beside, err := keyset.Fetch(ctx, at.source, res.Manifest.Digest)
+	if err != nil {
+		return nil, err
+	}
 	for i, l := range res.Image.Layers {
-		info := layerInfo(l)
+		info := layerInfo(l, beside.Keys[l.Digest])
 		if i < len(config.RootFS.DiffIDs) {
 			info.DiffID = config.RootFS.DiffIDs[i].String()
 		}
@@ -98,7 +104,7 @@ func Inspect(ctx context.Context, ref string, r registry.Config, aside *trust.Lo
 	return in, nil
 }
 
-func layerInfo(l ocispec.Descriptor) LayerInfo {
+func layerInfo(l ocispec.Descriptor, beside []crypt.WrappedKey) LayerInfo {
 	info := LayerInfo{Digest: l.Digest.String(), MediaType: l.MediaType, Size: l.Size, Encrypted: strings.HasSuffix(l.MediaType, crypt.MediaSuffix)}
 	if !info.Encrypted {
 		return info
@@ -108,14 +114,18 @@ func layerInfo(l ocispec.Descriptor) LayerInfo {
 		info.Problem = err.Error()
 		return info
 	}
-	for _, w := range keys {
-		name, err := w.Reader()
-		if err != nil {
-			info.Problem = err.Error()
-			continue
+	readers := func(keys []crypt.WrappedKey) (names []string) {
+		for _, w := range keys {
+			name, err := w.Reader()
+			if err != nil {
+				info.Problem = err.Error()
+				continue
+			}
+			names = append(names, name)
 		}
-		info.Keys = append(info.Keys, name)
+		return names
 	}
+	info.Keys, info.Beside = readers(keys), readers(beside)
 	return info
 }
 

@@ -55,7 +55,7 @@ func ParsePrivateKey(doc secret.Bytes) (crypto.Signer, error) {
 	}
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
-		if k.Curve == elliptic.P256() || k.Curve == elliptic.P384() {
+		if k.Curve == elliptic.P256() || k.Curve == elliptic.P384() || k.Curve == elliptic.P521() {
 			return k, nil
 		}
 	case ed25519.PrivateKey:
@@ -65,7 +65,7 @@ func ParsePrivateKey(doc secret.Bytes) (crypto.Signer, error) {
 			return k, nil
 		}
 	}
-	return nil, errors.New("the signing key must be ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more")
+	return nil, errors.New("the signing key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 bits or more")
 }
 
 // signPayload signs as cosign does (guest-protocol 15.3).
@@ -74,9 +74,13 @@ func signPayload(key crypto.Signer, payload []byte) ([]byte, error) {
 	case ed25519.PrivateKey:
 		return k.Sign(rand.Reader, payload, crypto.Hash(0))
 	case *ecdsa.PrivateKey:
-		if k.Curve == elliptic.P384() {
+		switch k.Curve {
+		case elliptic.P384():
 			sum := sha512.Sum384(payload)
 			return k.Sign(rand.Reader, sum[:], crypto.SHA384)
+		case elliptic.P521():
+			sum := sha512.Sum512(payload)
+			return k.Sign(rand.Reader, sum[:], crypto.SHA512)
 		}
 	}
 	sum := sha256.Sum256(payload)

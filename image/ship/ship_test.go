@@ -230,6 +230,8 @@ func TestSignWithEveryKind(t *testing.T) {
 	must(t, err)
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	must(t, err)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	must(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
 	edPub, edKey, err := ed25519.GenerateKey(rand.Reader)
@@ -238,7 +240,7 @@ func TestSignWithEveryKind(t *testing.T) {
 	for _, k := range []struct {
 		private secret.Bytes
 		public  []byte
-	}{{own, ownPub}, {pkcs8(t, p384), spki(t, p384.Public())}, {pkcs8(t, rsaKey), spki(t, rsaKey.Public())}, {pkcs8(t, edKey), spki(t, edPub)}} {
+	}{{own, ownPub}, {pkcs8(t, p384), spki(t, p384.Public())}, {pkcs8(t, p521), spki(t, p521.Public())}, {pkcs8(t, rsaKey), spki(t, rsaKey.Public())}, {pkcs8(t, edKey), spki(t, edPub)}} {
 		if _, err := judge(t, s, ref, k.public); fault.CodeOf(err) != fault.ImageUnsigned {
 			t.Fatalf("accepted before it was signed: %v", err)
 		}
@@ -258,7 +260,7 @@ func TestSignWithEveryKind(t *testing.T) {
 	}
 	in, err := ship.Inspect(t.Context(), ref, s.Config(), nil)
 	must(t, err)
-	if len(in.Signatures) != 4 || in.Signatures[0].Digest != m.Digest.String() || in.Signatures[0].Name != s.Host+"/app" || in.Signatures[0].KeyHint == "" {
+	if len(in.Signatures) != 5 || in.Signatures[0].Digest != m.Digest.String() || in.Signatures[0].Name != s.Host+"/app" || in.Signatures[0].KeyHint == "" {
 		t.Errorf("%+v", in.Signatures)
 	}
 	_, otherPub, err := ship.GenerateKey()
@@ -298,7 +300,7 @@ func TestSignRefuses(t *testing.T) {
 	imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", "a")))
 	key, pub, err := ship.GenerateKey()
 	must(t, err)
-	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	must(t, err)
 	tests := []struct {
 		name, ref string
@@ -308,7 +310,7 @@ func TestSignRefuses(t *testing.T) {
 		{"no key", ref, secret.Bytes{}, "not PEM"},
 		{"public key", ref, secret.Copy(pub), "PUBLIC KEY"},
 		{"cosign's encrypted key", ref, secret.Copy([]byte("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n")), "unencrypted"},
-		{"P-521", ref, pkcs8(t, p521), "must be"},
+		{"P-224", ref, pkcs8(t, p224), "must be"},
 		{"layout", "oci:dir", key, "layout"},
 		{"absent image", s.Host + "/app:v2", key, "not found"},
 	}

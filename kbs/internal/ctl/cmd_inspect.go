@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,7 +83,7 @@ func layerText(l ship.LayerInfo) string {
 	case l.Problem != "":
 		return text + "  unreadable: " + l.Problem
 	case l.Encrypted:
-		return text + "  encrypted for " + strings.Join(l.Keys, ", ")
+		return text + "  encrypted for " + strings.Join(slices.Concat(l.Keys, l.Beside), ", ")
 	}
 	return text + "  plain"
 }
