@@ -24,6 +24,10 @@ const defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
 type Config struct {
 	Store    *store.Store
 	Registry registry.Config
+	// Client returns the client that reaches registries, in place of one for
+	// Registry. It is asked on every pull, so that credentials and mirrors may
+	// change between two.
+	Client func(ctx context.Context) (*registry.Client, error)
 	// Policy returns the image policy in force; it is asked on every pull. A
 	// nil policy refuses with image_policy_missing.
 	Policy func(ctx context.Context) (*trust.Policy, error)
@@ -107,7 +111,13 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 	if err != nil {
 		return nil, err
 	}
-	repo, err := p.client.Repository(ref)
+	client := p.client
+	if p.cfg.Client != nil {
+		if client, err = p.cfg.Client(ctx); err != nil {
+			return nil, fault.New(fault.ImageUnavailable, err)
+		}
+	}
+	repo, err := client.Repository(ref)
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, err)
 	}

@@ -214,3 +214,18 @@ func TestMirrorsHideNoReferrers(t *testing.T) {
 		t.Errorf("%d referrers while the origin is away", len(got))
 	}
 }
+
+// A mirror may know a tag and lack a blob behind it, from the first byte on.
+func TestMirrorWithoutTheBlob(t *testing.T) {
+	m := newMirrored(t, "")
+	layer := imagetest.GzipLayer(t, imagetest.File("a", "x"))
+	want := imagetest.Push(t, m.origin, m.origin.Host+"/origin/team/app:v1", nil, layer)
+	found, err := m.repo.Manifest(t.Context(), want.Digest.String())
+	imagetest.Must(t, err)
+	image, err := found.Image()
+	imagetest.Must(t, err)
+	raw, err := registry.ReadBlob(t.Context(), m.repo, image.Config, registry.MaxManifest)
+	if err != nil || int64(len(raw)) != image.Config.Size {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+}

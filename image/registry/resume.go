@@ -41,8 +41,10 @@ type resumer struct {
 func newResumer(ctx context.Context, repo *Repository, desc ocispec.Descriptor) (*resumer, error) {
 	order := repo.order(true) // never empty: what is no mirror has everything
 	r := &resumer{ctx: ctx, desc: desc, at: order[0], left: order[1:], failed: failures{origin: repo.origin()}}
-	if err := r.open(); err != nil {
-		return nil, r.elsewhere(err)
+	if cause := r.open(); cause != nil {
+		if err := r.elsewhere(cause); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }

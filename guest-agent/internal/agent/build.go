@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	containerdlog "github.com/containerd/log"
 
@@ -83,22 +84,11 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 	if err != nil {
 		return nil, nil, err
 	}
-	roots, err := s.Image.RootCAs()
+	cfg, err := imageConfig(o, s.Image)
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg := hub.Config{
-		ImageDir:          imageDir(o),
-		ImagePolicyURI:    s.Image.PolicyURI,
-		ImagePolicyInline: s.Image.PolicyInline,
-		LookasideURI:      s.Image.LookasideURI,
-		LookasideInline:   s.Image.LookasideInline,
-		Registry: registry.Config{
-			InsecureHTTPHosts: s.Image.InsecurePlainHTTPHosts, RootCAs: roots, UserAgent: "vouchsafe-guest-agent/" + o.Version,
-		},
-		LibraryGzip: o.LibraryGzip,
-		Logger:      log,
-	}
+	cfg.Logger = log
 	if guest != nil {
 		cfg.Attester = guest.Attester
 		if cfg.Broker, err = newBroker(s, guest.Attester, log); err != nil {
@@ -121,6 +111,44 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 		return nil, nil, errors.Join(err, journal.Close())
 	}
 	return h, func() error { return errors.Join(h.Close(), journal.Close()) }, nil
+}
+
+// imageConfig is the hub's configuration as far as images go.
+func imageConfig(o Options, i settings.Image) (hub.Config, error) {
+	roots, err := i.RootCAs()
+	if err != nil {
+		return hub.Config{}, err
+	}
+	cfg := hub.Config{
+		ImageDir:          imageDir(o),
+		ImagePolicyURI:    i.PolicyURI,
+		ImagePolicyInline: i.PolicyInline,
+		LookasideURI:      i.LookasideURI,
+		LookasideInline:   i.LookasideInline,
+		Registry: registry.Config{
+			InsecureHTTPHosts: i.PlainHTTPHosts(), RootCAs: roots, Registries: i.Registries, Proxy: i.Proxy,
+			TLS: map[string]registry.HostTLS{}, UserAgent: "vouchsafe-guest-agent/" + o.Version,
+		},
+		RegistriesURI:  i.RegistriesURI,
+		AuthURI:        i.AuthURI,
+		Certificates:   map[string]string{},
+		ParallelLayers: i.ParallelLayers,
+		LibraryGzip:    o.LibraryGzip,
+	}
+	if i.WorkDir != "" {
+		cfg.ImageDir = filepath.Join(i.WorkDir, "vouchsafe") // what else lies there is not the store's
+	}
+	for _, t := range i.RegistryTLS {
+		own, err := t.RootCAs()
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Registry.TLS[t.Host] = registry.HostTLS{RootCAs: own}
+		if t.CertificateURI != "" {
+			cfg.Certificates[t.Host] = t.CertificateURI
+		}
+	}
+	return cfg, nil
 }
 
 // attesterOptions are what the command line says about attesters.

@@ -51,7 +51,15 @@ type Config struct {
 	LookasideURI    string
 	LookasideInline []byte
 	Registry        registry.Config
-	LibraryGzip     bool // see pull.Config
+	// RegistriesURI locates registries.conf; it counts if Registry.Registries is
+	// nil. AuthURI locates auth.json. What they locate is fetched for every pull,
+	// and so are the client certificates, so that what an owner changes at the
+	// broker counts for the next container.
+	RegistriesURI  string
+	AuthURI        string
+	Certificates   map[string]string // location of a client certificate with its key, by registry
+	ParallelLayers int               // see pull.Config
+	LibraryGzip    bool              // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
 	Journal io.Writer
@@ -101,10 +109,13 @@ func New(cfg Config) (*Hub, error) {
 	if cfg.Broker != nil { // a nil *client.Client in an interface is not nil
 		h.broker = cfg.Broker
 	}
-	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, fetch: h.fetch}
-	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.read, registry: cfg.Registry}
+	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}
+	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, registry: cfg.Registry}
+	reg := &registrySource{cfg: cfg.Registry, conf: cfg.RegistriesURI, auth: cfg.AuthURI, certs: cfg.Certificates,
+		from: locations{fetch: h.fetch, code: fault.ImageUnavailable}}
 	h.puller, err = pull.New(pull.Config{
-		Store: st, Registry: cfg.Registry, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{}, LibraryGzip: cfg.LibraryGzip,
+		Store: st, Registry: cfg.Registry, Client: reg.client, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{},
+		Parallel: cfg.ParallelLayers, LibraryGzip: cfg.LibraryGzip,
 		// No logger: what the puller tells names the policy's scope, and the
 		// host reads the guest's console.
 	})

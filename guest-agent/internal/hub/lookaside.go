@@ -13,7 +13,7 @@ import (
 type lookasideSource struct {
 	uri      string
 	inline   []byte
-	read     func(ctx context.Context, uri string, limit int64) ([]byte, error)
+	read     func(ctx context.Context, uri string, limit int) ([]byte, error)
 	registry registry.Config // whose roots and waivers hold for lookaside servers too
 }
 

@@ -3,15 +3,9 @@ package hub
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // Limits in bytes of what a file:// location may hold.
@@ -26,7 +20,7 @@ const (
 type policySource struct {
 	uri    string
 	inline []byte
-	fetch  func(ctx context.Context, uri string) (secret.Bytes, error)
+	from   locations
 }
 
 // load returns the policy in force. None is a refusal with code
@@ -35,7 +29,7 @@ func (p policySource) load(ctx context.Context) (*trust.Policy, error) {
 	raw := p.inline
 	if p.uri != "" {
 		var err error
-		if raw, err = p.read(ctx, p.uri, maxPolicy); err != nil {
+		if raw, err = p.from.public(ctx, p.uri, maxPolicy); err != nil {
 			return nil, err
 		}
 	}
@@ -52,47 +46,5 @@ func (p policySource) load(ctx context.Context) (*trust.Policy, error) {
 // key resolves a keyPath of the policy (guest-protocol 15.1). The keys are
 // public; what they need is integrity, and both places have it.
 func (p policySource) key(ctx context.Context, keyPath string) ([]byte, error) {
-	return p.read(ctx, keyPath, maxKey)
-}
-
-func (p policySource) read(ctx context.Context, uri string, limit int64) ([]byte, error) {
-	scheme, path, found := strings.Cut(uri, "://")
-	switch {
-	case !found:
-		return readFile(uri, limit)
-	case scheme == "file":
-		return readFile(path, limit)
-	case scheme == "kbs":
-		s, err := p.fetch(ctx, uri)
-		if err != nil {
-			return nil, err
-		}
-		defer s.Destroy()
-		if int64(s.Len()) > limit {
-			return nil, fault.Newf(fault.PolicyError, "%s is larger than %d bytes", uri, limit)
-		}
-		return append([]byte(nil), s.Reveal()...), nil
-	}
-	return nil, fault.Newf(fault.PolicyError, "location %q: want kbs://, file:// or an absolute path", uri)
-}
-
-// readFile reads a file of the guest image, whose integrity is the measured
-// root's.
-func readFile(path string, limit int64) (data []byte, err error) {
-	if !filepath.IsAbs(path) {
-		return nil, fault.Newf(fault.PolicyError, "path %q is not absolute", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.New(fault.PolicyError, err)
-	}
-	defer func() { _ = f.Close() }() // only read from
-	data, err = io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	if err != nil {
-		return nil, fault.New(fault.PolicyError, err)
-	}
-	return data, nil
+	return p.from.public(ctx, keyPath, maxKey)
 }

@@ -182,10 +182,11 @@ func testImage(t *testing.T) v1.Image {
 
 // testRegistry is a registry that can spoil a blob on its way out.
 type testRegistry struct {
-	t     *testing.T
-	host  string
-	mu    sync.Mutex
-	spoil string // digest of the blob to flip a byte in
+	t       *testing.T
+	host    string
+	handler http.Handler
+	mu      sync.Mutex
+	spoil   string // digest of the blob to flip a byte in
 }
 
 func newTestRegistry(t *testing.T) *testRegistry {
@@ -210,7 +211,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 		_, _ = w.Write(body)
 	}))
 	t.Cleanup(srv.Close)
-	r.host = strings.TrimPrefix(srv.URL, "http://")
+	r.host, r.handler = strings.TrimPrefix(srv.URL, "http://"), srv.Config.Handler
 	return r
 }
 

@@ -22,7 +22,7 @@ const (
 type commandLine struct {
 	agent             Agent
 	kbcParams         string // agent.aa_kbc_params: "<kbc-name>::<uri>"
-	imagePolicyFile   string
+	image             Image  // counts without an [image] table
 	insecurePlainHTTP bool
 	insecureNoPolicy  bool
 	warnings          []string
@@ -66,7 +66,15 @@ func (c *commandLine) set(key, value string) (err error) {
 	case "agent.aa_kbc_params":
 		c.kbcParams = value
 	case "agent.image_policy_file":
-		c.imagePolicyFile = value
+		c.image.PolicyURI = value
+	case "agent.image_registry_auth":
+		c.image.AuthURI = value
+	case "agent.https_proxy":
+		c.image.Proxy.HTTPS = value
+	case "agent.http_proxy":
+		c.image.Proxy.HTTP = value
+	case "agent.no_proxy":
+		c.image.Proxy.No = value
 	case "agent.guest_components_procs":
 		c.agent.ServeREST, err = parseProcs(value)
 	case "agent.enable_signature_verification", "agent.launch_process_timeout":

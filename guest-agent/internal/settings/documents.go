@@ -39,34 +39,9 @@ type cdhDocument struct {
 	Vouchsafe struct {
 		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
 		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
+		// RegistryTLS is for registries that need more than [image] can say.
+		RegistryTLS []registryTLSTable `toml:"registry_tls"`
 	} `toml:"vouchsafe"`
-}
-
-type imageTable struct {
-	PolicyURI        string         `toml:"image_security_policy_uri"`
-	Policy           string         `toml:"image_security_policy"`
-	ExtraRoots       []string       `toml:"extra_root_certificates"`
-	RegistryConfig   *registryTable `toml:"registry_config"`
-	RegistryURI      string         `toml:"registry_configuration_uri"`
-	CredentialsURI   string         `toml:"authenticated_registry_credentials_uri"`
-	SigstoreConfig   any            `toml:"sigstore_config"`
-	SigstoreURI      string         `toml:"sigstore_config_uri"`
-	Proxy            any            `toml:"image_pull_proxy"`
-	WorkDir          string         `toml:"work_dir"` // chosen by the agent, see refuseUnbuilt
-	ConcurrentLayers int            `toml:"max_concurrent_layer_downloads_per_image"`
-}
-
-// registryTable is the inline registries.conf (guest-protocol 14.5). Only
-// "insecure" is built; everything that would redirect or block is refused.
-type registryTable struct {
-	Unqualified []string `toml:"unqualified-search-registries"`
-	Registry    []struct {
-		Prefix   string `toml:"prefix"`
-		Location string `toml:"location"`
-		Insecure bool   `toml:"insecure"`
-		Blocked  bool   `toml:"blocked"`
-		Mirror   []any  `toml:"mirror"`
-	} `toml:"registry"`
 }
 
 // documents are both files of init-data, parsed.
@@ -94,12 +69,12 @@ func parseDocuments(data map[string]string) (documents, error) {
 		d.cdh = new(cdhDocument)
 		w, err := decode(text, d.cdh)
 		if err == nil {
-			err = d.cdh.refuseUnbuilt()
+			err = errors.Join(d.cdh.refuseUnbuilt(), refuseUnknown(w))
 		}
 		if err != nil {
 			return d, fmt.Errorf("%s: %w", DocumentCDH, err)
 		}
-		d.warn(DocumentCDH, append(w, d.cdh.ignored()...))
+		d.warn(DocumentCDH, w)
 	}
 	return d, nil
 }
@@ -133,51 +108,18 @@ func (d *cdhDocument) refuseUnbuilt() error {
 	if d.KBC != nil && d.KBC.Name != "" && d.KBC.Name != kbcName {
 		return fmt.Errorf("kbc.name %q is not supported, only %q is", d.KBC.Name, kbcName)
 	}
-	if d.Image == nil {
-		return nil
-	}
-	if d.Image.RegistryURI != "" && d.Image.RegistryConfig == nil { // inline wins, 14.1
-		return errors.New("image.registry_configuration_uri is not supported yet")
-	}
-	if d.Image.RegistryConfig == nil {
-		return nil
-	}
-	for i, r := range d.Image.RegistryConfig.Registry {
-		switch {
-		case r.Blocked:
-			return fmt.Errorf("image.registry_config.registry[%d]: blocked is not supported yet", i)
-		case len(r.Mirror) > 0:
-			return fmt.Errorf("image.registry_config.registry[%d]: mirror is not supported yet", i)
-		case r.Location == "" || (r.Prefix != "" && r.Prefix != r.Location):
-			return fmt.Errorf("image.registry_config.registry[%d]: prefix is not supported yet, only location is", i)
-		case strings.ContainsAny(r.Location, "/*@ "):
-			return fmt.Errorf("image.registry_config.registry[%d]: location must be a host or host:port", i)
-		}
-	}
 	return nil
 }
 
-// ignored lists the known keys that are set and have no effect here. Without
-// them a pull can only fail, never succeed where it should not.
-func (d *cdhDocument) ignored() []string {
-	i := d.Image
-	if i == nil {
-		return nil
-	}
-	var keys []string
-	for _, k := range []struct {
-		name string
-		set  bool
-	}{
-		{"authenticated_registry_credentials_uri", i.CredentialsURI != ""},
-		{"image_pull_proxy", i.Proxy != nil},
-		{"work_dir", i.WorkDir != ""},
-		{"max_concurrent_layer_downloads_per_image", i.ConcurrentLayers != 0},
-		{"registry_config.unqualified-search-registries", i.RegistryConfig != nil && i.RegistryConfig.Unqualified != nil},
-	} {
-		if k.set {
-			keys = append(keys, "image."+k.name)
+// refuseUnknown refuses unknown keys where one may have been meant to forbid
+// something: in what says where images come from.
+func refuseUnknown(unknown []string) error {
+	for _, key := range unknown {
+		for _, strict := range []string{"image.registry_config", "image.image_pull_proxy", "vouchsafe"} {
+			if strings.HasPrefix(key, strict+".") {
+				return fmt.Errorf("%s: there is no such key", key)
+			}
 		}
 	}
-	return keys
+	return nil
 }

@@ -69,34 +69,6 @@ func (b Broker) validate() error {
 	return nil
 }
 
-// joinImage reads [image]; without that table the command line counts (14.2).
-func joinImage(cmd commandLine, docs documents) (Image, error) {
-	if docs.cdh == nil || docs.cdh.Image == nil {
-		return Image{PolicyURI: cmd.imagePolicyFile}, nil
-	}
-	t := docs.cdh.Image
-	i := Image{PolicyURI: t.PolicyURI, ExtraRoots: joinPEM(t.ExtraRoots)}
-	if t.Policy != "" {
-		i.PolicyInline = []byte(t.Policy)
-	}
-	var err error
-	i.LookasideURI = t.SigstoreURI
-	if i.LookasideInline, err = lookaside(t.SigstoreConfig); err != nil {
-		return i, fmt.Errorf("image.sigstore_config: %w", err)
-	}
-	if t.RegistryConfig != nil {
-		for _, r := range t.RegistryConfig.Registry {
-			if r.Insecure {
-				i.InsecurePlainHTTPHosts = append(i.InsecurePlainHTTPHosts, r.Location)
-			}
-		}
-	}
-	if _, err := i.RootCAs(); err != nil {
-		return i, fmt.Errorf("image.extra_root_certificates: %w", err)
-	}
-	return i, nil
-}
-
 // lookaside takes sigstore_config, which is the text of a registries.d document
 // or a table of the same members: JSON is YAML.
 func lookaside(v any) ([]byte, error) {

@@ -93,37 +93,6 @@ func (b Broker) RootCAs() (*x509.CertPool, error) {
 	return appendPEM(x509.NewCertPool(), b.RootCertificates)
 }
 
-// Image configures image pulls (guest-protocol 14.1).
-type Image struct {
-	// PolicyURI locates policy.json: kbs://, file:// or a bare path. It wins
-	// over PolicyInline. With neither, every pull is refused.
-	PolicyURI    string
-	PolicyInline []byte
-	// LookasideURI locates the registries.d document that says where GPG
-	// signatures lie. It wins over LookasideInline.
-	LookasideURI    string
-	LookasideInline []byte
-	// ExtraRoots are PEM certificates that registries may end in beside the
-	// system's roots.
-	ExtraRoots []byte
-	// InsecurePlainHTTPHosts are registries ("host" or "host:port") that are
-	// spoken to without TLS. Digests and signatures still protect the image.
-	InsecurePlainHTTPHosts []string
-}
-
-// RootCAs returns the system's roots with ExtraRoots, or nil when there are no
-// extra ones.
-func (i Image) RootCAs() (*x509.CertPool, error) {
-	if len(i.ExtraRoots) == 0 {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // a guest image may hold no roots at all
-	}
-	return appendPEM(pool, i.ExtraRoots)
-}
-
 func appendPEM(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, errors.New("no certificate found in the PEM text")

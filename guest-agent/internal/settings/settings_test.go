@@ -93,8 +93,14 @@ location = "quay.io"`,
 			if s.Image.LookasideURI != "kbs:///default/sigstore-config/test" || !strings.Contains(string(s.Image.LookasideInline), "https://sigs.example/s") {
 				t.Errorf("lookaside %+v", s.Image)
 			}
-			if !slices.Equal(s.Image.InsecurePlainHTTPHosts, []string{"registry.local:5000"}) {
-				t.Errorf("plain http hosts %q", s.Image.InsecurePlainHTTPHosts)
+			if r := s.Image.Registries; r == nil || len(r.Rules) != 2 || !r.Rules[0].Insecure || r.Rules[1].Insecure {
+				t.Errorf("registries %+v", r)
+			}
+			if got := s.Image.PlainHTTPHosts(); !slices.Equal(got, []string{"registry.local:5000"}) {
+				t.Errorf("plain http hosts %q", got)
+			}
+			if s.Image.WorkDir != "/elsewhere" {
+				t.Errorf("work dir %q", s.Image.WorkDir)
 			}
 			if pool, err := s.Image.RootCAs(); err != nil || pool == nil {
 				t.Errorf("registry roots: %v %v", pool, err)
@@ -102,7 +108,7 @@ location = "quay.io"`,
 			if s.Agent.LogLevel != slog.LevelDebug || s.Agent.ImagePullTimeout != time.Minute || s.Agent.DataHubTimeout != 50*time.Second {
 				t.Errorf("agent %+v", s.Agent)
 			}
-			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: log", "cdh.toml: socket", "cdh.toml: image.work_dir"} {
+			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: log", "cdh.toml: socket"} {
 				if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 					t.Errorf("no warning of %q in %q", want, s.Warnings)
 				}
@@ -166,10 +172,6 @@ func TestLoadBroker(t *testing.T) {
 		"certificate is none":            {files: cdh("[kbc]\nurl='https://b'\nkbs_cert='hello'"), refused: "certificate"},
 		"wrong type":                     {files: cdh("[kbc]\nurl=7"), refused: "cdh.toml"},
 		"no TOML":                        {files: aa("= ="), refused: "aa.toml"},
-		"registry blocked":               {files: cdh("[[image.registry_config.registry]]\nlocation='q'\nblocked=true"), refused: "blocked"},
-		"registry mirror":                {files: cdh("[[image.registry_config.registry]]\nlocation='q'\n[[image.registry_config.registry.mirror]]\nlocation='m'"), refused: "mirror"},
-		"registry prefix":                {files: cdh("[[image.registry_config.registry]]\nlocation='q'\nprefix='p'"), refused: "prefix"},
-		"registry by URI":                {files: cdh("[image]\nregistry_configuration_uri='file:///x'"), refused: "registry_configuration_uri"},
 		"bad extra roots":                {files: cdh("[image]\nextra_root_certificates=['x']"), refused: "extra_root_certificates"},
 		"bad lookaside":                  {files: cdh("[image]\nsigstore_config='docker: {Q: {lookaside: x}}'"), refused: "sigstore_config"},
 		"lookaside of another shape":     {files: cdh("[image]\n[image.sigstore_config]\nelsewhere=1"), refused: "sigstore_config"},
@@ -199,13 +201,6 @@ func TestLoadBroker(t *testing.T) {
 				t.Errorf("broker %q, want %q", s.Broker.URL, tc.url)
 			}
 		})
-	}
-}
-
-func TestImagePolicyFromCommandLine(t *testing.T) {
-	s, err := Load(Sources{CommandLine: "agent.image_policy_file=kbs:///a/b/c"})
-	if err != nil || s.Image.PolicyURI != "kbs:///a/b/c" {
-		t.Fatalf("%+v, %v", s, err)
 	}
 }
 
