@@ -19,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
@@ -84,12 +85,21 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, closeHub()) }()
-	server, err := kata.NewServer(kata.Config{
+	cfg := kata.Config{
 		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
 		Images:         images{h, s.Agent.ImagePullTimeout},
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
-		PauseBinary:    o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
-	})
+		Refuse: func(ctx context.Context, request string, err error) error {
+			return h.Refuse(ctx, hub.ObjectRequest, request, err)
+		},
+		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
+	}
+	if s.Agent.Policy != "" {
+		if cfg.Policy, err = policy.New(ctx, s.Agent.Policy, policy.Config{UnsafeLearn: s.Agent.InsecureLearnPolicy, Logger: log}); err != nil {
+			return fmt.Errorf("%s: %w", settings.DocumentPolicy, err)
+		}
+	}
+	server, err := kata.NewServer(cfg)
 	if err != nil {
 		return err
 	}

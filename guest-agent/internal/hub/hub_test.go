@@ -28,7 +28,7 @@ func TestPodCostsOneHandshake(t *testing.T) {
 	if err != nil {
 		t.Fatalf("pull: %v\n%s", err, w.journalText())
 	}
-	if img.Digest != w.digest || img.Rootfs != filepath.Join(bundle, "rootfs") || len(img.Config.Entrypoint) != 1 || img.Config.Entrypoint[0] != "/bin/app" {
+	if img.Digest != w.digest || img.Rootfs != filepath.Join(bundle, "rootfs") {
 		t.Errorf("pulled %+v, want digest %s", img, w.digest)
 	}
 	for i := range layers {

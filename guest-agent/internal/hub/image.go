@@ -52,7 +52,7 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 	}
 	h.log.LogAttrs(ctx, level, "image mounted",
 		slog.String("digest", m.image.Digest), slog.Bool("signature_waived", m.image.Verdict.Waived))
-	return PulledImage{Digest: m.image.Digest, Config: m.image.Config, Rootfs: m.target}, nil
+	return PulledImage{Digest: m.image.Digest, Rootfs: m.target}, nil
 }
 
 func (h *Hub) pullAndMount(ctx context.Context, ref, target string) (mounted, error) {

@@ -28,6 +28,7 @@ const (
 	ObjectEvidence ObjectKind = "evidence"
 	ObjectInitData ObjectKind = "init-data"
 	ObjectEvent    ObjectKind = "event"
+	ObjectRequest  ObjectKind = "request" // of the host, by the agent policy
 )
 
 const (

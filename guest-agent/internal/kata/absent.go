@@ -117,8 +117,3 @@ func (absent) GetVolumeStats(context.Context, *agent.VolumeStatsRequest) (*agent
 func (absent) ResizeVolume(context.Context, *agent.ResizeVolumeRequest) (*emptypb.Empty, error) {
 	return nil, errAbsent("ResizeVolume")
 }
-
-// SetPolicy is not implemented.
-func (absent) SetPolicy(context.Context, *agent.SetPolicyRequest) (*emptypb.Empty, error) {
-	return nil, errAbsent("SetPolicy")
-}

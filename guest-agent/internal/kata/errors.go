@@ -45,6 +45,9 @@ func wireError(err error) error {
 	if err == nil {
 		return nil
 	}
+	if d, ok := errors.AsType[*denial](err); ok {
+		return status.Error(codes.PermissionDenied, d.Error())
+	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		return status.Error(faultCode(f.Code), faultPrefix[f.Code]+f.Public())
 	}

@@ -44,6 +44,7 @@ var emptyRequests = map[string]codes.Code{
 	"CloseStdin":      codes.InvalidArgument,
 	"TtyWinResize":    codes.InvalidArgument,
 	"CopyFile":        codes.InvalidArgument,
+	"SetPolicy":       codes.FailedPrecondition,
 }
 
 func TestEmptyRequests(t *testing.T) {

@@ -276,7 +276,7 @@ func TestAbsentMethods(t *testing.T) {
 	absentMethods := []string{
 		"AddARPNeighbors", "AddSwap", "AddSwapPath", "GetDiagnosticData", "GetIPTables", "GetMetrics", "GetVolumeStats",
 		"ListInterfaces", "ListRoutes", "MemAgentCompactSet", "MemAgentMemcgSet", "MemHotplugByProbe", "OnlineCPUMem",
-		"ReseedRandomDev", "ResizeVolume", "SetGuestDateTime", "SetIPTables", "SetPolicy", "UpdateEphemeralMounts",
+		"ReseedRandomDev", "ResizeVolume", "SetGuestDateTime", "SetIPTables", "UpdateEphemeralMounts",
 		"UpdateInterface", "UpdateRoutes",
 	}
 	service := agent.File_agent_agent_proto.Services().ByName("AgentService")

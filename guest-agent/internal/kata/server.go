@@ -3,14 +3,14 @@
 // container and sandbox, and decides what the host is told when something
 // fails. The host is not trusted: it may ask for anything, in any order.
 //
-// What is missing: a policy over requests. Until there is one, nothing runs
-// unless init-data or the measured command line waives it by name
-// ([Config.UnsafeNoPolicy]). Then the host's word counts for what a container
-// runs and reaches (arguments, environment, user, capabilities, devices, exec,
-// where its own directories are mounted, also over files of the image), and for
-// a root that it copies in itself. Only a pulled image is tied to its owner, by
-// the image policy. Storages, sources of mounts, copied files and root paths
-// are confined all the same.
+// A [Policy] of the pod's owner judges every request before any of it is carried
+// out. Without one nothing runs, unless init-data or the measured command line
+// waives it by name ([Config.UnsafeNoPolicy]). Then the host's word counts for
+// what a container runs and reaches (arguments, environment, user, capabilities,
+// devices, exec, where its own directories are mounted, also over files of the
+// image), and for a root that it copies in itself. Only a pulled image is tied
+// to its owner, by the image policy. Storages, sources of mounts, copied files
+// and root paths are confined all the same.
 package kata
 
 import (
@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
@@ -48,9 +49,13 @@ type Config struct {
 	// ResolvConf is bound over with the pod's DNS settings; empty leaves the
 	// system's alone.
 	ResolvConf string
+	// Policy judges requests; nil for none.
+	Policy Policy
+	// Refuse gives a refusal of the policy its ticket, and tells the owner of the
+	// cause. Nil draws a ticket and tells nobody.
+	Refuse func(ctx context.Context, request string, err error) error
 	// UnsafeNoPolicy serves requests that decide what runs although no policy
-	// judges them. Without it they are refused: policies over requests are not
-	// built yet.
+	// judges them. Without it, and without a policy, they are refused.
 	UnsafeNoPolicy bool
 	// Version is the agent's version, which the host may show.
 	Version string
@@ -63,7 +68,9 @@ type Server struct {
 	sandbox *sandbox.Sandbox
 	runtime *container.Runtime
 	version string
-	trust   bool        // UnsafeNoPolicy
+	policy  Policy // nil without
+	trust   bool   // UnsafeNoPolicy
+	refuse  func(ctx context.Context, request string, err error) error
 	seccomp func() bool // asks the runtime once
 	log     *slog.Logger
 
@@ -99,23 +106,40 @@ func NewServer(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.StateDir, 0o711); err != nil {
 		return nil, err
 	}
-	sb, err := sandbox.New(sandbox.Config{
-		Dir: cfg.StateDir, Images: cfg.Images, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
+	s := &Server{
+		version: cfg.Version, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
+		destroying: make(chan struct{}),
+		done:       make(chan struct{}),
+		containers: map[string]*record{},
+	}
+	if s.refuse == nil {
+		s.refuse = untold
+	}
+	images := cfg.Images
+	if images != nil && s.policy != nil {
+		images = allowedImages{images, s}
+	}
+	var err error
+	s.sandbox, err = sandbox.New(sandbox.Config{
+		Dir: cfg.StateDir, Images: images, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	rt, err := container.New(container.Config{Command: cfg.Runtime, Root: sb.RuntimeDir(), Reaper: cfg.Reaper, Logger: log})
+	s.runtime, err = container.New(container.Config{Command: cfg.Runtime, Root: s.sandbox.RuntimeDir(), Reaper: cfg.Reaper, Logger: log})
 	if err != nil {
-		return nil, errors.Join(err, sb.Close(context.Background()))
+		return nil, errors.Join(err, s.sandbox.Close(context.Background()))
 	}
-	return &Server{
-		sandbox: sb, runtime: rt, version: cfg.Version, trust: cfg.UnsafeNoPolicy, log: log,
-		seccomp:    sync.OnceValue(func() bool { return rt.SupportsSeccomp(context.Background()) }),
-		destroying: make(chan struct{}),
-		done:       make(chan struct{}),
-		containers: map[string]*record{},
-	}, nil
+	s.seccomp = sync.OnceValue(func() bool { return s.runtime.SupportsSeccomp(context.Background()) })
+	return s, nil
+}
+
+// untold is the refusal of a server that has nobody to tell.
+func untold(_ context.Context, _ string, err error) error {
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		return f.With(fault.NewTicket())
+	}
+	return err
 }
 
 // TTRPC returns a server with both services registered.
@@ -132,19 +156,26 @@ func (s *Server) TTRPC() (*ttrpc.Server, error) {
 // Done is closed when the sandbox has been destroyed: the agent's work is over.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// intercept is around every call: it keeps a bug in one from ending the agent,
-// and turns errors into what the host may see. It logs no request: arguments and
-// environment of a process may be secret.
+// intercept is around every call: it lets the policy judge the request, keeps a
+// bug in one from ending the agent, and turns errors into what the host may see.
+// It logs no request: arguments and environment of a process may be secret.
 func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
 	start := time.Now()
 	name := filepath.Base(info.FullMethod)
+	c := &hearing{s: s, undo: func() {}}
+	c.ctx = context.WithValue(ctx, hearingKey{}, c)
+	if policed(info.FullMethod) {
+		unmarshal = c.judging(unmarshal)
+	}
 	defer func() {
 		if p := recover(); p != nil {
+			c.undo()
 			s.log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			resp, err = nil, panicError()
 			return
 		}
 		if err != nil {
+			c.undo()
 			err = wireError(err)
 			s.log.Warn("call refused", slog.String("method", name), slog.Duration("took", time.Since(start)),
 				slog.String("code", status.Code(err).String()), slog.Any("err", err))
@@ -152,7 +183,7 @@ func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, inf
 		}
 		s.log.Debug("call answered", slog.String("method", name), slog.Duration("took", time.Since(start)))
 	}()
-	return method(ctx, unmarshal)
+	return method(c.ctx, unmarshal)
 }
 
 // health implements grpc.Health.
@@ -189,12 +220,3 @@ func untilDone(ctx context.Context, done <-chan struct{}) (context.Context, func
 // errDestroyed has words that end the runtime's loop for OOM events
 // (kata-agent 1.5).
 var errDestroyed = refusef(codes.Unavailable, "Dead agent: the sandbox is being destroyed")
-
-// allowed refuses a request that decides what runs, as long as nothing judges
-// such requests. Runtimes and their tests know the words (kata-agent 1.5).
-func (s *Server) allowed(request string) error {
-	if s.trust {
-		return nil
-	}
-	return refusef(codes.PermissionDenied, "%s is blocked by policy: no agent policy is in force, and init-data does not waive it (insecure_no_agent_policy)", request)
-}

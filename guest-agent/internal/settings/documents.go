@@ -39,6 +39,7 @@ type cdhDocument struct {
 	Vouchsafe struct {
 		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
 		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
+		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
 		// RegistryTLS is for registries that need more than [image] can say.
 		RegistryTLS []registryTLSTable `toml:"registry_tls"`
 	} `toml:"vouchsafe"`
@@ -53,10 +54,6 @@ type documents struct {
 
 func parseDocuments(data map[string]string) (documents, error) {
 	var d documents
-	if _, ok := data[DocumentPolicy]; ok {
-		// Its owner relies on it. A guest that would ignore it must not run.
-		return d, fmt.Errorf("%s: policies over the host's requests are not evaluated yet", DocumentPolicy)
-	}
 	if text, ok := data[DocumentAA]; ok {
 		d.aa = new(aaDocument)
 		w, err := decode(text, d.aa)

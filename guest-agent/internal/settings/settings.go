@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
@@ -61,8 +62,15 @@ type Agent struct {
 	// InsecureNoPolicy lets containers run although no policy judges what the
 	// host asks for. Both of its sources are measured, so that a broker's policy
 	// sees it: insecure_no_agent_policy of [vouchsafe] in cdh.toml, or
-	// vouchsafe.insecure_no_agent_policy on the command line.
+	// vouchsafe.insecure_no_agent_policy on the command line. It has no effect
+	// beside a policy.
 	InsecureNoPolicy bool
+	// Policy is policy.rego of init-data, which judges what the host asks for;
+	// empty for none. It is not compiled yet.
+	Policy string
+	// InsecureLearnPolicy refuses nothing that the policy refuses, and logs it:
+	// insecure_learn_agent_policy of [vouchsafe] in cdh.toml.
+	InsecureLearnPolicy bool
 }
 
 // Broker says where the key broker is.
@@ -119,8 +127,8 @@ func Load(src Sources) (*Settings, error) {
 		}
 		s.Warnings = append(s.Warnings, docs.warnings...)
 	}
-	if docs.cdh != nil && docs.cdh.Vouchsafe.InsecureNoAgentPolicy {
-		s.Agent.InsecureNoPolicy = true
+	if err := s.joinPolicy(docs); err != nil {
+		return nil, fmt.Errorf("init-data: %w", err)
 	}
 	if s.Broker, err = joinBroker(cmd, docs); err != nil {
 		return nil, err
@@ -132,6 +140,31 @@ func Load(src Sources) (*Settings, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// joinPolicy reads what init-data says about the agent policy. A document that
+// brings one and waives it contradicts itself.
+func (s *Settings) joinPolicy(docs documents) error {
+	if s.InitData != nil {
+		var brought bool
+		s.Agent.Policy, brought = s.InitData.Data()[DocumentPolicy]
+		if brought && strings.TrimSpace(s.Agent.Policy) == "" {
+			return fmt.Errorf("%s is empty", DocumentPolicy)
+		}
+	}
+	if docs.cdh == nil {
+		return nil
+	}
+	waived := docs.cdh.Vouchsafe
+	switch {
+	case waived.InsecureNoAgentPolicy && s.Agent.Policy != "":
+		return fmt.Errorf("there is a %s, and insecure_no_agent_policy says that there is none", DocumentPolicy)
+	case waived.InsecureLearnPolicy && s.Agent.Policy == "":
+		return fmt.Errorf("insecure_learn_agent_policy needs a %s", DocumentPolicy)
+	}
+	s.Agent.InsecureNoPolicy = s.Agent.InsecureNoPolicy || waived.InsecureNoAgentPolicy
+	s.Agent.InsecureLearnPolicy = waived.InsecureLearnPolicy
+	return nil
 }
 
 // readInitData accepts both forms in which init-data travels.

@@ -117,12 +117,28 @@ location = "quay.io"`,
 	}
 }
 
-// Nothing judges the host's requests yet. A document that brings a policy for
-// them must not be ignored, and doing without one is a measured decision.
+// A document may bring a policy for the host's requests. Doing without one, or
+// only learning from it, is a measured decision, and so is each alone.
 func TestAgentPolicy(t *testing.T) {
 	with := func(name, text string) []byte { return document(map[string]string{name: text}) }
-	if _, err := Load(Sources{InitData: with("policy.rego", "package agent_policy")}); err == nil || !strings.Contains(err.Error(), "policy.rego") {
-		t.Errorf("a policy was ignored: %v", err)
+	const rego = "package agent_policy\n"
+	s, err := Load(Sources{InitData: with("policy.rego", rego), CommandLine: "vouchsafe.insecure_no_agent_policy=true"})
+	if err != nil || strings.TrimSpace(s.Agent.Policy) != strings.TrimSpace(rego) || s.Agent.InsecureLearnPolicy {
+		t.Errorf("a policy was ignored: %+v, %v", s, err)
+	}
+	learn, none := "[vouchsafe]\ninsecure_learn_agent_policy = true", "[vouchsafe]\ninsecure_no_agent_policy = true"
+	s, err = Load(Sources{InitData: document(map[string]string{"policy.rego": rego, "cdh.toml": learn})})
+	if err != nil || !s.Agent.InsecureLearnPolicy {
+		t.Errorf("learning: %+v, %v", s, err)
+	}
+	for name, files := range map[string]map[string]string{
+		"a policy that is empty":      {"policy.rego": " \n"},
+		"a policy and its waiver":     {"policy.rego": rego, "cdh.toml": none},
+		"learning without any policy": {"cdh.toml": learn},
+	} {
+		if _, err := Load(Sources{InitData: document(files)}); err == nil || !strings.Contains(err.Error(), "policy") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	for name, c := range map[string]struct {
 		src    Sources

@@ -1,0 +1,159 @@
+package kata
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+)
+
+// Policy judges requests; package policy does the work. Its errors are faults.
+type Policy interface {
+	// Judge returns nil if the request may be carried out; undo is for one that
+	// then could not be.
+	Judge(ctx context.Context, m proto.Message) (undo func(), err error)
+	// Replace puts another policy into force.
+	Replace(ctx context.Context, text string) error
+	// CheckImage judges the image that was pulled for a reference.
+	CheckImage(ref, digest string) error
+}
+
+// denial is a request that the policy refused: the words that runtimes and their
+// tests know (kata-agent 1.5), a code, and a ticket for whom the reason concerns.
+type denial struct {
+	request string
+	fault   *fault.Fault
+}
+
+func (d *denial) Error() string { return d.request + " is blocked by policy: " + d.fault.Public() }
+
+// hearing is one request on its way through the policy. A method finds it in its
+// context.
+type hearing struct {
+	s     *Server
+	ctx   context.Context //nolint:containedctx // of the one call that this is
+	undo  func()
+	muted atomic.Bool
+}
+
+type hearingKey struct{}
+
+// policed says whether the policy judges a method: all but those of grpc.Health.
+func policed(fullMethod string) bool {
+	return strings.HasSuffix(path.Dir(fullMethod), "grpc.AgentService")
+}
+
+// judging wraps the reading of a request, so that nothing of it is carried out,
+// by whichever method, before it was judged.
+func (c *hearing) judging(unmarshal func(any) error) func(any) error {
+	return func(v any) error {
+		if err := unmarshal(v); err != nil {
+			return err
+		}
+		m, ok := v.(proto.Message)
+		if !ok {
+			return errors.New("a request that is no message")
+		}
+		return c.judge(m)
+	}
+}
+
+func (c *hearing) judge(m proto.Message) error {
+	request := string(m.ProtoReflect().Descriptor().Name())
+	if c.s.policy == nil {
+		return c.s.unjudged(request)
+	}
+	undo, err := c.s.policy.Judge(c.ctx, m)
+	if err == nil {
+		c.undo = undo
+		return nil
+	}
+	if request == "GetOOMEventRequest" {
+		// Runtimes ask again at once after an error.
+		_, err := c.s.GetOOMEvent(c.ctx, nil)
+		return err
+	}
+	err = c.s.denied(c.ctx, request, err)
+	if request == "ReadStreamRequest" {
+		// An error would end the runtime's reader, and then the workload could
+		// fill its pipe and block: its output is read, and goes nowhere.
+		c.muted.Store(true)
+		return nil
+	}
+	return err
+}
+
+// denied finds a ticket for a denial and tells whom it concerns.
+func (s *Server) denied(ctx context.Context, request string, err error) error {
+	f, ok := errors.AsType[*fault.Fault](s.refuse(ctx, request, err))
+	if !ok {
+		f = fault.New(fault.PolicyError, err)
+	}
+	return &denial{request, f}
+}
+
+// unjudged is the agent without a policy. Unless that was waived by name, what
+// decides what runs is refused.
+func (s *Server) unjudged(request string) error {
+	switch request {
+	case "CreateContainerRequest", "ExecProcessRequest":
+	default:
+		return nil
+	}
+	if s.trust {
+		return nil
+	}
+	return refusef(codes.PermissionDenied, "%s is blocked by policy: no agent policy is in force, and init-data does not waive it (insecure_no_agent_policy)", request)
+}
+
+// muted says whether the policy denies the output that a call reads.
+func muted(ctx context.Context) bool {
+	c, ok := ctx.Value(hearingKey{}).(*hearing)
+	return ok && c.muted.Load()
+}
+
+// SetPolicy replaces the policy, if the one in force allowed this request.
+func (s *Server) SetPolicy(ctx context.Context, req *agent.SetPolicyRequest) (*emptypb.Empty, error) {
+	if s.policy == nil {
+		return nil, refusef(codes.FailedPrecondition, "no agent policy is in force that could allow another")
+	}
+	if err := s.policy.Replace(ctx, req.Policy); err != nil {
+		return nil, invalidf("the policy does not compile")
+	}
+	s.log.Warn("another agent policy is in force")
+	return empty, nil
+}
+
+// allowedImages pulls only what the policy allows.
+type allowedImages struct {
+	sandbox.Images
+	s *Server
+}
+
+// PullImage also compares what was pulled with the policy. The host's word for
+// it, which the policy has judged before, is only a name.
+func (a allowedImages) PullImage(ctx context.Context, ref, bundle string) (sandbox.Image, error) {
+	img, err := a.Images.PullImage(ctx, ref, bundle)
+	if err != nil {
+		return img, err
+	}
+	if err := a.s.policy.CheckImage(ref, img.Digest); err != nil {
+		const request = "CreateContainerRequest"
+		released := a.ReleaseImage(context.WithoutCancel(ctx), bundle)
+		if released != nil {
+			a.s.log.Error("a refused image was not released", slog.Any("err", released))
+		}
+		return sandbox.Image{}, a.s.denied(ctx, request, err)
+	}
+	return img, nil
+}
