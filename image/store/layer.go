@@ -1,14 +1,27 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
+
+// layerState is what the store knows of a complete layer.
+type layerState struct {
+	refs    int
+	usage   Usage
+	used    uint64   // when it was used last, by the store's count of uses
+	implied []string // directories that the layer has but does not describe
+}
 
 // A Layer is one reference to a complete layer. The layer cannot be removed
 // while it is held.
@@ -28,18 +41,44 @@ func (s *Store) Acquire(k Key) (*Layer, bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.complete(name) {
+	if s.layers[name] == nil || !s.complete(name) {
 		return nil, false, nil
 	}
-	s.refs[name]++
+	s.hold(name)
 	return &Layer{store: s, name: name}, true, nil
+}
+
+// hold adds a reference, and loosen takes one. The caller holds the lock.
+func (s *Store) hold(name string) {
+	s.uses++
+	s.layers[name].refs++
+	s.layers[name].used = s.uses
+}
+
+func (s *Store) loosen(name string) (unused bool) {
+	s.uses++
+	l := s.layers[name]
+	l.refs--
+	l.used = s.uses
+	return l.refs == 0
 }
 
 // Dir returns the layer's directory. Nobody may write into it.
 func (l *Layer) Dir() string { return l.store.path(layersDir, l.name, fsDir) }
 
+// Usage returns what the layer occupies.
+func (l *Layer) Usage() Usage {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	if state := l.store.layers[l.name]; state != nil {
+		return state.usage
+	}
+	return Usage{}
+}
+
 // Release gives the reference up. The layer stays on disk for the next image,
-// until [Store.GC] or the next [Open].
+// until [Store.GC], the store's budget or the next [Open]. What a budget
+// cannot remove now, the next collection tries again.
 func (l *Layer) Release() { _ = l.drop(false) }
 
 // Discard is Release after a failure: a layer that was committed under this
@@ -51,23 +90,29 @@ func (l *Layer) drop(remove bool) error {
 		return nil
 	}
 	s := l.store
+	var err error
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refs[l.name]--; s.refs[l.name] > 0 {
-		return nil
+	unused := s.loosen(l.name)
+	if unused && remove {
+		err = s.bury(l.name)
 	}
-	delete(s.refs, l.name)
-	if !remove {
-		return nil
+	s.mu.Unlock()
+	switch {
+	case !unused || err != nil:
+		return err
+	case remove:
+		return s.sweep()
 	}
-	return s.removeLayer(l.name)
+	s.keepWithin()
+	return nil
 }
 
 // Staging is a layer in the making. Nothing finds it before [Staging.Commit].
 type Staging struct {
-	store *Store
-	dir   string
-	done  bool
+	store   *Store
+	dir     string
+	implied []string
+	done    bool
 }
 
 // Stage makes an empty staging directory.
@@ -89,18 +134,26 @@ func (s *Store) Stage() (*Staging, error) {
 // Dir is where the layer is to be unpacked.
 func (st *Staging) Dir() string { return filepath.Join(st.dir, fsDir) }
 
+// Unpack is [unpack.Apply] into the staging directory. The store keeps what
+// the layer leaves to those below it.
+func (st *Staging) Unpack(ctx context.Context, archive io.Reader, limits unpack.Limits) (unpack.Result, error) {
+	res, err := unpack.Apply(ctx, archive, st.Dir(), limits)
+	st.implied = res.Implied
+	return res, err
+}
+
 // Abort removes the staging directory. After Commit it does nothing.
 func (st *Staging) Abort() error {
 	if st.done {
 		return nil
 	}
 	st.done = true
-	return os.RemoveAll(st.dir)
+	return destroy(st.dir)
 }
 
 // Commit makes the layer visible under k. The caller vouches that everything
 // that k names was verified. If the layer is there already, that one is
-// returned and the staged one removed.
+// returned and the staged one removed. A budget may remove others.
 func (st *Staging) Commit(k Key) (*Layer, error) {
 	if st.done {
 		return nil, errors.New("the staging directory is gone")
@@ -109,28 +162,71 @@ func (st *Staging) Commit(k Key) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := st.store
-	if err := os.WriteFile(filepath.Join(st.dir, bootFile), s.boot, 0o600); err != nil {
+	state, err := st.seal()
+	if err != nil {
 		return nil, err
+	}
+	s := st.store
+	fresh, err := st.publish(name, state)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layer{store: s, name: name, fresh: fresh}
+	if err := st.Abort(); err != nil {
+		return nil, errors.Join(err, l.Discard())
+	}
+	s.keepWithin()
+	return l, nil
+}
+
+// seal writes what belongs to the layer beside its files, and measures all.
+func (st *Staging) seal() (*layerState, error) {
+	if err := os.WriteFile(filepath.Join(st.dir, bootFile), st.store.boot, 0o600); err != nil {
+		return nil, err
+	}
+	if len(st.implied) > 0 {
+		list := strings.Join(st.implied, "\x00")
+		if err := os.WriteFile(filepath.Join(st.dir, impliedFile), []byte(list), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.Chmod(st.dir, 0o700); err != nil {
 		return nil, err
 	}
+	usage, err := measure(st.dir)
+	return &layerState{usage: usage, implied: st.implied}, err
+}
+
+// publish renames the layer into place and takes a reference to it, or to the
+// one that is there.
+func (st *Staging) publish(name string, state *layerState) (fresh bool, err error) {
+	s := st.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	target := s.path(layersDir, name)
-	err = unix.Renameat2(unix.AT_FDCWD, st.dir, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)
-	fresh := err == nil
+	err = unix.Renameat2(unix.AT_FDCWD, st.dir, unix.AT_FDCWD, s.path(layersDir, name), unix.RENAME_NOREPLACE)
 	switch {
-	case fresh:
+	case err == nil:
 		st.done = true
-	case errors.Is(err, unix.EEXIST) && s.complete(name):
-		if err := st.Abort(); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, fmt.Errorf("commit layer %s: %w", name, err)
+		s.layers[name] = state
+	case !errors.Is(err, unix.EEXIST) || s.layers[name] == nil || !s.complete(name):
+		return false, fmt.Errorf("commit layer %s: %w", name, err)
 	}
-	s.refs[name]++
-	return &Layer{store: s, name: name, fresh: fresh}, nil
+	s.hold(name)
+	return st.done, nil
+}
+
+// readLayer learns of a layer that an earlier process committed.
+func (s *Store) readLayer(name string) (*layerState, error) {
+	usage, err := measure(s.path(layersDir, name))
+	if err != nil {
+		return nil, err
+	}
+	l := &layerState{usage: usage}
+	list, err := os.ReadFile(s.path(layersDir, name, impliedFile))
+	if err == nil {
+		l.implied = strings.Split(string(list), "\x00")
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return l, nil
 }

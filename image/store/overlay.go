@@ -11,15 +11,21 @@ import (
 )
 
 // overlay is one overlayfs mount: absolute paths, the topmost layer first.
+// Without upper and work it is read-only, and needs two layers.
 type overlay struct {
 	lowers              []string
 	upper, work, target string
+	source              string // says in mount tables whose mount it is
 }
+
+func (o overlay) readOnly() bool { return o.upper == "" }
 
 type option struct{ key, value string }
 
 // safe are the options of every mount. Layers hold no redirects and no
-// metadata-only copies; overlayfs must not follow any.
+// metadata-only copies; overlayfs must not follow any. Every mount is also
+// "nodev": a device node that an image brings is kept and shown, and opens
+// nothing. What a container may use is mounted over its /dev.
 var safe = []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}}
 
 // mountByOption uses fsopen(2) with one option per layer ("lowerdir+", Linux
@@ -35,7 +41,10 @@ func (o overlay) mountByOption() error {
 	for _, l := range o.lowers {
 		options = append(options, option{"lowerdir+", l})
 	}
-	options = append(options, option{"upperdir", o.upper}, option{"workdir", o.work}, option{"source", "overlay"})
+	if !o.readOnly() {
+		options = append(options, option{"upperdir", o.upper}, option{"workdir", o.work})
+	}
+	options = append(options, option{"source", o.source})
 	for _, opt := range options {
 		if err := unix.FsconfigSetString(fsfd, opt.key, opt.value); err != nil {
 			return fmt.Errorf("overlay option %s: %w%s", opt.key, err, kernelSays(fsfd))
@@ -44,7 +53,11 @@ func (o overlay) mountByOption() error {
 	if err := unix.FsconfigCreate(fsfd); err != nil {
 		return fmt.Errorf("create the overlay of %d layers: %w%s", len(o.lowers), err, kernelSays(fsfd))
 	}
-	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, 0)
+	attr := unix.MOUNT_ATTR_NODEV
+	if o.readOnly() {
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attr)
 	if err != nil {
 		return fmt.Errorf("mount the overlay: %w%s", err, kernelSays(fsfd))
 	}
@@ -82,14 +95,17 @@ func (o overlay) mountByPage(scratch string) error {
 		}
 		names[i] = fmt.Sprintf("/proc/self/fd/%d/%s", fd, link)
 	}
-	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + o.upper + ",workdir=" + o.work
+	options, flags := "lowerdir="+strings.Join(names, ":"), uintptr(unix.MS_NODEV|unix.MS_RDONLY)
+	if !o.readOnly() {
+		options, flags = options+",upperdir="+o.upper+",workdir="+o.work, unix.MS_NODEV
+	}
 	for _, opt := range safe {
 		options += "," + opt.key + "=" + opt.value
 	}
 	if len(options) >= os.Getpagesize() {
 		return fmt.Errorf("an overlay of %d layers does not fit into one page of mount options", len(o.lowers))
 	}
-	if err := unix.Mount("overlay", o.target, "overlay", 0, options); err != nil {
+	if err := unix.Mount(o.source, o.target, "overlay", flags, options); err != nil {
 		return fmt.Errorf("mount the overlay of %d layers: %w", len(o.lowers), err)
 	}
 	return nil

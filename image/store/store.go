@@ -22,6 +22,8 @@ const (
 	fsDir      = "fs"
 	bootFile   = "boot"
 
+	impliedFile = "implied" // paths, with zero bytes between
+
 	bootIDPath = "/proc/sys/kernel/random/boot_id"
 )
 
@@ -51,27 +53,49 @@ func (k Key) name() (string, error) {
 // A Store owns one directory. It is safe for concurrent use within a process;
 // a second process cannot open the same directory.
 type Store struct {
-	dir  string
-	boot []byte
-	lock *os.File
-	root *os.File // for short names in mount options
+	dir    string
+	boot   []byte
+	memory *memory // nil: the layers lie where dir lies
+	budget Usage
+	locks  []*os.File
+	root   *os.File // for short names in mount options
 
 	recovered []*Mount // set by Open
 
-	mu   sync.Mutex
-	refs map[string]int // by directory name
+	mu     sync.Mutex
+	layers map[string]*layerState // complete ones, by directory name
+	graves map[string]Usage       // what is being removed, by path
+	uses   uint64                 // counts them, to know the least recent
+
+	sweeping sync.Mutex // one removes at a time
 }
+
+// An Option changes how a store is opened.
+type Option func(*Store)
+
+// InMemory keeps layers and what is written to mounts in memory, within a
+// limit: a tmpfs is mounted over the directory. A zero member of the limit means
+// the kernel's default, half of the memory and as many inodes as pages in it. The
+// tmpfs outlives the process if mounts do.
+func InMemory(limit Usage) Option { return func(s *Store) { s.memory = &memory{limit: limit} } }
+
+// WithBudget makes the store remove layers that nothing refers to, the least
+// recently used first, whenever all layers together exceed the budget.
+func WithBudget(budget Usage) Option { return func(s *Store) { s.budget = budget } }
 
 // Open takes possession of dir: it is made if it is missing, refused if others
 // can write to it, and has mode 0700 afterwards. It removes what earlier processes
 // left behind: staging directories, layers of another boot, layers that no
 // live mount uses.
-func Open(dir string) (*Store, error) {
+func Open(dir string, options ...Option) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: abs, refs: map[string]int{}}
+	s := &Store{dir: abs, layers: map[string]*layerState{}, graves: map[string]Usage{}}
+	for _, o := range options {
+		o(s)
+	}
 	if err := s.open(); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("open image store %s: %w", abs, err)
@@ -91,11 +115,17 @@ func (s *Store) open() error {
 	if err := checkOwned(s.dir); err != nil {
 		return err
 	}
-	if s.lock, err = os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return err
+	if s.memory != nil {
+		// Locked before it is covered: who comes later sees only the tmpfs.
+		if err := s.lockFile(s.dir, os.O_RDONLY); err != nil {
+			return err
+		}
+		if err := s.memory.mount(s.dir); err != nil {
+			return err
+		}
 	}
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("in use by another process: %w", err)
+	if err := s.lockFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE); err != nil {
+		return err
 	}
 	if s.root, err = os.Open(s.dir); err != nil {
 		return err
@@ -109,6 +139,18 @@ func (s *Store) open() error {
 		}
 	}
 	return s.recover()
+}
+
+func (s *Store) lockFile(path string, flags int) error {
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return err
+	}
+	s.locks = append(s.locks, f)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("in use by another process: %w", err)
+	}
+	return nil
 }
 
 // checkOwned refuses a directory that is a link, or that another user owns or
@@ -127,13 +169,20 @@ func checkOwned(dir string) error {
 	return nil
 }
 
-// Close gives the directory up. Live mounts stay.
+// Close gives the directory up. Live mounts stay, and with them the memory of
+// a store in memory; without any, it is given back with all layers.
 func (s *Store) Close() error {
 	var errs []error
-	for _, f := range []*os.File{s.root, s.lock} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
+	if s.root != nil {
+		errs = append(errs, s.root.Close())
+	}
+	// An overlay does not keep the tmpfs mounted, which lies below it.
+	inUse := s.memory != nil && s.anyLive()
+	for _, f := range s.locks {
+		errs = append(errs, f.Close())
+	}
+	if s.memory != nil && !inUse {
+		errs = append(errs, s.memory.unmount(s.dir))
 	}
 	return errors.Join(errs...)
 }
@@ -155,13 +204,13 @@ func (s *Store) recover() error {
 		return err
 	}
 	for _, e := range entries {
-		if s.refs[e.Name()] == 0 {
-			if err := s.removeLayer(e.Name()); err != nil {
+		if s.layers[e.Name()] == nil {
+			if err := s.bury(e.Name()); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return s.sweep()
 }
 
 // complete reports whether the layer directory was committed in this boot.
@@ -170,50 +219,15 @@ func (s *Store) complete(name string) bool {
 	return err == nil && bytes.Equal(b, s.boot)
 }
 
-// removeLayer moves the layer out of sight first, so that a half-removed layer
-// is never found under its name.
-func (s *Store) removeLayer(name string) error {
-	grave, err := os.MkdirTemp(s.path(stagingDir), "gone-")
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(s.path(layersDir, name), filepath.Join(grave, "layer")); err != nil {
-		_ = os.Remove(grave)
-		return err
-	}
-	return os.RemoveAll(grave)
-}
-
 func emptyDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := destroy(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// GC removes every layer that nothing refers to and returns their number.
-func (s *Store) GC() (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	entries, err := os.ReadDir(s.path(layersDir))
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, e := range entries {
-		if s.refs[e.Name()] > 0 {
-			continue
-		}
-		if err := s.removeLayer(e.Name()); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
 }

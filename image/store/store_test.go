@@ -233,8 +233,13 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(s.refs) != 0 || count(t, s, stagingDir) != 0 {
-		t.Errorf("references left: %v", s.refs)
+	for _, l := range s.Layers() {
+		if l.References != 0 {
+			t.Errorf("references left: %+v", l)
+		}
+	}
+	if count(t, s, stagingDir) != 0 {
+		t.Error("staging directories are left")
 	}
 }
 

@@ -16,6 +16,7 @@ const maxOpen = 64
 // stays open until the next entry at least.
 type folder struct {
 	fd      int
+	depth   int  // directories from the layer to it, whatever links the path went through
 	rootGID bool // its group is 0, so whatever the file system's rules are, a new file's is too
 }
 
@@ -27,6 +28,7 @@ type layerDir struct {
 	fd     int
 	opened map[string]folder
 	stale  bool
+	depths map[uint64]int // of directories that were made, by inode
 }
 
 func openLayer(dir string) (*layerDir, error) {
@@ -34,7 +36,7 @@ func openLayer(dir string) (*layerDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the layer directory: %w", err)
 	}
-	d := &layerDir{fd: fd, opened: map[string]folder{}}
+	d := &layerDir{fd: fd, opened: map[string]folder{}, depths: map[uint64]int{}}
 	names, err := readNames(fd)
 	if err == nil && len(names) > 0 {
 		err = errors.New("the layer directory is not empty")
@@ -96,7 +98,7 @@ func (d *layerDir) folder(dir string) (folder, error) {
 		_ = unix.Close(fd)
 		return folder{}, err
 	}
-	return d.keep(dir, folder{fd, st.Gid == 0}), nil
+	return d.keep(dir, folder{fd, d.depths[st.Ino], st.Gid == 0}), nil
 }
 
 func (d *layerDir) keep(dir string, f folder) folder {
@@ -128,6 +130,13 @@ func (u *unpacker) making(dir string) (folder, error) {
 	if err := u.imply(dir); err != nil {
 		return folder{}, err
 	}
+	made, err := lookup(above.fd, name)
+	if err == nil {
+		err = u.deeper(dir, above, made.Ino)
+	}
+	if err != nil {
+		return folder{}, err
+	}
 	if !above.rootGID || !u.asRoot {
 		if err := unix.Fchownat(above.fd, name, 0, 0, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return folder{}, err
@@ -137,6 +146,17 @@ func (u *unpacker) making(dir string) (folder, error) {
 		return folder{}, err
 	}
 	return u.root.folder(dir)
+}
+
+// deeper notes how deep a new directory lies. Through links a directory can be
+// much deeper than its path in the archive; removing or copying such a tree would be
+// somebody's trouble later.
+func (u *unpacker) deeper(entry string, above folder, ino uint64) error {
+	if above.depth >= u.limits.Depth {
+		return refuse(entry, "the directory is deeper than %d", u.limits.Depth)
+	}
+	u.root.depths[ino] = above.depth + 1
+	return nil
 }
 
 // parent opens the directory that p lies in, making it if need be, and returns

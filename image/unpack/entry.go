@@ -65,12 +65,12 @@ func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode & 0o7777) }
 // replacing runs create, which makes the name and fails if it is there. Then
 // what an earlier entry left is removed, and create runs again. Names seldom
 // repeat, so nothing looks first. It returns what was removed.
-func (u *unpacker) replacing(entry string, in folder, name string, create func() error) (*unix.Stat_t, error) {
+func (u *unpacker) replacing(in folder, name string, create func() error) (*unix.Stat_t, error) {
 	err := create()
 	if !errors.Is(err, unix.EEXIST) {
 		return nil, err
 	}
-	was, err := u.clear(entry, in, name)
+	was, err := u.clear(in, name)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,12 @@ func (u *unpacker) layerRoot(hdr *tar.Header) error {
 	if err := u.finish(hdr, u.root.fd, false); err != nil {
 		return err
 	}
-	return u.rememberTimes(hdr, ".", u.root.fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(u.root.fd, &st); err != nil {
+		return err
+	}
+	u.dirs[st.Ino] = dirTimes{".", timesOf(hdr)}
+	return nil
 }
 
 // ownedAlready reports that what was just made in a directory has the owner
@@ -113,7 +118,7 @@ func (u *unpacker) file(hdr *tar.Header, in folder, name string, content io.Read
 		return refuse(hdr.Name, "the files hold more than %d bytes", u.limits.Bytes)
 	}
 	fd := -1
-	_, err := u.replacing(hdr.Name, in, name, func() (err error) {
+	_, err := u.replacing(in, name, func() (err error) {
 		fd, err = unix.Openat(in.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
 	})
@@ -138,7 +143,7 @@ func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {
 	fresh := err == nil
 	opaque := false
 	if errors.Is(err, unix.EEXIST) {
-		fresh, opaque, err = u.existing(hdr, in, name, create)
+		fresh, opaque, err = u.existing(in, name, create)
 	}
 	if err != nil {
 		return err
@@ -147,7 +152,14 @@ func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {
 	if err != nil {
 		return err
 	}
-	u.root.keep(p, folder{fd, hdr.Gid == 0})
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && fresh {
+		err = u.deeper(hdr.Name, in, st.Ino)
+	}
+	u.root.keep(p, folder{fd, u.root.depths[st.Ino], hdr.Gid == 0})
+	if err != nil {
+		return err
+	}
 	delete(u.implied, p)
 	if err := u.finish(hdr, fd, fresh && u.ownedAlready(hdr, in)); err != nil {
 		return err
@@ -157,13 +169,14 @@ func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {
 			return err
 		}
 	}
-	return u.rememberTimes(hdr, p, fd)
+	u.dirs[st.Ino] = dirTimes{p, timesOf(hdr)} // the later entry counts, also by another path
+	return nil
 }
 
 // existing makes a directory where there is something already. A directory
 // stays, with what is in it. Anything else goes, and because it hid what lower
 // layers have under the name, the new directory goes on hiding it.
-func (u *unpacker) existing(hdr *tar.Header, in folder, name string, create func() error) (fresh, opaque bool, err error) {
+func (u *unpacker) existing(in folder, name string, create func() error) (fresh, opaque bool, err error) {
 	st, err := lookup(in.fd, name)
 	if err != nil {
 		return false, false, err
@@ -172,7 +185,7 @@ func (u *unpacker) existing(hdr *tar.Header, in folder, name string, create func
 		u.root.stale = true // its group may change, and it may be open under another path
 		return false, false, nil
 	}
-	if _, err := u.clear(hdr.Name, in, name); err != nil {
+	if _, err := u.clear(in, name); err != nil {
 		return false, false, err
 	}
 	return true, true, create()
@@ -182,7 +195,7 @@ func (u *unpacker) symlink(hdr *tar.Header, in folder, name string) error {
 	if hdr.Linkname == "" || len(hdr.Linkname) > maxPath || strings.ContainsRune(hdr.Linkname, 0) {
 		return refuse(hdr.Name, "bad link target")
 	}
-	_, err := u.replacing(hdr.Name, in, name, func() error { return unix.Symlinkat(hdr.Linkname, in.fd, name) })
+	_, err := u.replacing(in, name, func() error { return unix.Symlinkat(hdr.Linkname, in.fd, name) })
 	if err != nil {
 		return err
 	}
@@ -239,7 +252,7 @@ func (u *unpacker) hardLink(hdr *tar.Header, in folder, name, p string) error {
 		if now != nil && now.Ino == before.Ino && now.Dev == before.Dev {
 			return nil // the same file already, perhaps by another path
 		}
-		if _, err := u.clear(hdr.Name, in, name); err != nil {
+		if _, err := u.clear(in, name); err != nil {
 			return err
 		}
 		err = create()
@@ -265,7 +278,7 @@ func (u *unpacker) node(hdr *tar.Header, in folder, name string) error {
 			return refuse(hdr.Name, "a character device 0:0 means a deleted file to overlayfs")
 		}
 	}
-	_, err := u.replacing(hdr.Name, in, name, func() error { return unix.Mknodat(in.fd, name, format|mode(hdr), int(dev)) })
+	_, err := u.replacing(in, name, func() error { return unix.Mknodat(in.fd, name, format|mode(hdr), int(dev)) })
 	if err != nil {
 		return err
 	}

@@ -186,18 +186,21 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// Symlinks let an archive nest directories deeper than any path in it. Such a
-// tree is not removed on the way.
-func TestReplacingAnAbyss(t *testing.T) {
+// Symlinks let an archive nest directories deeper than any path in it.
+func TestAbyss(t *testing.T) {
 	needRoot(t)
-	all := []entry{file("a"+strings.Repeat("/d", 250)+"/f", "")}
-	at := "a" + strings.Repeat("/d", 250)
-	for i := range 3 {
-		all = append(all, symlink(fmt.Sprintf("s%d", i), at), file(fmt.Sprintf("s%d%s/f", i, strings.Repeat("/d", 250)), ""))
-		at = fmt.Sprintf("s%d%s", i, strings.Repeat("/d", 250))
+	half := strings.Repeat("/d", 130)
+	for name, below := range map[string][]entry{
+		"implied":             {file("s"+half+"/f", "")},
+		"described":           {dir("s" + half)},
+		"implied, by another": {file("s"+half[:20]+"/f", ""), symlink("s2", "s"+half[:20]), file("s2"+half[:240]+"/f", "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := append([]entry{file("a"+half+"/f", ""), symlink("s", "a"+half)}, below...)
+			wantRefused(t, newPlace(t).apply(t, archive(t, all...)), "deeper than 256")
+		})
 	}
-	err := newPlace(t).apply(t, archive(t, append(all, file("a", "now a file"))...))
-	wantRefused(t, err, "replaces a directory deeper")
+	must(t, newPlace(t).apply(t, archive(t, file("a"+half+"/f", ""), symlink("s", "a"+half), file("s"+half[:200]+"/f", ""), file("a", "replaces all of it"))))
 }
 
 // What was known of open directories must not outlive a link that led there.

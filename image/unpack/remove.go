@@ -8,14 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRemoval is how deep a tree may be that a later entry replaces. Removing
-// holds a directory open for each level.
-const maxRemoval = 512
-
 // clear removes what an earlier entry left under the name, and returns what
 // that was. What was known of open directories is forgotten if it may have led
 // through the name.
-func (u *unpacker) clear(entry string, f folder, name string) (*unix.Stat_t, error) {
+func (u *unpacker) clear(f folder, name string) (*unix.Stat_t, error) {
 	st, err := lookup(f.fd, name)
 	if err != nil || st == nil {
 		return nil, err
@@ -23,26 +19,18 @@ func (u *unpacker) clear(entry string, f folder, name string) (*unix.Stat_t, err
 	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFDIR || kind == unix.S_IFLNK {
 		u.root.stale = true
 	}
-	err = removeAll(f.fd, name, maxRemoval)
-	if errors.Is(err, errTooDeep) {
-		return nil, refuse(entry, "it replaces a directory deeper than %d", maxRemoval)
-	}
-	return st, err
+	return st, removeAll(f.fd, name)
 }
 
-var errTooDeep = errors.New("the tree is too deep")
-
-// removeAll removes a name and what is below it, never following a link.
-func removeAll(dirfd int, name string, depth int) error {
+// removeAll removes a name and what is below it, never following a link. It
+// holds a directory open for each level, of which Limits.Depth allows few.
+func removeAll(dirfd int, name string) error {
 	err := unix.Unlinkat(dirfd, name, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
-	}
-	if depth == 0 {
-		return errTooDeep
 	}
 	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -51,7 +39,7 @@ func removeAll(dirfd int, name string, depth int) error {
 	names, err := readNames(fd)
 	for _, n := range names {
 		if err == nil {
-			err = removeAll(fd, n, depth-1)
+			err = removeAll(fd, n)
 		}
 	}
 	_ = unix.Close(fd)

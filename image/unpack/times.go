@@ -36,17 +36,6 @@ type dirTimes struct {
 	times
 }
 
-// rememberTimes keeps the times by inode: if two paths lead to one directory,
-// the later entry counts.
-func (u *unpacker) rememberTimes(hdr *tar.Header, p string, fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	u.dirs[st.Ino] = dirTimes{p, timesOf(hdr)}
-	return nil
-}
-
 func (u *unpacker) setDirTimes() error {
 	for ino, want := range u.dirs {
 		fd, err := u.root.open(want.path)
