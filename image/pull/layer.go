@@ -80,7 +80,7 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 	if err != nil {
 		return nil, err
 	}
-	unpacked, err := j.stream(ctx, lp, private, staging.Dir())
+	unpacked, err := j.stream(ctx, lp, private, staging)
 	if err != nil {
 		return nil, errors.Join(err, staging.Abort())
 	}
@@ -93,9 +93,9 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 	return layer, nil
 }
 
-// stream unpacks the layer into dir and returns the size of its archive. It
+// stream unpacks the layer and returns the size of its archive. It
 // returns no error only if length, digest, HMAC and diffID all hold.
-func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, dir string) (int64, error) {
+func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, staging *store.Staging) (int64, error) {
 	archive := &archiveReader{}
 	blob, err := j.open(ctx, lp, archive.count)
 	if err != nil {
@@ -108,7 +108,7 @@ func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, d
 			return 0, err
 		}
 	}
-	err = j.puller.unpackInto(ctx, authenticated, archive, lp, dir)
+	err = j.puller.unpackInto(ctx, authenticated, archive, lp, staging)
 	if !aboutContent(err) {
 		return archive.count(), err
 	}
@@ -141,7 +141,7 @@ func aboutContent(err error) bool {
 	return format || diffID || errors.Is(err, errCompression)
 }
 
-func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, dir string) error {
+func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, staging *store.Staging) error {
 	compressed := &countingReader{r: authenticated}
 	archive, free, err := decompress(compressed, lp.compression, p.cfg.LibraryGzip)
 	if err != nil {
@@ -150,7 +150,7 @@ func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *
 	defer free()
 	digester := lp.diffID.Algorithm().Digester()
 	into.r, into.hash = archive, digester.Hash()
-	if _, err := unpack.Apply(ctx, into, dir, p.cfg.Limits); err != nil {
+	if _, err := staging.Unpack(ctx, into, p.cfg.Limits); err != nil {
 		return err
 	}
 	// The decompressor may have stopped before the end of the blob.

@@ -1,8 +1,10 @@
-// Package store keeps unpacked layers and overlay mounts on disk.
+// Package store keeps unpacked layers and overlay mounts, on disk or in memory.
 //
 //	DIR/lock                 one process at a time
 //	DIR/staging/ID/          work in progress; removed at the next Open
-//	DIR/layers/KEY/fs/       a complete layer; KEY/boot says in which boot it was made
+//	DIR/layers/KEY/fs/       a complete layer
+//	DIR/layers/KEY/boot      in which boot it was made
+//	DIR/layers/KEY/implied   directories that the layer uses and does not describe
 //	DIR/mounts/ID/           upper, work and the list of layers of one overlay mount
 //
 // A layer appears under layers/ by one rename, and its owner calls for that
@@ -18,4 +20,10 @@
 //
 // References are counted in memory; what must outlive the process is read from
 // mounts/, for a mount outlives the process that made it.
+//
+// Of each layer the store knows what it occupies, measured when it was
+// committed; nothing changes a layer afterwards. Layers that nobody uses stay
+// for the next image until a budget is exceeded, and go in the order of their
+// last use. Removing means: out of sight under the lock, then file by file
+// without it.
 package store
