@@ -184,15 +184,25 @@ func (r *rekeying) toSet(ctx context.Context) (RekeyResult, error) {
 	return done, nil
 }
 
-// with adds the new packets to those that stay.
+// with adds the new packets to those that stay. A key ID means one key, so an
+// old packet for the same one goes.
 func (r *rekeying) with(old keyset.Set) keyset.Set {
 	all := maps.Clone(r.wrapped)
 	if !r.o.Replace {
 		for d := range all {
-			all[d] = slices.Concat(old[d], r.wrapped[d])
+			stays := slices.DeleteFunc(slices.Clone(old[d]), func(w crypt.WrappedKey) bool { return sameKID(w, r.wrapped[d]) })
+			all[d] = slices.Concat(stays, r.wrapped[d])
 		}
 	}
 	return all
+}
+
+func sameKID(w crypt.WrappedKey, keys []crypt.WrappedKey) bool {
+	name, err := w.Reader()
+	return err == nil && w.Scheme.IsProvider() && slices.ContainsFunc(keys, func(k crypt.WrappedKey) bool {
+		other, err := k.Reader()
+		return err == nil && k.Scheme.IsProvider() && other == name
+	})
 }
 
 // toManifest writes the manifest again with other annotations.

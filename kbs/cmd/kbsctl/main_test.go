@@ -76,6 +76,8 @@ func TestScripts(t *testing.T) {
 			"as":       cmdAs,
 			"holds":    cmdHolds,
 			"looks":    cmdLooks,
+			"packet":   cmdPacket,
+			"agent":    cmdAgent,
 		},
 	})
 }

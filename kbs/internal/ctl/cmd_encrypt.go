@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -35,12 +36,15 @@ type encryption struct {
 	register  bool
 	overwrite bool
 	unbound   bool
+	keys      string // where they travel
+	others    []crypt.Recipient
 	registry  registry.Config
 }
 
 func (c *cli) imageEncryptCommand() *cobra.Command {
 	var e encryption
 	var reg registryFlags
+	var to recipientFlags
 	cmd := &cobra.Command{
 		Use:   "encrypt SRC DST --key kbs:///REPO/TYPE/TAG (--register | --kek-file FILE)",
 		Short: "Encrypt an image so that only attested guests can open it",
@@ -64,6 +68,12 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 			if e.unbound {
 				c.warnf("WARNING: the key will open any image that is encrypted with it, not this one alone")
 			}
+			if e.keys != "" && e.keys != string(ship.KeysBeside) && e.keys != string(ship.KeysInManifest) {
+				return usagef("--keys %s: beside or manifest", e.keys)
+			}
+			if e.others, err = to.read(); err != nil {
+				return err
+			}
 			if e.registry, err = c.registry(reg); err != nil {
 				return err
 			}
@@ -75,7 +85,9 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
 	f.BoolVar(&e.register, "register", false, "store the key at the broker")
 	f.BoolVar(&e.unbound, "unbound", false, "let the broker release the key for any image")
+	f.StringVar(&e.keys, "keys", "", "where the wrapped keys travel: manifest (default), or beside it, in a referrer that only guests of this project read")
 	overwriteFlag(cmd, &e.overwrite)
+	to.add(cmd)
 	_ = cmd.MarkFlagRequired("key")
 	reg.add(cmd)
 	return cmd
@@ -162,7 +174,7 @@ func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryptio
 
 func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (ship.Result, error) {
 	done, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
-		KID: "kbs:///" + e.path, KEK: kek, Registry: e.registry, Progress: c.stdio.Err,
+		KID: "kbs:///" + e.path, KEK: kek, Recipients: e.others, Keys: ship.KeyPlace(e.keys), Registry: e.registry, Progress: c.stdio.Err,
 	})
 	if err != nil {
 		return done, doing(imageError(err), "encrypt %s", e.src)
@@ -181,13 +193,5 @@ func (e encryption) kek() (secret.Bytes, error) {
 	if e.kekFile == "" {
 		return secret.Random(kekSize), nil
 	}
-	kek, err := readKey(e.kekFile, maxConfig)
-	if err != nil {
-		return kek, err
-	}
-	if kek.Len() != kekSize {
-		return secret.Bytes{}, usagef("%s has %d bytes", e.kekFile, kek.Len()).
-			hint("a key-encrypting key has exactly 32 bytes, without a line feed: openssl rand 32 > FILE")
-	}
-	return kek, nil
+	return readKEK(e.kekFile)
 }

@@ -29,7 +29,7 @@ as oci:DIR[:TAG] for an OCI layout on disk. Registry credentials come from
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.imageKeygenCommand(), c.imageEncryptCommand(), c.imageSignCommand(),
-		c.imageInspectCommand(), c.imageVerifyCommand())
+		c.imageInspectCommand(), c.imageVerifyCommand(), c.imageRekeyCommand(), c.imageKeyProviderCommand())
 	return cmd
 }
 

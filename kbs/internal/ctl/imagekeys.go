@@ -1,0 +1,202 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// recipientFlags name readers of an image with keys of their own.
+type recipientFlags struct{ specs []string }
+
+func (f *recipientFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.specs, "recipient", nil,
+		"who can open the image too: jwe:FILE or pkcs11:FILE with a public key, pkcs7:FILE with a certificate (`KIND:FILE`, repeatable)")
+}
+
+func (f *recipientFlags) read() ([]crypt.Recipient, error) {
+	var list []crypt.Recipient
+	for _, spec := range f.specs {
+		kind, file, ok := strings.Cut(spec, ":")
+		if !ok || file == "" {
+			return nil, usagef("--recipient %s is not KIND:FILE", spec).hint("jwe:owner.pub, pkcs7:owner.crt or pkcs11:token.pub")
+		}
+		doc, err := readFile(file, maxConfig)
+		if err != nil {
+			return nil, usagef("recipient: %w", err)
+		}
+		r, err := crypt.NewRecipient(crypt.Scheme(kind), doc)
+		if err != nil {
+			return nil, usagef("recipient %s: %w", spec, err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// openFlags say what opens the keys that an image has now.
+type openFlags struct {
+	keys, keks []string
+	agent      string
+}
+
+func (f *openFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA; repeatable)")
+	fl.StringArrayVar(&f.keks, "with-kek", nil, "open with a key-encrypting key: `URI=FILE` with its 32 bytes (repeatable)")
+	fl.StringVar(&f.agent, "with-agent", "", "inside a guest: open with keys that its agent gets, at this `address` (http://127.0.0.1:8006)")
+}
+
+func (f *openFlags) empty() bool { return len(f.keys)+len(f.keks) == 0 && f.agent == "" }
+
+// open returns the unwrapper and what wipes its keys.
+func (f *openFlags) open() (crypt.Chain, func(), error) {
+	ring, keks := new(crypt.Keyring), map[string]secret.Bytes{}
+	wipe := func() {
+		for _, k := range keks {
+			k.Destroy()
+		}
+	}
+	for _, file := range f.keys {
+		doc, err := readKey(file, maxConfig)
+		if err == nil {
+			err = ring.Add(doc)
+			doc.Destroy()
+		}
+		if err != nil {
+			return nil, wipe, usagef("--with-key %s: %w", file, err)
+		}
+	}
+	for _, spec := range f.keks {
+		uri, file, ok := strings.Cut(spec, "=")
+		kid, err := crypt.NormalizeKID(uri)
+		if !ok || err != nil {
+			return nil, wipe, usagef("--with-kek %s is not URI=FILE", spec).hint("kbs:///prod/image/app=kek.bin")
+		}
+		if keks[kid], err = readKEK(file); err != nil {
+			return nil, wipe, err
+		}
+	}
+	chain := crypt.Chain{ring, crypt.KEKs(func(_ context.Context, kid string) (secret.Bytes, error) {
+		if k, ok := keks[kid]; ok {
+			return k, nil
+		}
+		return secret.Bytes{}, fmt.Errorf("the key %s is not at hand: --with-kek %s=FILE", kid, kid)
+	})}
+	if f.agent != "" {
+		agent, err := newAgentKeys(f.agent)
+		if err != nil {
+			return nil, wipe, err
+		}
+		chain = append(chain, crypt.KEKs(agent.get))
+	}
+	return chain, wipe, nil
+}
+
+// agentKeys gets keys from the guest agent's API for the workload, as containers
+// do (guest-protocol 8). A key that opens one image alone is not released there.
+type agentKeys struct {
+	base *url.URL
+	http http.Client
+}
+
+func newAgentKeys(address string) (*agentKeys, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" || u.Path != "" || !isLoopback(u.Hostname()) {
+		return nil, usagef("--with-agent %s: the agent serves on loopback alone, for example http://127.0.0.1:8006", address)
+	}
+	return &agentKeys{base: u, http: http.Client{
+		Timeout:       time.Minute,
+		Transport:     &http.Transport{Proxy: nil},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func (a *agentKeys) get(ctx context.Context, kid string) (secret.Bytes, error) {
+	if !strings.HasPrefix(kid, "kbs:///") {
+		return secret.Bytes{}, fmt.Errorf("the agent is not asked for %s: only for kbs:///REPO/TYPE/TAG", kid)
+	}
+	path, err := resourcePath(kid)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base.JoinPath("cdh/resource", path).String(), nil)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("ask the agent: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, kekSize+1))
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("ask the agent: %w", err)
+	}
+	kek := secret.New(body)
+	if resp.StatusCode != http.StatusOK || kek.Len() != kekSize {
+		kek.Destroy()
+		return secret.Bytes{}, fmt.Errorf("the agent does not give %s: status %d", kid, resp.StatusCode)
+	}
+	return kek, nil
+}
+
+// readKEK reads a key-encrypting key.
+func readKEK(file string) (secret.Bytes, error) {
+	kek, err := readKey(file, maxConfig)
+	if err != nil {
+		return kek, err
+	}
+	if kek.Len() != kekSize {
+		return secret.Bytes{}, usagef("%s has %d bytes", file, kek.Len()).
+			hint("a key-encrypting key has exactly 32 bytes, without a line feed: openssl rand 32 > FILE")
+	}
+	return kek, nil
+}
+
+// holdThenBind stores a new key, which the broker releases to nobody until the
+// image that do writes has its digest; then for that image alone. If do fails,
+// the key goes too.
+func (c *cli) holdThenBind(ctx context.Context, path string, kek secret.Bytes, do func() (digest string, err error)) error {
+	a, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	info, err := a.PutResourceIf(ctx, path, 0, kek, &api.ResourceMeta{Hold: "its image is being written"})
+	if err != nil {
+		return doing(err, "register resource/%s", path)
+	}
+	digest, err := do()
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err != nil {
+		if derr := a.DeleteResource(rctx, path, info.Version); derr != nil {
+			err = errors.Join(err, doing(derr, "remove resource/%s again", path))
+		}
+		return err
+	}
+	about := api.ResourceMeta{Images: []string{digest}, Purpose: "opens a container image"}
+	if _, err := a.SetResourceMeta(rctx, path, info.Version, about); err != nil {
+		return (&failure{err: doing(err, "bind resource/%s to its image", path), exit: exitCode(err)}).
+			hint("the image is written, and its key is held back: kbsctl set resource %s --image %s --hold \"\"", path, digest)
+	}
+	return nil
+}
