@@ -70,6 +70,22 @@ func members(raw []byte, fold bool) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("%w: not UTF-8", ErrSyntax)
 	}
 	s := scanner{raw: raw, fold: fold}
+	return s.members()
+}
+
+// Each is [Members] without a map: it tells the members one by one. What was told
+// counts only if there is no error: the text may be wrong further on.
+func Each(raw []byte, member func(name, value []byte)) error {
+	if !utf8.Valid(raw) {
+		return fmt.Errorf("%w: not UTF-8", ErrSyntax)
+	}
+	s := scanner{raw: raw, member: member}
+	return s.outermost()
+}
+
+// EachInner is [Inner] without a map.
+func EachInner(raw []byte, member func(name, value []byte)) error {
+	s := scanner{raw: raw, checked: true, member: member}
 	return s.outermost()
 }
 
@@ -79,7 +95,7 @@ func members(raw []byte, fold bool) (map[string]json.RawMessage, error) {
 // but no member of the result reaches outside of raw.
 func Inner(raw []byte) (map[string]json.RawMessage, error) {
 	s := scanner{raw: raw, checked: true}
-	return s.outermost()
+	return s.members()
 }
 
 // Text returns what a string says that is part of a text which has been checked,
@@ -100,15 +116,22 @@ func Text(raw json.RawMessage) ([]byte, error) {
 	return []byte(text), nil
 }
 
-func (s *scanner) outermost() (map[string]json.RawMessage, error) {
+func (s *scanner) members() (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
-	s.member = func(name string, value []byte) { members[name] = value }
-	s.space()
-	if s.peek() != '{' {
-		return nil, fmt.Errorf("%w: not an object", ErrSyntax)
-	}
-	if err := s.document(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	s.member = func(name, value []byte) { members[string(name)] = value }
+	if err := s.outermost(); err != nil {
+		return nil, err
 	}
 	return members, nil
+}
+
+func (s *scanner) outermost() error {
+	s.space()
+	if s.peek() != '{' {
+		return fmt.Errorf("%w: not an object", ErrSyntax)
+	}
+	if err := s.document(); err != nil {
+		return fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -19,28 +20,26 @@ func (e *Evidence) Claims() (measure.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	var log *eventlog.Log
-	if e.EventLog != nil {
-		if log, err = eventlog.Parse(e.EventLog); err != nil {
-			return nil, err
-		}
+	registers := tpm.Explain(e.PCRs, e.EventLog)
+	if e.EventLog != nil && registers.Events == nil {
+		return nil, errors.New(registers.Check.Reason)
 	}
 	if e.Platform == measure.AzTDXvTPM {
 		quote := tdx.Evidence{Quote: e.TDQuote}
 		hardware, err := quote.Claims()
-		return e.claims(hardware, r, log), err
+		return e.claims(hardware, r, registers), err
 	}
 	report, err := snp.ParseReport(e.HCL.Hardware[:])
 	if err != nil {
 		return nil, err
 	}
-	return e.claims(report.Claims(), r, log), nil
+	return e.claims(report.Claims(), r, registers), nil
 }
 
 // claims are those of the hardware with the vTPM's on top (kbs-protocol 16.5).
 // report_data and init_data are the vTPM's, since the hardware's speak of the
 // paravisor. What the field leaves out has names of our own.
-func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, log *eventlog.Log) measure.Claims {
+func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, registers *tpm.Explained) measure.Claims {
 	c := measure.Claims{}
 	for name, v := range hardware {
 		if e.Platform == measure.AzSNPvTPM {
@@ -49,13 +48,13 @@ func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, log *eventlog
 		c[name] = v
 	}
 	c["hardware_report_data"], c["hardware_init_data"] = hardware["report_data"], hardware["init_data"]
-	c["tpm"] = tpm.PCRClaims(e.PCRs)
+	c["tpm"] = registers.Claims
 	tpm.QuoteClaims(c, e.Quote, e.PCRs)
 	c["evidence_version"] = json.Number(strconv.Itoa(e.Version))
 	c["hcl_version"] = json.Number(strconv.FormatUint(uint64(e.HCL.Version), 10))
 	r.AddClaims(c)
-	if log != nil {
-		c[eventlog.ClaimEvents] = log.ClaimsIn(tpm.Bank)
+	if registers.Events != nil {
+		c[eventlog.ClaimEvents] = registers.Events
 	}
 	return c
 }

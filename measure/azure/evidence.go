@@ -46,6 +46,18 @@ type Evidence struct {
 // versions, for both platforms. Unknown members are skipped, as the field
 // does; a member that comes twice is an error.
 func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
+	w, err := splitEvidence(ev)
+	if err != nil {
+		return nil, err
+	}
+	e := w.evidence(nil)
+	if w.err != nil {
+		return nil, fmt.Errorf("%s evidence: %w", ev.Platform, w.err)
+	}
+	return e, nil
+}
+
+func splitEvidence(ev measure.Evidence) (*wire, error) {
 	if ev.Platform != measure.AzSNPvTPM && ev.Platform != measure.AzTDXvTPM {
 		return nil, fmt.Errorf("evidence of platform %q given to Azure's parser", ev.Platform)
 	}
@@ -56,26 +68,59 @@ func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s evidence: %w", ev.Platform, err)
 	}
-	w := wire{members: members}
-	e := &Evidence{Platform: ev.Platform, Version: w.version()}
-	if e.Version == 0 {
-		w.old(e)
-	} else {
-		w.text(e)
+	w := &wire{platform: ev.Platform, members: members}
+	w.version = w.readVersion()
+	quote := "tpm_quote"
+	if w.version == 0 && ev.Platform == measure.AzSNPvTPM {
+		quote = "quote" // the two platforms do not agree about the names
 	}
-	if w.err == nil {
-		e.Quote, w.err = tpm.ParseQuote(e.Message)
-	}
+	inner, err := strictjson.Inner(members[quote])
+	w.fail(quote, err)
+	w.quote = &wire{members: inner}
 	if w.err != nil {
 		return nil, fmt.Errorf("%s evidence: %w", ev.Platform, w.err)
 	}
-	return e, nil
+	return w, nil
+}
+
+// evidence reads the members, and of what lasts only what is not known of the
+// machine.
+func (w *wire) evidence(l *lasting) *Evidence {
+	e := &Evidence{Platform: w.platform, Version: w.version}
+	if e.Version == 0 {
+		e.Message, e.Signature = w.quote.octets("message", maxMessage), w.quote.octets("signature", maxSignature)
+		if e.Platform == measure.AzTDXvTPM {
+			e.TDQuote = w.octets("td_quote", maxTDQuote)
+		}
+	} else {
+		e.Message = w.quote.decoded("message", maxMessage, plainHex)
+		e.Signature = w.quote.decoded("signature", maxSignature, plainHex)
+		if e.Platform == measure.AzTDXvTPM {
+			e.TDQuote = w.decoded("td_quote", maxTDQuote, url64)
+		}
+	}
+	switch {
+	case l != nil:
+		l.putInto(e)
+	case e.Version == 0:
+		w.oldLasting(e)
+	default:
+		w.readLasting(e)
+	}
+	w.fail("tpm_quote", w.quote.err)
+	if w.err == nil {
+		e.Quote, w.err = tpm.ParseQuote(e.Message)
+	}
+	return e
 }
 
 // wire reads members of the evidence. The first failure sticks.
 type wire struct {
-	members map[string]json.RawMessage
-	err     error
+	platform measure.Platform
+	version  int
+	members  map[string]json.RawMessage
+	quote    *wire // the members of the TPM's quote
+	err      error
 }
 
 func (w *wire) fail(name string, err error) {
@@ -84,8 +129,8 @@ func (w *wire) fail(name string, err error) {
 	}
 }
 
-// version reads the version; evidence without one is the oldest.
-func (w *wire) version() int {
+// readVersion reads the version; evidence without one is the oldest.
+func (w *wire) readVersion() int {
 	raw, ok := w.members["version"]
 	if !ok {
 		return 0
@@ -102,12 +147,9 @@ func plainHex(text []byte) ([]byte, error) { return hex.AppendDecode(nil, text) 
 func url64(text []byte) ([]byte, error)    { return base64.URLEncoding.Strict().AppendDecode(nil, text) }
 func std64(text []byte) ([]byte, error)    { return base64.StdEncoding.Strict().AppendDecode(nil, text) }
 
-// text reads versions 1 and 2: hex and padded base64 for URLs.
-func (w *wire) text(e *Evidence) {
-	q := w.object("tpm_quote")
-	e.Message = q.decoded("message", maxMessage, plainHex)
-	e.Signature = q.decoded("signature", maxSignature, plainHex)
-	for i, raw := range q.values() {
+// readLasting reads versions 1 and 2: hex and padded base64 for URLs.
+func (w *wire) readLasting(e *Evidence) {
+	for i, raw := range w.quote.values() {
 		text, err := strictjson.Text(raw)
 		if err == nil && len(text) > 2*64 {
 			err = errors.New("too long")
@@ -116,39 +158,27 @@ func (w *wire) text(e *Evidence) {
 		if err == nil {
 			v, err = plainHex(text)
 		}
-		q.fail(fmt.Sprintf("pcrs: %d", i), err)
+		w.quote.fail(fmt.Sprintf("pcrs: %d", i), err)
 		e.PCRs = append(e.PCRs, v)
 	}
-	w.fail("tpm_quote", q.err)
 	w.hcl(e, w.decoded("hcl_report", maxHCL, url64))
 	if e.Platform == measure.AzSNPvTPM {
 		e.VCEK = w.decoded("vcek", maxCertificate, url64)
-	} else {
-		e.TDQuote = w.decoded("td_quote", maxTDQuote, url64)
 	}
 	if log, ok := w.members["cc_eventlog"]; ok && string(log) != "null" {
 		e.EventLog = w.decoded("cc_eventlog", eventlog.MaxSize, std64)
 	}
 }
 
-// old reads version 0: lists of numbers, and the VCEK in PEM. The two platforms
-// do not agree about the names.
-func (w *wire) old(e *Evidence) {
-	quote, report := "tpm_quote", "hcl_report"
-	if e.Platform == measure.AzSNPvTPM {
-		quote, report = "quote", "report"
-	}
-	q := w.object(quote)
-	e.Message, e.Signature = q.octets("message", maxMessage), q.octets("signature", maxSignature)
-	for _, raw := range q.values() {
+// oldLasting reads version 0: lists of numbers, and the VCEK in PEM.
+func (w *wire) oldLasting(e *Evidence) {
+	for _, raw := range w.quote.values() {
 		v, err := parseOctets(raw, 64)
-		q.fail("pcrs", err)
+		w.quote.fail("pcrs", err)
 		e.PCRs = append(e.PCRs, v)
 	}
-	w.fail(quote, q.err)
-	w.hcl(e, w.octets(report, maxHCL))
+	w.hcl(e, w.octets(w.hclName(), maxHCL))
 	if e.Platform == measure.AzTDXvTPM {
-		e.TDQuote = w.octets("td_quote", maxTDQuote)
 		return
 	}
 	text := w.decoded("vcek", maxCertificate, func(text []byte) ([]byte, error) { return text, nil })
@@ -160,6 +190,15 @@ func (w *wire) old(e *Evidence) {
 	e.VCEK = block.Bytes
 }
 
+// hclName is the name of the HCL report, which the platforms did not agree about
+// in version 0.
+func (w *wire) hclName() string {
+	if w.version == 0 && w.platform == measure.AzSNPvTPM {
+		return "report"
+	}
+	return "hcl_report"
+}
+
 func (w *wire) hcl(e *Evidence, raw []byte) {
 	if w.err != nil {
 		return
@@ -167,12 +206,6 @@ func (w *wire) hcl(e *Evidence, raw []byte) {
 	var err error
 	e.HCL, err = ParseHCL(raw)
 	w.fail("HCL report", err)
-}
-
-func (w *wire) object(name string) *wire {
-	members, err := strictjson.Inner(w.members[name])
-	w.fail(name, err)
-	return &wire{members: members}
 }
 
 // values reads the list of PCRs, of which one more than there can be is enough

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -174,9 +175,25 @@ func (l *lab) wire(e *Evidence) measure.Evidence {
 	return ev
 }
 
+// verify judges by a verifier that has seen nothing, and holds against it what
+// one says that remembers the machine from good evidence.
 func (l *lab) verify(e *Evidence, want measure.Expected) (measure.Verdict, error) {
 	l.t.Helper()
-	return l.verifier(true).Verify(context.Background(), l.wire(e), want)
+	ev, fresh, warm := l.wire(e), l.verifier(true), l.verifier(true)
+	got, refused := fresh.Verify(context.Background(), ev, want)
+	if n := fresh.machines.Len(); refused != nil && n != 0 {
+		l.t.Errorf("%d machines are remembered by refused evidence", n)
+	}
+	if _, err := warm.Verify(context.Background(), l.wire(l.evidence()), expected()); err == nil && warm.machines.Len() != 1 {
+		l.t.Error("good evidence is not remembered")
+	}
+	for range 2 {
+		again, err := warm.Verify(context.Background(), ev, want)
+		if !reflect.DeepEqual(got, again) || fmt.Sprint(err) != fmt.Sprint(refused) {
+			l.t.Errorf("who remembers the machine says %v and %+v, not %v and %+v", err, again, refused, got)
+		}
+	}
+	return got, refused
 }
 
 // octets spells bytes as version 0 does.

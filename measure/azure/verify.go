@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 )
@@ -25,13 +26,14 @@ const CheckRuntimeData measure.CheckName = "runtime_data"
 type Verifier struct {
 	platform measure.Platform
 	hardware measure.Verifier
+	machines *known.Set[lastingText, *lasting] // whose evidence was good
 }
 
 // NewVerifier returns the verifier of the platform that runs on the hardware
 // of the given verifier: of az-snp-vtpm for one of SNP, of az-tdx-vtpm for one
 // of TDX. It judges the hardware's report with all its own checks.
 func NewVerifier(hardware measure.Verifier) (*Verifier, error) {
-	v := &Verifier{hardware: hardware}
+	v := &Verifier{hardware: hardware, machines: known.New[lastingText, *lasting](maxMachines)}
 	switch p := hardware.Platform(); p {
 	case measure.SNP:
 		v.platform = measure.AzSNPvTPM
@@ -60,47 +62,58 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if ev.Platform != v.platform {
 		return verdict, fmt.Errorf("evidence of platform %q given to the verifier of %s", ev.Platform, v.platform)
 	}
-	e, err := ParseEvidence(ev)
+	e, l, err := v.read(ev)
 	if err != nil {
 		return verdict, err
 	}
-	runtime, err := ParseRuntimeData(e.HCL.RuntimeData)
-	if err != nil {
-		return verdict, fmt.Errorf("%s evidence: %w", v.platform, err)
-	}
+	runtime, registers := l.runtime, l.registers
 	below, err := v.judgeHardware(ctx, e)
 	if err != nil {
 		return verdict, err
 	}
-	log, logCheck := tpm.CheckEventLog(e.EventLog, e.PCRs)
 	verdict.Root = below.Root
 	verdict.Checks = append(hardwareChecks(below, e.checkSignature(runtime)),
 		e.checkRuntimeData(below),
 		tpm.CheckValues(e.Quote, eventlog.SHA256, e.PCRs),
 		e.checkBinding(runtime, want.ReportData),
 		tpm.CheckInitData(e.PCRs, want.InitData),
-		logCheck,
+		registers.Check,
 	)
-	verdict.Claims = e.claims(below.Claims, runtime, log)
-	return verdict, verdict.Err()
+	verdict.Claims = e.claims(below.Claims, runtime, registers)
+	if err = verdict.Err(); err == nil {
+		v.remember(l)
+	}
+	return verdict, err
 }
 
 // judgeHardware lets the hardware's verifier judge the report within the
 // evidence. Its binding is the runtime data. Checks that fail are in the
 // verdict; the error is about evidence that has none.
 func (v *Verifier) judgeHardware(ctx context.Context, e *Evidence) (measure.Verdict, error) {
-	inner, err := e.Hardware()
-	if err != nil {
-		return measure.Verdict{}, fmt.Errorf("%s evidence: %w", v.platform, err)
-	}
-	verdict, err := v.hardware.Verify(ctx, inner, measure.Expected{
+	want := measure.Expected{
 		ReportData: measure.BoundTo(e.HCL.Binding()),
 		InitData:   measure.UnsafeUnbound("the init-data of the guest is in a PCR"),
-	})
+	}
+	var verdict measure.Verdict
+	var err error
+	if direct, ok := v.hardware.(quoteVerifier); ok && v.platform == measure.AzTDXvTPM {
+		verdict, err = direct.VerifyQuote(ctx, e.TDQuote, want)
+	} else {
+		var inner measure.Evidence
+		if inner, err = e.Hardware(); err == nil {
+			verdict, err = v.hardware.Verify(ctx, inner, want)
+		}
+	}
 	if _, judged := errors.AsType[*measure.VerificationError](err); err != nil && !judged {
 		return measure.Verdict{}, fmt.Errorf("%s evidence: %w", v.platform, err)
 	}
 	return verdict, nil
+}
+
+// quoteVerifier is a verifier of TDX that takes a quote as it is, which saves
+// writing its wire form and reading it again.
+type quoteVerifier interface {
+	VerifyQuote(ctx context.Context, quote []byte, want measure.Expected) (measure.Verdict, error)
 }
 
 // Hardware returns the hardware's report in the wire form of its own platform.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 )
 
 // Config says what a [Judge] trusts. The zero value trusts Intel's root and
@@ -55,8 +56,8 @@ const (
 type Judge struct {
 	config    Config
 	roots     []*root
-	certified memory[[sha256.Size]byte, certified]
-	endorsed  memory[endorsedKey, endorsedValue]
+	certified *known.Set[known.Key, certified]
+	endorsed  *known.Set[endorsedKey, endorsedValue]
 }
 
 // certified is an attestation key that was found to be that of an Intel
@@ -104,8 +105,8 @@ func NewJudge(c Config) (*Judge, error) {
 	}
 	return &Judge{
 		config: c, roots: roots,
-		certified: memory[[sha256.Size]byte, certified]{limit: maxCertified},
-		endorsed:  memory[endorsedKey, endorsedValue]{limit: maxEndorsed},
+		certified: known.New[known.Key, certified](maxCertified),
+		endorsed:  known.New[endorsedKey, endorsedValue](maxEndorsed),
 	}, nil
 }
 
@@ -132,7 +133,7 @@ func (j *Judge) Judge(ctx context.Context, q *Quote, module *Module) Opinion {
 	}
 	o.Claims = e.claims()
 	if !e.known && signature.Outcome == measure.Passed && chain.Outcome == measure.Passed {
-		j.certified.remember(e.id, certified{chain: e.chain, key: e.key})
+		j.certified.Remember(e.id, certified{chain: e.chain, key: e.key})
 	}
 	return o
 }
@@ -163,7 +164,7 @@ func (j *Judge) examine(ctx context.Context, q *Quote, module *Module) *examinat
 	h.Write(q.certified)
 	h.Sum(e.id[:0])
 	var good certified
-	if good, e.known = j.certified.find(e.id); e.known {
+	if good, e.known = j.certified.Find(e.id); e.known {
 		e.chain, e.key = good.chain, good.key
 	} else {
 		e.chain, e.chainErr = readChain(q.Chain, j.roots)
@@ -195,13 +196,13 @@ func (e *examination) findCollateral(ctx context.Context) {
 		return
 	}
 	key := endorsedKey{root: e.chain.root, ca: string(e.chain.ca.Raw), fmspc: pck.FMSPC}
-	if good, ok := e.j.endorsed.find(key); ok && good.collateral.equal(c) {
+	if good, ok := e.j.endorsed.Find(key); ok && good.collateral.equal(c) {
 		e.endorsements = good.endorsements
 		return
 	}
 	e.endorsements = endorse(c, e.j.config.TEE, e.chain.root, e.chain.ca)
 	if e.endorsements.whole() {
-		e.j.endorsed.remember(key, endorsedValue{collateral: c.clone(), endorsements: e.endorsements})
+		e.j.endorsed.Remember(key, endorsedValue{collateral: c.clone(), endorsements: e.endorsements})
 	}
 }
 

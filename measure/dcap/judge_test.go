@@ -458,8 +458,8 @@ func TestNothingIsRememberedTooLong(t *testing.T) {
 	say = l.source.c
 	judge := func(q *Quote) Opinion { return j.Judge(context.Background(), q, l.module()) }
 	wantFailures(t, judge(l.quote()), nil)
-	if len(j.certified.known) != 1 || len(j.endorsed.known) != 1 {
-		t.Fatalf("%d chips and %d collaterals are remembered, want one of each", len(j.certified.known), len(j.endorsed.known))
+	if j.certified.Len() != 1 || j.endorsed.Len() != 1 {
+		t.Fatalf("%d chips and %d collaterals are remembered, want one of each", j.certified.Len(), j.endorsed.Len())
 	}
 
 	q := l.quote()

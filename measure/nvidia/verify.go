@@ -58,12 +58,12 @@ type Verifier struct {
 	cfg       VerifierConfig
 	roots     []*root
 	manifests []*manifest
-	chains    *known.Set[[]*x509.Certificate]
+	chains    *known.Set[known.Key, []*x509.Certificate]
 }
 
 // NewVerifier checks the configuration as a whole.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
-	v := &Verifier{cfg: c, roots: []*root{{name: RootName, sha256: RootSHA256}}, chains: known.New[[]*x509.Certificate](maxChains)}
+	v := &Verifier{cfg: c, roots: []*root{{name: RootName, sha256: RootSHA256}}, chains: known.New[known.Key, []*x509.Certificate](maxChains)}
 	if v.cfg.Now == nil {
 		v.cfg.Now = time.Now
 	}

@@ -60,6 +60,20 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if err != nil {
 		return verdict, err
 	}
+	return v.judgeEvidence(ctx, e, want)
+}
+
+// VerifyQuote is [Verifier.Verify] for a quote that comes without its wire form
+// and without a log, within the evidence of another platform.
+func (v *Verifier) VerifyQuote(ctx context.Context, quote []byte, want measure.Expected) (measure.Verdict, error) {
+	if err := want.Validate(); err != nil {
+		return measure.Verdict{Platform: measure.TDX, Class: "cpu"}, err
+	}
+	return v.judgeEvidence(ctx, &Evidence{Quote: quote}, want)
+}
+
+func (v *Verifier) judgeEvidence(ctx context.Context, e *Evidence, want measure.Expected) (measure.Verdict, error) {
+	verdict := measure.Verdict{Platform: measure.TDX, Class: "cpu"}
 	q, r, err := parseQuote(e.Quote)
 	if err != nil {
 		return verdict, fmt.Errorf("TDX evidence: %w", err)

@@ -190,12 +190,14 @@ func (a *authority) chain(leaf *x509.Certificate, more []*x509.Certificate, purp
 // errRevoked is a certificate that its issuer took back. No waiver covers it.
 var errRevoked = errors.New("is revoked")
 
+var errNoList = errors.New("there is no revocation list")
+
 // revocation looks every certificate of a chain up in the current list of its
 // issuer. An issuer without one is an error; so is a list of the wrong time.
 func (a *authority) revocation(chain []*x509.Certificate, now time.Time) error {
 	var errs []error
 	for i, c := range chain[:len(chain)-1] {
-		err := fmt.Errorf("there is no revocation list of %s", c.Issuer)
+		err := errNoList
 		for _, l := range a.crls {
 			if !l.by(chain[i+1]) {
 				continue
@@ -210,7 +212,12 @@ func (a *authority) revocation(chain []*x509.Certificate, now time.Time) error {
 			err = nil
 			break
 		}
-		errs = append(errs, err)
+		if errors.Is(err, errNoList) {
+			err = fmt.Errorf("%w of %s", err, c.Issuer)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

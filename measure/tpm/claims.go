@@ -1,10 +1,10 @@
 package tpm
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -19,11 +19,19 @@ const ClaimSimulatedRoot = "simulated_root"
 // claims of kbs-protocol 16.6 under their names there, and what the quote says
 // besides.
 func (e *Evidence) Claims() measure.Claims {
-	c := PCRClaims(e.PCRs)
-	c["ak_public"] = base64.StdEncoding.EncodeToString(e.AKPublic)
+	return e.claims(newLasting(e))
+}
+
+func (e *Evidence) claims(l *lasting) measure.Claims {
+	c := maps.Clone(l.claims)
+	e.addClaims(c)
+	return c
+}
+
+// addClaims adds the claims about the quote.
+func (e *Evidence) addClaims(c measure.Claims) {
 	QuoteClaims(c, e.Quote, e.PCRs)
 	c["signature_scheme"] = e.Signature.Scheme.String() + " " + e.Signature.Hash.String()
-	return c
 }
 
 // QuoteClaims adds the claims that every quote makes: report_data and

@@ -53,95 +53,142 @@ type wireQuote struct {
 // ParseEvidence reads the wire form of kbs-protocol 16.6. Unknown members are
 // skipped, as the field does; a member that comes twice is an error.
 func ParseEvidence(ev measure.Evidence) (*Evidence, error) {
+	m, err := splitEvidence(ev)
+	if err != nil {
+		return nil, err
+	}
+	return m.evidence()
+}
+
+func splitEvidence(ev measure.Evidence) (*members, error) {
 	if ev.Platform != measure.TPM {
 		return nil, fmt.Errorf("evidence of platform %q given to the TPM parser", ev.Platform)
 	}
 	if len(ev.Data) > MaxEvidenceSize {
 		return nil, fmt.Errorf("TPM evidence has %d bytes, at most %d are allowed", len(ev.Data), MaxEvidenceSize)
 	}
-	e, err := parseEvidence(ev.Data)
+	m, err := split(ev.Data)
+	if err != nil {
+		return nil, fmt.Errorf("TPM evidence: %w", err)
+	}
+	return m, nil
+}
+
+// members are those of evidence, still as text.
+type members struct {
+	// message and signature are of this quote alone.
+	message, signature json.RawMessage
+	// All else a machine says again until it reboots or extends a register.
+	pcrs, key, chain, log json.RawMessage
+}
+
+// split finds the members by their exact names: what differs from a name in
+// case is not that member.
+func split(data []byte) (*members, error) {
+	m := new(members)
+	var quote json.RawMessage
+	if err := strictjson.Each(data, func(name, value []byte) {
+		switch string(name) {
+		case "tpm_quote":
+			quote = value
+		case "ak_public":
+			m.key = value
+		case "ak_certificates":
+			m.chain = value
+		case "cc_eventlog":
+			m.log = value
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if err := strictjson.EachInner(quote, func(name, value []byte) {
+		switch string(name) {
+		case "message":
+			m.message = value
+		case "signature":
+			m.signature = value
+		case "pcrs":
+			m.pcrs = value
+		}
+	}); err != nil {
+		return nil, fmt.Errorf("tpm_quote: %w", err)
+	}
+	return m, nil
+}
+
+// evidence reads everything.
+func (m *members) evidence() (*Evidence, error) {
+	e := new(Evidence)
+	err := m.readQuote(e)
+	if err == nil {
+		err = m.readLasting(e)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("TPM evidence: %w", err)
 	}
 	return e, nil
 }
 
-// wire reads the members of the evidence by their exact names: what differs
-// from a name in case is not that member.
-type wire map[string]json.RawMessage
-
-func parseEvidence(data []byte) (*Evidence, error) {
-	w, err := strictjson.Members(data)
-	if err != nil {
-		return nil, err
-	}
-	e := new(Evidence)
-	if err := e.parseQuote(w["tpm_quote"]); err != nil {
-		return nil, err
-	}
-	if e.AKPublic, err = wire(w).decode("ak_public", maxKeySize); err != nil {
-		return nil, err
-	}
-	if err := e.parseChain(w["ak_certificates"]); err != nil {
-		return nil, err
-	}
-	if log, ok := w["cc_eventlog"]; ok && string(log) != "null" {
-		if e.EventLog, err = wire(w).decode("cc_eventlog", eventlog.MaxSize); err != nil {
-			return nil, err
-		}
-	}
-	return e, nil
-}
-
-func (e *Evidence) parseQuote(raw json.RawMessage) error {
-	w, err := strictjson.Inner(raw)
-	if err != nil {
-		return fmt.Errorf("tpm_quote: %w", err)
-	}
-	q := wire(w)
-	if e.Message, err = decode("tpm_quote.message", q["message"], 4<<10); err != nil {
+// readQuote reads what is new in every piece of evidence.
+func (m *members) readQuote(e *Evidence) error {
+	var err error
+	if e.Message, err = decode("tpm_quote.message", m.message, 4<<10); err != nil {
 		return err
 	}
 	if e.Quote, err = ParseQuote(e.Message); err != nil {
 		return err
 	}
-	signature, err := decode("tpm_quote.signature", q["signature"], 2<<10)
+	signature, err := decode("tpm_quote.signature", m.signature, 2<<10)
 	if err != nil {
 		return err
 	}
-	if e.Signature, err = ParseSignature(signature); err != nil {
-		return err
-	}
-	var values []string
-	if err := json.Unmarshal(q["pcrs"], &values); err != nil {
-		return errors.New("tpm_quote.pcrs is not a list of strings")
-	}
-	e.PCRs, err = parseValues(values)
+	e.Signature, err = ParseSignature(signature)
 	return err
 }
 
-func (e *Evidence) parseChain(raw json.RawMessage) error {
+// readLasting reads the rest.
+func (m *members) readLasting(e *Evidence) error {
+	var values []string
+	if err := json.Unmarshal(m.pcrs, &values); err != nil {
+		return errors.New("tpm_quote.pcrs is not a list of strings")
+	}
+	var err error
+	if e.PCRs, err = parseValues(values); err != nil {
+		return err
+	}
+	if e.AKPublic, err = decode("ak_public", m.key, maxKeySize); err != nil {
+		return err
+	}
+	if e.AKCertificates, err = parseChain(m.chain); err != nil {
+		return err
+	}
+	if m.log != nil && string(m.log) != "null" {
+		e.EventLog, err = decode("cc_eventlog", m.log, eventlog.MaxSize)
+	}
+	return err
+}
+
+func parseChain(raw json.RawMessage) ([][]byte, error) {
 	if raw == nil {
-		return nil
+		return nil, nil
 	}
 	var chain []json.RawMessage
 	if err := json.Unmarshal(raw, &chain); err != nil {
-		return errors.New("ak_certificates is not a list")
+		return nil, errors.New("ak_certificates is not a list")
 	}
 	if len(chain) > maxCertificates {
-		return fmt.Errorf("ak_certificates has %d entries, at most %d are allowed", len(chain), maxCertificates)
+		return nil, fmt.Errorf("ak_certificates has %d entries, at most %d are allowed", len(chain), maxCertificates)
 	}
+	var out [][]byte
 	for _, text := range chain {
 		der, err := decode("ak_certificates", text, maxCertificateSize)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		e.AKCertificates = append(e.AKCertificates, der)
+		out = append(out, der)
 	}
-	return nil
+	return out, nil
 }
-
-func (w wire) decode(name string, limit int) ([]byte, error) { return decode(name, w[name], limit) }
 
 // decode reads a string of the standard base64 of 1 to limit bytes.
 func decode(name string, raw json.RawMessage, limit int) ([]byte, error) {
@@ -192,12 +239,11 @@ func (e *Evidence) key() (crypto.PublicKey, error) {
 	return k, nil
 }
 
-// signedByItsKey checks that the key in the evidence signed the quote, which
-// says nothing about whose key it is.
-func (e *Evidence) signedByItsKey() error {
-	key, err := e.key()
-	if err != nil {
-		return err
+// signedBy checks that the key in the evidence signed the quote, which says
+// nothing about whose key it is.
+func (e *Evidence) signedBy(key crypto.PublicKey, keyErr error) error {
+	if keyErr != nil {
+		return keyErr
 	}
 	if err := e.Signature.Verify(key, e.Message); err != nil {
 		return fmt.Errorf("the AK did not sign this quote: %w", err)

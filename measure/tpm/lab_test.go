@@ -9,8 +9,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -127,13 +129,35 @@ func (l *lab) expected() measure.Expected {
 	return measure.Expected{ReportData: measure.BoundTo(challenge), InitData: measure.BoundTo(document)}
 }
 
+// verify judges by a verifier that has seen nothing, and holds against it what
+// one says that remembers the machine from good evidence.
 func (l *lab) verify(c VerifierConfig, e *Evidence, want measure.Expected) (measure.Verdict, error) {
 	l.t.Helper()
 	ev, err := e.Wire()
 	l.must(err)
-	v, err := NewVerifier(c)
+	good := ev // where the TPM is not the lab's
+	if l.device != nil {
+		good, err = l.quote(challenge[:32]).Wire()
+		l.must(err)
+	}
+	fresh, err := NewVerifier(c)
 	l.must(err)
-	return v.Verify(context.Background(), ev, want)
+	warm, err := NewVerifier(c)
+	l.must(err)
+	got, refused := fresh.Verify(context.Background(), ev, want)
+	if n := fresh.machines.Len(); refused != nil && n != 0 {
+		l.t.Errorf("%d machines are remembered by refused evidence", n)
+	}
+	if _, err := warm.Verify(context.Background(), good, l.expected()); err == nil && warm.machines.Len() != 1 {
+		l.t.Error("good evidence is not remembered")
+	}
+	for range 2 {
+		again, err := warm.Verify(context.Background(), ev, want)
+		if !reflect.DeepEqual(got, again) || fmt.Sprint(err) != fmt.Sprint(refused) {
+			l.t.Errorf("who remembers the machine says %v and %+v, not %v and %+v", err, again, refused, got)
+		}
+	}
+	return got, refused
 }
 
 func publicPEM(t *testing.T, key crypto.PublicKey) []byte {

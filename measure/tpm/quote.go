@@ -18,6 +18,7 @@
 package tpm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -136,6 +137,15 @@ func AllPCRs(bank eventlog.Algorithm) Selection {
 	return Selection{Bank: bank, Bitmap: []byte{0xff, 0xff, 0xff}}
 }
 
+// whole is the selection that evidence of the field quotes, which is most, so
+// it is spelled once.
+var whole = struct {
+	selection Selection
+	text      string
+}{AllPCRs(Bank), AllPCRs(Bank).String()}
+
+func isWhole(all []Selection) bool { return len(all) == 1 && all[0].Equal(whole.selection) }
+
 // Count returns how many PCRs are selected.
 func (s Selection) Count() int {
 	n := 0
@@ -169,8 +179,16 @@ func (s Selection) String() string {
 	return s.Bank.String() + ":" + strings.Join(runs, ",")
 }
 
+// Equal reports whether both name the same PCRs.
+func (s Selection) Equal(o Selection) bool {
+	return s.Bank == o.Bank && bytes.Equal(bytes.TrimRight(s.Bitmap, "\x00"), bytes.TrimRight(o.Bitmap, "\x00"))
+}
+
 // describeSelection spells the whole list of a quote.
 func describeSelection(all []Selection) string {
+	if isWhole(all) {
+		return whole.text
+	}
 	if len(all) == 0 {
 		return "nothing"
 	}

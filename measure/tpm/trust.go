@@ -1,7 +1,6 @@
 package tpm
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 )
 
 // Values of the claim ak_trust: why the AK is trusted.
@@ -23,11 +21,10 @@ const (
 
 // examination is one piece of evidence with what was found out about its key.
 type examination struct {
-	v      *Verifier
-	e      *Evidence
-	now    time.Time
-	key    crypto.PublicKey
-	keyErr error
+	v *Verifier
+	e *Evidence
+	*lasting
+	now time.Time
 
 	root      measure.Root
 	how       string     // claim ak_trust: enrolled, certified, self-declared or none
@@ -42,11 +39,9 @@ func (x *examination) findTrust() {
 	if x.keyErr != nil {
 		return
 	}
-	if id, err := x509.MarshalPKIXPublicKey(x.key); err == nil {
-		if root, ok := x.v.enrolled[string(id)]; ok {
-			x.how, x.root = trustEnrolled, root
-			return
-		}
+	if root, ok := x.v.enrolled[x.spki]; ok {
+		x.how, x.root = trustEnrolled, root
+		return
 	}
 	x.findAuthority()
 	if x.authority != nil {
@@ -58,14 +53,15 @@ func (x *examination) findTrust() {
 	}
 }
 
+var errNoCertificate = errors.New("the evidence has no certificate of it")
+
 // findAuthority looks for the authority that certified the key.
 func (x *examination) findAuthority() {
-	x.chainErr = errors.New("the evidence has no certificate of it")
+	x.chainErr = errNoCertificate
 	if len(x.e.AKCertificates) == 0 {
 		return
 	}
-	id := known.Of(slices.Concat(x.e.AKCertificates...)) // DER says where it ends
-	if good, ok := x.v.chains.Find(id); ok && certifies(good.chain, x.key, x.now) {
+	if good, ok := x.v.chains.Find(x.chainID); ok && good.certifies(x.lasting, x.now) {
 		x.authority, x.chain, x.chainErr = good.authority, good.chain, nil
 		return
 	}
@@ -88,7 +84,7 @@ func (x *examination) findAuthority() {
 		chain, err := a.chain(leaf, certs[1:], oidAKCertificate, x.now)
 		if err == nil {
 			x.authority, x.chain, x.chainErr = a, chain, nil
-			x.v.chains.Remember(id, certified{a, chain})
+			x.v.chains.Remember(x.chainID, certified{a, chain, x.lasting})
 			return
 		}
 		x.chainErr = fmt.Errorf("its certificate is not valid under %s: %w", a.name, err)
@@ -103,20 +99,24 @@ const maxChains = 4096
 type certified struct {
 	authority *authority
 	chain     []*x509.Certificate
+	of        *lasting
 }
 
-// certifies reports whether a chain that was found good is one of this key, and
-// valid now.
-func certifies(chain []*x509.Certificate, key crypto.PublicKey, now time.Time) bool {
-	k, ok := chain[0].PublicKey.(publicKey)
-	return ok && k.Equal(key) && !slices.ContainsFunc(chain, func(c *x509.Certificate) bool {
+// certifies reports whether this is a chain of the machine's key, and valid now.
+func (c certified) certifies(l *lasting, now time.Time) bool {
+	if c.of != l { // may have the same key all the same
+		if k, ok := c.of.key.(publicKey); !ok || !k.Equal(l.key) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(c.chain, func(c *x509.Certificate) bool {
 		return now.Before(c.NotBefore) || now.After(c.NotAfter)
 	})
 }
 
 func (x *examination) checkSignature() measure.Check {
 	var t measure.Tally
-	if err := x.e.signedByItsKey(); err != nil {
+	if err := x.e.signedBy(x.key, x.keyErr); err != nil {
 		t.Fail(err)
 	}
 	return t.Check(measure.CheckSignature)

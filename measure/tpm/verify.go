@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 )
 
@@ -63,7 +62,8 @@ type Verifier struct {
 	selfDeclared bool
 	noRevoke     bool
 	now          func() time.Time
-	chains       *known.Set[certified]
+	chains       *known.Set[known.Key, certified]
+	machines     *known.Set[lastingText, *lasting] // whose evidence was good
 }
 
 // publicKey is what all keys of the standard library can do.
@@ -72,7 +72,7 @@ type publicKey interface{ Equal(x crypto.PublicKey) bool }
 // NewVerifier checks the configuration as a whole.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{enrolled: map[string]measure.Root{}, selfDeclared: c.UnsafeSelfDeclaredKeys, noRevoke: c.UnsafeNoRevocation, now: c.Now}
-	v.chains = known.New[certified](maxChains)
+	v.chains, v.machines = known.New[known.Key, certified](maxChains), known.New[lastingText, *lasting](maxMachines)
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -156,14 +156,16 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if err := want.Validate(); err != nil {
 		return verdict, err
 	}
-	e, err := ParseEvidence(ev)
+	m, err := splitEvidence(ev)
 	if err != nil {
 		return verdict, err
 	}
-	x := &examination{v: v, e: e, now: v.now()}
-	x.key, x.keyErr = e.key()
+	e, l, remembered, err := v.read(m)
+	if err != nil {
+		return verdict, fmt.Errorf("TPM evidence: %w", err)
+	}
+	x := &examination{v: v, e: e, lasting: l, now: v.now()}
 	x.findTrust()
-	log, logCheck := CheckEventLog(e.EventLog, e.PCRs)
 	verdict.Checks = []measure.Check{
 		x.checkSignature(),
 		x.checkChain(),
@@ -172,18 +174,38 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		CheckValues(e.Quote, e.Signature.Hash, e.PCRs),
 		checkBinding(e.Quote, want.ReportData),
 		CheckInitData(e.PCRs, want.InitData),
-		logCheck,
+		l.registers.Check,
 	}
 	verdict.Root = x.root
-	verdict.Claims = e.Claims()
+	verdict.Claims = e.claims(l)
 	verdict.Claims["ak_trust"] = x.how
 	if x.root.Simulated {
 		verdict.Claims[ClaimSimulatedRoot] = x.root.Name
 	}
-	if log != nil {
-		verdict.Claims[eventlog.ClaimEvents] = log.ClaimsIn(Bank)
+	err = verdict.Err()
+	if err == nil && !remembered && m.lastingSize() <= maxLastingSize {
+		v.machines.Remember(m.lasting(), l)
 	}
-	return verdict, verdict.Err()
+	return verdict, err
+}
+
+// read reads the evidence, and of what lasts only what this verifier does not
+// remember of the machine.
+func (v *Verifier) read(m *members) (e *Evidence, l *lasting, remembered bool, err error) {
+	e = new(Evidence)
+	if err := m.readQuote(e); err != nil {
+		return nil, nil, false, err
+	}
+	if m.lastingSize() <= maxLastingSize {
+		if l, ok := v.machines.Look(m.among); ok {
+			l.putInto(e)
+			return e, l, true, nil
+		}
+	}
+	if err := m.readLasting(e); err != nil {
+		return nil, nil, false, err
+	}
+	return e, newLasting(e), false, nil
 }
 
 // checkBinding compares what the quote is bound to with the digest that was

@@ -132,39 +132,38 @@ type result struct {
 func (c comparison) measure(o options) (result, error) {
 	var things, bases []time.Duration
 	var ratios []float64
-	n, m := 1, 1
-	for round := -1; round < o.rounds; round++ { // the first finds out how often
-		thing, err := cost(n, c.thing)
+	for round := -1; round < o.rounds; round++ { // the first time of anything is dear
+		thing, err := cost(o.budget, c.thing)
 		if err != nil {
 			return result{}, err
 		}
-		base, err := cost(m, c.base)
+		base, err := cost(o.budget, c.base)
 		if err != nil {
 			return result{}, err
 		}
-		if round < 0 {
-			// Once more, for the first time of anything is dear.
-			if thing, err = cost(2, c.thing); err != nil {
-				return result{}, err
-			}
-			n, m = max(1, int(o.budget/max(thing, time.Microsecond))), max(1, int(o.budget/max(base, time.Microsecond)))
-			continue
+		if round >= 0 {
+			things, bases = append(things, thing), append(bases, base)
+			ratios = append(ratios, float64(thing)/float64(max(base, 1)))
 		}
-		things, bases = append(things, thing), append(bases, base)
-		ratios = append(ratios, float64(thing)/float64(max(base, 1)))
 	}
 	return result{thing: median(things), base: median(bases), ratio: median(ratios)}, nil
 }
 
-// cost is the CPU time of one call, of n in a row.
-func cost(n int, f func() error) (time.Duration, error) {
+// cost is the CPU time of one call, of as many as use up the budget. The clock
+// is looked at after 1, 2, 4, ... calls, for a look is dear.
+func cost(budget time.Duration, f func() error) (time.Duration, error) {
 	before := cpuTime()
-	for range n {
-		if err := f(); err != nil {
-			return 0, err
+	for n, batch := 0, 1; ; batch *= 2 {
+		for range batch {
+			if err := f(); err != nil {
+				return 0, err
+			}
+		}
+		n += batch
+		if spent := cpuTime() - before; spent >= budget {
+			return spent / time.Duration(n), nil
 		}
 	}
-	return (cpuTime() - before) / time.Duration(n), nil
 }
 
 // cpuTime is that of this process, user and system, the collector's included.

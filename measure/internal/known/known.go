@@ -3,7 +3,8 @@
 // and cost more to check than the evidence itself.
 //
 // Only what is good is to be remembered, and only what no clock decides: a
-// stranger must not fill the memory, and time goes on.
+// stranger must not fill the memory, and time goes on. Who takes something out
+// looks at its dates again.
 package known
 
 import (
@@ -18,31 +19,49 @@ type Key = [sha256.Size]byte
 func Of(raw []byte) Key { return sha256.Sum256(raw) }
 
 // Set holds at most as many values as it was made for. It is safe for
-// concurrent use.
-type Set[V any] struct {
+// concurrent use. Its keys are the bytes that something was made of, or their
+// digest, a [Key].
+type Set[K comparable, V any] struct {
 	mu    sync.Mutex
 	most  int
-	byKey map[Key]V
-	order []Key // a ring: the oldest makes room
+	byKey map[K]V
+	order []K // a ring: the oldest makes room
 	next  int
 }
 
 // New returns a set for at most so many values.
-func New[V any](most int) *Set[V] { return &Set[V]{most: most, byKey: map[Key]V{}} }
+func New[K comparable, V any](most int) *Set[K, V] { return &Set[K, V]{most: most, byKey: map[K]V{}} }
 
 // Find returns the value of a key, if it is remembered.
-func (s *Set[V]) Find(k Key) (V, bool) {
+func (s *Set[K, V]) Find(k K) (V, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, ok := s.byKey[k]
 	return v, ok
 }
 
-// Remember keeps a value. The oldest is forgotten where there are too many.
-func (s *Set[V]) Remember(k Key, v V) {
+// Look lets find look a value up by itself: an index expression on a map makes no
+// copy of a key that it converts from bytes.
+func (s *Set[K, V]) Look(find func(map[K]V) (V, bool)) (V, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return find(s.byKey)
+}
+
+// Len returns how many values are remembered.
+func (s *Set[K, V]) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byKey)
+}
+
+// Remember keeps a value, in place of one that was there. The oldest is
+// forgotten where there are too many.
+func (s *Set[K, V]) Remember(k K, v V) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, there := s.byKey[k]; there {
+		s.byKey[k] = v
 		return
 	}
 	if len(s.order) < s.most {

@@ -3,11 +3,11 @@ package known
 import "testing"
 
 func TestTheOldestMakesRoom(t *testing.T) {
-	s := New[int](2)
+	s := New[Key, int](2)
 	keys := []Key{Of([]byte("a")), Of([]byte("b")), Of([]byte("c"))}
 	for i, k := range keys {
-		s.Remember(k, i)
-		s.Remember(k, 99) // it is there already
+		s.Remember(k, 99)
+		s.Remember(k, i) // in its place
 	}
 	if _, ok := s.Find(keys[0]); ok {
 		t.Error("the oldest is still there")

@@ -1,0 +1,77 @@
+package tpm
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/base64"
+	"maps"
+	"slices"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
+)
+
+// Machines of which a verifier remembers what they last said. With its claims
+// an event log takes some ten times its size, so large evidence is not kept.
+const (
+	maxMachines    = 64
+	maxLastingSize = 64 << 10 // bytes of JSON
+)
+
+// lasting is what a machine says again in every piece of evidence until it
+// reboots or extends a register, with what follows from that alone. It decides
+// nothing that depends on the quote, the time or who is trusted.
+type lasting struct {
+	pcrs         [][]byte
+	akPublic     []byte
+	certificates [][]byte
+	eventLog     []byte
+
+	key       crypto.PublicKey
+	keyErr    error
+	spki      string // the key as all spell it, empty if it is malformed
+	chainID   known.Key
+	registers *Explained
+	// claims are those of the evidence that this was made of. Those about its
+	// quote are replaced in a copy, which then need not grow.
+	claims measure.Claims
+}
+
+// lastingText are the members of lasting, as they came.
+type lastingText struct{ pcrs, key, chain, log string }
+
+func (m *members) lasting() lastingText {
+	return lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log)}
+}
+
+// among finds the machine.
+func (m *members) among(known map[lastingText]*lasting) (*lasting, bool) {
+	l, ok := known[lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log)}]
+	return l, ok
+}
+
+func (m *members) lastingSize() int { return len(m.pcrs) + len(m.key) + len(m.chain) + len(m.log) }
+
+// newLasting draws the conclusions.
+func newLasting(e *Evidence) *lasting {
+	l := &lasting{pcrs: e.PCRs, akPublic: e.AKPublic, certificates: e.AKCertificates, eventLog: e.EventLog}
+	if l.key, l.keyErr = e.key(); l.keyErr == nil {
+		if der, err := x509.MarshalPKIXPublicKey(l.key); err == nil {
+			l.spki = string(der)
+		}
+	}
+	l.chainID = known.Of(slices.Concat(e.AKCertificates...)) // DER says where it ends
+	l.registers = Explain(e.PCRs, e.EventLog)
+	l.claims = maps.Clone(l.registers.Claims)
+	l.claims["ak_public"] = base64.StdEncoding.EncodeToString(e.AKPublic)
+	if l.registers.Events != nil {
+		l.claims[eventlog.ClaimEvents] = l.registers.Events
+	}
+	e.addClaims(l.claims)
+	return l
+}
+
+func (l *lasting) putInto(e *Evidence) {
+	e.PCRs, e.AKPublic, e.AKCertificates, e.EventLog = l.pcrs, l.akPublic, l.certificates, l.eventLog
+}
