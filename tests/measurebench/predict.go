@@ -7,6 +7,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"path/filepath"
+	"runtime"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot/boottest"
@@ -46,19 +47,15 @@ var everyPrediction = []prediction{
 	}},
 }
 
-var sink byte // so that no hash is left out by the compiler
-
 func sum256(kernel, initrd []byte) {
 	for _, b := range [][]byte{kernel, initrd} {
-		sum := sha256.Sum256(b)
-		sink ^= sum[0]
+		runtime.KeepAlive(sha256.Sum256(b))
 	}
 }
 
 func sum384(kernel, initrd []byte) {
 	for _, b := range [][]byte{kernel, initrd} {
-		sum := sha512.Sum384(b)
-		sink ^= sum[0]
+		runtime.KeepAlive(sha512.Sum384(b))
 	}
 }
 
