@@ -17,7 +17,8 @@ import (
 // directory mode 0755 and root as its owner, and overlayfs would show the
 // topmost layer's. What an image means is the lower layer's /tmp with mode 1777.
 // Layers are shared between images, so it cannot be repaired in the layer: every
-// mount gets those directories once more, on top, as they should be.
+// mount gets those directories once more, on top, as they should be. The root
+// is always among them, for overlayfs shows that of the writable directory.
 
 // view is the stack of a mount as overlayfs sees it.
 type view struct {
@@ -45,13 +46,20 @@ func (m *Mount) describeImplied() error {
 	}
 	m.store.mu.Unlock()
 	slices.Sort(paths) // a directory before what lies in it
-	var made []string
+	made := []string{"."}
+	root, _, err := v.source(".")
+	if err != nil {
+		return err
+	}
+	if err := copyMetadata(v.roots[root], m.path(upperDir)); err != nil {
+		return err
+	}
 	for _, p := range slices.Compact(paths) {
 		from, wrong, err := v.source(p)
 		if err != nil {
 			return err
 		}
-		if !wrong {
+		if !wrong || p == "." {
 			continue
 		}
 		more, err := v.describe(m.path(upperDir), p, from)
@@ -94,16 +102,17 @@ func (v *view) at(p string) ([]int, error) {
 	if spots, ok := v.found[p]; ok {
 		return spots, nil
 	}
-	var above []int
-	if dir, _ := filepath.Split(p); dir == "" {
-		for i := range v.roots {
+	if p == "." {
+		var above []int
+		for i := range v.roots { // cut at an opaque one already
 			above = append(above, i)
 		}
-	} else {
-		var err error
-		if above, err = v.at(strings.TrimSuffix(dir, "/")); err != nil {
-			return nil, err
-		}
+		v.found[p] = above
+		return above, nil
+	}
+	above, err := v.at(filepath.Dir(p))
+	if err != nil {
+		return nil, err
 	}
 	var spots []int
 	for _, s := range above {
@@ -138,8 +147,7 @@ func opaque(dir string) bool {
 // the uppermost first.
 func (v *view) describe(top, p string, from int) ([]string, error) {
 	var made []string
-	if dir, _ := filepath.Split(p); dir != "" {
-		dir = strings.TrimSuffix(dir, "/")
+	if dir := filepath.Dir(p); dir != "." {
 		above, _, err := v.source(dir)
 		if err != nil {
 			return nil, err

@@ -126,26 +126,10 @@ func (m *Mount) prepare() error {
 	if err := os.Mkdir(m.path(workDir), 0o700); err != nil {
 		return err
 	}
-	if err := m.makeUpper(); err != nil {
-		return err
-	}
-	return m.describeImplied()
-}
-
-// makeUpper gives the writable root the owner and mode of the image's root:
-// overlayfs shows those of the topmost directory.
-func (m *Mount) makeUpper() error {
-	var st unix.Stat_t
-	if err := unix.Stat(m.store.path(layersDir, m.layers[len(m.layers)-1], fsDir), &st); err != nil {
-		return err
-	}
 	if err := os.Mkdir(m.path(upperDir), 0o700); err != nil {
 		return err
 	}
-	if err := os.Lchown(m.path(upperDir), int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	return unix.Chmod(m.path(upperDir), st.Mode&0o7777)
+	return m.describeImplied()
 }
 
 // lowers returns the layers that overlayfs gets, the topmost first. An opaque

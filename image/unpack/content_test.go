@@ -114,7 +114,7 @@ func TestImpliedDirectories(t *testing.T) {
 	raw := archive(t, shared, file("shared/new/f", ""), file("shared/g", ""), owned, file("a/b/c", ""), dir("a"), file("x/.wh.y", ""))
 	res, err := Apply(t.Context(), bytes.NewReader(raw), p.layer, Limits{})
 	must(t, err)
-	if want := []string{"a/b", "shared/new", "x"}; !slices.Equal(res.Implied, want) {
+	if want := []string{".", "a/b", "shared/new", "x"}; !slices.Equal(res.Implied, want) {
 		t.Errorf("implied %v, want %v", res.Implied, want)
 	}
 	for name, want := range map[string][3]uint32{

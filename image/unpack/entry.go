@@ -89,6 +89,7 @@ func (u *unpacker) layerRoot(hdr *tar.Header) error {
 	if err := unix.Fstat(u.root.fd, &st); err != nil {
 		return err
 	}
+	delete(u.implied, ".")
 	u.dirs[st.Ino] = dirTimes{".", timesOf(hdr)}
 	return nil
 }

@@ -56,9 +56,9 @@ type Result struct {
 	Bytes   int64
 
 	// Implied are the directories, by the archive's path, that entries lie in
-	// but that the archive does not describe. They were made with mode 0755 and
-	// owner 0:0; in an image they have the metadata of the layers below, which
-	// are not known here.
+	// but that the archive does not describe, "." among them. They were made with
+	// mode 0755 and owner 0:0; in an image they have the metadata of the layers
+	// below, which are not known here.
 	Implied []string
 }
 
@@ -101,7 +101,7 @@ func Apply(ctx context.Context, r io.Reader, dir string, l Limits) (Result, erro
 	u := &unpacker{
 		root: root, limits: l, buf: make([]byte, copyBuffer), asRoot: os.Geteuid() == 0 && os.Getegid() == 0,
 		src:  &source{r: r, stop: ctx.Err, left: l.Archive, limit: l.Archive, headers: -1},
-		dirs: map[uint64]dirTimes{}, implied: map[string]struct{}{},
+		dirs: map[uint64]dirTimes{}, implied: map[string]struct{}{".": {}},
 	}
 	err = u.entries(tar.NewReader(u.src))
 	if err == nil {
