@@ -55,7 +55,7 @@ fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them f
 	@build/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: bench-measure bench-kbs ## every benchmark that has a gate
+bench: bench-measure bench-kbs bench-image ## every benchmark that has a gate
 
 .PHONY: bench-measure
 bench-measure: ## what verifying evidence costs beside the signatures that it cannot avoid, and predicting beside hashing
@@ -67,6 +67,15 @@ bench-measure: ## what verifying evidence costs beside the signatures that it ca
 bench-kbs: build ## what attestations and releases cost the broker, beside the cryptography that they cannot avoid
 	@$(GOBUILD) -o $(BIN)/ ./tests/load
 	@$(BIN)/load bench --bin $(BIN)
+
+.PHONY: bench-image
+bench-image: ## pulling images beside the tools of the field, all in one run (BENCH="--rounds 1 --case gzip"; takes hours in full)
+	@build/need containerd=containerd skopeo=skopeo umoci=umoci buildah=buildah podman=podman igzip=isal unpigz=pigz \
+		mkfs.ext4=e2fsprogs mount=mount dpkg-deb=dpkg
+	@build/peers $(CACHE)/imagebench
+	@mkdir -p $(BIN)
+	@$(GOBUILD) -o $(BIN)/ ./tests/imagebench ./image/cmd/imagepull
+	@$(BIN)/imagebench --bin $(BIN) --cache $(CACHE)/imagebench $(BENCH)
 
 .PHONY: interop-kbs
 interop-kbs: build ## a second guest, written from the specification alone, against the broker

@@ -12,6 +12,7 @@ require (
 	github.com/vishvananda/netlink v1.3.1
 	github.com/vouchsafe-cc/vouchsafe v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/guest-agent v0.0.0
+	github.com/vouchsafe-cc/vouchsafe/image v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/kbs v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/measure v0.0.0
 	golang.org/x/sync v0.24.0
@@ -58,8 +59,8 @@ require (
 	github.com/lestrrat-go/jwx/v3 v3.3.0
 	github.com/lestrrat-go/option/v2 v2.0.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/opencontainers/go-digest v1.0.0 // indirect
-	github.com/opencontainers/image-spec v1.1.1 // indirect
+	github.com/opencontainers/go-digest v1.0.0
+	github.com/opencontainers/image-spec v1.1.1
 	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect

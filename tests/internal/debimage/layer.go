@@ -31,6 +31,8 @@ var epoch = time.Unix(1700000000, 0)
 type layerWriter struct {
 	*tar.Writer
 	seen map[string]bool
+	// shared takes it as it comes that packages own the same file.
+	shared bool
 }
 
 func writeTar(file string, fill func(*layerWriter) error) error {
@@ -39,7 +41,7 @@ func writeTar(file string, fill func(*layerWriter) error) error {
 		return err
 	}
 	buf := bufio.NewWriterSize(f, 1<<20)
-	w := &layerWriter{tar.NewWriter(buf), map[string]bool{}}
+	w := &layerWriter{Writer: tar.NewWriter(buf), seen: map[string]bool{}}
 	err = fill(w)
 	return errors.Join(err, w.Close(), buf.Flush(), f.Close())
 }
@@ -50,7 +52,7 @@ func (w *layerWriter) add(h *tar.Header, body io.Reader) error {
 		return nil
 	}
 	if w.seen[name] {
-		if h.Typeflag == tar.TypeDir {
+		if h.Typeflag == tar.TypeDir || w.shared {
 			return nil
 		}
 		return fmt.Errorf("two packages own %s", name)

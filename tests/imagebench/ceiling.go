@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+)
+
+// part is the CPU time of one thing over some bytes, on one core.
+type part struct {
+	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes"`
+}
+
+func (p part) of(bytes int64) float64 {
+	if p.Bytes == 0 {
+		return 0
+	}
+	return p.Seconds / float64(p.Bytes) * float64(bytes)
+}
+
+// A ceiling is the least time that the parts of a pull take, each by itself on
+// these cores: seconds of CPU time of each, and of wall time of all together.
+type ceiling struct {
+	parts []string
+	cpu   float64
+	wall  float64
+}
+
+func (c ceiling) String() string {
+	return fmt.Sprintf("%.2f s of wall time, %.2f s of CPU time: %s", c.wall, c.cpu, strings.Join(c.parts, ", "))
+}
+
+// ceiling measures the parts over the image's own layers.
+func (r *runner) measureCeiling(ctx context.Context) (ceiling, error) {
+	p, err := newPlace(ctx, r.memory, r.testCase.disk)
+	if err != nil {
+		return ceiling{}, err
+	}
+	var biggest string
+	var most int64
+	for d, file := range r.image.files {
+		if info, err := os.Stat(file); err == nil && info.Size() > most {
+			most, biggest = info.Size(), d.String()
+		}
+	}
+	args := []string{"rates", "--tar", strings.Join(r.archives, ","), "--dir", p.dir,
+		"--url", "http://" + r.registry.host + "/v2/" + imageName + "/blobs/" + biggest}
+	if suffix, ok := map[format]string{gzipped: ".gz", zstandard: ".zst"}[r.testCase.format]; ok {
+		args = append(args, "--"+string(r.testCase.format), strings.Join(r.archives, suffix+",")+suffix)
+	}
+	raw, err := exec.CommandContext(ctx, r.bin+"/imagepull", args...).Output()
+	if err := errors.Join(err, p.undo()); err != nil {
+		return ceiling{}, err
+	}
+	var parts map[string]part
+	if err := json.Unmarshal(raw, &parts); err != nil {
+		return ceiling{}, err
+	}
+	return r.ceilingOf(parts), nil
+}
+
+func (r *runner) ceilingOf(parts map[string]part) ceiling {
+	in, out := r.image.compressed, r.image.size
+	var c ceiling
+	add := func(name string, seconds float64) {
+		if seconds == 0 {
+			return
+		}
+		c.parts = append(c.parts, fmt.Sprintf("%s %.2f", name, seconds))
+		c.cpu += seconds
+	}
+	decoding := parts[string(r.testCase.format)].of(out)
+	add("receive", parts["receive"].of(in))
+	add("digest", parts["hash"].of(in))
+	if r.testCase.encrypted {
+		add("HMAC", parts["hash"].of(in))
+		add("cipher", parts["cipher"].of(in))
+	}
+	add(string(r.testCase.format), decoding)
+	if r.testCase.encrypted || r.testCase.format != uncompressed { // else the digest is the diffID
+		add("diffID", parts["hash"].of(out))
+	}
+	add("files", parts["files"].of(out))
+	c.wall = c.cpu / float64(runtime.NumCPU())
+	if r.testCase.size == single { // one stream is decoded on one core
+		c.wall = max(c.wall, decoding)
+	}
+	return c
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pulled is a tool that only has a name.
+type pulled struct {
+	tool
+	title string
+	of    kind
+}
+
+func (p pulled) name() string { return p.title }
+func (p pulled) kind() kind   { return p.of }
+func (p pulled) isOurs() bool { return p.of == ours }
+
+func ran(title string, of kind, wall ...time.Duration) *result {
+	res := &result{tool: pulled{title: title, of: of}}
+	for _, w := range wall {
+		res.rounds = append(res.rounds, spent{wall: w, cpu: 2 * w, rss: 20e6})
+	}
+	return res
+}
+
+func TestGates(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		name            string
+		testCase        testCase
+		peer, podman    time.Duration
+		ceiling         float64
+		says, complains string
+	}{
+		{"goal", testCase{format: gzipped}, 15 * s, 90 * s, 9, "goal    1.50 times as fast as containerd", ""},
+		{"gate", testCase{format: gzipped}, 14 * s, 90 * s, 9, "ok      1.40 times as fast as containerd", ""},
+		{"below", testCase{format: gzipped}, 12 * s, 90 * s, 9, "", "MISSED  1.20 times as fast as containerd"},
+		{"another tool is the fastest", testCase{format: gzipped}, 15 * s, 11 * s, 9, "", "MISSED  1.10 times as fast as podman"},
+		{"encrypted: what Debian ships", testCase{format: gzipped, encrypted: true}, 12 * s, 45 * s, 9, "goal    4.50 times as fast as podman", ""},
+		{"far from the ceiling", testCase{format: gzipped}, 15 * s, 90 * s, 7, "", "MISSED  0.70 of the ceiling"},
+		{"nobody to compare with", testCase{format: zstandard, encrypted: true}, 15 * s, 90 * s, 9, "unjudged", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := report{testCase: c.testCase, ceiling: ceiling{wall: c.ceiling}, results: []*result{
+				ran("vouchsafe", ours, 10*s, 99*s, 1*s), ran("containerd", newest, c.peer), ran("podman", debian, c.podman), {tool: pulled{title: "wrong", of: debian}},
+			}}
+			var out strings.Builder
+			missed := r.judge(&out, nil)
+			if missed != (c.complains != "") || !strings.Contains(out.String(), c.says) || !strings.Contains(out.String(), c.complains) {
+				t.Errorf("missed: %v\n%s", missed, out.String())
+			}
+		})
+	}
+}
+
+// Decryption may cost a fifth; the setting for small guests has gates of its own.
+func TestGatesBesideOthers(t *testing.T) {
+	const s = time.Second
+	r := report{testCase: testCase{format: gzipped, encrypted: true}, ceiling: ceiling{wall: 13}, results: []*result{
+		ran("vouchsafe", ours, 13*s), ran("vouchsafe, small guest", ours, 15*s), ran("podman", debian, 90*s),
+	}}
+	plain := report{results: []*result{ran("vouchsafe", ours, 10*s)}}
+	var out strings.Builder
+	if !r.judge(&out, &plain) {
+		t.Error("no gate was missed")
+	}
+	for _, want := range []string{"MISSED  1.30 times the CPU time", "MISSED  1.15 times as long", "goal    20.00 MB at the most, small guest"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestStages(t *testing.T) {
+	const line = "-----------+-------------------------------------------------------\n"
+	traces := "File: imagepull\n" + line +
+		"     1.50s   crypto/internal/fips140/sha256.blockSHANI\n             github.com/vouchsafe-cc/vouchsafe/image/registry.(*verifyReader).Read\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.Apply\n" + line +
+		"      20ms   syscall.Syscall6\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.(*unpacker).file\n" + line +
+		"     480ms   syscall.Syscall\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.(*unpacker).copy\n"
+	if seen := summary(traces); seen != "digest 1.50, unpack 0.50" {
+		t.Errorf("%q", seen)
+	}
+}
+
+// A tree that is not as ours in one property of one inode is found.
+func TestDifferences(t *testing.T) {
+	dir := func() string {
+		d := t.TempDir()
+		for _, name := range []string{"a", "b"} {
+			if err := os.WriteFile(filepath.Join(d, name), []byte(name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(filepath.Join(d, name), time.Time{}, time.Unix(1, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return d
+	}
+	read := func(d string) tree {
+		seen, err := inventory(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen
+	}
+	one, other := read(dir()), dir()
+	if list, n := one.differences(read(other)); n != 0 || len(one) != 2 {
+		t.Errorf("equal trees differ: %v", list)
+	}
+	for _, spoil := range []func(string) error{
+		func(f string) error { return os.Chmod(f, 0o600) },
+		func(f string) error { return os.Chtimes(f, time.Time{}, time.Unix(2, 0)) },
+		func(f string) error { return os.WriteFile(f, []byte("c"), 0o644) },
+		os.Remove,
+	} {
+		d := dir()
+		if err := spoil(filepath.Join(d, "b")); err != nil {
+			t.Fatal(err)
+		}
+		if _, n := one.differences(read(d)); n != 1 {
+			t.Errorf("%d differences", n)
+		}
+	}
+}
