@@ -476,7 +476,7 @@ func TestUnavailable(t *testing.T) {
 	w := newWorld(t)
 	ref := w.ship("app:v1", layers(t)...)
 	w.refused(w.ref("absent:v1"), fault.ImageUnavailable)
-	in, err := ship.Inspect(t.Context(), ref, w.Config(), nil)
+	in, err := ship.Inspect(t.Context(), ref, ship.InspectOptions{Registry: w.Config()})
 	imagetest.Must(t, err)
 	path := "/v2/signed/app/blobs/" + in.Layers[1].Digest
 	w.Replace(path, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })

@@ -19,7 +19,7 @@ import (
 func TestTamperedBlob(t *testing.T) {
 	w := newWorld(t)
 	ref := w.ship("app:v1", layers(t)...)
-	in, err := ship.Inspect(t.Context(), ref, w.Config(), nil)
+	in, err := ship.Inspect(t.Context(), ref, ship.InspectOptions{Registry: w.Config()})
 	imagetest.Must(t, err)
 	for i, l := range in.Layers {
 		path := "/v2/signed/app/blobs/" + l.Digest

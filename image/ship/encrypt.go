@@ -2,15 +2,9 @@ package ship
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"maps"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -30,23 +24,47 @@ type EncryptOptions struct {
 	// other than this project's do not find them.
 	Keys     KeyPlace
 	Registry registry.Config
-	Platform registry.Platform // of a multi-platform source; zero: linux on this architecture
-	Progress io.Writer         // one line per layer; nil: silent
+	Platform registry.Platform // of a multi-platform source; zero: all of them
+	Parallel int               // layers at a time; 0: 3
+	// Check reads back what was written and decrypts it with the KEK. Without a
+	// KID there is nothing to decrypt with, and nothing is checked.
+	Check    bool
+	Progress func(Event) // called from several goroutines; nil: silent
 }
 
 // Result describes an image that was written.
 type Result struct {
-	Reference string `json:"reference"` // by digest where the destination is a registry
-	Digest    string `json:"digest"`    // of the manifest
-	Layers    int    `json:"layers"`
+	Reference string    `json:"reference"` // by digest where the destination is a registry
+	Digest    string    `json:"digest"`    // of what the name points to: the manifest, or the index of several platforms
+	Layers    int       `json:"layers"`    // different ones
+	Written   []Written `json:"manifests"` // one for each platform
+	Checked   bool      `json:"checked"`   // every layer was read back and decrypted to what it was
 }
 
-// Encrypt copies one platform's image from src to dst (registry references or
+// Written is the image of one platform.
+type Written struct {
+	Digest   string `json:"digest"`
+	Platform string `json:"platform,omitempty"` // as the index says it
+}
+
+// Digests returns those of the manifests that guests run, and name when they
+// ask for the key.
+func (r Result) Digests() (all []string) {
+	for _, w := range r.Written {
+		all = append(all, w.Digest)
+	}
+	return all
+}
+
+const defaultParallel = 3 // layers at a time
+
+// Encrypt copies an image from src to dst (registry references or
 // oci:DIR[:tag]) and encrypts every layer under a key of its own, which it
-// wraps with the KEK. The config, and with it the diffIDs, stays as it is. The
-// layers stream: neither memory nor disk holds one. The result is always an
-// OCI manifest; a Docker manifest is converted, for Docker has no encrypted
-// layers.
+// wraps for the recipients. The configs, and with them the diffIDs, stay as
+// they are. The layers stream, several at a time: neither memory nor disk holds
+// one. The result is always of OCI media types; Docker manifests are converted,
+// for Docker has no encrypted layers. Of an index every image is taken;
+// attestations about the manifests of before are left behind.
 func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, error) {
 	client, err := registry.NewClient(o.Registry)
 	if err != nil {
@@ -59,10 +77,11 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	if o.Platform == (registry.Platform{}) {
-		o.Platform = registry.Native()
+	s, err := readShipment(ctx, from, o.Platform)
+	if err != nil {
+		return Result{}, err
 	}
-	resolved, err := registry.Resolve(ctx, from.source, from.version, o.Platform)
+	layers, err := s.layers() // refuses before the first byte is written
 	if err != nil {
 		return Result{}, err
 	}
@@ -70,21 +89,14 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	e := &encryption{o: o, from: from.source, to: to.sink, done: map[digest.Digest]ocispec.Descriptor{}, beside: keyset.Set{}}
-	raw, err := e.image(ctx, resolved)
-	if err != nil {
+	if o.Parallel <= 0 {
+		o.Parallel = defaultParallel
+	}
+	e := &encryption{o: o, from: from.source, to: to.sink, sealed: map[digest.Digest]sealed{}, layers: len(layers)}
+	if err := e.sealAll(ctx, layers); err != nil {
 		return Result{}, err
 	}
-	m, err := to.sink.PushManifest(ctx, to.tag, ocispec.MediaTypeImageManifest, raw)
-	if err != nil {
-		return Result{}, err
-	}
-	if o.Keys == KeysBeside {
-		if _, err := keyset.Push(ctx, to, m.Descriptor(), e.beside); err != nil {
-			return Result{}, err
-		}
-	}
-	return Result{Reference: to.show(m.Digest.String()), Digest: m.Digest.String(), Layers: len(resolved.Image.Layers)}, nil
+	return e.write(ctx, s, to)
 }
 
 // addBroker makes the KEK the first of the recipients.
@@ -103,128 +115,60 @@ func (o *EncryptOptions) addBroker() error {
 	return nil
 }
 
-type encryption struct {
-	o    EncryptOptions
-	from registry.Source
-	to   registry.Sink
-	done map[digest.Digest]ocispec.Descriptor // a layer that occurs twice is encrypted once
-
-	beside keyset.Set // filled if the keys travel there
-}
-
-// image writes config and layers and returns the new manifest.
-func (e *encryption) image(ctx context.Context, r *registry.Resolved) ([]byte, error) {
-	out := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Annotations: r.Image.Annotations}
-	types := make([]string, len(r.Image.Layers))
-	for i, l := range r.Image.Layers { // refuse before the first byte is written
+// write stores the manifests, then the index above them, if there is one. The
+// tag comes last: nobody sees half an image.
+func (e *encryption) write(ctx context.Context, s *shipment, to *place) (Result, error) {
+	var done Result
+	var root ocispec.Descriptor
+	for i, image := range s.images {
+		tag := to.tag
+		if s.index != nil {
+			tag = ""
+		}
+		m, err := e.image(ctx, image, to, tag)
+		if err != nil {
+			return Result{}, err
+		}
+		root = m.Descriptor()
+		w := Written{Digest: m.Digest.String()}
+		if s.index != nil {
+			entry := &s.index.Manifests[i]
+			entry.MediaType, entry.Digest, entry.Size = root.MediaType, root.Digest, root.Size
+			w.Platform = platformText(entry.Platform)
+		}
+		done.Written = append(done.Written, w)
+	}
+	if s.index != nil {
 		var err error
-		if types[i], err = encryptedType(l.MediaType); err != nil {
-			return nil, fmt.Errorf("layer %d: %w", i, err)
+		if root, err = pushIndex(ctx, to, s.index); err != nil {
+			return Result{}, err
 		}
 	}
+	done.Digest, done.Layers, done.Reference = root.Digest.String(), e.layers, to.show(root.Digest.String())
+	if !e.o.Check || e.o.KID == "" {
+		return done, nil
+	}
+	if err := e.check(ctx, to, done.Written); err != nil {
+		return done, err
+	}
+	done.Checked = true
+	return done, nil
+}
+
+// image writes a config and the manifest of one platform.
+func (e *encryption) image(ctx context.Context, r *registry.Resolved, to *place, tag string) (registry.Manifest, error) {
 	config, err := e.config(ctx, r.Image.Config)
 	if err != nil {
-		return nil, err
+		return registry.Manifest{}, err
 	}
-	out.Config = config
-	for i, l := range r.Image.Layers {
-		desc, ok := e.done[l.Digest]
-		if !ok {
-			if desc, err = e.layer(ctx, l, types[i]); err != nil {
-				return nil, fmt.Errorf("encrypt layer %d: %w", i, err)
-			}
-			e.done[l.Digest] = desc
-		}
-		out.Layers = append(out.Layers, desc)
-		if e.o.Progress != nil {
-			_, _ = fmt.Fprintf(e.o.Progress, "layer %d/%d encrypted: %s (%d bytes)\n", i+1, len(types), desc.Digest, desc.Size)
-		}
-	}
-	return json.Marshal(out)
-}
-
-func (e *encryption) config(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	rc, err := e.from.Blob(ctx, desc)
+	raw, keys, err := e.manifest(r.Image, config)
 	if err != nil {
-		return desc, err
+		return registry.Manifest{}, err
 	}
-	defer func() { _ = rc.Close() }()
-	written, err := e.to.PushBlob(ctx, rc)
-	if err != nil {
-		return desc, err
-	}
-	written.MediaType = ocispec.MediaTypeImageConfig
-	return written, nil
-}
-
-// layer streams one layer through the cipher. The source reader fails at its
-// end unless the plain blob is the one that the manifest names, and then
-// nothing is stored.
-func (e *encryption) layer(ctx context.Context, desc ocispec.Descriptor, mediaType string) (ocispec.Descriptor, error) {
-	rc, err := e.from.Blob(ctx, desc)
-	if err != nil {
-		return desc, err
-	}
-	defer func() { _ = rc.Close() }()
-	enc, err := crypt.NewEncrypter(rc)
-	if err != nil {
-		return desc, err
-	}
-	out, err := e.to.PushBlob(ctx, enc)
-	if err != nil {
-		return desc, err
-	}
-	pub, priv, err := enc.Options(desc.Digest)
-	if err != nil {
-		return desc, err
-	}
-	defer priv.Key.Destroy()
-	doc, err := priv.Marshal()
-	if err != nil {
-		return desc, err
-	}
-	defer doc.Destroy()
-	keys, err := crypt.WrapFor(doc, e.o.Recipients...)
-	if err != nil {
-		return desc, err
-	}
-	added, err := e.annotations(out.Digest, pub, keys)
-	if err != nil {
-		return desc, err
-	}
-	out.MediaType = mediaType
-	out.Annotations = maps.Clone(desc.Annotations)
-	if out.Annotations == nil {
-		out.Annotations = map[string]string{}
-	}
-	maps.Copy(out.Annotations, added)
-	return out, nil
-}
-
-// annotations says what the layer's descriptor gets: everything, or all but the
-// keys if they travel beside the image.
-func (e *encryption) annotations(d digest.Digest, pub crypt.Public, keys []crypt.WrappedKey) (map[string]string, error) {
-	all, err := crypt.Annotations(pub, keys...)
+	m, err := to.sink.PushManifest(ctx, tag, ocispec.MediaTypeImageManifest, raw)
 	if err != nil || e.o.Keys != KeysBeside {
-		return all, err
+		return m, err
 	}
-	e.beside[d] = keys
-	return crypt.WithoutKeys(all), nil
-}
-
-// encryptedType maps a layer's media type to its encrypted form.
-func encryptedType(t string) (string, error) {
-	if strings.HasSuffix(t, crypt.MediaSuffix) {
-		return "", errors.New("the layer is encrypted already")
-	}
-	const docker = "application/vnd.docker.image.rootfs.diff.tar"
-	plain := map[string]string{docker: ocispec.MediaTypeImageLayer, docker + ".gzip": ocispec.MediaTypeImageLayerGzip, docker + ".zstd": ocispec.MediaTypeImageLayerZstd}
-	if oci, ok := plain[t]; ok {
-		t = oci
-	}
-	switch t {
-	case ocispec.MediaTypeImageLayer, ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd:
-		return t + crypt.MediaSuffix, nil
-	}
-	return "", fmt.Errorf("layers of media type %.100q are not supported", t)
+	_, err = keyset.Push(ctx, to, m.Descriptor(), keys)
+	return m, err
 }

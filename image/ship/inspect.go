@@ -49,19 +49,27 @@ type SignatureInfo struct {
 	Problem string       `json:"problem,omitempty"`
 }
 
-// Inspect reads manifest, config and signatures of an image for this
-// architecture. It needs no keys. A nil aside leaves out the signatures that
-// lie in no registry.
-func Inspect(ctx context.Context, ref string, r registry.Config, aside *trust.Lookaside) (*Inspection, error) {
-	client, err := registry.NewClient(r)
+// InspectOptions say how an image is looked at.
+type InspectOptions struct {
+	Registry  registry.Config
+	Lookaside *trust.Lookaside  // nil leaves out the signatures that lie in no registry
+	Platform  registry.Platform // of a multi-platform image; zero: linux on this architecture
+}
+
+// Inspect reads manifest, config and signatures of an image. It needs no keys.
+func Inspect(ctx context.Context, ref string, o InspectOptions) (*Inspection, error) {
+	client, err := registry.NewClient(o.Registry)
 	if err != nil {
 		return nil, err
+	}
+	if o.Platform == (registry.Platform{}) {
+		o.Platform = registry.Native()
 	}
 	at, err := openPlace(client, ref, false)
 	if err != nil {
 		return nil, err
 	}
-	res, err := registry.Resolve(ctx, at.source, at.version, registry.Native())
+	res, err := registry.Resolve(ctx, at.source, at.version, o.Platform)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +102,7 @@ func Inspect(ctx context.Context, ref string, r registry.Config, aside *trust.Lo
 	}
 	found, err := trust.Survey(ctx,
 		trust.Subject{Reference: at.ref, Root: res.Root.Digest, Manifest: res.Manifest.Digest},
-		trust.Evidence{Signatures: at.source, Lookaside: func(context.Context) (*trust.Lookaside, error) { return aside, nil }})
+		trust.Evidence{Signatures: at.source, Lookaside: func(context.Context) (*trust.Lookaside, error) { return o.Lookaside, nil }})
 	if err != nil {
 		return nil, err
 	}

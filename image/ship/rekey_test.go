@@ -166,7 +166,7 @@ func TestEncryptWithKeysBeside(t *testing.T) {
 	if m, b := opens(t, repo, "v1", keks(kek)); m || !b {
 		t.Errorf("in the manifest %v, beside %v", m, b)
 	}
-	in, err := ship.Inspect(t.Context(), s.Host+"/enc:v1", s.Config(), nil)
+	in, err := ship.Inspect(t.Context(), s.Host+"/enc:v1", ship.InspectOptions{Registry: s.Config()})
 	must(t, err)
 	if l := in.Layers[0]; l.Keys != nil || len(l.Beside) != 1 || l.Beside[0] != kid || l.Problem != "" {
 		t.Errorf("%+v", l)

@@ -97,7 +97,7 @@ func (w *world) ship() {
 	kek := secret.Random(32)
 	w.kek = bytes.Clone(kek.Reveal())
 	_, err := ship.Encrypt(t.Context(), plain, w.ref, ship.EncryptOptions{
-		KID: "kbs:///" + kekPath, KEK: kek, Registry: w.registry.config(), Progress: io.Discard,
+		KID: "kbs:///" + kekPath, KEK: kek, Registry: w.registry.config(),
 	})
 	if err != nil {
 		t.Fatalf("encrypt: %v", err)

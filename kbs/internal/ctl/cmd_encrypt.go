@@ -39,21 +39,29 @@ type encryption struct {
 	keys      string // where they travel
 	others    []crypt.Recipient
 	registry  registry.Config
+	platform  registry.Platform // zero: all that the source has
+	progress  progressFlags
 }
 
 func (c *cli) imageEncryptCommand() *cobra.Command {
 	var e encryption
 	var reg registryFlags
 	var to recipientFlags
+	var platform platformFlag
 	cmd := &cobra.Command{
 		Use:   "encrypt SRC DST --key kbs:///REPO/TYPE/TAG (--register | --kek-file FILE)",
 		Short: "Encrypt an image so that only attested guests can open it",
 		Long:  encryptLong,
 		Example: `  kbsctl image encrypt app:1 reg.example/app:1-enc --key kbs:///prod/image/app --register
   kbsctl image encrypt oci:build oci:shipped:1 --key kbs:///prod/image/app --kek-file kek.bin`,
-		Args: exactArgs(2),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e.src, e.dst = args[0], args[1]
+			if len(args) == 2 && e.dst == "" {
+				e.dst = args[1]
+			} else if len(args) == 2 || e.dst == "" {
+				return usagef("where does the image go?").hint("--to DST, or DST after SRC")
+			}
+			e.src = args[0]
 			var err error
 			if e.path, err = resourcePath(e.key); err != nil {
 				return err
@@ -74,6 +82,9 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 			if e.others, err = to.read(); err != nil {
 				return err
 			}
+			if e.platform, err = platform.read(); err != nil {
+				return err
+			}
 			if e.registry, err = c.registry(reg); err != nil {
 				return err
 			}
@@ -81,6 +92,7 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&e.dst, "to", "", "`DST`: where the encrypted image goes")
 	f.StringVar(&e.key, "key", "", "`URI` of the key at the broker: kbs:///REPO/TYPE/TAG")
 	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
 	f.BoolVar(&e.register, "register", false, "store the key at the broker")
@@ -89,6 +101,8 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	overwriteFlag(cmd, &e.overwrite)
 	to.add(cmd)
 	_ = cmd.MarkFlagRequired("key")
+	platform.add(cmd, "all of them")
+	e.progress.add(cmd)
 	reg.add(cmd)
 	return cmd
 }
@@ -138,7 +152,7 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 func (e encryption) bound(about api.ResourceMeta, done ship.Result) api.ResourceMeta {
 	about.Hold, about.Images = "", nil
 	if !e.unbound {
-		about.Images = []string{done.Digest}
+		about.Images = done.Digests()
 	}
 	if about.Purpose == "" {
 		about.Purpose = "opens a container image"
@@ -173,8 +187,11 @@ func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryptio
 }
 
 func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (ship.Result, error) {
+	show := c.display(e.progress)
+	defer show.Close()
 	done, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
-		KID: "kbs:///" + e.path, KEK: kek, Recipients: e.others, Keys: ship.KeyPlace(e.keys), Registry: e.registry, Progress: c.stdio.Err,
+		KID: "kbs:///" + e.path, KEK: kek, Recipients: e.others, Keys: ship.KeyPlace(e.keys), Registry: e.registry, Platform: e.platform, Check: true,
+		Progress: func(ev ship.Event) { show.Update(shipUpdate(ev)) },
 	})
 	if err != nil {
 		return done, doing(imageError(err), "encrypt %s", e.src)

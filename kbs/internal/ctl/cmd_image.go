@@ -1,14 +1,11 @@
 package ctl
 
 import (
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,94 +21,19 @@ func (c *cli) imageCommand() *cobra.Command {
 		Short: "Encrypt, sign and check images; no daemon is needed",
 		Long: `Encrypt, sign and check images. An image is named as container tools name it, or
 as oci:DIR[:TAG] for an OCI layout on disk. Registry credentials come from
---registry-auth, or from where docker and podman keep theirs.`,
+--authfile, or from where docker and podman keep theirs.
+
+From a plain image to a pod:
+
+  kbsctl image keygen --out release
+  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key
+  kbsctl preflight reg.example/app:1-enc --image-policy policy.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.imageKeygenCommand(), c.imageEncryptCommand(), c.imageSignCommand(),
 		c.imageInspectCommand(), c.imageVerifyCommand(), c.imageRekeyCommand(), c.imageKeyProviderCommand())
 	return cmd
-}
-
-// registryFlags say how registries are reached.
-type registryFlags struct {
-	ca        string
-	auth      string
-	plainHTTP []string
-}
-
-func (f *registryFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.ca, "registry-ca", "", "PEM `file` of the CA that signed the registry's certificate")
-	cmd.Flags().StringVar(&f.auth, "registry-auth", "", "docker auth.json `file` (default: that of docker or podman)")
-	cmd.Flags().StringSliceVar(&f.plainHTTP, "insecure-plain-http", nil,
-		"speak plain HTTP to these registry `hosts` (host:port); anyone on the way can read and change what passes")
-}
-
-func (c *cli) registry(f registryFlags) (registry.Config, error) {
-	cfg := registry.Config{
-		InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + buildVersion().Version,
-		ProxyFromEnvironment: true, Helper: registry.ExecHelper,
-	}
-	if len(f.plainHTTP) > 0 {
-		c.warnf("WARNING: plain HTTP to %s: anyone on the way can read and change what passes", strings.Join(f.plainHTTP, ", "))
-	}
-	var err error
-	if f.ca != "" {
-		if cfg.RootCAs, err = registryRoots(f.ca); err != nil {
-			return cfg, err
-		}
-	}
-	cfg.Auth, err = c.registryAuth(f.auth)
-	return cfg, err
-}
-
-// registryRoots adds a private CA to the system's: one command may read from a
-// public registry and write to a private one.
-func registryRoots(file string) (*x509.CertPool, error) {
-	b, err := readFile(file, maxConfig)
-	if err != nil {
-		return nil, usagef("registry CA: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, usagef("registry CA %s: holds no PEM certificate", file)
-	}
-	return pool, nil
-}
-
-// registryAuth reads the file that was named, or else the first of the usual
-// ones that there is: podman's, then docker's.
-func (c *cli) registryAuth(file string) (secret.Bytes, error) {
-	if file != "" {
-		b, err := readFile(file, maxConfig)
-		if err != nil {
-			return secret.Bytes{}, usagef("registry auth: %w", err)
-		}
-		return secret.New(b), nil
-	}
-	var usual []string
-	if f := c.env("REGISTRY_AUTH_FILE"); f != "" {
-		usual = append(usual, f)
-	}
-	if d := c.env("XDG_RUNTIME_DIR"); d != "" {
-		usual = append(usual, filepath.Join(d, "containers", "auth.json"))
-	}
-	docker := firstOf(c.env("DOCKER_CONFIG"), filepath.Join(c.env("HOME"), ".docker"))
-	usual = append(usual, filepath.Join(docker, "config.json"))
-	for _, f := range usual {
-		b, err := readFile(f, maxConfig)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return secret.Bytes{}, usagef("registry auth: %w", err)
-		}
-		return secret.New(b), nil
-	}
-	return secret.Bytes{}, nil
 }
 
 // imageError gives what the image packages report its code. What is none of
