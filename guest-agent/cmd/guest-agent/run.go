@@ -63,6 +63,7 @@ func command(io stdio) *cobra.Command {
 			return err
 		},
 	})
+	root.AddCommand(genpolicyCommand(io))
 	root.AddCommand(personCommands(io)...)
 	return root
 }

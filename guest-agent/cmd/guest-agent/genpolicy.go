@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/genpolicy"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// generator is what the command line of genpolicy says.
+type generator struct {
+	out, learn   string
+	denyLogs     bool
+	platform     string
+	ca, authFile string
+	plainHTTP    []string
+}
+
+// genpolicyCommand is for the pod's owner, on the owner's machine.
+func genpolicyCommand(io stdio) *cobra.Command {
+	var g generator
+	cmd := &cobra.Command{
+		Use:   "genpolicy POD.yaml",
+		Short: "Write an agent policy for a pod",
+		Long: "Reads a pod, or an object with a pod template (- is the standard input), looks its images up in\n" +
+			"their registries and writes the policy that lets a host run just this pod. It goes into\n" +
+			"init-data as policy.rego.",
+		Example: "  guest-agent genpolicy pod.yaml -o policy.rego\n" +
+			"  guest-agent genpolicy pod.yaml --learn agent.log -o policy.rego",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.run(cmd.Context(), args[0], cmd.InOrStdin(), io)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&g.out, "output", "o", "", "file for the policy (default: the standard output)")
+	f.StringVar(&g.learn, "learn", "", "log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
+	f.BoolVar(&g.denyLogs, "deny-logs", false, "the host may not read what the containers write")
+	f.StringVar(&g.platform, "platform", "linux/"+registry.Native().Architecture, "platform of the guest, as OS/ARCHITECTURE[/VARIANT]")
+	f.StringVar(&g.ca, "registry-ca", "", "PEM file of the CA that signed the registry's certificate")
+	f.StringVar(&g.authFile, "registry-auth", "", "docker auth.json file (default: none is used)")
+	f.StringSliceVar(&g.plainHTTP, "insecure-plain-http", nil, "speak plain HTTP to these registry hosts (host:port); anyone on the way can read and change what passes")
+	return cmd
+}
+
+// maxInput bounds the files that genpolicy reads, in bytes.
+const maxInput = 64 << 20
+
+func (g generator) run(ctx context.Context, pod string, stdin io.Reader, io stdio) error {
+	text, err := readInput(pod, stdin)
+	if err != nil {
+		return err
+	}
+	images, err := g.images()
+	if err != nil {
+		return err
+	}
+	o := genpolicy.Options{DenyLogs: g.denyLogs}
+	if g.learn != "" {
+		log, err := os.Open(g.learn)
+		if err != nil {
+			return err
+		}
+		o.Learned, err = genpolicy.ReadLog(log)
+		if err = errors.Join(err, log.Close()); err != nil {
+			return err
+		}
+	}
+	policy, left, err := genpolicy.Generate(ctx, text, images, o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", pod, err)
+	}
+	for _, r := range left {
+		_, _ = fmt.Fprintf(io.err, "not learned: %s: %s\n", r.Request, r.Why)
+	}
+	if g.out == "" {
+		_, err = fmt.Fprint(io.out, policy)
+		return err
+	}
+	return os.WriteFile(g.out, []byte(policy), 0o644) //nolint:gosec // a policy is no secret: it travels past the host
+}
+
+func readInput(name string, stdin io.Reader) ([]byte, error) {
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		stdin = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(stdin, maxInput+1))
+	if err == nil && len(raw) > maxInput {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxInput)
+	}
+	return raw, err
+}
+
+func (g generator) images() (genpolicy.Images, error) {
+	parts := append(strings.Split(g.platform, "/"), "")
+	if len(parts) < 3 || len(parts) > 4 || parts[0] == "" || parts[1] == "" {
+		return nil, fmt.Errorf("%w: --platform %q is not of the form OS/ARCHITECTURE[/VARIANT]", errUsage, g.platform)
+	}
+	cfg := registry.Config{
+		InsecureHTTPHosts: g.plainHTTP, UserAgent: "vouchsafe-genpolicy/" + version(),
+		ProxyFromEnvironment: true, Helper: registry.ExecHelper,
+	}
+	if g.ca != "" {
+		pem, err := os.ReadFile(g.ca)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.RootCAs, err = x509.SystemCertPool(); err != nil {
+			cfg.RootCAs = x509.NewCertPool()
+		}
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", g.ca)
+		}
+	}
+	if g.authFile != "" {
+		raw, err := os.ReadFile(g.authFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Auth = secret.New(raw)
+	}
+	client, err := registry.NewClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return genpolicy.Registries{Client: client, Platform: registry.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}}, nil
+}
