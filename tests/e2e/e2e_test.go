@@ -19,9 +19,9 @@ import (
 )
 
 // launch starts a good guest with its pod's pause container.
-func launch(t *testing.T, label string) *world.Guest {
+func launch(t *testing.T, label string, command ...string) *world.Guest {
 	t.Helper()
-	g, err := stage.Launch(t.Context(), label, stage.vendor, world.CommandLine)
+	g, err := stage.Launch(t.Context(), label, stage.vendor, world.CommandLine, world.Pod{Image: stage.ref, Command: command})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,6 @@ func TestServiceAnswersWithTheReleasedSecret(t *testing.T) {
 // What the container sees must be what the packages held: the lower layers'
 // files less what whiteouts took away, with modes, links and capabilities.
 func TestTheTreeIsWhatWasPacked(t *testing.T) {
-	g := launch(t, "tree")
 	config, err := stage.ImageConfig(t.Context(), stage.ref)
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +130,7 @@ func TestTheTreeIsWhatWasPacked(t *testing.T) {
 		test -e /etc/nginx/sites-available/default && echo "whiteout failed"
 		ls() { busybox ls "$@"; }; ls /usr/share/man
 		echo end`}
+	g := launch(t, "tree", config.Entrypoint...)
 	if err := g.Kata().Container(t.Context(), "tree", stage.ref, config); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +185,23 @@ func TestReplayedEvidenceIsRefused(t *testing.T) {
 func TestARootThatNobodyNamedIsRefused(t *testing.T) {
 	if _, err := stage.UnknownRoot(t.Context(), stage.stranger, stage.ref); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A host that asks for more than the pod reads a ticket; the owner reads why.
+func TestAHostThatAsksForMoreIsRefused(t *testing.T) {
+	g := launch(t, "more")
+	serve(t, g, "app")
+	shell, second, err := stage.OtherRequests(t.Context(), g, "app", stage.ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := second.Finding("request.CreateContainerRequest")
+	if err != nil || !strings.Contains(f.Seen, "the last first: app once at a time;") {
+		t.Errorf("the owner reads %+v, %v", f, err)
+	}
+	if shell.Explanation.Rule != "data.agent_policy.ExecProcessRequest" {
+		t.Errorf("the owner reads of the rule %q", shell.Explanation.Rule)
 	}
 }
 

@@ -45,7 +45,7 @@ func genpolicyCommand(io stdio) *cobra.Command {
 	f.StringVarP(&g.out, "output", "o", "", "file for the policy (default: the standard output)")
 	f.StringVar(&g.learn, "learn", "", "log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
 	f.BoolVar(&g.denyLogs, "deny-logs", false, "the host may not read what the containers write")
-	f.StringVar(&g.platform, "platform", "linux/"+registry.Native().Architecture, "platform of the guest, as OS/ARCHITECTURE[/VARIANT]")
+	f.StringVar(&g.platform, "platform", "", "platform of the guest, as OS/ARCHITECTURE[/VARIANT] (default: that of this machine)")
 	f.StringVar(&g.ca, "registry-ca", "", "PEM file of the CA that signed the registry's certificate")
 	f.StringVar(&g.authFile, "registry-auth", "", "docker auth.json file (default: none is used)")
 	f.StringSliceVar(&g.plainHTTP, "insecure-plain-http", nil, "speak plain HTTP to these registry hosts (host:port); anyone on the way can read and change what passes")
@@ -106,9 +106,13 @@ func readInput(name string, stdin io.Reader) ([]byte, error) {
 }
 
 func (g generator) images() (genpolicy.Images, error) {
-	parts := append(strings.Split(g.platform, "/"), "")
-	if len(parts) < 3 || len(parts) > 4 || parts[0] == "" || parts[1] == "" {
-		return nil, fmt.Errorf("%w: --platform %q is not of the form OS/ARCHITECTURE[/VARIANT]", errUsage, g.platform)
+	platform := registry.Native()
+	if g.platform != "" {
+		parts := append(strings.Split(g.platform, "/"), "")
+		if len(parts) < 3 || len(parts) > 4 || parts[0] == "" || parts[1] == "" {
+			return nil, fmt.Errorf("%w: --platform %q is not of the form OS/ARCHITECTURE[/VARIANT]", errUsage, g.platform)
+		}
+		platform = registry.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 	}
 	cfg := registry.Config{
 		InsecureHTTPHosts: g.plainHTTP, UserAgent: "vouchsafe-genpolicy/" + version(),
@@ -137,5 +141,5 @@ func (g generator) images() (genpolicy.Images, error) {
 	if err != nil {
 		return nil, err
 	}
-	return genpolicy.Registries{Client: client, Platform: registry.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}}, nil
+	return genpolicy.Registries{Client: client, Platform: platform}, nil
 }

@@ -72,7 +72,7 @@ CreateSandboxRequest if {
 CreateContainerRequest := {"allowed": true, "ops": [{"op": "add", "path": note, "value": name}]} if {
 	not data.pstate[input.container_id]
 	ordinary
-	name := min({c.name | some c in containers; not running(c.name); fits(c)})
+	name := min({c.name | some c in containers; idle(c); fits(c)})
 }
 
 RemoveContainerRequest := {"allowed": true, "ops": [op |
@@ -81,6 +81,11 @@ RemoveContainerRequest := {"allowed": true, "ops": [op |
 ]}
 
 note := concat("/", ["/pstate", input.container_id])
+
+idle(c) if {
+	print(c.name, "once at a time")
+	not running(c.name)
+}
 
 running(name) if {
 	some id

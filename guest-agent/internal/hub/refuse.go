@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -179,6 +180,14 @@ func describe(f *fault.Fault, object string) api.GuestRefusal {
 		}
 		g.Rule = "layer." + le.What // what a layer's bytes must equal before anything of them is visible
 		g.Findings = append(g.Findings, finding("layer."+le.Digest+"."+le.What, seen, []string{le.Wanted}))
+	}
+	if d, ok := errors.AsType[*policy.Denial](f); ok {
+		g.Rule = d.Rule()
+		g.Findings = append(g.Findings, finding("request."+d.Request, d.Why, []string{"what the agent policy allows"}))
+	}
+	if i, ok := errors.AsType[*policy.ImageError](f); ok {
+		g.Rule = policy.PinsRule
+		g.Findings = append(g.Findings, finding("image.digest", i.Digest, i.Wanted))
 	}
 	return g
 }

@@ -61,7 +61,7 @@ func TestDenial(t *testing.T) {
 	if got := status.Convert(err).Message(); got != "ExecProcessRequest is blocked by policy: policy_denied (ticket 7QK2-M9TD)" {
 		t.Error(got)
 	}
-	for _, want := range []string{"it printed: the arguments of app2", "ExecProcessRequest: the policy has no such rule"} {
+	for _, want := range []string{"it printed, the last first: the arguments of app2", "ExecProcessRequest: the policy has no such rule"} {
 		if !strings.Contains(strings.Join(causes, "\n"), want) {
 			t.Errorf("the owner does not read %q in %q", want, causes)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -43,7 +44,7 @@ func (p *program) evaluate(ctx context.Context, name string, r *rule, input ast.
 		if printed == "" {
 			return what
 		}
-		return what + "; it printed: " + printed
+		return what + "; it printed, the last first: " + printed
 	}
 	allowed, ops := value, any(nil)
 	if m, ok := value.(map[string]any); ok {
@@ -118,5 +119,8 @@ func (p *printed) Print(_ print.Context, line string) error {
 	return nil
 }
 
-// String joins the lines.
-func (p *printed) String() string { return strings.Join(p.lines, "; ") }
+// String joins the lines, the last first.
+func (p *printed) String() string {
+	slices.Reverse(p.lines)
+	return strings.Join(p.lines, "; ")
+}

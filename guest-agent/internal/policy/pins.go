@@ -24,6 +24,9 @@ const anyReference = ""
 
 const pinsRule = "image_digests"
 
+// PinsRule names the digests in full.
+const PinsRule = "data." + packageName + "." + pinsRule
+
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$|^sha512:[0-9a-f]{128}$`)
 
 // pinned reads image_digests, which must be a constant.
@@ -81,11 +84,19 @@ func (p pins) check(ref, digest string) error {
 	if _, named, ok := strings.Cut(ref, "@"); ok && slices.Contains(allowed, named) {
 		return nil
 	}
-	switch {
-	case p == nil:
-		return fmt.Errorf("image %s is %s, and the policy allows none: it has no data.%s.%s", ref, digest, packageName, pinsRule)
-	case len(allowed) == 0:
-		return fmt.Errorf("image %s is %s, and data.%s.%s does not name the reference", ref, digest, packageName, pinsRule)
+	return &ImageError{ref, digest, allowed}
+}
+
+// An ImageError is an image that the policy does not name.
+type ImageError struct {
+	Reference, Digest string
+	Wanted            []string // digests that the policy has for the reference
+}
+
+// Error says which image it was, and which it should have been.
+func (e *ImageError) Error() string {
+	if len(e.Wanted) == 0 {
+		return fmt.Sprintf("image %s is %s, and %s names no digest for this reference", e.Reference, e.Digest, PinsRule)
 	}
-	return fmt.Errorf("image %s is %s, want %s", ref, digest, strings.Join(allowed, " or "))
+	return fmt.Sprintf("image %s is %s, want %s", e.Reference, e.Digest, strings.Join(e.Wanted, " or "))
 }

@@ -86,8 +86,11 @@ type Denial struct {
 
 // Error says which rule refused, and what it printed on the way.
 func (d *Denial) Error() string {
-	return fmt.Sprintf("data.%s.%s: %s", packageName, d.Request, d.Why)
+	return d.Rule() + ": " + d.Why
 }
+
+// Rule names the rule that was asked.
+func (d *Denial) Rule() string { return "data." + packageName + "." + d.Request }
 
 // maxTries bounds how often a question is asked again because another answer
 // came first.

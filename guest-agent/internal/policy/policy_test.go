@@ -95,7 +95,7 @@ func TestDenialExplains(t *testing.T) {
 	if f == nil || f.Cause() == nil {
 		t.Fatal(err)
 	}
-	if got := f.Cause().Error(); got != "data.agent_policy.ExecProcessRequest: it says nothing; it printed: the container app" {
+	if got := f.Cause().Error(); got != "data.agent_policy.ExecProcessRequest: it says nothing; it printed, the last first: the container app" {
 		t.Error(got)
 	}
 	if strings.Contains(f.Public(), "container") {

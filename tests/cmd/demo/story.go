@@ -58,6 +58,7 @@ func (s *story) acts() []act {
 		{"7c refused: one flipped bit", s.flippedBit},
 		{"7d refused: replayed evidence", s.replay},
 		{"7e refused: a root nobody named", s.unknownRoot},
+		{"7f refused: a host that asks for more", s.otherRequests},
 		{"8 the audit log proves itself", s.audit},
 	}
 }
@@ -163,7 +164,7 @@ func (s *story) decide(ctx context.Context) (lines []string, err error) {
 }
 
 func (s *story) runIt(ctx context.Context) ([]string, error) {
-	g, err := s.Launch(ctx, "good", s.vendor, world.CommandLine)
+	g, err := s.Launch(ctx, "good", s.vendor, world.CommandLine, world.Pod{Image: s.ref})
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +181,7 @@ func (s *story) runIt(ctx context.Context) ([]string, error) {
 	}
 	lines := []string{
 		"Kata protocol: CreateSandbox, pause, CreateContainer with image_guest_pull, StartContainer, ReadStdout",
-		"nothing judges the host's requests yet: init-data, which is measured, waives that by name",
+		"guest-agent genpolicy wrote what the host may ask for: this pod and no other; init-data, which is measured, brings it",
 	}
 	if s.image != "" {
 		return append(lines, "the container of "+s.image+" was started"), nil
@@ -295,6 +296,19 @@ func (s *story) replay(ctx context.Context) ([]string, error) {
 
 func (s *story) unknownRoot(ctx context.Context) ([]string, error) {
 	return s.told(s.UnknownRoot(ctx, s.stranger, s.ref))
+}
+
+func (s *story) otherRequests(ctx context.Context) ([]string, error) {
+	if s.image != "" {
+		return []string{"needs the assembled image, whose container still runs"}, nil
+	}
+	shell, second, err := s.OtherRequests(ctx, s.guest, "app", s.ref)
+	first, err := s.told(shell, err)
+	if err != nil {
+		return first, err
+	}
+	more, err := s.told(second, nil)
+	return append(append(append([]string{"a shell in the container:"}, first...), "a second container, with arguments of the host's:"), more...), err
 }
 
 func (s *story) audit(ctx context.Context) ([]string, error) {

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -51,17 +52,24 @@ type Guest struct {
 	kata    *Kata
 }
 
+// Pod is what a guest is launched for: the agent policy in its init-data allows
+// just this.
+type Pod struct {
+	Image   string   // reference
+	Command []string // empty: the image's
+}
+
 // Launch plays the hypervisor: it writes the init-data, measures and launches
 // the guest on a new simulated chip of the vendor, and starts the agent in its
 // own network, mount, process, IPC and UTS namespaces. From inside, only the
 // broker and the registry can be reached.
-func (w *World) Launch(ctx context.Context, label, vendor, commandLine string) (*Guest, error) {
+func (w *World) Launch(ctx context.Context, label, vendor, commandLine string, pod Pod) (*Guest, error) {
 	dir, err := os.MkdirTemp(w.Dir, "guest-"+label+"-")
 	if err != nil {
 		return nil, err
 	}
 	g := &Guest{Name: label, Dir: dir, world: w}
-	document, err := w.initData()
+	document, err := w.initData(ctx, dir, pod)
 	if err != nil {
 		return nil, err
 	}
@@ -171,10 +179,40 @@ func (g *Guest) Stop() error {
 	return errors.Join(errs...)
 }
 
+// agentPolicy writes the pod down as its owner would, and has the policy made.
+func (w *World) agentPolicy(ctx context.Context, dir string, pod Pod) (string, error) {
+	command, err := json.Marshal(pod.Command)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "pod.yaml")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s}
+spec:
+  runtimeClassName: kata
+  automountServiceAccountToken: false
+  containers:
+  - name: app
+    image: %s
+    command: %s
+    securityContext: {allowPrivilegeEscalation: false}
+`, podName, pod.Image, command)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return "", err
+	}
+	return w.Run(ctx, "guest-agent", "genpolicy", file, "--registry-ca", w.Path("registry-ca.pem"))
+}
+
 // initData writes the document that tells a guest where its broker and its
-// image policy are. It is measured: the host cannot give another.
-func (w *World) initData() (string, error) {
+// image policy are, and what the host may ask of it. It is measured: the host
+// cannot give another.
+func (w *World) initData(ctx context.Context, dir string, pod Pod) (string, error) {
 	broker, err := os.ReadFile(w.Broker.CA)
+	if err != nil {
+		return "", err
+	}
+	rego, err := w.agentPolicy(ctx, dir, pod)
 	if err != nil {
 		return "", err
 	}
@@ -195,17 +233,14 @@ url = "%[1]s"
 kbs_cert = """
 %[2]s"""
 
-# Nothing judges yet what the host asks to run. The agent runs nothing without
-# this word; as part of the init-data it is measured, and the broker sees it.
-[vouchsafe]
-insecure_no_agent_policy = true
-
 [image]
 image_security_policy_uri = "kbs:///%[3]s"
 extra_root_certificates = ["""
 %[4]s"""]
 '''
-`, w.Broker.URL, broker, PolicyResource, w.Registry.CA), nil
+"policy.rego" = '''
+%[5]s'''
+`, w.Broker.URL, broker, PolicyResource, w.Registry.CA, rego), nil
 }
 
 // PID is a process in the guest's namespaces, for people who want to look in.

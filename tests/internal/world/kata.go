@@ -37,12 +37,14 @@ func dialKata(ctx context.Context, socket, cgroup string) (*Kata, error) {
 
 func (k *Kata) close() error { return k.client.Close() }
 
+const podName = "demo-pod"
+
 const sandboxID = "sandbox0000000000000000000000000000000000000000000000000000000000"
 
 // Pod creates the sandbox and its pause container.
 func (k *Kata) Pod(ctx context.Context) error {
 	if _, err := k.CreateSandbox(ctx, &agent.CreateSandboxRequest{
-		Hostname: "demo-pod", SandboxId: sandboxID,
+		Hostname: podName, SandboxId: sandboxID,
 		Storages: []*agent.Storage{{
 			Driver: "ephemeral", Source: "shm", Fstype: "tmpfs", MountPoint: "/run/kata-containers/sandbox/shm",
 			Options: []string{"noexec", "nosuid", "nodev", "mode=1777", "size=67108864"},
@@ -166,7 +168,7 @@ func spec(cgroup, rootfs string, annotations map[string]string, config v1.Config
 			NoNewPrivileges: true,
 		},
 		Root:        &agent.Root{Path: rootfs},
-		Hostname:    "demo-pod",
+		Hostname:    podName,
 		Annotations: annotations,
 		Mounts: []*agent.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 )
@@ -79,7 +77,11 @@ func (r Refusal) expect(claim, wanted string) error {
 // tryPod launches a guest and tries to run the image in it; whatever refuses is
 // the error. The guest is stopped again.
 func (w *World) tryPod(ctx context.Context, label, vendor, commandLine, ref string) (err error) {
-	g, launchErr := w.Launch(ctx, label, vendor, commandLine)
+	config, err := w.ImageConfig(ctx, ref)
+	if err != nil {
+		return fmt.Errorf("read the image's configuration: %w", err)
+	}
+	g, launchErr := w.Launch(ctx, label, vendor, commandLine, Pod{Image: ref})
 	if launchErr != nil {
 		return fmt.Errorf("launch: %w", launchErr)
 	}
@@ -91,7 +93,7 @@ func (w *World) tryPod(ctx context.Context, label, vendor, commandLine, ref stri
 	if err := g.Kata().Pod(ctx); err != nil {
 		return fmt.Errorf("pod: %w", err)
 	}
-	return g.Kata().Container(ctx, "app-"+label, ref, v1.Config{Entrypoint: []string{"/entrypoint"}})
+	return g.Kata().Container(ctx, "app-"+label, ref, config)
 }
 
 // OtherMeasurement runs the image in a guest that was launched with another
