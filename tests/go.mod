@@ -26,6 +26,7 @@ require (
 	github.com/lestrrat-go/httprc/v3 v3.0.6 // indirect
 	github.com/mdlayher/socket v0.8.0 // indirect
 	github.com/mdlayher/vsock v1.4.0 // indirect
+	github.com/notaryproject/tspclient-go v1.0.0 // indirect
 	github.com/valyala/fastjson v1.6.10 // indirect
 )
 

@@ -8,13 +8,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // Sigstore bundles of version 0.3 (sigstore protobuf-specs) as cosign 3 writes
-// them, made with a key. A bundle's log entries and timestamps are not asked:
-// the policy names the key, and that is all it asks for.
+// them, made with a key or with a certificate. Log entries and timestamps count
+// where the policy names whom to believe; where it names a key and no more, they
+// are not looked at.
 const (
 	MediaTypeBundle    = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	mediaTypeBundleOld = "application/vnd.dev.sigstore.bundle+json;version=0.3"
@@ -59,7 +60,11 @@ func parseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) 
 	if mediaType != MediaTypeBundle && mediaType != mediaTypeBundleOld {
 		return Signature{}, fmt.Errorf("media type %.80q is not supported: version 0.3 is", mediaType)
 	}
-	hint, err := bundleKey(doc)
+	material, err := child(doc, "verificationMaterial")
+	if err != nil {
+		return Signature{}, err
+	}
+	m, hint, _, err := sigstore.TakeMaterial(material)
 	if err != nil {
 		return Signature{}, err
 	}
@@ -84,35 +89,11 @@ func parseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) 
 		s, err = parseMessage(message, raw)
 		s.signed = d
 	}
-	s.KeyHint = hint
+	s.KeyHint, s.material = hint, m
 	return s, err
 }
 
-// bundleKey reads the verification material, which must say that a key signed.
-func bundleKey(doc *strictjson.Object) (hint string, err error) {
-	material, err := child(doc, "verificationMaterial")
-	if err != nil {
-		return "", err
-	}
-	key, err := material.Object("publicKey")
-	if err != nil {
-		return "", err
-	}
-	if key == nil {
-		return "", errors.New("it was not signed with a key, but with a certificate")
-	}
-	if _, err := key.Take("hint", &hint); err != nil {
-		return "", err
-	}
-	var ignored any
-	for _, name := range []string{"tlogEntries", "timestampVerificationData"} {
-		if _, err := material.Take(name, &ignored); err != nil {
-			return "", err
-		}
-	}
-	return hint, errors.Join(key.Done(), material.Done())
-}
-
+// parseEnvelope reads a DSSE envelope with one signature (DSSE envelope.md).
 func parseEnvelope(doc *strictjson.Object) (Signature, error) {
 	s := Signature{Form: FormDSSE, Origin: OriginReferrers}
 	var kind string
@@ -189,69 +170,4 @@ func takeBytes(doc *strictjson.Object, name string) ([]byte, error) {
 		return nil, fmt.Errorf("member %q is not base64", name)
 	}
 	return b, nil
-}
-
-// parseStatement reads an in-toto statement that signs images: one claim for
-// each of its subjects.
-func parseStatement(raw []byte) ([]Claim, error) {
-	doc, err := strictjson.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("in-toto statement: %w", err)
-	}
-	var kind, predicate string
-	var body any
-	var subjects []rawObject
-	for name, v := range map[string]any{"_type": &kind, "predicateType": &predicate, "predicate": &body, "subject": &subjects} {
-		if _, err := doc.Take(name, v); err != nil {
-			return nil, fmt.Errorf("in-toto statement: %w", err)
-		}
-	}
-	switch {
-	case kind != "https://in-toto.io/Statement/v1" && kind != "https://in-toto.io/Statement/v0.1":
-		return nil, fmt.Errorf("statement of type %.80q", kind)
-	case predicate != PredicateSign:
-		return nil, fmt.Errorf("the statement attests %.120q and signs nothing", predicate)
-	case len(subjects) == 0 || len(subjects) > maxSubjects:
-		return nil, fmt.Errorf("statement with %d subjects", len(subjects))
-	}
-	var claims []Claim
-	for _, s := range subjects {
-		of, err := parseSubject(s)
-		if err != nil {
-			return nil, fmt.Errorf("in-toto subject: %w", err)
-		}
-		claims = append(claims, of...)
-	}
-	return claims, doc.Done()
-}
-
-// parseSubject reads one subject (in-toto ResourceDescriptor): a claim for each
-// of its digests that can name a manifest.
-func parseSubject(raw []byte) ([]Claim, error) {
-	doc, err := strictjson.Parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	var name string
-	var digests map[string]string
-	var annotations map[string]any
-	for member, v := range map[string]any{"name": &name, "digest": &digests, "annotations": &annotations} {
-		if _, err := doc.Take(member, v); err != nil {
-			return nil, err
-		}
-	}
-	var claims []Claim
-	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		if hex, ok := digests[algorithm.String()]; ok {
-			c := Claim{Digest: digest.NewDigestFromEncoded(algorithm, hex), Reference: name, Annotations: texts(annotations)}
-			if err := registry.CheckDigest(c.Digest); err != nil {
-				return nil, err
-			}
-			claims = append(claims, c)
-		}
-	}
-	if len(claims) == 0 {
-		return nil, errors.New("no digest that names a manifest")
-	}
-	return claims, doc.Done()
 }

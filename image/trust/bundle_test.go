@@ -24,8 +24,8 @@ import (
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// statement is what cosign 3 signs: the digest, and no name.
-func statement(d digest.Digest, extra string) []byte {
+// signStatement is what cosign 3 signs: the digest, and no name.
+func signStatement(d digest.Digest, extra string) []byte {
 	return fmt.Appendf(nil, `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":%q}%s}],"predicateType":%q,"predicate":{}}`,
 		d.Encoded(), extra, PredicateSign)
 }
@@ -113,43 +113,43 @@ func TestEvaluateBundles(t *testing.T) {
 		fill         func(*shelf, Subject)
 		reason       string // empty: accepted
 	}{
-		{"a digest without a name, waived", ignoring, func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, ""))) }, ""},
-		{"a digest without a name", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, ""))) }, "without a name"},
-		{"with a name", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, name))) }, ""},
+		{"a digest without a name, waived", ignoring, func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, ""))) }, ""},
+		{"a digest without a name", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, ""))) }, "without a name"},
+		{"with a name", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, name))) }, ""},
 		{"with another name", "", func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, `,"name":"ghcr.io/b/app"`)))
+			sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, `,"name":"ghcr.io/b/app"`)))
 		}, "the name"},
-		{"beside the manifest", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Manifest, dsse(t, good, statement(s.Manifest, name))) }, ""},
+		{"beside the manifest", "", func(sh *shelf, s Subject) { sh.bundle(t, s.Manifest, dsse(t, good, signStatement(s.Manifest, name))) }, ""},
 		{"annotations", ignoring + `,"annotations":{"env":"prod"}`, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, `,"annotations":{"env":"prod","n":1}`)))
+			sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, `,"annotations":{"env":"prod","n":1}`)))
 		}, ""},
 		{"other annotations", ignoring + `,"annotations":{"env":"prod"}`, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, `,"annotations":{"env":"test"}`)))
+			sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, `,"annotations":{"env":"test"}`)))
 		}, "annotations"},
 		{"another image", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, dsse(t, good, statement(digest.FromString("x"), "")))
+			sh.bundle(t, s.Root, dsse(t, good, signStatement(digest.FromString("x"), "")))
 		}, "another image"},
-		{"another key", ignoring, func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, other, statement(s.Root, ""))) }, "by a key that calls itself"},
+		{"another key", ignoring, func(sh *shelf, s Subject) { sh.bundle(t, s.Root, dsse(t, other, signStatement(s.Root, ""))) }, "by a key that calls itself"},
 		{"an attestation", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, dsse(t, good, swap(statement(s.Root, ""), PredicateSign, "https://spdx.dev/Document")))
+			sh.bundle(t, s.Root, dsse(t, good, swap(signStatement(s.Root, ""), PredicateSign, "https://spdx.dev/Document")))
 		}, "signs nothing"},
 		{"another payload type", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, swap(dsse(t, good, statement(s.Root, "")), payloadTypeInToto, "application/json"))
+			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), payloadTypeInToto, "application/json"))
 		}, "payload type"},
 		{"a payload signed without its type", ignoring, func(sh *shelf, s Subject) {
-			p := statement(s.Root, "")
+			p := signStatement(s.Root, "")
 			good := b64(sign(t, good, p))
 			sh.bundle(t, s.Root, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
 				MediaTypeBundle, b64(p), payloadTypeInToto, good))
 		}, "by an unnamed key"},
 		{"with a certificate", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, swap(dsse(t, good, statement(s.Root, "")), `"publicKey":{"hint":"h"}`, `"certificate":{"rawBytes":"AA=="}`))
+			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), `"publicKey":{"hint":"h"}`, `"certificate":{"rawBytes":"AA=="}`))
 		}, "certificate"},
 		{"of an older version", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, swap(dsse(t, good, statement(s.Root, "")), "v0.3", "v0.1"))
+			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), "v0.3", "v0.1"))
 		}, "version 0.3"},
 		{"two signatures", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, swap(dsse(t, good, statement(s.Root, "")), `"signatures":[`, `"signatures":[{"sig":"AA=="},`))
+			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), `"signatures":[`, `"signatures":[{"sig":"AA=="},`))
 		}, "exactly one"},
 		{"the manifest itself", ignoring, func(sh *shelf, s Subject) {
 			sh.bundle(t, s.Manifest, messageBundle(t, good, sh.manifests[s.Manifest.String()]))
@@ -171,7 +171,7 @@ func TestEvaluateBundles(t *testing.T) {
 		}, "no signature"},
 		{"a broken one beside a good one", ignoring, func(sh *shelf, s Subject) {
 			sh.bundle(t, s.Root, []byte("{"))
-			sh.bundle(t, s.Root, dsse(t, good, statement(s.Root, "")))
+			sh.bundle(t, s.Root, dsse(t, good, signStatement(s.Root, "")))
 		}, ""},
 	}
 	for _, tt := range tests {
@@ -203,7 +203,7 @@ func TestBundlesByEveryKind(t *testing.T) {
 	must(t, err)
 	for _, key := range []crypto.Signer{newKey(t), rsaKey, edKey} {
 		for form, write := range map[Form]func(*shelf, Subject) []byte{
-			FormDSSE:    func(_ *shelf, s Subject) []byte { return dsse(t, key, statement(s.Manifest, "")) },
+			FormDSSE:    func(_ *shelf, s Subject) []byte { return dsse(t, key, signStatement(s.Manifest, "")) },
 			FormMessage: func(sh *shelf, s Subject) []byte { return messageBundle(t, key, sh.manifests[s.Manifest.String()]) },
 		} {
 			sh, s := world(t)
@@ -220,7 +220,7 @@ func TestBundlesByEveryKind(t *testing.T) {
 func TestMutatedBundles(t *testing.T) {
 	key := newKey(t)
 	sh, s := world(t)
-	raw := dsse(t, key, statement(s.Root, ""))
+	raw := dsse(t, key, signStatement(s.Root, ""))
 	for i := range raw {
 		changed := bytes.Clone(raw)
 		changed[i] ^= 1
@@ -230,7 +230,7 @@ func TestMutatedBundles(t *testing.T) {
 		}
 		k, err := parseKey(publicPEM(t, key.Public()))
 		must(t, err)
-		if k.verify(sig.message(), sig.Sig) && !bytes.Equal(sig.Payload, statement(s.Root, "")) {
+		if k.verify(sig.message(), sig.Sig) && !bytes.Equal(sig.Payload, signStatement(s.Root, "")) {
 			t.Fatalf("byte %d: %s", i, sig.Payload)
 		}
 	}
@@ -285,7 +285,7 @@ func TestReferrerLimits(t *testing.T) {
 	}
 	// What refers to another image is not this one's, whatever the list says.
 	sh, s = world(t)
-	sh.bundle(t, digest.FromString("x"), dsse(t, newKey(t), statement(s.Root, "")))
+	sh.bundle(t, digest.FromString("x"), dsse(t, newKey(t), signStatement(s.Root, "")))
 	sh.manifests["sha256-"+s.Root.Encoded()] = sh.manifests["sha256-"+digest.FromString("x").Encoded()]
 	if sigs, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(sigs)+len(broken) != 0 {
 		t.Errorf("another image's: %v %v %v", sigs, broken, err)
@@ -295,7 +295,7 @@ func TestReferrerLimits(t *testing.T) {
 func FuzzParseBundle(f *testing.F) {
 	d := digest.FromString("m")
 	key := newKey(f)
-	f.Add(dsse(f, key, statement(d, `,"name":"a","annotations":{"a":"b"}`)))
+	f.Add(dsse(f, key, signStatement(d, `,"name":"a","annotations":{"a":"b"}`)))
 	f.Add(messageBundle(f, key, []byte("m")))
 	k, err := parseKey(publicPEM(f, key.Public()))
 	must(f, err)
@@ -316,9 +316,9 @@ func FuzzParseBundle(f *testing.F) {
 }
 
 func FuzzParseStatement(f *testing.F) {
-	f.Add(statement(digest.FromString("m"), `,"name":"a","annotations":{"a":"b"}`))
+	f.Add(signStatement(digest.FromString("m"), `,"name":"a","annotations":{"a":"b"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if claims, err := parseStatement(raw); err == nil && len(claims) == 0 {
+		if st, err := parseStatement(raw); err == nil && len(st.claims) == 0 {
 			t.Fatal("a statement without claims")
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
@@ -58,7 +59,9 @@ type Signature struct {
 	Form    Form
 	Origin  Origin
 
-	signed digest.Digest // FormMessage: the manifest's
+	signed   digest.Digest     // FormMessage: the manifest's
+	material sigstore.Material // what it brings besides
+	spoiled  error             // why that could not be read
 }
 
 // message returns the bytes that the signature covers.
@@ -74,7 +77,11 @@ func (s Signature) message() []byte {
 func (s Signature) claims() ([]Claim, error) {
 	switch s.Form {
 	case FormDSSE:
-		return parseStatement(s.Payload)
+		st, err := parseStatement(s.Payload)
+		if err != nil {
+			return nil, err
+		}
+		return st.signed()
 	case FormMessage:
 		return []Claim{{Digest: s.signed}}, nil
 	case FormOpenPGP:
@@ -127,7 +134,9 @@ func simpleSignatures(ctx context.Context, src registry.Source, layers []ocispec
 		if err != nil {
 			return nil, fmt.Errorf("signature payload: %w", err)
 		}
-		sigs = append(sigs, Signature{Payload: payload, Sig: sig, KeyHint: layer.Annotations[AnnotationKey], Form: FormSimple, Origin: from})
+		s := Signature{Payload: payload, Sig: sig, KeyHint: layer.Annotations[AnnotationKey], Form: FormSimple, Origin: from}
+		s.material, s.spoiled = sigstore.AnnotatedMaterial(layer.Annotations) // a policy of keys does not look at it
+		sigs = append(sigs, s)
 	}
 	return sigs, nil
 }

@@ -5,21 +5,22 @@
 // strictly. Some things differ from other readers of that file, the first
 // three towards refusing: an empty list of requirements makes the policy
 // invalid instead of accepting everything; a requirement that is not built
-// here (keyless signatures) makes the whole policy invalid instead of being
-// skipped, and so does a scope that could never match; and a sigstoreSigned
+// here makes the whole policy invalid instead of being skipped, and so does a scope that could never match; and a sigstoreSigned
 // requirement without signedIdentity means matchRepository instead of no check
 // at all (other readers take matchRepoDigestOrExact, which nothing that cosign
 // signs by default satisfies).
 //
-// Three members are ours: threshold (how many of the keys must have signed),
-// annotations (what a signature must carry besides), and the signedIdentity
-// insecureIgnoreIdentity, for signatures over a digest without a name, which
-// is what cosign 3 makes.
+// Some members are ours: threshold (how many of the keys must have signed),
+// annotations (what a signature must carry besides), trustedRootPath and
+// identities (whose certificates, logs and timestamps count, and who may sign
+// without a key), and the signedIdentity insecureIgnoreIdentity, for signatures
+// over a digest without a name, which is what cosign 3 makes.
 //
 // Signatures of sigstoreSigned are looked for under cosign's tag, then among
 // the manifest's referrers: simple signing, and bundles of version 0.3 with an
-// in-toto statement or over the manifest itself. The policy's keys judge them,
-// and nothing is asked of a log or of the network beside the registry.
+// in-toto statement or over the manifest itself. The policy's keys or its roots
+// of trust judge them (docs/adr/0028); nothing is asked of a log or of the
+// network beside the registry.
 //
 // Signatures of signedBy (GPG simple signing) lie in a lookaside storage that
 // registries.d describes; without one such a requirement refuses.

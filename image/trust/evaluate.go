@@ -124,21 +124,19 @@ func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepte
 // sigstore looks through the signatures, near ones first, until enough keys
 // have signed.
 func (e *evaluation) sigstore(ctx context.Context, i int, r requirement) ([]Accepted, error) {
-	keys, err := e.keys(ctx, r)
+	v, err := e.voucher(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	t := tally{index: i, rule: r, subject: e.subject}
-	for _, k := range keys {
-		t.wanted = append(t.wanted, k.fingerprint)
-	}
+	t := tally{index: i, rule: r, subject: e.subject, wanted: v.wanted()}
 	for at := 0; ; {
 		sigs, more, err := e.shelf.next(ctx, e.evidence.Signatures, e.subject, at)
 		if err != nil {
 			return nil, fetchFault(err)
 		}
 		for _, sig := range sigs {
-			t.sigstore(keys, sig)
+			who, reason := v.judge(ctx, sig)
+			t.count(who, reason, sig)
 		}
 		if at += len(sigs); t.enough() || !more {
 			break

@@ -58,6 +58,11 @@ func parseKey(raw []byte) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, fmt.Errorf("public key: %w", err)
 	}
+	return usable(key)
+}
+
+// usable refuses keys of kinds and sizes that signers should not have.
+func usable(key crypto.PublicKey) (publicKey, error) {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
@@ -71,7 +76,8 @@ func parseKey(raw []byte) (publicKey, error) {
 	default:
 		return publicKey{}, fmt.Errorf("public keys of type %T are not supported", key)
 	}
-	return publicKey{key: key, fingerprint: fingerprint(block.Bytes)}, nil
+	name, err := Fingerprint(key)
+	return publicKey{key: key, fingerprint: name}, err
 }
 
 func fingerprint(der []byte) string {

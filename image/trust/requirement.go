@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
@@ -28,6 +29,8 @@ type requirement struct {
 	threshold   int // how many of the keys must have signed
 	annotations map[string]string
 	identity    identityRule
+	roots       *rootSource // whose logs and certificates count; nil: only the keys do
+	identities  []identity  // that may sign, in the place of keys
 }
 
 // A keySource is a key, or the path where Evidence.Keys finds it.
@@ -61,7 +64,24 @@ func parseRequirement(raw []byte) (requirement, error) {
 }
 
 func (r *requirement) parseSigstore(doc *strictjson.Object) error {
-	if err := r.parseKeys(doc, keyDataPEM, "keyPath", "keyPaths", "keyData", "keyDatas"); err != nil {
+	if err := r.parseSigners(doc); err != nil {
+		return err
+	}
+	// cosign signs repositories, not tags; see the package comment.
+	return r.parseConditions(doc, matchRepository)
+}
+
+// parseSigners takes who may sign: keys or identities, and how many of them
+// must have.
+func (r *requirement) parseSigners(doc *strictjson.Object) error {
+	keyed, err := r.parseRoots(doc)
+	if err != nil {
+		return err
+	}
+	if keyed {
+		err = r.parseKeys(doc, keyDataPEM, "keyPath", "keyPaths", "keyData", "keyDatas")
+	}
+	if err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -78,21 +98,28 @@ func (r *requirement) parseSigstore(doc *strictjson.Object) error {
 		}
 		seen[key.fingerprint] = true
 	}
-	if err := r.parseThreshold(doc); err != nil {
-		return err
-	}
-	// cosign signs repositories, not tags; see the package comment.
-	return r.parseConditions(doc, matchRepository)
+	return r.parseThreshold(doc)
 }
 
 // parseKeys takes the keys, which stand under exactly one of the members.
 func (r *requirement) parseKeys(doc *strictjson.Object, decode func(string) ([]byte, error), members ...string) error {
+	if err := r.takeKeys(doc, decode, members...); err != nil {
+		return err
+	}
+	if len(r.keys) == 0 {
+		return fmt.Errorf("exactly one of %s is needed", or(members))
+	}
+	return nil
+}
+
+// takeKeys takes the keys under at most one of the members.
+func (r *requirement) takeKeys(doc *strictjson.Object, decode func(string) ([]byte, error), members ...string) error {
 	var found []string
 	for _, name := range members {
 		var list []string
 		var ok bool
 		var err error
-		if plural := name == "keyPaths" || name == "keyDatas"; plural {
+		if plural := strings.HasSuffix(name, "s"); plural {
 			ok, err = doc.Take(name, &list)
 		} else {
 			list = make([]string, 1)
@@ -111,7 +138,7 @@ func (r *requirement) parseKeys(doc *strictjson.Object, decode func(string) ([]b
 			}
 		}
 	}
-	if len(found) != 1 || len(r.keys) == 0 {
+	if len(found) > 1 || len(found) == 1 && len(r.keys) == 0 {
 		return fmt.Errorf("exactly one of %s is needed", or(members))
 	}
 	if len(r.keys) > maxKeys {
@@ -124,7 +151,7 @@ func (r *requirement) addKey(member, text string, decode func(string) ([]byte, e
 	if text == "" {
 		return fmt.Errorf("an empty %s: exactly one key is needed in each", member)
 	}
-	if member == "keyPath" || member == "keyPaths" {
+	if strings.HasSuffix(strings.TrimSuffix(member, "s"), "Path") {
 		if slices.ContainsFunc(r.keys, func(k keySource) bool { return k.path == text }) {
 			return fmt.Errorf("the key %.200q is named twice", text)
 		}
@@ -146,7 +173,11 @@ func (r *requirement) parseThreshold(doc *strictjson.Object) error {
 	if _, err := doc.Take("threshold", &r.threshold); err != nil {
 		return err
 	}
-	if r.threshold < 1 || r.threshold > len(r.keys) {
+	most := len(r.keys)
+	if len(r.identities) > 0 {
+		most = maxKeys // a pattern stands for any number of identities
+	}
+	if r.threshold < 1 || r.threshold > most {
 		return fmt.Errorf("threshold %d with %d keys", r.threshold, len(r.keys))
 	}
 	return nil

@@ -83,10 +83,10 @@ func (e *evaluation) signedBy(ctx context.Context, i int, r requirement) ([]Acce
 
 // openpgp judges one signature file.
 func (t *tally) openpgp(ring keyring, raw []byte) {
-	payload, signer, err := ring.open(raw)
+	payload, name, err := ring.open(raw)
 	if err != nil {
 		t.seen = append(t.seen, fmt.Sprintf("a signature that none of the keys vouches for (%v)", err))
 		return
 	}
-	t.count(signer, Signature{Payload: payload, Form: FormOpenPGP, Origin: OriginLookaside})
+	t.count(signer{name: name}, "", Signature{Payload: payload, Form: FormOpenPGP, Origin: OriginLookaside})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
@@ -27,21 +28,14 @@ func (t *tally) has(signer string) bool {
 	return slices.ContainsFunc(t.accepted, func(a Accepted) bool { return a.Signer == signer })
 }
 
-// sigstore judges one signature under the keys of the requirement.
-func (t *tally) sigstore(keys []publicKey, sig Signature) {
-	message := sig.message()
-	i := slices.IndexFunc(keys, func(k publicKey) bool { return k.verify(message, sig.Sig) })
-	if i < 0 {
-		t.seen = append(t.seen, stranger(sig))
+// count judges what a signature says, unless a reason stands against its
+// signer. It counts only if the same payload verifies, names this image and
+// bears the right identity; other signatures beside it do no harm.
+func (t *tally) count(who signer, reason string, sig Signature) {
+	if reason != "" {
+		t.seen = append(t.seen, reason)
 		return
 	}
-	t.count(keys[i].fingerprint, sig)
-}
-
-// count judges what a signature says that the given key did make. It counts
-// only if the same payload verifies, names this image and bears the right
-// identity; other signatures beside it do no harm.
-func (t *tally) count(signer string, sig Signature) {
 	claims, err := sig.claims()
 	if err != nil {
 		t.seen = append(t.seen, fmt.Sprintf("a signature by the wanted key with a bad payload (%v)", err))
@@ -52,14 +46,28 @@ func (t *tally) count(signer string, sig Signature) {
 			t.seen = append(t.seen, reason)
 			continue
 		}
-		if !t.has(signer) {
-			t.accepted = append(t.accepted, Accepted{
-				Requirement: t.index, Signer: signer, Form: sig.Form, Origin: sig.Origin, Digest: c.Digest.String(),
-				Identity: c.Reference, Rule: t.rule.identity.kind, Annotations: t.rule.annotations,
-			})
-		}
+		t.accept(who, sig, c)
 		return
 	}
+}
+
+func (t *tally) accept(who signer, sig Signature, c Claim) {
+	if t.has(who.name) {
+		return
+	}
+	a := Accepted{
+		Requirement: t.index, Signer: who.name, Form: sig.Form, Origin: sig.Origin, Digest: c.Digest.String(),
+		Identity: c.Reference, Rule: t.rule.identity.kind, Annotations: t.rule.annotations,
+		Issuer: who.issuer, Subject: who.subject, unlogged: who.unlogged,
+	}
+	if !who.at.IsZero() {
+		at := who.at.UTC()
+		a.SignedBy = &at
+	}
+	if who.log != nil {
+		a.Log = fmt.Sprintf("%x/%d", who.log, who.index)
+	}
+	t.accepted = append(t.accepted, a)
 }
 
 // unfit says why a claim is not what the requirement asks; empty if it is.
@@ -85,7 +93,12 @@ func stranger(sig Signature) string {
 		return "a signature by another key, with an unreadable payload"
 	}
 	by := "an unnamed key"
-	if sig.KeyHint != "" {
+	if chain := sig.material.Chain; len(chain) > 0 {
+		by = "a certificate without an identity"
+		if id, err := sigstore.IdentityOf(chain[0]); err == nil {
+			by = fmt.Sprintf("a certificate that names %.200q", nameOf(id))
+		}
+	} else if sig.KeyHint != "" {
 		by = fmt.Sprintf("a key that calls itself %.80q", sig.KeyHint)
 	}
 	return fmt.Sprintf("a signature for %s as %.200q by %s", claims[0].Digest, claims[0].Reference, by)

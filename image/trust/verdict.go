@@ -2,7 +2,9 @@ package trust
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // A Verdict says why an image may run.
@@ -54,18 +56,25 @@ type Accepted struct {
 	Identity    string            `json:"identity,omitempty"`    // the name that was signed
 	Rule        string            `json:"rule"`                  // the signedIdentity that the name satisfied
 	Annotations map[string]string `json:"annotations,omitempty"` // that the policy asked for
+	Issuer      string            `json:"issuer,omitempty"`      // of the identity that signed: an OpenID provider
+	Subject     string            `json:"subject,omitempty"`     // whom the issuer calls so
+	SignedBy    *time.Time        `json:"signedBy,omitempty"`    // when it was there already, by a log or a timestamp
+	Log         string            `json:"log,omitempty"`         // ID of the log that recorded it, and the entry's index
+
+	unlogged bool
 }
 
 // What a policy can waive.
 const (
 	WaivedSignature = "signature"
 	WaivedIdentity  = "identity"
+	WaivedCertLog   = "certificate-transparency"
 )
 
 // A Waiver is something that the policy does without, by name.
 type Waiver struct {
 	Requirement int    `json:"requirement"` // its index in the scope's list
-	What        string `json:"what"`        // [WaivedSignature] or [WaivedIdentity]
+	What        string `json:"what"`        // [WaivedSignature] and its like
 	By          string `json:"by"`          // the words of the policy
 }
 
@@ -73,6 +82,9 @@ type Waiver struct {
 func (v *Verdict) add(i int, r requirement, accepted []Accepted) {
 	v.Requirements = append(v.Requirements, r.kind)
 	v.Signatures = append(v.Signatures, accepted...)
+	if slices.ContainsFunc(accepted, func(a Accepted) bool { return a.unlogged }) {
+		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedCertLog, By: "a root of trust without logs of certificates"})
+	}
 	for _, a := range accepted {
 		v.Waived = false
 		v.Signers = append(v.Signers, a.Signer)
