@@ -10,10 +10,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
@@ -36,6 +43,38 @@ func TestAttest(t *testing.T) {
 		t.Skip("swtpm is not installed: apt-get install swtpm")
 	}
 	follow(t, "attest.md", nil)
+}
+
+// The image that is shipped is a reader's own.
+func TestImages(t *testing.T) {
+	if _, err := exec.LookPath("skopeo"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("skopeo is not installed: apt-get install skopeo")
+		}
+		t.Skip("skopeo is not installed: apt-get install skopeo")
+	}
+	follow(t, "images.md", writeImage)
+}
+
+// writeImage writes the OCI layout "app" with an image of two layers.
+func writeImage(dir string) error {
+	image, err := random.Image(2000, 2)
+	if err != nil {
+		return err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		return err
+	}
+	path, err := layout.Write(filepath.Join(dir, "app"), empty.Index)
+	if err != nil {
+		return err
+	}
+	return path.AppendImage(mutate.MediaType(image, types.OCIManifestSchema1), layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "1"}))
 }
 
 func TestPostgreSQL(t *testing.T) {
