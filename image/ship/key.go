@@ -68,6 +68,19 @@ func ParsePrivateKey(doc secret.Bytes) (crypto.Signer, error) {
 	return nil, errors.New("the signing key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 bits or more")
 }
 
+// PublicKey returns the public part of a signing key, as PEM.
+func PublicKey(doc secret.Bytes) ([]byte, error) {
+	signer, err := ParsePrivateKey(doc)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
 // signPayload signs as cosign does (guest-protocol 15.3).
 func signPayload(key crypto.Signer, payload []byte) ([]byte, error) {
 	switch k := key.(type) {

@@ -1,36 +1,44 @@
 package ctl
 
 import (
-	"context"
-	"time"
+	"crypto/rand"
+	"path"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // kekSize is that of a key-encrypting key, in bytes: AES-256.
 const kekSize = 32
 
-const encryptLong = `Copy an image from SRC to DST and encrypt every layer. The layers' keys are
-wrapped with a key-encrypting key that guests get from the broker at --key.
+const encryptLong = `Copy an image from SRC to DST and encrypt every layer, of all its platforms. Then
+read it back and decrypt it, so that an image that nobody can open is found now.
 
-With --register, kbsctl makes that key and stores it at the broker; it is never
-shown and never written to disk. The broker then hands it out for this image
-alone, to guests that name the digest of its manifest; --unbound leaves that
-away. A key that is there already is not replaced unless --overwrite is given:
-images that were encrypted with it could not be opened any more. With --kek-file
-the 32 bytes of that file are the key, and --register stores them.`
+The layers' keys are wrapped with a key-encrypting key that the broker keeps.
+kbsctl makes it and stores it there, under a name of its own or that of --key; it
+is never shown and never written to disk. The broker hands it out for this image
+alone, to guests that name the digest of its manifest; --unbound leaves that away.
+Whom else it wants to see, the broker's policies say: --policy installs one for
+this key alone, from a file or from a template (kbsctl policy template list).
+Nothing is released before the image is written, signed, and its policy in place.
+
+--sign signs the image as image sign does, and holds the signature against the
+key. --recipient lets others open it too, with keys of their own and no broker.
+
+A key that is there already is not replaced unless --overwrite is given: images
+that were encrypted with it could not be opened any more. With --kek-file the 32
+bytes of that file are the key; --register stores them at the broker.`
 
 // encryption is one `image encrypt`.
 type encryption struct {
 	src, dst  string
-	key       string // as given
+	key       string // as given, then a resource URI; empty: no broker
 	path      string // repo/type/tag
 	kekFile   string
 	register  bool
@@ -38,6 +46,9 @@ type encryption struct {
 	unbound   bool
 	keys      string // where they travel
 	others    []crypt.Recipient
+	sign      string // file
+	policy    string // file or template
+	release   *releasePolicy
 	registry  registry.Config
 	platform  registry.Platform // zero: all that the source has
 	progress  progressFlags
@@ -49,38 +60,31 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	var to recipientFlags
 	var platform platformFlag
 	cmd := &cobra.Command{
-		Use:   "encrypt SRC DST --key kbs:///REPO/TYPE/TAG (--register | --kek-file FILE)",
+		Use:   "encrypt SRC --to DST",
 		Short: "Encrypt an image so that only attested guests can open it",
 		Long:  encryptLong,
-		Example: `  kbsctl image encrypt app:1 reg.example/app:1-enc --key kbs:///prod/image/app --register
-  kbsctl image encrypt oci:build oci:shipped:1 --key kbs:///prod/image/app --kek-file kek.bin`,
-		Args: cobra.RangeArgs(1, 2),
+		Example: `  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key
+  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key --policy affirming -o manifest |
+    kubectl apply -f -
+  kbsctl image encrypt oci:build --to oci:shipped:1 --key kbs:///prod/image/app --kek-file kek.bin
+  kbsctl image encrypt app:1 --to reg.example/app:1-enc --recipient jwe:partner.pub`,
+		Args: oneOrTwo,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 && e.dst == "" {
 				e.dst = args[1]
 			} else if len(args) == 2 || e.dst == "" {
-				return usagef("where does the image go?").hint("--to DST, or DST after SRC")
+				return usagef("where does the image go?").hint("--to DST")
 			}
 			e.src = args[0]
 			var err error
-			if e.path, err = resourcePath(e.key); err != nil {
+			if e.others, err = to.read(); err != nil {
 				return err
 			}
-			if !e.register && e.kekFile == "" {
-				return usagef("where does the key come from?").
-					hint("--register makes one and stores it at the broker; --kek-file FILE uses your own")
-			}
-			if (e.overwrite || e.unbound) && !e.register {
-				return usagef("--overwrite and --unbound are about --register")
+			if err := e.settle(); err != nil {
+				return err
 			}
 			if e.unbound {
 				c.warnf("WARNING: the key will open any image that is encrypted with it, not this one alone")
-			}
-			if e.keys != "" && e.keys != string(ship.KeysBeside) && e.keys != string(ship.KeysInManifest) {
-				return usagef("--keys %s: beside or manifest", e.keys)
-			}
-			if e.others, err = to.read(); err != nil {
-				return err
 			}
 			if e.platform, err = platform.read(); err != nil {
 				return err
@@ -93,117 +97,68 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&e.dst, "to", "", "`DST`: where the encrypted image goes")
-	f.StringVar(&e.key, "key", "", "`URI` of the key at the broker: kbs:///REPO/TYPE/TAG")
+	f.StringVar(&e.key, "key", "", "`URI` of the key at the broker: kbs:///REPO/TYPE/TAG (default: kbs:///default/image-key/ and a new name)")
 	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
-	f.BoolVar(&e.register, "register", false, "store the key at the broker")
+	f.BoolVar(&e.register, "register", false, "store the key at the broker (the default without --key, and with --policy)")
 	f.BoolVar(&e.unbound, "unbound", false, "let the broker release the key for any image")
+	f.StringVar(&e.sign, "sign", "", "sign the image with the private key in this `file`")
+	f.StringVar(&e.policy, "policy", "", "who gets the key: Rego `FILE` or name of a template, installed for this key alone")
 	f.StringVar(&e.keys, "keys", "", "where the wrapped keys travel: manifest (default), or beside it, in a referrer that only guests of this project read")
+	_ = cmd.RegisterFlagCompletionFunc("keys", cobra.FixedCompletions([]string{"beside", "manifest"}, cobra.ShellCompDirectiveNoFileComp))
 	overwriteFlag(cmd, &e.overwrite)
 	to.add(cmd)
-	_ = cmd.MarkFlagRequired("key")
 	platform.add(cmd, "all of them")
 	e.progress.add(cmd)
 	reg.add(cmd)
 	return cmd
 }
 
-func (c *cli) encrypt(ctx context.Context, e encryption) error {
-	kek, err := e.kek()
-	if err != nil {
-		return err
+// settle completes what was given, and refuses what does not fit together.
+func (e *encryption) settle() error {
+	broker := e.key != "" || e.register || e.policy != "" || len(e.others) == 0
+	switch {
+	case e.key == "" && e.kekFile != "":
+		return usagef("--kek-file needs --key, the name that guests ask for it by")
+	case e.key == "" && broker:
+		e.key, e.register = "kbs:///default/image-key/"+keyName(e.dst), true
+	case e.policy != "":
+		e.register = true
 	}
-	defer kek.Destroy()
-	if !e.register {
-		done, err := c.ship(ctx, e, kek)
-		if err != nil {
+	if broker && !e.register && e.kekFile == "" {
+		return usagef("where does the key come from?").
+			hint("--register makes one and stores it at the broker; --kek-file FILE uses your own")
+	}
+	if (e.overwrite || e.unbound) && !e.register {
+		return usagef("--overwrite and --unbound are about --register")
+	}
+	if e.keys != "" && e.keys != string(ship.KeysBeside) && e.keys != string(ship.KeysInManifest) {
+		return usagef("--keys %s: beside or manifest", e.keys)
+	}
+	if _, _, layout := registry.ParseLayout(e.dst); layout && e.sign != "" {
+		return usagef("--sign: signatures are kept in registries; an OCI layout has no name to sign for")
+	}
+	var err error
+	if e.key != "" {
+		if e.path, err = resourcePath(e.key); err != nil {
 			return err
 		}
-		return c.shipped(done)
+		e.key = "kbs:///" + e.path
 	}
-	a, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	there, err := a.Resource(ctx, e.path)
-	none, err := absent(err)
-	switch {
-	case err != nil:
-		return doing(err, "look for resource/%s", e.path)
-	case none:
-		return c.registerThenShip(ctx, a, e, kek)
-	case !e.overwrite:
-		return doing(existsAlready(there.Version), "register resource/%s", e.path)
-	}
-	// The new key takes the old one's place when it is stored, so that comes last.
-	done, err := c.ship(ctx, e, kek)
-	if err != nil {
-		return err
-	}
-	about := e.bound(there.ResourceMeta, done)
-	if _, err := a.PutResourceIf(ctx, e.path, there.Version, kek, &about); err != nil {
-		c.warnf("%s was written, but its key is not at the broker: encrypt it again", e.dst)
-		return doing(err, "register resource/%s", e.path)
-	}
-	return c.shipped(done)
+	e.release, err = readReleasePolicy(e.policy)
+	return err
 }
 
-// bound is what is said about the key of an image that was written.
-func (e encryption) bound(about api.ResourceMeta, done ship.Result) api.ResourceMeta {
-	about.Hold, about.Images = "", nil
-	if !e.unbound {
-		about.Images = done.Digests()
-	}
-	if about.Purpose == "" {
-		about.Purpose = "opens a container image"
-	}
-	return about
-}
+var notInNames = regexp.MustCompile(`[^a-zA-Z0-9_.-]+`)
 
-// registerThenShip stores a new key before the image appears, so that no image
-// is ever published that nobody can open. What the key is for is known only
-// then; until it is bound, the broker releases it to nobody. If the image does
-// not get out, the key goes too.
-func (c *cli) registerThenShip(ctx context.Context, a *admin.Client, e encryption, kek secret.Bytes) error {
-	held := api.ResourceMeta{Hold: "its image is being written"}
-	info, err := a.PutResourceIf(ctx, e.path, 0, kek, &held)
-	if err != nil {
-		return doing(err, "register resource/%s", e.path)
+// keyName makes a name for a key that no other has: the image's, and chance.
+func keyName(dst string) string {
+	name := path.Base(dst)
+	if dir, _, ok := registry.ParseLayout(dst); ok {
+		name = path.Base(dir)
 	}
-	done, err := c.ship(ctx, e, kek)
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err != nil {
-		if derr := a.DeleteResource(rctx, e.path, info.Version); derr != nil {
-			c.warnf("resource/%s was registered and could not be removed again; delete it", e.path)
-		}
-		return err
-	}
-	if _, err := a.SetResourceMeta(rctx, e.path, info.Version, e.bound(api.ResourceMeta{}, done)); err != nil {
-		return (&failure{err: doing(err, "bind resource/%s to its image", e.path), exit: exitCode(err)}).
-			hint("%s is written, and its key is held back: kbsctl set resource %s --image %s --hold \"\"", done.Reference, e.path, done.Digest)
-	}
-	return c.shipped(done)
-}
-
-func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (ship.Result, error) {
-	show := c.display(e.progress)
-	defer show.Close()
-	done, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
-		KID: "kbs:///" + e.path, KEK: kek, Recipients: e.others, Keys: ship.KeyPlace(e.keys), Registry: e.registry, Platform: e.platform, Check: true,
-		Progress: func(ev ship.Event) { show.Update(shipUpdate(ev)) },
-	})
-	if err != nil {
-		return done, doing(imageError(err), "encrypt %s", e.src)
-	}
-	return done, nil
-}
-
-func (c *cli) shipped(done ship.Result) error {
-	if c.flags.output != "table" {
-		return c.printData(done)
-	}
-	return c.printf("%s\n", done.Reference)
+	name, _, _ = strings.Cut(name, "@")
+	name = strings.TrimLeft(notInNames.ReplaceAllString(name, "-"), ".-")
+	return name + "-" + strings.ToLower(rand.Text()[:8])
 }
 
 func (e encryption) kek() (secret.Bytes, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -119,13 +120,13 @@ func (c *cli) rekey(ctx context.Context, r rekeying) error {
 	}
 	r.options.Recipients = append([]crypt.Recipient{broker}, r.options.Recipients...)
 	var done ship.RekeyResult
-	wrap := func() (string, error) {
+	wrap := func() (api.ResourceMeta, error) {
 		var err error
 		done, err = c.wrapAgain(ctx, r)
-		return done.Digest, err
+		return api.ResourceMeta{Images: []string{done.Digest}, Purpose: "opens a container image"}, err
 	}
 	if r.register {
-		err = c.holdThenBind(ctx, path, kek, wrap)
+		err = c.registerKey(ctx, path, kek, wrap)
 	} else {
 		_, err = wrap()
 	}
@@ -133,6 +134,16 @@ func (c *cli) rekey(ctx context.Context, r rekeying) error {
 		return err
 	}
 	return c.rekeyed(done)
+}
+
+// registerKey is holdThenBind with a client of its own.
+func (c *cli) registerKey(ctx context.Context, path string, kek secret.Bytes, do func() (api.ResourceMeta, error)) error {
+	a, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	return c.holdThenBind(ctx, a, path, kek, do)
 }
 
 func (c *cli) wrapAgain(ctx context.Context, r rekeying) (ship.RekeyResult, error) {

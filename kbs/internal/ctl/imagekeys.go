@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -171,32 +171,25 @@ func readKEK(file string) (secret.Bytes, error) {
 	return kek, nil
 }
 
-// holdThenBind stores a new key, which the broker releases to nobody until the
-// image that do writes has its digest; then for that image alone. If do fails,
-// the key goes too.
-func (c *cli) holdThenBind(ctx context.Context, path string, kek secret.Bytes, do func() (digest string, err error)) error {
-	a, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
+// holdThenBind stores a new key, which the broker releases to nobody until do
+// has written the image and says what the key is for. If do fails, the key goes
+// too.
+func (c *cli) holdThenBind(ctx context.Context, a *admin.Client, path string, kek secret.Bytes, do func() (api.ResourceMeta, error)) error {
 	info, err := a.PutResourceIf(ctx, path, 0, kek, &api.ResourceMeta{Hold: "its image is being written"})
 	if err != nil {
 		return doing(err, "register resource/%s", path)
 	}
-	digest, err := do()
+	about, err := do()
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err != nil {
 		if derr := a.DeleteResource(rctx, path, info.Version); derr != nil {
-			err = errors.Join(err, doing(derr, "remove resource/%s again", path))
+			c.warnf("resource/%s was registered and could not be removed again; delete it", path)
 		}
 		return err
 	}
-	about := api.ResourceMeta{Images: []string{digest}, Purpose: "opens a container image"}
 	if _, err := a.SetResourceMeta(rctx, path, info.Version, about); err != nil {
-		return (&failure{err: doing(err, "bind resource/%s to its image", path), exit: exitCode(err)}).
-			hint("the image is written, and its key is held back: kbsctl set resource %s --image %s --hold \"\"", path, digest)
+		return errHeld(err, path, about)
 	}
 	return nil
 }

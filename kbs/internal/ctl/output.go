@@ -279,6 +279,13 @@ func exactArgs(n int) cobra.PositionalArgs {
 	}
 }
 
+func oneOrTwo(cmd *cobra.Command, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return usagef("%d arguments given, 1 or 2 wanted", len(args)).hint("%s --help", cmd.CommandPath())
+	}
+	return nil
+}
+
 func minArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
