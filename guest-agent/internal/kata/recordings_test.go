@@ -134,9 +134,9 @@ func TestRecordingsReplay(t *testing.T) {
 	}
 }
 
-func replay(t *testing.T, calls []call) {
+func replay(t *testing.T, calls []call, options ...podOption) {
 	reg := &images{t: t}
-	p := newPod(t, withPause(t), func(c *Config) { c.Images = reg })
+	p := newPod(t, append([]podOption{withPause(t), func(c *Config) { c.Images = reg }}, options...)...)
 	var parked sync.WaitGroup
 	defer parked.Wait()
 	for _, c := range calls {
