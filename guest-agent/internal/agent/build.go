@@ -132,6 +132,7 @@ func imageConfig(o Options, i settings.Image) (hub.Config, error) {
 		RegistriesURI:  i.RegistriesURI,
 		AuthURI:        i.AuthURI,
 		Certificates:   map[string]string{},
+		ImageKeys:      i.KeyURIs,
 		ParallelLayers: i.ParallelLayers,
 		LibraryGzip:    o.LibraryGzip,
 	}

@@ -58,6 +58,7 @@ type Config struct {
 	RegistriesURI  string
 	AuthURI        string
 	Certificates   map[string]string // location of a client certificate with its key, by registry
+	ImageKeys      []string          // locations of private keys that open layers
 	ParallelLayers int               // see pull.Config
 	LibraryGzip    bool              // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
@@ -73,6 +74,7 @@ type Hub struct {
 	events   Events // nil without
 	store    *store.Store
 	puller   *pull.Puller
+	pairs    keyPairs
 	refuser  *Refuser
 	log      *slog.Logger
 	bundles  bundles
@@ -109,6 +111,7 @@ func New(cfg Config) (*Hub, error) {
 	if cfg.Broker != nil { // a nil *client.Client in an interface is not nil
 		h.broker = cfg.Broker
 	}
+	h.pairs = keyPairs{uris: cfg.ImageKeys, from: locations{fetch: h.fetch, code: fault.ImageKey}}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}
 	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, registry: cfg.Registry}
 	reg := &registrySource{cfg: cfg.Registry, conf: cfg.RegistriesURI, auth: cfg.AuthURI, certs: cfg.Certificates,

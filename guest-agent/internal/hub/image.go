@@ -56,7 +56,7 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 }
 
 func (h *Hub) pullAndMount(ctx context.Context, ref, target string) (mounted, error) {
-	keys := newPullKeys(h.fetch)
+	keys := newPullKeys(h.fetch, h.pairs)
 	defer keys.destroy()
 	image, err := h.puller.Pull(withKeys(ctx, keys), ref)
 	if err != nil {

@@ -25,6 +25,9 @@ type pullKeys struct {
 
 	mu   sync.Mutex
 	keks map[string]*kek
+
+	pairs keyPairs
+	ring  ring
 }
 
 // kek is one key-encryption key. Its lock is held while the broker is asked, so
@@ -35,8 +38,8 @@ type kek struct {
 	key secret.Bytes
 }
 
-func newPullKeys(fetch func(context.Context, string) (secret.Bytes, error)) *pullKeys {
-	return &pullKeys{fetch: fetch, keks: map[string]*kek{}}
+func newPullKeys(fetch func(context.Context, string) (secret.Bytes, error), pairs keyPairs) *pullKeys {
+	return &pullKeys{fetch: fetch, keks: map[string]*kek{}, pairs: pairs}
 }
 
 type keysOfPull struct{}
@@ -56,7 +59,7 @@ func (unwrapper) Unwrap(ctx context.Context, w crypt.WrappedKey) (secret.Bytes, 
 		return secret.Bytes{}, fault.New(fault.Internal, errors.New("a key was asked for outside of a pull"))
 	}
 	if !w.Scheme.IsProvider() {
-		return secret.Bytes{}, fault.Newf(fault.ImageKey, "a key wrapped as %.40q: %w", w.Scheme, crypt.ErrScheme)
+		return keys.unwrapForPair(ctx, w)
 	}
 	return keys.unwrap(ctx, w.Packet)
 }

@@ -42,6 +42,8 @@ type cdhDocument struct {
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
 		// RegistryTLS is for registries that need more than [image] can say.
 		RegistryTLS []registryTLSTable `toml:"registry_tls"`
+		// ImageKeys locate private keys that open layers.
+		ImageKeys []string `toml:"image_keys"`
 	} `toml:"vouchsafe"`
 }
 

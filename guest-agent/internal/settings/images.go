@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
@@ -13,6 +14,8 @@ import (
 // maxParallelLayers bounds what a document may ask for: each layer under way
 // costs memory and file descriptors.
 const maxParallelLayers = 64
+
+const maxImageKeys = 16
 
 // Image configures image pulls (guest-protocol 14.1). Locations are kbs://,
 // file:// or a bare path.
@@ -35,6 +38,9 @@ type Image struct {
 	AuthURI       string // locates auth.json; empty: anonymous
 	Proxy         registry.Proxy
 	RegistryTLS   []RegistryTLS
+	// KeyURIs locate private keys for layers that are encrypted for key pairs (JWE,
+	// PKCS#7 and PKCS#11 packets). Layers of the broker's keys need none.
+	KeyURIs []string
 	// WorkDir is where layers are kept; empty: in the agent's state directory.
 	WorkDir string
 	// ParallelLayers of one image are pulled at a time; 0: the puller's default.
@@ -130,6 +136,7 @@ func joinImage(cmd commandLine, docs documents) (Image, error) {
 		}
 	}
 	if docs.cdh != nil {
+		i.KeyURIs = docs.cdh.Vouchsafe.ImageKeys
 		for _, t := range docs.cdh.Vouchsafe.RegistryTLS {
 			i.RegistryTLS = append(i.RegistryTLS, RegistryTLS{Host: t.Host, Roots: joinPEM([]string{t.Roots}), CertificateURI: t.CertificateURI})
 		}
@@ -171,7 +178,10 @@ func (i Image) validate() error {
 	if i.WorkDir != "" && !filepath.IsAbs(i.WorkDir) {
 		return fmt.Errorf("image.work_dir %q is not absolute", i.WorkDir)
 	}
-	for _, uri := range []string{i.PolicyURI, i.LookasideURI, i.RegistriesURI, i.AuthURI} {
+	if len(i.KeyURIs) > maxImageKeys || slices.Contains(i.KeyURIs, "") {
+		return fmt.Errorf("vouchsafe.image_keys: at most %d locations, and none that is empty", maxImageKeys)
+	}
+	for _, uri := range append([]string{i.PolicyURI, i.LookasideURI, i.RegistriesURI, i.AuthURI}, i.KeyURIs...) {
 		if err := checkLocation(uri); err != nil {
 			return err
 		}

@@ -44,8 +44,11 @@ http_proxy='p:2'
 no_proxy='10.0.0.0/8'
 [[vouchsafe.registry_tls]]
 host='reg.test:5000'
-client_certificate_uri='kbs:///a/client/1'`,
+client_certificate_uri='kbs:///a/client/1'
+[vouchsafe]
+image_keys=['kbs:///a/image-key/1', '/key.pem']`,
 			want: Image{
+				KeyURIs:       []string{"kbs:///a/image-key/1", "/key.pem"},
 				RegistriesURI: "kbs:///a/registries/1", AuthURI: "file:///auth.json", ParallelLayers: 7, Proxy: proxy,
 				RegistryTLS: []RegistryTLS{{Host: "reg.test:5000", CertificateURI: "kbs:///a/client/1"}},
 			},
@@ -96,6 +99,9 @@ func TestImageSettingsRefused(t *testing.T) {
 		"negative layers":               {cdh: "[image]\nmax_concurrent_layer_downloads_per_image=-1", refused: "at most 64"},
 		"work dir":                      {cdh: "[image]\nwork_dir='here'", refused: "not absolute"},
 		"roots of one registry":         {cdh: "[[vouchsafe.registry_tls]]\nhost='r.io'\nroot_certificates='x'", refused: "registry_tls[0]: no certificate"},
+		"an image key without place":    {cdh: "[vouchsafe]\nimage_keys=['']", refused: "none that is empty"},
+		"too many image keys":           {cdh: "[vouchsafe]\nimage_keys=[" + strings.Repeat("'/k',", 17) + "]", refused: "at most 16"},
+		"an image key elsewhere":        {cdh: "[vouchsafe]\nimage_keys=['https://x/y']", refused: "want kbs://"},
 		"no host":                       {cdh: "[[vouchsafe.registry_tls]]\nclient_certificate_uri='/x'", refused: "host is needed"},
 		"a host twice":                  {cdh: "[[vouchsafe.registry_tls]]\nhost='r.io'\n[[vouchsafe.registry_tls]]\nhost='r.io'", refused: "only once"},
 		"no host at all":                {cdh: "[[vouchsafe.registry_tls]]\nhost='r.io/x'", refused: "no host"},
