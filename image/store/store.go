@@ -57,6 +57,7 @@ type Store struct {
 	boot   []byte
 	memory *memory // nil: the layers lie where dir lies
 	budget Usage
+	share  int // percent of the file system that is the budget; 0: none
 	locks  []*os.File
 	root   *os.File // for short names in mount options
 
@@ -82,6 +83,10 @@ func InMemory(limit Usage) Option { return func(s *Store) { s.memory = &memory{l
 // WithBudget makes the store remove layers that nothing refers to, the least
 // recently used first, whenever all layers together exceed the budget.
 func WithBudget(budget Usage) Option { return func(s *Store) { s.budget = budget } }
+
+// WithShare is WithBudget for a part of the file system that the store lies on,
+// in percent of its size and of its inodes.
+func WithShare(percent int) Option { return func(s *Store) { s.share = percent } }
 
 // Open takes possession of dir: it is made if it is missing, refused if others
 // can write to it, and has mode 0700 afterwards. It removes what earlier processes
@@ -130,6 +135,9 @@ func (s *Store) open() error {
 	if s.root, err = os.Open(s.dir); err != nil {
 		return err
 	}
+	if err := s.reckon(); err != nil {
+		return err
+	}
 	for _, d := range []string{layersDir, stagingDir, mountsDir} {
 		if err := os.Mkdir(filepath.Join(s.dir, d), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -139,6 +147,20 @@ func (s *Store) open() error {
 		}
 	}
 	return s.recover()
+}
+
+// reckon turns a share of the file system into a budget.
+func (s *Store) reckon() error {
+	if s.share == 0 {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root.Fd()), &fs); err != nil {
+		return err
+	}
+	part := func(of int64) int64 { return of / 100 * int64(s.share) }
+	s.budget = Usage{Bytes: part(int64(fs.Blocks) * fs.Bsize), Inodes: part(int64(fs.Files))}
+	return nil
 }
 
 func (s *Store) lockFile(path string, flags int) error {

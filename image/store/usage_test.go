@@ -132,6 +132,19 @@ func TestBudget(t *testing.T) {
 	exact(t, s, "at the budget")
 }
 
+func TestShare(t *testing.T) {
+	s, err := Open(filepath.Join(needTmpfs(t), "store"), InMemory(Usage{Bytes: 4 << 20, Inodes: 1000}), WithShare(50))
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	for i := range 6 {
+		sized(t, s, fmt.Sprint(i), 700).Release()
+		exact(t, s, "within the share")
+	}
+	if n := len(s.Layers()); n != 2 {
+		t.Errorf("%d layers of 0.7 MiB stay in half of 4 MiB", n)
+	}
+}
+
 // Everybody takes, gives and collects at once; nothing that is held goes, and
 // the books are right after it.
 func TestBudgetUnderLoad(t *testing.T) {

@@ -97,7 +97,8 @@ func New(cfg Config) (*Hub, error) {
 	case cfg.Logger == nil:
 		return nil, errors.New("hub: no logger")
 	}
-	st, err := store.Open(cfg.ImageDir)
+	// Layers that no container uses must not fill the disk that containers write to.
+	st, err := store.Open(cfg.ImageDir, store.WithShare(50))
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
