@@ -46,6 +46,7 @@ type SignatureInfo struct {
 	Digest  string       `json:"digest,omitempty"`
 	Name    string       `json:"name,omitempty"` // the docker-reference that was signed
 	KeyHint string       `json:"keyHint,omitempty"`
+	Attests string       `json:"attests,omitempty"` // type of the predicate; empty: it signs
 	Problem string       `json:"problem,omitempty"`
 }
 
@@ -138,7 +139,7 @@ func layerInfo(l ocispec.Descriptor, beside []crypt.WrappedKey) LayerInfo {
 }
 
 func signatureInfo(f trust.Found) SignatureInfo {
-	info := SignatureInfo{Form: f.Form, Origin: f.Origin, KeyHint: f.KeyHint, Problem: f.Problem}
+	info := SignatureInfo{Form: f.Form, Origin: f.Origin, KeyHint: f.KeyHint, Attests: f.Predicate, Problem: f.Problem}
 	if len(f.Claims) > 0 {
 		info.Digest, info.Name = f.Claims[0].Digest.String(), f.Claims[0].Reference
 	}

@@ -17,6 +17,8 @@ import (
 // where the policy names whom to believe; where it names a key and no more, they
 // are not looked at.
 const (
+	// MediaTypeEnvelope is that of an attestation without a bundle (DSSE).
+	MediaTypeEnvelope  = "application/vnd.dsse.envelope.v1+json"
 	MediaTypeBundle    = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	mediaTypeBundleOld = "application/vnd.dev.sigstore.bundle+json;version=0.3"
 
@@ -26,7 +28,8 @@ const (
 	PredicateSign = "https://sigstore.dev/cosign/sign/v1"
 
 	payloadTypeInToto = "application/vnd.in-toto+json"
-	maxBundle         = 256 << 10 // bytes
+	maxBundle         = 2 << 20 // bytes
+	maxBundles        = 8 << 20 // bytes of all that is beside one manifest
 	maxSubjects       = 256
 )
 
@@ -91,6 +94,22 @@ func parseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) 
 	}
 	s.KeyHint, s.material = hint, m
 	return s, err
+}
+
+// ParseEnvelope reads a DSSE envelope. It verifies nothing.
+func ParseEnvelope(raw []byte) (Signature, error) {
+	if len(raw) > maxBundle {
+		return Signature{}, fmt.Errorf("envelope: %d bytes, at most %d are read", len(raw), maxBundle)
+	}
+	doc, err := strictjson.Parse(raw)
+	if err != nil {
+		return Signature{}, fmt.Errorf("envelope: %w", err)
+	}
+	s, err := parseEnvelope(doc)
+	if err != nil {
+		return Signature{}, fmt.Errorf("envelope: %w", err)
+	}
+	return s, nil
 }
 
 // parseEnvelope reads a DSSE envelope with one signature (DSSE envelope.md).

@@ -280,8 +280,16 @@ func TestReferrerLimits(t *testing.T) {
 	}
 	sh, s = world(t)
 	sh.bundle(t, s.Root, bytes.Repeat([]byte(" "), maxBundle+1))
-	if _, _, err := FetchReferrers(t.Context(), sh, s.Root); !errors.Is(err, registry.ErrMalformed) {
-		t.Errorf("a huge bundle: %v", err)
+	sh.bundle(t, s.Root, dsse(t, newKey(t), signStatement(s.Root, "")))
+	if sigs, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(sigs) != 1 || len(broken) != 1 {
+		t.Errorf("a huge bundle beside a good one: %d, %v, %v", len(sigs), broken, err)
+	}
+	sh, s = world(t)
+	for i := range maxBundles/maxBundle + 1 {
+		sh.bundle(t, s.Root, append(bytes.Repeat([]byte(" "), maxBundle-1), byte('0'+i)))
+	}
+	if _, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(broken) != 5 || !strings.Contains(broken[4], "not read") {
+		t.Errorf("many large bundles: %v, %v", broken, err)
 	}
 	// What refers to another image is not this one's, whatever the list says.
 	sh, s = world(t)

@@ -99,6 +99,33 @@ func SignatureTag(d digest.Digest) string {
 	return d.Algorithm().String() + "-" + d.Encoded() + ".sig"
 }
 
+// AttestationTag returns the tag under which cosign keeps what is attested of a
+// manifest: sha256-<hex>.att.
+func AttestationTag(d digest.Digest) string {
+	return d.Algorithm().String() + "-" + d.Encoded() + ".att"
+}
+
+// FetchAttestations reads the envelopes under cosign's tag; none is not an
+// error. broken says why one could not be read.
+func FetchAttestations(ctx context.Context, src registry.Source, d digest.Digest) (sigs []Signature, broken []string, err error) {
+	m, err := src.Manifest(ctx, AttestationTag(d))
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("attestations: %w", err)
+	}
+	doc, err := m.Image()
+	if err != nil {
+		return nil, nil, fmt.Errorf("attestations: %w", err)
+	}
+	r := reader{src: src}
+	if err := r.envelopes(ctx, doc.Layers, OriginTag); err != nil {
+		return nil, nil, fmt.Errorf("attestations: %w", err)
+	}
+	return r.sigs, r.broken, nil
+}
+
 // FetchSignatures reads the signatures beside a manifest; none is not an error.
 func FetchSignatures(ctx context.Context, src registry.Source, d digest.Digest) ([]Signature, error) {
 	m, err := src.Manifest(ctx, SignatureTag(d))

@@ -22,6 +22,11 @@ type Subject struct {
 	Manifest  digest.Digest // the platform's manifest
 }
 
+// digests are what a signature can be about.
+func (s Subject) digests() []digest.Digest {
+	return slices.Compact([]digest.Digest{s.Root, s.Manifest})
+}
+
 // check holds the subject against itself: only what is named by digest can be
 // judged, and a digest that the user asked for is the one that must be judged.
 func (s Subject) check() error {
@@ -113,6 +118,8 @@ func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepte
 		return nil, nil
 	case typeSigstore:
 		return e.sigstore(ctx, i, r)
+	case typeAttested:
+		return e.attestation(ctx, i, r)
 	case typeSignedBy:
 		return e.signedBy(ctx, i, r)
 	case typeReject:

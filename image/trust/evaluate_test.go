@@ -80,15 +80,20 @@ func (s *shelf) put(t testing.TB, d digest.Digest, payload, sig []byte) {
 
 func (s *shelf) putLayer(t testing.TB, d digest.Digest, payload []byte, a map[string]string, mediaType string) {
 	t.Helper()
+	s.putTagged(t, SignatureTag(d), payload, a, mediaType)
+}
+
+func (s *shelf) putTagged(t testing.TB, tag string, payload []byte, a map[string]string, mediaType string) {
+	t.Helper()
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, Config: ocispec.Descriptor{Digest: digest.FromString("{}"), Size: 2}}
-	if old, ok := s.manifests[SignatureTag(d)]; ok {
+	if old, ok := s.manifests[tag]; ok {
 		must(t, json.Unmarshal(old, &m))
 	}
 	s.blobs[digest.FromBytes(payload)] = payload
 	m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(payload), Size: int64(len(payload)), Annotations: a})
 	raw, err := json.Marshal(m)
 	must(t, err)
-	s.manifests[SignatureTag(d)] = raw
+	s.manifests[tag] = raw
 }
 
 func payloadFor(d digest.Digest, name string) []byte {

@@ -27,6 +27,18 @@ func (c Claim) carries(wanted map[string]string) bool {
 	return true
 }
 
+// versions returns the annotations that have a floor.
+func (c Claim) versions(floors map[string]*version) map[string]string {
+	var m map[string]string
+	for name := range floors {
+		if m == nil {
+			m = map[string]string{}
+		}
+		m[name] = c.Annotations[name]
+	}
+	return m
+}
+
 // texts keeps the members that are text: conditions compare nothing else.
 func texts(members map[string]any) map[string]string {
 	var m map[string]string

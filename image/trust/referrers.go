@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
@@ -21,32 +22,31 @@ type referrerSource interface {
 	Referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error)
 }
 
-// FetchReferrers reads the signatures that refer to a manifest: by the
-// registry's API where the source has it, else by the fallback tag. None is
-// not an error, and what is no signature of these forms is left out; broken
-// says why a signature could not be read.
+// FetchReferrers reads the signatures and attestations that refer to a
+// manifest: by the registry's API where the source has it, else by the fallback
+// tag. None is not an error, and what has none of these forms is left out;
+// broken says why one could not be read.
 func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (sigs []Signature, broken []string, err error) {
 	list, err := listReferrers(ctx, src, d)
 	if err != nil {
 		return nil, nil, err
 	}
+	r := reader{src: src}
 	seen := 0
 	for _, desc := range list {
 		switch desc.ArtifactType {
-		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, "":
+		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, "":
 		default:
 			continue
 		}
 		if seen++; seen > maxSignatures {
 			return nil, nil, fmt.Errorf("signatures: more than %d referrers", maxSignatures)
 		}
-		more, why, err := referrer(ctx, src, desc, d)
-		if err != nil {
+		if err := r.referrer(ctx, desc, d); err != nil {
 			return nil, nil, err
 		}
-		sigs, broken = append(sigs, more...), append(broken, why...)
 	}
-	return sigs, broken, nil
+	return r.sigs, r.broken, nil
 }
 
 func listReferrers(ctx context.Context, src registry.Source, d digest.Digest) ([]ocispec.Descriptor, error) {
@@ -56,61 +56,107 @@ func listReferrers(ctx context.Context, src registry.Source, d digest.Digest) ([
 	return registry.TaggedReferrers(ctx, src, d)
 }
 
+// A reader collects signatures and attestations, up to a limit of bytes.
+type reader struct {
+	src    registry.Source
+	read   int64 // bytes of bundles and envelopes
+	sigs   []Signature
+	broken []string
+}
+
 // referrer reads the signatures in one manifest that refers to d.
-func referrer(ctx context.Context, src registry.Source, desc ocispec.Descriptor, d digest.Digest) (sigs []Signature, broken []string, err error) {
-	m, err := src.Manifest(ctx, desc.Digest.String())
+func (r *reader) referrer(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) error {
+	m, err := r.src.Manifest(ctx, desc.Digest.String())
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil, []string{fmt.Sprintf("a referrer that is gone, %s", desc.Digest)}, nil
+		r.broken = append(r.broken, fmt.Sprintf("a referrer that is gone, %s", desc.Digest))
+		return nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("referrer: %w", err)
+		return fmt.Errorf("referrer: %w", err)
 	}
 	doc, err := m.Image()
 	if err != nil || doc.Subject == nil || doc.Subject.Digest != d {
-		return nil, nil, nil //nolint:nilerr // an index, or the referrer of another image: no signature of this one
+		return nil //nolint:nilerr // an index, or the referrer of another image: no signature of this one
 	}
-	sigs, err = simpleSignatures(ctx, src, doc.Layers, OriginReferrers)
+	sigs, err := simpleSignatures(ctx, r.src, doc.Layers, OriginReferrers)
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	r.sigs = append(r.sigs, sigs...)
+	if err := r.envelopes(ctx, doc.Layers, OriginReferrers); err != nil {
+		return err
 	}
 	for i, layer := range doc.Layers {
 		if layer.MediaType != MediaTypeBundle && layer.MediaType != mediaTypeBundleOld {
 			continue
 		}
 		if i >= maxSignatures {
-			return nil, nil, fmt.Errorf("signatures: more than %d bundles", maxSignatures)
+			return fmt.Errorf("signatures: more than %d bundles", maxSignatures)
 		}
-		s, err := bundle(ctx, src, layer, d)
-		if _, ok := errors.AsType[*badBundleError](err); ok {
-			broken = append(broken, err.Error())
-			continue
+		if err := r.bundle(ctx, layer, d); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil, nil, err
-		}
-		sigs = append(sigs, s)
 	}
-	return sigs, broken, nil
+	return nil
 }
 
-// badBundleError sets what a bundle says apart from what cannot be fetched.
-type badBundleError struct{ cause error }
-
-func (e *badBundleError) Error() string { return e.cause.Error() }
-func (e *badBundleError) Unwrap() error { return e.cause }
-
-func bundle(ctx context.Context, src registry.Source, layer ocispec.Descriptor, d digest.Digest) (Signature, error) {
-	raw, err := registry.ReadBlob(ctx, src, layer, maxBundle)
-	if err != nil {
-		return Signature{}, fmt.Errorf("sigstore bundle: %w", err)
+// blob reads one bundle or envelope; nil if it is too large. What attests much
+// of an image, for example everything that is in it, may be: that must not make
+// the image impossible to run.
+func (r *reader) blob(ctx context.Context, layer ocispec.Descriptor) ([]byte, error) {
+	if layer.Size > maxBundle || r.read+layer.Size > maxBundles {
+		r.broken = append(r.broken, fmt.Sprintf("an attestation or bundle of %d bytes, which was not read", layer.Size))
+		return nil, nil
 	}
-	signed, err := src.Manifest(ctx, d.String()) // what a messageSignature covers
+	r.read += layer.Size
+	return registry.ReadBlob(ctx, r.src, layer, maxBundle)
+}
+
+func (r *reader) bundle(ctx context.Context, layer ocispec.Descriptor, d digest.Digest) error {
+	raw, err := r.blob(ctx, layer)
 	if err != nil {
-		return Signature{}, fmt.Errorf("signed manifest: %w", err)
+		return fmt.Errorf("sigstore bundle: %w", err)
+	}
+	if raw == nil {
+		return nil
+	}
+	signed, err := r.src.Manifest(ctx, d.String()) // what a messageSignature covers
+	if err != nil {
+		return fmt.Errorf("signed manifest: %w", err)
 	}
 	s, err := ParseBundle(raw, d, signed.Raw)
 	if err != nil {
-		return Signature{}, &badBundleError{cause: err}
+		r.broken = append(r.broken, err.Error())
+		return nil
 	}
-	return s, nil
+	r.sigs = append(r.sigs, s)
+	return nil
+}
+
+// envelopes reads the DSSE envelopes that cosign attached without a bundle.
+func (r *reader) envelopes(ctx context.Context, layers []ocispec.Descriptor, from Origin) error {
+	for i, layer := range layers {
+		if layer.MediaType != MediaTypeEnvelope {
+			continue
+		}
+		if i >= maxSignatures {
+			return fmt.Errorf("more than %d attestations", maxSignatures)
+		}
+		raw, err := r.blob(ctx, layer)
+		if err != nil {
+			return fmt.Errorf("attestation: %w", err)
+		}
+		if raw == nil {
+			continue
+		}
+		s, err := ParseEnvelope(raw)
+		if err != nil {
+			r.broken = append(r.broken, err.Error())
+			continue
+		}
+		s.Origin = from
+		s.material, s.spoiled = sigstore.AnnotatedMaterial(layer.Annotations)
+		r.sigs = append(r.sigs, s)
+	}
+	return nil
 }

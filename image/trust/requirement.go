@@ -29,8 +29,10 @@ type requirement struct {
 	threshold   int // how many of the keys must have signed
 	annotations map[string]string
 	identity    identityRule
-	roots       *rootSource // whose logs and certificates count; nil: only the keys do
-	identities  []identity  // that may sign, in the place of keys
+	roots       *rootSource         // whose logs and certificates count; nil: only the keys do
+	identities  []identity          // that may sign, in the place of keys
+	atLeast     map[string]*version // annotations that name a version which may not be lower
+	attested    *attestation
 }
 
 // A keySource is a key, or the path where Evidence.Keys finds it.
@@ -52,6 +54,8 @@ func parseRequirement(raw []byte) (requirement, error) {
 	case typeReject, typeAccept:
 	case typeSigstore:
 		err = r.parseSigstore(doc)
+	case typeAttested:
+		err = r.parseAttested(doc)
 	case typeSignedBy:
 		err = r.parseSignedBy(doc)
 	default:
@@ -183,6 +187,26 @@ func (r *requirement) parseThreshold(doc *strictjson.Object) error {
 	return nil
 }
 
+// parseAtLeast takes the floors of versions, which keep out older images that
+// the same signer released once.
+func (r *requirement) parseAtLeast(doc *strictjson.Object) error {
+	var floors map[string]string
+	ok, err := doc.Take("atLeast", &floors)
+	if err != nil || !ok {
+		return err
+	}
+	if len(floors) == 0 {
+		return errors.New("atLeast is empty")
+	}
+	r.atLeast = map[string]*version{}
+	for _, name := range slices.Sorted(maps.Keys(floors)) {
+		if r.atLeast[name], err = parseVersion(floors[name]); err != nil {
+			return fmt.Errorf("atLeast %.80q: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // parseConditions takes what must stand in the signature.
 func (r *requirement) parseConditions(doc *strictjson.Object, identity string) error {
 	ok, err := doc.Take("annotations", &r.annotations)
@@ -196,6 +220,9 @@ func (r *requirement) parseConditions(doc *strictjson.Object, identity string) e
 		if k == "" || r.annotations[k] == "" {
 			return fmt.Errorf("annotation %.80q: name and value are needed", k)
 		}
+	}
+	if err := r.parseAtLeast(doc); err != nil {
+		return err
 	}
 	rule, err := doc.Object("signedIdentity")
 	if err != nil {

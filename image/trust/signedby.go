@@ -3,9 +3,6 @@ package trust
 import (
 	"context"
 	"fmt"
-	"slices"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
@@ -69,7 +66,7 @@ func (e *evaluation) signedBy(ctx context.Context, i int, r requirement) ([]Acce
 	if aside.place(e.subject.Reference) == "" {
 		t.seen = append(t.seen, "no lookaside storage is configured for this image")
 	}
-	for _, d := range slices.Compact([]digest.Digest{e.subject.Root, e.subject.Manifest}) {
+	for _, d := range e.subject.digests() {
 		files, err := aside.fetch(ctx, e.subject.Reference, d)
 		if err != nil {
 			return nil, fetchFault(err)

@@ -3,9 +3,8 @@ package trust
 import (
 	"context"
 	"fmt"
-	"slices"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 )
 
 // A Found is a signature that lies beside an image, as it describes itself.
@@ -16,10 +15,12 @@ type Found struct {
 	Origin  Origin
 	Claims  []Claim
 	KeyHint string
-	Problem string // why it cannot be read; the rest may be empty
+	// Predicate is the type of what it attests; empty for a signature.
+	Predicate string
+	Problem   string // why it cannot be read; the rest may be empty
 }
 
-// Survey lists the signatures beside an image, in every place that the
+// Survey lists the signatures and attestations beside an image, in every place that the
 // evaluation of a policy looks at. One that cannot be read is listed with its
 // problem; a registry that cannot be asked is an error.
 func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
@@ -36,6 +37,16 @@ func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
 		}
 		at += len(sigs)
 	}
+	for _, d := range s.digests() {
+		sigs, broken, err := FetchAttestations(ctx, ev.Signatures, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, sig := range sigs {
+			all = append(all, sig.found())
+		}
+		shelf.broken = append(shelf.broken, broken...)
+	}
 	for _, why := range shelf.broken {
 		all = append(all, Found{Origin: OriginReferrers, Problem: why})
 	}
@@ -43,7 +54,7 @@ func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("where signatures lie: %w", err)
 	}
-	for _, d := range slices.Compact([]digest.Digest{s.Root, s.Manifest}) {
+	for _, d := range s.digests() {
 		files, err := aside.fetch(ctx, s.Reference, d)
 		if err != nil {
 			return nil, err
@@ -57,6 +68,17 @@ func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
 
 func (s Signature) found() Found {
 	f := Found{Form: s.Form, Origin: s.Origin, KeyHint: s.KeyHint}
+	if len(s.material.Chain) > 0 {
+		if id, err := sigstore.IdentityOf(s.material.Chain[0]); err == nil {
+			f.KeyHint = nameOf(id)
+		}
+	}
+	if s.Form == FormDSSE {
+		if st, err := parseStatement(s.Payload); err == nil && st.predicateType != PredicateSign {
+			f.Claims, f.Predicate = st.claims, st.predicateType
+			return f
+		}
+	}
 	var err error
 	if f.Claims, err = s.claims(); err != nil {
 		f.Problem, f.Claims = err.Error(), nil

@@ -1,14 +1,10 @@
 package trust
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
-	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
 // A tally counts the keys whose signatures satisfy one requirement. A key
@@ -46,19 +42,24 @@ func (t *tally) count(who signer, reason string, sig Signature) {
 			t.seen = append(t.seen, reason)
 			continue
 		}
-		t.accept(who, sig, c)
+		t.accept(who, sig, c, c.versions(t.rule.atLeast))
 		return
 	}
 }
 
-func (t *tally) accept(who signer, sig Signature, c Claim) {
+// accept counts a signature; seen is what stood where the requirement has
+// conditions.
+func (t *tally) accept(who signer, sig Signature, c Claim, seen map[string]string) {
 	if t.has(who.name) {
 		return
 	}
 	a := Accepted{
 		Requirement: t.index, Signer: who.name, Form: sig.Form, Origin: sig.Origin, Digest: c.Digest.String(),
 		Identity: c.Reference, Rule: t.rule.identity.kind, Annotations: t.rule.annotations,
-		Issuer: who.issuer, Subject: who.subject, unlogged: who.unlogged,
+		Issuer: who.issuer, Subject: who.subject, Seen: seen, unlogged: who.unlogged,
+	}
+	if t.rule.attested != nil {
+		a.Predicate = t.rule.attested.predicateType
 	}
 	if !who.at.IsZero() {
 		at := who.at.UTC()
@@ -83,15 +84,16 @@ func (t *tally) unfit(c Claim) string {
 	case !c.carries(t.rule.annotations):
 		return "a signature by the wanted key without the annotations that are asked for"
 	}
+	for name, floor := range t.rule.atLeast {
+		if !floor.reachedBy(c.Annotations[name]) {
+			return fmt.Sprintf("a signature by the wanted key with %.80q as %.80q, which is below what is asked for", c.Annotations[name], name)
+		}
+	}
 	return ""
 }
 
 // stranger describes a signature that none of the keys made.
 func stranger(sig Signature) string {
-	claims, err := sig.claims()
-	if err != nil {
-		return "a signature by another key, with an unreadable payload"
-	}
 	by := "an unnamed key"
 	if chain := sig.material.Chain; len(chain) > 0 {
 		by = "a certificate without an identity"
@@ -101,36 +103,14 @@ func stranger(sig Signature) string {
 	} else if sig.KeyHint != "" {
 		by = fmt.Sprintf("a key that calls itself %.80q", sig.KeyHint)
 	}
-	return fmt.Sprintf("a signature for %s as %.200q by %s", claims[0].Digest, claims[0].Reference, by)
-}
-
-// shelves are the places beside an image where signatures may lie. Each is
-// looked at once, and only if those before it did not suffice.
-type shelves struct {
-	opened int
-	sigs   []Signature
-	broken []string
-}
-
-// next returns the signatures from index at on. If there are none yet it opens
-// the next shelf; more is false once all have been read.
-func (s *shelves) next(ctx context.Context, src registry.Source, of Subject, at int) (sigs []Signature, more bool, err error) {
-	digests := []digest.Digest{of.Root, of.Manifest}
-	digests = slices.Compact(digests)
-	for at >= len(s.sigs) && s.opened < 2*len(digests) {
-		d := digests[s.opened%len(digests)]
-		var found []Signature
-		var broken []string
-		if s.opened < len(digests) {
-			found, err = FetchSignatures(ctx, src, d)
-		} else {
-			found, broken, err = FetchReferrers(ctx, src, d)
+	if sig.Form == FormDSSE {
+		if st, err := parseStatement(sig.Payload); err == nil && st.predicateType != PredicateSign {
+			return fmt.Sprintf("an attestation %.120q of %s by %s", st.predicateType, st.claims[0].Digest, by)
 		}
-		if err != nil {
-			return nil, false, err
-		}
-		s.opened++
-		s.sigs, s.broken = append(s.sigs, found...), append(s.broken, broken...)
 	}
-	return s.sigs[at:], s.opened < 2*len(digests), nil
+	claims, err := sig.claims()
+	if err != nil {
+		return "a signature by another key, with an unreadable payload"
+	}
+	return fmt.Sprintf("a signature for %s as %.200q by %s", claims[0].Digest, claims[0].Reference, by)
 }

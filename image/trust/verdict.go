@@ -56,6 +56,8 @@ type Accepted struct {
 	Identity    string            `json:"identity,omitempty"`    // the name that was signed
 	Rule        string            `json:"rule"`                  // the signedIdentity that the name satisfied
 	Annotations map[string]string `json:"annotations,omitempty"` // that the policy asked for
+	Predicate   string            `json:"predicate,omitempty"`   // type of what was attested
+	Seen        map[string]string `json:"seen,omitempty"`        // what stood where the policy has conditions
 	Issuer      string            `json:"issuer,omitempty"`      // of the identity that signed: an OpenID provider
 	Subject     string            `json:"subject,omitempty"`     // whom the issuer calls so
 	SignedBy    *time.Time        `json:"signedBy,omitempty"`    // when it was there already, by a log or a timestamp
