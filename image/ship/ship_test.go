@@ -272,6 +272,30 @@ func TestSignWithEveryKind(t *testing.T) {
 	}
 }
 
+// A policy's floor for a signed annotation keeps out what the same key signed
+// earlier.
+func TestSignedVersion(t *testing.T) {
+	s := imagetest.Serve(t)
+	key, public, err := ship.GenerateKey()
+	must(t, err)
+	p, err := trust.ParsePolicy([]byte(`{"default":[{"type":"sigstoreSigned","keyPath":"k","atLeast":{"version":"1.4"}}],"transports":{}}`))
+	must(t, err)
+	for version, ok := range map[string]bool{"1.3.9": false, "1.4.0": true, "1.10": true} {
+		ref := s.Host + "/app:v" + version
+		imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", version)))
+		_, err := ship.SignAnnotated(t.Context(), ref, key, map[string]string{"version": version}, s.Config())
+		must(t, err)
+		repo, r := imagetest.Repository(t, s.Config(), ref)
+		res, err := registry.Resolve(t.Context(), repo, r.Version(), registry.Native())
+		must(t, err)
+		v, err := p.Evaluate(t.Context(), trust.Subject{Reference: r, Root: res.Root.Digest, Manifest: res.Manifest.Digest},
+			trust.Evidence{Signatures: repo, Keys: func(context.Context, string) ([]byte, error) { return public, nil }})
+		if v.Accepted != ok || !ok && fault.CodeOf(err) != fault.ImageUnsigned {
+			t.Errorf("%s: %+v, %v", version, v, err)
+		}
+	}
+}
+
 func TestSignedIndex(t *testing.T) {
 	s := imagetest.Serve(t)
 	repo, _ := imagetest.Repository(t, s.Config(), s.Host+"/app")

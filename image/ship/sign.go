@@ -45,6 +45,12 @@ type payload struct {
 // Signatures that are there already stay. Two signers at the same moment may
 // overwrite each other, for registries cannot compare and swap a tag.
 func Sign(ctx context.Context, ref string, key secret.Bytes, r registry.Config) (SignResult, error) {
+	return SignAnnotated(ctx, ref, key, nil, r)
+}
+
+// SignAnnotated is [Sign] with annotations, which are signed too: a policy can
+// ask for them, for example for a version that is not below a floor.
+func SignAnnotated(ctx context.Context, ref string, key secret.Bytes, annotations map[string]string, r registry.Config) (SignResult, error) {
 	signer, err := ParsePrivateKey(key)
 	if err != nil {
 		return SignResult{}, err
@@ -69,7 +75,7 @@ func Sign(ctx context.Context, ref string, key secret.Bytes, r registry.Config) 
 		return SignResult{}, err
 	}
 	tag := trust.SignatureTag(root.Digest)
-	layer, err := pushSignature(ctx, at, signer, fingerprint, root.Digest)
+	layer, err := pushSignature(ctx, at, signer, fingerprint, payloadOf(at.ref.Name(), root.Digest, annotations))
 	if err != nil {
 		return SignResult{}, err
 	}
@@ -79,13 +85,17 @@ func Sign(ctx context.Context, ref string, key secret.Bytes, r registry.Config) 
 	return SignResult{Digest: root.Digest.String(), SignatureRef: at.ref.Name() + ":" + tag, Key: fingerprint}, nil
 }
 
-// pushSignature writes the payload blob and returns its descriptor, signature
-// included.
-func pushSignature(ctx context.Context, at *place, signer crypto.Signer, fingerprint string, d digest.Digest) (ocispec.Descriptor, error) {
-	var p payload
-	p.Critical.Identity.Reference = at.ref.Name()
+func payloadOf(name string, d digest.Digest, annotations map[string]string) payload {
+	p := payload{Optional: annotations}
+	p.Critical.Identity.Reference = name
 	p.Critical.Image.Digest = d
 	p.Critical.Type = trust.PayloadType
+	return p
+}
+
+// pushSignature writes the payload blob and returns its descriptor, signature
+// included.
+func pushSignature(ctx context.Context, at *place, signer crypto.Signer, fingerprint string, p payload) (ocispec.Descriptor, error) {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return ocispec.Descriptor{}, err

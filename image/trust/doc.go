@@ -14,7 +14,12 @@
 // annotations (what a signature must carry besides), trustedRootPath and
 // identities (whose certificates, logs and timestamps count, and who may sign
 // without a key), and the signedIdentity insecureIgnoreIdentity, for signatures
-// over a digest without a name, which is what cosign 3 makes.
+// over a digest without a name, which is what cosign 3 makes. atLeast is a floor
+// for versions in signed annotations, against older images by the same signer.
+// The requirement attested is ours too: somebody must have attested something
+// of the image, in an in-toto statement of a type, with conditions for what
+// stands at places of its predicate. It does not ask for a signature: a policy
+// that wants both has both requirements.
 //
 // Signatures of sigstoreSigned are looked for under cosign's tag, then among
 // the manifest's referrers: simple signing, and bundles of version 0.3 with an

@@ -132,14 +132,18 @@ func readKey(path string, limit int64) (secret.Bytes, error) {
 
 func (c *cli) imageSignCommand() *cobra.Command {
 	var key string
+	var annotations map[string]string
 	var reg registryFlags
 	cmd := &cobra.Command{
 		Use:   "sign REF --key FILE",
 		Short: "Sign an image as cosign does",
 		Long: `Sign what REF points to and push the signature beside it, under the tag that
-cosign uses. The signature names the repository and the digest.`,
-		Example: `  kbsctl image sign reg.example/app:1-enc --key release.key`,
-		Args:    exactArgs(1),
+cosign uses. The signature names the repository and the digest, and carries the
+annotations: a policy can ask for them, and keep out older images by a version
+("atLeast").`,
+		Example: `  kbsctl image sign reg.example/app:1-enc --key release.key
+  kbsctl image sign reg.example/app:1-enc --key release.key --annotation version=1.4.0`,
+		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			private, err := readKey(key, maxConfig)
 			if err != nil {
@@ -150,7 +154,7 @@ cosign uses. The signature names the repository and the digest.`,
 			if err != nil {
 				return err
 			}
-			done, err := ship.Sign(cmd.Context(), args[0], private, cfg)
+			done, err := ship.SignAnnotated(cmd.Context(), args[0], private, annotations, cfg)
 			if err != nil {
 				return doing(imageError(err), "sign %s", args[0])
 			}
@@ -161,6 +165,7 @@ cosign uses. The signature names the repository and the digest.`,
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8)")
+	cmd.Flags().StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
 	_ = cmd.MarkFlagRequired("key")
 	reg.add(cmd)
 	return cmd

@@ -71,6 +71,9 @@ func (c *cli) showInspection(in *ship.Inspection) error {
 	}
 	for _, sig := range in.Signatures {
 		text := fmt.Sprintf("%s (%s) of %s as %s, by key %s, not verified", sig.Form, sig.Origin, sig.Digest, firstOf(sig.Name, "no name"), firstOf(sig.KeyHint, "unknown"))
+		if sig.Attests != "" {
+			text = fmt.Sprintf("%s (%s) attests %s of %s, by %s, not verified", sig.Form, sig.Origin, sig.Attests, sig.Digest, firstOf(sig.KeyHint, "an unknown key"))
+		}
 		if sig.Problem != "" {
 			text = fmt.Sprintf("(%s) unreadable: %s", sig.Origin, sig.Problem)
 		}
