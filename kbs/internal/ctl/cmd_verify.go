@@ -19,6 +19,9 @@ type judging struct {
 	platform platformFlag
 	policy   string // file
 	keys     map[string]string
+
+	policyText []byte // instead of the file
+	policyURI  string // where a guest will find it; not read here
 }
 
 func (j *judging) add(cmd *cobra.Command) {
@@ -122,15 +125,27 @@ func (j *judging) find(ctx context.Context, name string, cfg registry.Config) (l
 	return at, err
 }
 
-// judge does what a guest does before it pulls an image.
-func (j *judging) judge(ctx context.Context, at located, cfg registry.Config) (trust.Verdict, error) {
+// text returns the image policy, nil for none.
+func (j *judging) text() ([]byte, error) {
+	if j.policy == "" {
+		return j.policyText, nil
+	}
 	raw, err := readFile(j.policy, maxConfig)
 	if err != nil {
-		return trust.Verdict{}, usagef("%w", err)
+		return nil, usagef("%w", err)
+	}
+	return raw, nil
+}
+
+// judge does what a guest does before it pulls an image.
+func (j *judging) judge(ctx context.Context, at located, cfg registry.Config) (trust.Verdict, error) {
+	raw, err := j.text()
+	if err != nil {
+		return trust.Verdict{}, err
 	}
 	policy, err := trust.ParsePolicy(raw)
 	if err != nil {
-		return trust.Verdict{}, usagef("%s: %w", j.policy, err)
+		return trust.Verdict{}, usagef("%s: %w", firstOf(j.policy, "init-data"), err)
 	}
 	aside, err := j.aside.read(cfg)
 	if err != nil {

@@ -53,7 +53,7 @@ var errTestsFailed = &failure{err: errors.New("tests failed"), exit: fault.ExitR
 //	  the private reason, which an administrator may see
 //	  hint  what to do next
 func (c *cli) report(err error) int {
-	if errors.Is(err, errDifferent) || errors.Is(err, errTestsFailed) {
+	if errors.Is(err, errDifferent) || errors.Is(err, errTestsFailed) || errors.Is(err, errNotReady) {
 		return exitCode(err)
 	}
 	_, _ = io.WriteString(c.stdio.Err, renderError(err))
