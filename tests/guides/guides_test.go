@@ -56,6 +56,9 @@ func TestImages(t *testing.T) {
 	follow(t, "images.md", writeImage)
 }
 
+// The image of the pod is a reader's own.
+func TestPolicy(t *testing.T) { follow(t, "policy.md", writeImage) }
+
 // writeImage writes the OCI layout "app" with an image of two layers.
 func writeImage(dir string) error {
 	image, err := random.Image(2000, 2)

@@ -23,6 +23,7 @@ type generator struct {
 	platform     string
 	ca, authFile string
 	plainHTTP    []string
+	layouts      map[string]string
 }
 
 // genpolicyCommand is for the pod's owner, on the owner's machine.
@@ -46,6 +47,7 @@ func genpolicyCommand(io stdio) *cobra.Command {
 	f.StringVar(&g.learn, "learn", "", "log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
 	f.BoolVar(&g.denyLogs, "deny-logs", false, "the host may not read what the containers write")
 	f.StringVar(&g.platform, "platform", "", "platform of the guest, as OS/ARCHITECTURE[/VARIANT] (default: that of this machine)")
+	f.StringToStringVar(&g.layouts, "image", nil, "NAME=oci:DIR[:TAG]: take the image that the pod calls NAME from an OCI layout, not from its registry")
 	f.StringVar(&g.ca, "registry-ca", "", "PEM file of the CA that signed the registry's certificate")
 	f.StringVar(&g.authFile, "registry-auth", "", "docker auth.json file (default: none is used)")
 	f.StringSliceVar(&g.plainHTTP, "insecure-plain-http", nil, "speak plain HTTP to these registry hosts (host:port); anyone on the way can read and change what passes")
@@ -141,5 +143,5 @@ func (g generator) images() (genpolicy.Images, error) {
 	if err != nil {
 		return nil, err
 	}
-	return genpolicy.Registries{Client: client, Platform: platform}, nil
+	return genpolicy.Registries{Client: client, Platform: platform, Layouts: g.layouts}, nil
 }

@@ -13,6 +13,10 @@ import (
 type Registries struct {
 	Client   *registry.Client
 	Platform registry.Platform
+	// Layouts says for the names of images in which OCI layout, as
+	// "oci:DIR[:TAG]", they lie instead: before they were pushed, or without a
+	// network.
+	Layouts map[string]string
 }
 
 // imageConfig is the part of an image's configuration that says what to run.
@@ -32,15 +36,15 @@ func (r Registries) Image(ctx context.Context, name string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	repository, err := r.Client.Repository(ref)
+	place, version, err := r.place(name, ref)
 	if err != nil {
 		return Image{}, err
 	}
-	found, err := registry.Resolve(ctx, repository, ref.Version(), r.Platform)
+	found, err := registry.Resolve(ctx, place, version, r.Platform)
 	if err != nil {
 		return Image{}, err
 	}
-	raw, err := registry.ReadBlob(ctx, repository, found.Image.Config, registry.MaxManifest)
+	raw, err := registry.ReadBlob(ctx, place, found.Image.Config, registry.MaxManifest)
 	if err != nil {
 		return Image{}, err
 	}
@@ -54,6 +58,20 @@ func (r Registries) Image(ctx context.Context, name string) (Image, error) {
 		Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd, Env: c.Config.Env,
 		WorkingDir: c.Config.WorkingDir, User: c.Config.User,
 	}, nil
+}
+
+func (r Registries) place(name string, ref registry.Reference) (registry.Source, string, error) {
+	local, ok := r.Layouts[name]
+	if !ok {
+		repository, err := r.Client.Repository(ref)
+		return repository, ref.Version(), err
+	}
+	dir, tag, ok := registry.ParseLayout(local)
+	if !ok {
+		return nil, "", fmt.Errorf("%q is not of the form oci:DIR[:TAG]", local)
+	}
+	layout, err := registry.OpenLayout(dir)
+	return layout, tag, err
 }
 
 // spellings are the names under which a runtime may ask for the image: as the pod

@@ -130,7 +130,7 @@ func copyDocument(c *agent.CopyFileRequest) ast.Value {
 		kind, target = "Symlink", string(c.GetData())
 	}
 	number := func(n int64) *ast.Term { return ast.NewTerm(ast.Number(fmt.Sprint(n))) }
-	text := func(s string) *ast.Term { return ast.StringTerm(s) }
+	text := ast.StringTerm
 	return ast.NewObject(
 		ast.Item(text("path"), text(c.GetPath())),
 		ast.Item(text("file_type"), text(kind)),
