@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -59,10 +58,7 @@ func (r jweRecipient) String() string { return "jwe " + fingerprint(r.key) }
 
 // unwrapJWE tries every key for every recipient of the packet.
 func (k *Keyring) unwrapJWE(packet []byte) (secret.Bytes, error) {
-	if !json.Valid(packet) { // the compact form would be read, but nobody writes it
-		return secret.Bytes{}, errors.New("the JWE packet is not JSON")
-	}
-	sealed, err := jose.ParseEncrypted(string(packet), jweKeyAlgorithms, jweCiphers)
+	sealed, err := jose.ParseEncryptedJSON(string(packet), jweKeyAlgorithms, jweCiphers)
 	if err != nil {
 		return secret.Bytes{}, errors.New("the JWE packet is not well formed")
 	}

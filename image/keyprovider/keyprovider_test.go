@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/imagetest"
 	"github.com/vouchsafe-cc/vouchsafe/image/keyprovider"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -142,6 +144,40 @@ func TestOcicrypt(t *testing.T) {
 				t.Error("a layer was wrapped with a key that is not there")
 			}
 		})
+	}
+}
+
+// The whole way with a skopeo that knows key providers; Debian 12's does not.
+func TestSkopeo(t *testing.T) {
+	if _, err := exec.LookPath("skopeo"); err != nil {
+		t.Skip("skopeo is not installed: apt-get install skopeo")
+	}
+	kek := secret.Random(32)
+	server := imagetest.Serve(t)
+	layer := imagetest.GzipLayer(t, imagetest.File("a", "one"))
+	imagetest.Push(t, server, server.Host+"/plain:v1", nil, layer)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "providers.json")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, `{"key-providers":{"vouchsafe":{"cmd":{"path":%q,"args":[]}}}}`, os.Args[0]), 0o600))
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy", "--tmpdir", dir, "copy", "--src-tls-verify=false"}, args...)...)
+		cmd.Env = append(os.Environ(), "OCICRYPT_KEYPROVIDER_CONFIG="+config, asked+"="+hex.EncodeToString(kek.Reveal()))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	encrypted := "oci:" + filepath.Join(dir, "encrypted") + ":v1"
+	out, err := run("--encryption-key", "provider:vouchsafe:keyid="+kid, "docker://"+server.Host+"/plain:v1", encrypted)
+	if strings.Contains(out, "protocol not recognized") {
+		t.Skip("this skopeo was built without key providers")
+	}
+	if err != nil {
+		t.Fatalf("encrypt: %v\n%s", err, out)
+	}
+	if out, err := run("--decryption-key", "provider:vouchsafe", encrypted, "oci:"+filepath.Join(dir, "plain")+":v1"); err != nil {
+		t.Fatalf("decrypt: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "plain", "blobs", "sha256", digest.FromBytes(layer.Blob).Encoded())); err != nil {
+		t.Errorf("the layer did not come back: %v", err)
 	}
 }
 

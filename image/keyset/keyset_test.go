@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
 
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -113,6 +117,25 @@ func TestPushAndFetch(t *testing.T) {
 	}
 	if f, err = keyset.Fetch(t.Context(), repo, first.Digest); err != nil || len(f.Keys) != 0 {
 		t.Errorf("an image without sets: %+v, %v", f, err)
+	}
+}
+
+// The same where the registry keeps the list of referrers.
+func TestRegistryThatLists(t *testing.T) {
+	srv := httptest.NewServer(ggcr.New(ggcr.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)), ggcr.WithReferrersSupport(true)))
+	defer srv.Close()
+	host := strings.TrimPrefix(srv.URL, "http://")
+	repo, _ := imagetest.Repository(t, registry.Config{InsecureHTTPHosts: []string{host}}, host+"/app")
+	config := imagetest.Blob(t, repo, ocispec.MediaTypeImageConfig, []byte("{}"))
+	m := imagetest.Manifest(t, repo, "v1", ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config})
+	s := set(t, "a")
+	_, err := keyset.Push(t.Context(), repo, m.Descriptor(), s)
+	must(t, err)
+	if f, err := keyset.Fetch(t.Context(), repo, m.Digest); err != nil || !reflect.DeepEqual(f.Keys, s) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := repo.Manifest(t.Context(), "sha256-"+m.Digest.Encoded()); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("the fallback tag was written: %v", err)
 	}
 }
 

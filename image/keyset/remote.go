@@ -14,7 +14,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
-// ArtifactType is what the manifest of a key set and its one layer are called.
+// ArtifactType is what the manifest of a key set, its config (which is empty) and
+// its one layer are called.
 const ArtifactType = "application/vnd.vouchsafe.image.keys.v1+json"
 
 const maxSets = 8 // of one image
@@ -110,12 +111,11 @@ func Push(ctx context.Context, to registry.Store, subject ocispec.Descriptor, s 
 		return none, err
 	}
 	layer.MediaType = ArtifactType
-	empty := ocispec.DescriptorEmptyJSON
-	config, err := to.PushBlob(ctx, bytes.NewReader(empty.Data))
+	config, err := to.PushBlob(ctx, bytes.NewReader(ocispec.DescriptorEmptyJSON.Data))
 	if err != nil {
 		return none, err
 	}
-	config.MediaType = empty.MediaType
+	config.MediaType = ArtifactType // some registries list it as the artifact type
 	manifest, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType,
 		Config: config, Layers: []ocispec.Descriptor{layer}, Subject: &subject,

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // packet ANSWER QUESTION makes of the answer to a wrap the question to unwrap it.
@@ -31,4 +37,24 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	s := httptest.NewServer(mux)
 	ts.Defer(s.Close)
 	ts.Setenv(args[0], s.URL)
+}
+
+// asks SOCKET METHOD QUESTION ANSWER asks a key provider over gRPC, once it is
+// there. What it refuses with is the command's standard error.
+func cmdAsks(ts *testscript.TestScript, neg bool, args []string) {
+	conn, err := grpc.NewClient("unix://"+args[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	ts.Check(err)
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	answer := new(wrapperspb.BytesValue)
+	err = conn.Invoke(ctx, "/keyprovider.KeyProviderService/"+args[1], wrapperspb.Bytes([]byte(ts.ReadFile(args[2]))), answer, grpc.WaitForReady(true))
+	if (err != nil) != neg {
+		ts.Fatalf("%v", err)
+	}
+	if err != nil {
+		_, _ = io.WriteString(ts.Stderr(), err.Error())
+		return
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), answer.GetValue(), 0o600))
 }

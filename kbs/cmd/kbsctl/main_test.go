@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 			"looks":    cmdLooks,
 			"packet":   cmdPacket,
 			"agent":    cmdAgent,
+			"asks":     cmdAsks,
 		},
 	})
 }
