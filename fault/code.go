@@ -47,6 +47,7 @@ const (
 	ImageKey           Code = "image_key_refused"
 	ImageMalformed     Code = "image_malformed"
 	ImageUnavailable   Code = "image_unavailable"
+	SealedInvalid      Code = "sealed_secret_invalid"
 )
 
 // Entry is one row of the code table.
@@ -111,6 +112,7 @@ func Table() []Entry {
 		{ImageKey, http.StatusForbidden, ExitRefused, "The key of a layer could not be obtained."},
 		{ImageMalformed, http.StatusForbidden, ExitUsage, "The image or an archive in it is not well formed."},
 		{ImageUnavailable, http.StatusServiceUnavailable, ExitUnavailable, "The registry could not deliver the image."},
+		{SealedInvalid, http.StatusForbidden, ExitEvidence, "The sealed secret is malformed, or nobody signed it whose key the guest knows."},
 	}
 }
 

@@ -88,6 +88,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	cfg := kata.Config{
 		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
 		Images:         images{h, s.Agent.ImagePullTimeout},
+		Secrets:        h,
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)

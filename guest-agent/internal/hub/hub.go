@@ -61,6 +61,7 @@ type Config struct {
 	ImageKeys      []string          // locations of private keys that open layers
 	ParallelLayers int               // see pull.Config
 	LibraryGzip    bool              // see pull.Config
+	Sealed         Sealed
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
 	Journal io.Writer
@@ -77,6 +78,7 @@ type Hub struct {
 	pairs    keyPairs
 	refuser  *Refuser
 	log      *slog.Logger
+	sealed   Sealed
 	bundles  bundles
 }
 
@@ -108,6 +110,7 @@ func New(cfg Config) (*Hub, error) {
 		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
 		log:      cfg.Logger,
+		sealed:   cfg.Sealed,
 	}
 	if cfg.Broker != nil { // a nil *client.Client in an interface is not nil
 		h.broker = cfg.Broker

@@ -30,6 +30,7 @@ const (
 	ObjectInitData ObjectKind = "init-data"
 	ObjectEvent    ObjectKind = "event"
 	ObjectRequest  ObjectKind = "request" // of the host, by the agent policy
+	ObjectSealed   ObjectKind = "sealed-secret"
 )
 
 const (

@@ -114,8 +114,14 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	if volumes, err = s.sandbox.Prepare(ctx, id, req.Storages); err != nil {
 		return nil, nil, err
 	}
+	if err = s.unsealMounts(ctx, req.GetOCI().GetMounts()); err != nil {
+		return nil, nil, err
+	}
 	spec, err := s.spec(req, volumes)
 	if err != nil {
+		return nil, nil, err
+	}
+	if spec.Process.Env, err = s.unsealEnv(ctx, spec.Process.Env); err != nil {
 		return nil, nil, err
 	}
 	ctr, err := s.runtime.Create(ctx, id, bundle, spec)

@@ -47,7 +47,11 @@ func (s *Server) ExecProcess(ctx context.Context, req *agent.ExecProcessRequest)
 	if err := checkProcess(req.StringUser, req.StdinPort, req.StdoutPort, req.StderrPort); err != nil {
 		return nil, err
 	}
-	return empty, r.ctr.Exec(ctx, r.firstProcess(req.ExecId), process(req.Process))
+	p := process(req.Process)
+	if p.Env, err = s.unsealEnv(ctx, p.Env); err != nil {
+		return nil, err
+	}
+	return empty, r.ctr.Exec(ctx, r.firstProcess(req.ExecId), p)
 }
 
 // SignalProcess sends a signal; see [container.Container.Signal].

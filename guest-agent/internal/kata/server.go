@@ -44,6 +44,8 @@ type Config struct {
 	Reaper *container.Reaper
 	// Images pulls images; nil refuses containers that need one.
 	Images sandbox.Images
+	// Secrets opens sealed secrets; nil refuses containers that have some.
+	Secrets Secrets
 	// PauseBinary is the static program for the pause container: the agent's own.
 	PauseBinary string
 	// ResolvConf is bound over with the pod's DNS settings; empty leaves the
@@ -67,6 +69,7 @@ type Server struct {
 	absent
 	sandbox *sandbox.Sandbox
 	runtime *container.Runtime
+	secrets Secrets
 	version string
 	policy  Policy // nil without
 	trust   bool   // UnsafeNoPolicy
@@ -107,7 +110,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		version: cfg.Version, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
+		version: cfg.Version, secrets: cfg.Secrets, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},

@@ -35,8 +35,9 @@ type cdhDocument struct {
 		URL     string `toml:"url"`
 		KBSCert string `toml:"kbs_cert"`
 	} `toml:"kbc"`
-	Image     *imageTable `toml:"image"`
-	Vouchsafe struct {
+	SkipSealedVerification bool        `toml:"skip_sealed_secret_verification"`
+	Image                  *imageTable `toml:"image"`
+	Vouchsafe              struct {
 		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
 		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`

@@ -117,7 +117,7 @@ func (c *cli) root() *cobra.Command {
 		c.applyCommand(), c.editCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
 		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(), c.silenceCommand(), c.unsilenceCommand(),
 		c.deleteCommand(), c.explainCommand())
-	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.preflightCommand(), c.auditCommand())
+	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.sealCommand(), c.preflightCommand(), c.auditCommand())
 	add(self, c.loginCommand(), c.logoutCommand(), c.whoamiCommand(), c.configCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(self)
 	root.SetCompletionCommandGroupID(self)
