@@ -57,6 +57,7 @@ type Guest struct {
 type Pod struct {
 	Image   string   // reference
 	Command []string // empty: the image's
+	Env     []string // NAME=VALUE, beside the image's
 }
 
 // Launch plays the hypervisor: it writes the init-data, measures and launches
@@ -185,6 +186,15 @@ func (w *World) agentPolicy(ctx context.Context, dir string, pod Pod) (string, e
 	if err != nil {
 		return "", err
 	}
+	env := []map[string]string{}
+	for _, v := range pod.Env {
+		name, value, _ := strings.Cut(v, "=")
+		env = append(env, map[string]string{"name": name, "value": value})
+	}
+	variables, err := json.Marshal(env)
+	if err != nil {
+		return "", err
+	}
 	file := filepath.Join(dir, "pod.yaml")
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -196,8 +206,9 @@ spec:
   - name: app
     image: %s
     command: %s
+    env: %s
     securityContext: {allowPrivilegeEscalation: false}
-`, podName, pod.Image, command)
+`, podName, pod.Image, command, variables)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", err
 	}

@@ -24,6 +24,7 @@ const (
 	PolicyResource = "default/security-policy/demo"
 	SignerResource = "default/cosign-public-key/demo"
 	SecretResource = debimage.SecretPath
+	SealerResource = "default/signing/owner" // of the key that signs sealed secrets
 )
 
 // Image assembles the demo's image, or takes the one in the cache, and returns

@@ -1,5 +1,5 @@
-# The demo's resource policy: an affirmed guest gets the four things that the
-# demo's pod needs, and nothing else.
+# The demo's resource policy: an affirmed guest gets the things that the demo's
+# pod needs, and nothing else.
 package policy
 
 import rego.v1
@@ -11,6 +11,7 @@ needed := {
 	["default", "cosign-public-key", "demo"],
 	["default", "image-kek", "nginx"],
 	["default", "demo", "greeting"],
+	["default", "signing", "owner"],
 }
 
 allow if {
