@@ -1,8 +1,10 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -27,7 +29,8 @@ func (j *job) layers(ctx context.Context, plans []layerPlan) ([]*store.Layer, er
 	first := map[[2]digest.Digest]int{} // by blob and diffID
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(j.puller.cfg.Parallel)
-	for i, lp := range plans {
+	for _, i := range largestFirst(plans) {
+		lp := plans[i]
 		id := [2]digest.Digest{lp.desc.Digest, lp.diffID}
 		if _, twice := first[id]; twice {
 			continue
@@ -53,4 +56,15 @@ func (j *job) layers(ctx context.Context, plans []layerPlan) ([]*store.Layer, er
 		}
 	}
 	return nil, err
+}
+
+// largestFirst orders the layers by size: a large one that starts last would end
+// alone, on a core or two of many.
+func largestFirst(plans []layerPlan) []int {
+	order := make([]int, len(plans))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(plans[b].desc.Size, plans[a].desc.Size) })
+	return order
 }

@@ -76,6 +76,14 @@ func (j *job) ensure(ctx context.Context, lp layerPlan) (*store.Layer, error) {
 
 // fetch runs the pipeline for one layer into a staging directory.
 func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
+	if lp.compression == zstandard {
+		select {
+		case j.puller.windows <- struct{}{}:
+			defer func() { <-j.puller.windows }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	staging, err := j.puller.cfg.Store.Stage()
 	if err != nil {
 		return nil, err
@@ -93,22 +101,32 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 	return layer, nil
 }
 
-// stream unpacks the layer and returns the size of its archive. It
-// returns no error only if length, digest, HMAC and diffID all hold.
+// stream unpacks the layer and returns the size of its archive. It returns no
+// error only if length, digest, HMAC and diffID all hold.
+//
+// Three goroutines work on a layer: one receives, hashes and decrypts; one
+// decompresses; this one hashes the archive and unpacks it. So even a single
+// layer keeps two cores busy.
 func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, staging *store.Staging) (int64, error) {
+	ctx, giveUp := context.WithCancel(ctx)
 	archive := &archiveReader{}
 	blob, err := j.open(ctx, lp, archive.count)
 	if err != nil {
+		giveUp()
 		return 0, err
 	}
 	defer func() { _ = blob.Close() }()
-	var authenticated io.Reader = &transportReader{blob}
+	var checked io.Reader = &transportReader{blob}
 	if lp.encrypted {
-		if authenticated, err = crypt.NewDecrypter(authenticated, lp.public, private); err != nil {
+		if checked, err = crypt.NewDecrypter(checked, lp.public, private); err != nil {
+			giveUp()
 			return 0, err
 		}
 	}
-	err = j.puller.unpackInto(ctx, authenticated, archive, lp, staging)
+	authenticated := readAhead(checked)
+	defer authenticated.close()
+	defer giveUp() // before that, so that no read waits for the network
+	err = j.puller.unpackInto(ctx, authenticated, archive, lp, staging, giveUp)
 	if !aboutContent(err) {
 		return archive.count(), err
 	}
@@ -141,38 +159,57 @@ func aboutContent(err error) bool {
 	return format || diffID || errors.Is(err, errCompression)
 }
 
-func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, staging *store.Staging) error {
+// unpackInto decompresses, unpacks and compares the diffID. After an error that
+// is not about the content it has called giveUp.
+func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, staging *store.Staging, giveUp func()) error {
 	compressed := &countingReader{r: authenticated}
-	archive, free, err := decompress(compressed, lp.compression, p.cfg.LibraryGzip)
-	if err != nil {
-		return err
+	into.r = compressed
+	if lp.compression != plain {
+		archive, free, err := p.decompress(compressed, lp.compression)
+		if err != nil {
+			return err
+		}
+		defer free()
+		decoded := readAhead(archive)
+		defer decoded.close()
+		into.r = decoded
 	}
-	defer free()
-	digester := lp.diffID.Algorithm().Digester()
-	into.r, into.hash = archive, digester.Hash()
-	if _, err := staging.Unpack(ctx, into, p.cfg.Limits); err != nil {
-		return err
+	var digester digest.Digester
+	if !lp.hashedAlready() {
+		digester = lp.diffID.Algorithm().Digester()
+		into.hash = digester.Hash()
 	}
-	// The decompressor may have stopped before the end of the blob.
-	if _, err := io.Copy(io.Discard, compressed); err != nil {
-		return err
+	_, err := staging.Unpack(ctx, into, p.cfg.Limits)
+	if err == nil { // the decompressor may have stopped before the end of the blob
+		_, err = io.Copy(io.Discard, compressed)
 	}
-	if seen := digester.Digest(); seen != lp.diffID {
-		return &diffIDError{seen: seen, wanted: lp.diffID}
+	if err == nil && digester != nil && digester.Digest() != lp.diffID {
+		err = &diffIDError{seen: digester.Digest(), wanted: lp.diffID}
 	}
-	return nil
+	if err != nil && !aboutContent(err) {
+		giveUp()
+	}
+	return err
+}
+
+// hashedAlready reports whether the blob is the archive, whose digest is
+// compared when it is received.
+func (lp *layerPlan) hashedAlready() bool {
+	return lp.compression == plain && !lp.encrypted && lp.desc.Digest == lp.diffID
 }
 
 // archiveReader hashes and counts an archive that is read.
 type archiveReader struct {
 	r    io.Reader
-	hash hash.Hash
+	hash hash.Hash // nil: somebody else hashes the same bytes
 	n    atomic.Int64
 }
 
 func (a *archiveReader) Read(p []byte) (int, error) {
 	n, err := a.r.Read(p)
-	_, _ = a.hash.Write(p[:n]) // a hash never fails
+	if a.hash != nil {
+		_, _ = a.hash.Write(p[:n]) // a hash never fails
+	}
 	a.n.Add(int64(n))
 	return n, err
 }

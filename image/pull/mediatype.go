@@ -59,12 +59,12 @@ func layerType(mediaType string) (c compression, encrypted bool, err error) {
 	return 0, false, fmt.Errorf("layers of media type %.100q are not supported", mediaType)
 }
 
-// decompress wraps r. The returned function frees the decoder.
-func decompress(r *countingReader, c compression, libraryGzip bool) (io.Reader, func(), error) {
-	switch c {
-	case gzipped:
+// decompress wraps r, which is compressed. The returned function gives the
+// decoder back.
+func (p *Puller) decompress(r *countingReader, c compression) (io.Reader, func(), error) {
+	if c == gzipped {
 		open := ownGzip
-		if libraryGzip {
+		if p.cfg.LibraryGzip {
 			open = otherGzip
 		}
 		z, err := open(r)
@@ -72,15 +72,24 @@ func decompress(r *countingReader, c compression, libraryGzip bool) (io.Reader, 
 			return nil, nil, compressionError(r, err)
 		}
 		return &expansion{src: r, r: z}, func() {}, nil
-	case zstandard:
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+	}
+	z, _ := p.decoders.Get().(*zstd.Decoder)
+	if z == nil {
+		var err error
+		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
 			return nil, nil, compressionError(r, err)
 		}
-		return &expansion{src: r, r: z}, z.Close, nil
-	default:
-		return r, func() {}, nil
 	}
+	if err := z.Reset(r); err != nil {
+		return nil, nil, compressionError(r, err)
+	}
+	free := func() {
+		if z.Reset(nil) == nil {
+			p.decoders.Put(z)
+		}
+	}
+	return &expansion{src: r, r: z}, free, nil
 }
 
 func ownGzip(r io.Reader) (io.Reader, error)   { return inflate.NewReader(r) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,7 +18,13 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
-const defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
+const (
+	defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
+	// maxWindows is how many zstd layers are decoded at a time, whatever the image:
+	// one has a window of 8 MiB as a rule, and up to maxZstdWindow, where gzip has
+	// 32 KiB. The stages of one layer fill two cores.
+	maxWindows = 2
+)
 
 // Config is what a [Puller] needs. Store, Policy and Registry are required in
 // the sense that a nil Store is an error and a nil Policy refuses every image.
@@ -55,6 +62,10 @@ type Puller struct {
 	client  *registry.Client
 	log     *slog.Logger
 	flights flights
+	// decoders keeps the decoders of zstd, with their windows, for the next layer;
+	// windows bounds how many layers use one.
+	decoders sync.Pool
+	windows  chan struct{}
 }
 
 // New checks the configuration.
@@ -75,7 +86,7 @@ func New(c Config) (*Puller, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = defaultParallel
 	}
-	return &Puller{cfg: c, client: client, log: c.Logger}, nil
+	return &Puller{cfg: c, client: client, log: c.Logger, windows: make(chan struct{}, maxWindows)}, nil
 }
 
 // Pull fetches, judges, verifies, decrypts and unpacks an image. Every error
