@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ const idPrefix = "pkcs11:" // of what the broker calls a key
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "kbs-pkcs11",
-		Short:         "Hold the key broker's master key in a PKCS#11 token",
+		Short:         "Hold the key broker's keys and values in a PKCS#11 token",
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetOut(stdout)
@@ -45,18 +46,27 @@ func initCommand(path *string) *cobra.Command {
 	var another bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Make the master key within the token, and print its id",
+		Short: "Make the keys that the configuration names, within the token",
 		Long: `Make the master key within the token, an AES-256 key that cannot be read out of
 it, and print the id by which the broker knows it. A token that has one keeps
 it, and its id is printed; with --another a further key is made, for
-"kbsctl rotate masterkey --to ID" of brokers with several replicas.`,
+"kbsctl rotate masterkey --to ID" of brokers with several replicas. If
+lookup_label is set and names no key pair yet, a pair of RSA-3072 is made too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, tok, err := open(*path)
+			cfg, tok, err := open(*path, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			defer func() { _ = tok.Close() }()
+			if pair, ok := cfg.Pair(); ok {
+				if err := tok.MakePair(cmd.Context(), pair.Label); err != nil {
+					return err
+				}
+			}
+			if cfg.MasterKey == "" {
+				return nil
+			}
 			names, err := tok.Keys(cmd.Context(), cfg.MasterKey)
 			if err != nil {
 				return err
@@ -82,12 +92,12 @@ func serveCommand(path *string) *cobra.Command {
 		Short: "Serve the keys to the broker, until a signal",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, tok, err := open(*path)
+			cfg, tok, err := open(*path, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			defer func() { _ = tok.Close() }()
-			names, err := tok.Keys(cmd.Context(), cfg.MasterKey)
+			what, keys, err := served(cmd.Context(), cfg, tok)
 			if err != nil {
 				return err
 			}
@@ -96,17 +106,41 @@ func serveCommand(path *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			logger.InfoContext(cmd.Context(), "serving", slog.String("socket", cfg.Socket), slog.String("token", cfg.Token), slog.Int("keys", len(names)))
-			return service.Serve(cmd.Context(), l, tok, cfg.MasterKey, logger)
+			logger.InfoContext(cmd.Context(), "serving", slog.String("socket", cfg.Socket), slog.String("token", cfg.Token), slog.Int("keys", keys), slog.Bool("resources", cfg.Resources), slog.String("wrap_key", cfg.LookupLabel))
+			return service.Serve(cmd.Context(), l, what, logger)
 		},
 	}
 }
 
-func open(path string) (config.Config, *token.Token, error) {
+// served is what the configuration says; keys counts the master keys.
+func served(ctx context.Context, cfg config.Config, tok *token.Token) (what service.Served, keys int, err error) {
+	if cfg.MasterKey != "" {
+		names, err := tok.Keys(ctx, cfg.MasterKey)
+		if err != nil {
+			return what, 0, err
+		}
+		what.Keys, what.Label, keys = tok, cfg.MasterKey, len(names)
+	}
+	if cfg.Resources {
+		what.Objects = tok
+	}
+	if pair, ok := cfg.Pair(); ok {
+		what.Pairs, what.Pair = tok, pair
+	}
+	return what, keys, nil
+}
+
+func open(path string, stderr io.Writer) (config.Config, *token.Token, error) {
 	cfg, err := config.Load(path)
 	if err != nil {
 		return cfg, nil, err
 	}
-	tok, err := token.Open(token.Config{Module: cfg.Module, Token: cfg.Token, Sessions: cfg.Sessions, PIN: cfg.PIN, Now: time.Now})
+	tok, err := token.Open(token.Config{
+		Module: cfg.Module, Token: cfg.Token, Sessions: cfg.Sessions, PIN: cfg.PIN, Now: time.Now, Longest: cfg.Hang(),
+		Hung: func() { // a thread that is inside the module can be ended with the process only
+			_, _ = fmt.Fprintf(stderr, "kbs-pkcs11: the module took more than %v; the process ends\n", cfg.Hang())
+			os.Exit(fault.ExitUnavailable)
+		},
+	})
 	return cfg, tok, err
 }

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -21,6 +23,7 @@ const (
 	maxPIN      = 256
 	maxSessions = 256
 	maxLabel    = 128
+	maxHang     = 600
 )
 
 // Config is the file. Relative paths are relative to it.
@@ -37,13 +40,34 @@ type Config struct {
 	PINFile string `toml:"pin_file"`
 	// Sessions is how many operations run at once on the token.
 	Sessions int `toml:"sessions"`
+	// HangSeconds is how long one operation of the module may take. One that
+	// takes longer ends the process: what started it starts it again.
+	HangSeconds int `toml:"hang_seconds"`
+
+	// What is served; at least one of the three.
+
 	// MasterKey is the label of the AES keys that wrap the broker's keys.
 	MasterKey string `toml:"master_key"`
+	// Resources says that objects with labels of three segments, such as
+	// default/key/1, are values that the broker may read and write.
+	Resources bool `toml:"resources"`
+	// LookupLabel is the label of the RSA key pair of the field's wrap-key, and
+	// RSAMechanism how it seals (kbs-protocol 8).
+	LookupLabel  string        `toml:"lookup_label"`
+	RSAMechanism token.Padding `toml:"rsa_mechanism"`
+}
+
+// Hang is how long one operation may take.
+func (c Config) Hang() time.Duration { return time.Duration(c.HangSeconds) * time.Second }
+
+// Pair is the key pair of wrap-key; ok is false if there is none.
+func (c Config) Pair() (p token.Pair, ok bool) {
+	return token.Pair{Label: c.LookupLabel, Padding: c.RSAMechanism}, c.LookupLabel != ""
 }
 
 // Load reads, completes and validates a file.
 func Load(path string) (Config, error) {
-	c := Config{Sessions: 8}
+	c := Config{Sessions: 8, HangSeconds: 20, RSAMechanism: token.OAEP}
 	f, err := os.Open(path)
 	if err != nil {
 		return c, err
@@ -85,11 +109,25 @@ func (c Config) validate() error {
 		key, value string
 		limit      int
 	}{
-		{"socket", c.Socket, 100}, {"module", c.Module, 4096}, {"token", c.Token, 32}, {"pin_file", c.PINFile, 4096}, {"master_key", c.MasterKey, maxLabel},
+		{"socket", c.Socket, 100}, {"module", c.Module, 4096}, {"token", c.Token, 32}, {"pin_file", c.PINFile, 4096},
 	} {
 		if s.value == "" || len(s.value) > s.limit {
 			all = append(all, fmt.Errorf("%s: needs 1 to %d bytes, has %d", s.key, s.limit, len(s.value)))
 		}
+	}
+	for key, value := range map[string]string{"master_key": c.MasterKey, "lookup_label": c.LookupLabel} {
+		if len(value) > maxLabel {
+			all = append(all, fmt.Errorf("%s: at most %d bytes, has %d", key, maxLabel, len(value)))
+		}
+	}
+	if c.MasterKey == "" && c.LookupLabel == "" && !c.Resources {
+		all = append(all, errors.New("nothing is served: set master_key, resources or lookup_label"))
+	}
+	if p := c.RSAMechanism; p != token.OAEP && p != token.OAEPSHA1 && p != token.Test {
+		all = append(all, fmt.Errorf("rsa_mechanism: must be %s, %s or %s, is %q", token.OAEP, token.OAEPSHA1, token.Test, p))
+	}
+	if c.HangSeconds < 1 || c.HangSeconds > maxHang {
+		all = append(all, fmt.Errorf("hang_seconds: must be from 1 to %d, is %d", maxHang, c.HangSeconds))
 	}
 	if c.Sessions < 1 || c.Sessions > maxSessions {
 		all = append(all, fmt.Errorf("sessions: must be from 1 to %d, is %d", maxSessions, c.Sessions))

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/token"
 )
 
 const good = `
@@ -34,7 +36,10 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(path)
-	want := Config{filepath.Join(dir, "kbs.sock"), "/usr/lib/softhsm/libsofthsm2.so", "kbs", filepath.Join(dir, "pin"), 8, "master"}
+	want := Config{
+		Socket: filepath.Join(dir, "kbs.sock"), Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "kbs", PINFile: filepath.Join(dir, "pin"),
+		Sessions: 8, HangSeconds: 20, MasterKey: "master", RSAMechanism: token.OAEP,
+	}
 	if c != want {
 		t.Errorf("%+v", c)
 	}
@@ -43,7 +48,10 @@ func TestLoad(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key": {good + "pin = '1234'\n", "line 7: pin: unknown key"},
-		"no label":    {strings.Replace(good, `"master"`, `""`, 1), "master_key"},
+		"nothing":     {strings.Replace(good, `"master"`, `""`, 1), "nothing is served"},
+		"a padding":   {good + "rsa_mechanism = 'none'\n", "rsa_mechanism"},
+		"no patience": {good + "hang_seconds = 0\n", "hang_seconds"},
+		"long label":  {good + "lookup_label = '" + strings.Repeat("x", 129) + "'\n", "lookup_label"},
 		"no sessions": {good + "sessions = 0\n", "sessions"},
 		"long":        {good + strings.Repeat("#", 64<<10), "bytes"},
 		"all missing": {"", "pin_file"},

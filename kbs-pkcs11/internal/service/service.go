@@ -1,5 +1,5 @@
-// Package service serves a token's keys to the broker, by gRPC over a unix
-// socket: the protocol is kbs/api/proto/keyholder.
+// Package service serves what a token holds to the broker, by gRPC over a unix
+// socket: the protocols are kbs/api/proto/keyholder and kbs/api/proto/tokenstore.
 package service
 
 import (
@@ -15,12 +15,13 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/token"
 	pb "github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/keyholder"
+	ts "github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/tokenstore"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 const (
-	maxRequest = 16 << 10 // bytes
-	maxStreams = 256      // calls of one connection at once
+	maxRequest = token.MaxValue + 4<<10 // bytes
+	maxStreams = 256                    // calls of one connection at once
 )
 
 // Keys is what the service needs of a token.
@@ -31,10 +32,27 @@ type Keys interface {
 	Unwrap(ctx context.Context, label, name string, wrapped, bound []byte) (secret.Bytes, error)
 }
 
+// Served is what there is to serve; what is left out is not.
+type Served struct {
+	Keys    Keys
+	Label   string // of Keys
+	Objects Objects
+	Pairs   Pairs
+	Pair    token.Pair // of Pairs
+}
+
 // Serve answers at l until ctx ends, and then finishes what it has begun.
-func Serve(ctx context.Context, l net.Listener, keys Keys, label string, logger *slog.Logger) error {
+func Serve(ctx context.Context, l net.Listener, what Served, logger *slog.Logger) error {
 	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxStreams), grpc.UnaryInterceptor(guard(logger)))
-	pb.RegisterKeyHolderServer(s, &holder{keys: keys, label: label})
+	if what.Keys != nil {
+		pb.RegisterKeyHolderServer(s, &holder{keys: what.Keys, label: what.Label})
+	}
+	if what.Objects != nil {
+		ts.RegisterTokenStoreServer(s, &objects{of: what.Objects})
+	}
+	if what.Pairs != nil {
+		ts.RegisterKeyWrapServer(s, &pair{of: what.Pairs, pair: what.Pair})
+	}
 	stopped := make(chan struct{})
 	ended, end := context.WithCancel(ctx)
 	go func() {
@@ -118,7 +136,7 @@ func coded(err error) error {
 		c = codes.NotFound
 	case errors.Is(err, token.ErrOpen):
 		c = codes.DataLoss
-	case errors.Is(err, token.ErrSize):
+	case errors.Is(err, token.ErrSize), errors.Is(err, token.ErrPath):
 		c = codes.InvalidArgument
 	case errors.Is(err, token.ErrKey), errors.Is(err, token.ErrPIN):
 		c = codes.FailedPrecondition

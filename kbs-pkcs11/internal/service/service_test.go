@@ -113,7 +113,7 @@ func serve(t *testing.T, k Keys, logger *slog.Logger) (pb.KeyHolderClient, func(
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, k, "label", logger) }()
+	go func() { done <- Serve(ctx, l, Served{Keys: k, Label: "label"}, logger) }()
 	dial := func(context.Context, string) (net.Conn, error) { return net.Dial("unix", path) }
 	conn, err := grpc.NewClient("passthrough:///x", grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -60,7 +60,7 @@ func aesKeys(label string) []*pkcs11.Attribute {
 
 func (t *Token) find(s pkcs11.SessionHandle, like []*pkcs11.Attribute, limit int) ([]pkcs11.ObjectHandle, error) {
 	if err := t.lib.FindObjectsInit(s, like); err != nil {
-		return nil, fmt.Errorf("find keys: %w", err)
+		return nil, fmt.Errorf("find objects: %w", err)
 	}
 	found, _, err := t.lib.FindObjects(s, limit+1)
 	if end := t.lib.FindObjectsFinal(s); err == nil {
@@ -68,9 +68,9 @@ func (t *Token) find(s pkcs11.SessionHandle, like []*pkcs11.Attribute, limit int
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("find keys: %w", err)
+		return nil, fmt.Errorf("find objects: %w", err)
 	case len(found) > limit:
-		return nil, fmt.Errorf("%w: more than %d keys match", ErrKey, limit)
+		return nil, fmt.Errorf("%w: more than %d objects match", ErrKey, limit)
 	}
 	return found, nil
 }
@@ -128,13 +128,8 @@ func (t *Token) Make(ctx context.Context, label string) (string, error) {
 	id := binary.BigEndian.AppendUint64(nil, uint64(t.cfg.Now().UnixMilli()))
 	id = append(id, make([]byte, 8)...)
 	rand.Read(id[8:]) // never fails
-	err := t.use(ctx, func(l *login, _ pkcs11.SessionHandle) error {
-		s, err := t.lib.OpenSession(l.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-		if err != nil {
-			return fmt.Errorf("open a session that may write: %w", err)
-		}
-		defer func() { _ = t.lib.CloseSession(s) }()
-		_, err = t.lib.GenerateKey(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, append(aesKeys(label),
+	err := t.write(ctx, func(s pkcs11.SessionHandle) error {
+		_, err := t.lib.GenerateKey(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, append(aesKeys(label),
 			pkcs11.NewAttribute(pkcs11.CKA_ID, id),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyBytes),
 			pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),

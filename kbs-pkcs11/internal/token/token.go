@@ -2,7 +2,9 @@
 // token do what needs a key. No key ever leaves it.
 //
 // A module's functions block and cannot be cancelled, so at most Sessions of
-// them run at once; whoever waits for a turn waits with a context. When a
+// them run at once; whoever waits for a turn waits with a context. One that
+// does not return within Longest cannot be helped by this process: Hung is
+// called, which ends it. When a
 // session or the whole token went away, the library is initialised anew and
 // the operation is tried once more. A PIN that was refused is not tried again
 // before the process is: tokens lock themselves after a few.
@@ -46,6 +48,10 @@ type Config struct {
 	Sessions int    // at once
 	PIN      func() (secret.Bytes, error)
 	Now      func() time.Time
+	// Longest is how long one operation may take, a new login included; Hung is
+	// called when it took longer.
+	Longest time.Duration
+	Hung    func()
 }
 
 // Token is one token. It is safe for concurrent use.
@@ -53,6 +59,8 @@ type Token struct {
 	cfg   Config
 	lib   *pkcs11.Ctx
 	turns chan struct{}
+	// writer is held by whoever makes or destroys objects.
+	writer chan struct{}
 
 	// mu is held for reading by whoever uses the login, and for writing by
 	// whoever replaces it: nothing may run while the library is finalised.
@@ -72,11 +80,15 @@ type login struct {
 
 // Open loads the module and logs in.
 func Open(cfg Config) (*Token, error) {
+	if cfg.Longest <= 0 || cfg.Hung == nil {
+		return nil, errors.New("token: no limit of time is set")
+	}
+	defer time.AfterFunc(cfg.Longest, cfg.Hung).Stop()
 	lib := pkcs11.New(cfg.Module)
 	if lib == nil {
 		return nil, fmt.Errorf("%s is not a PKCS#11 module that can be loaded", cfg.Module)
 	}
-	t := &Token{cfg: cfg, lib: lib, turns: make(chan struct{}, cfg.Sessions)}
+	t := &Token{cfg: cfg, lib: lib, turns: make(chan struct{}, cfg.Sessions), writer: make(chan struct{}, 1)}
 	if _, err := t.enter(); err != nil {
 		return nil, err
 	}
@@ -86,6 +98,7 @@ func Open(cfg Config) (*Token, error) {
 
 // Close logs out. It waits for what runs.
 func (t *Token) Close() error {
+	defer time.AfterFunc(t.cfg.Longest, t.cfg.Hung).Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused = fmt.Errorf("%w: closed", ErrAway)
@@ -105,6 +118,7 @@ func (t *Token) use(ctx context.Context, do func(*login, pkcs11.SessionHandle) e
 	case <-ctx.Done():
 		return fmt.Errorf("%w: all %d sessions are busy: %w", ErrAway, t.cfg.Sessions, ctx.Err())
 	}
+	defer time.AfterFunc(t.cfg.Longest, t.cfg.Hung).Stop()
 	var err error
 	for range 2 {
 		var l *login

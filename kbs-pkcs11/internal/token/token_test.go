@@ -64,7 +64,8 @@ func prepare(dir string) error {
 func config() token.Config {
 	return token.Config{
 		Module: module, Token: "kbs", Sessions: 3, Now: time.Now,
-		PIN: func() (secret.Bytes, error) { return secret.New([]byte(pin)), nil },
+		PIN:     func() (secret.Bytes, error) { return secret.New([]byte(pin)), nil },
+		Longest: time.Minute, Hung: func() { panic("the token hangs") },
 	}
 }
 

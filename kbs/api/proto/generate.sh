@@ -8,5 +8,6 @@ module=github.com/vouchsafe-cc/vouchsafe/kbs/api/proto
 protoc -I . \
   --go_out=. --go_opt=module=$module \
   --go-grpc_out=. --go-grpc_opt=module=$module \
-  attestation/attestation.proto reference/reference.proto plugin/plugin.proto keyholder/keyholder.proto
-gofmt -w attestation reference plugin keyholder
+  attestation/attestation.proto reference/reference.proto plugin/plugin.proto keyholder/keyholder.proto \
+  tokenstore/tokenstore.proto
+gofmt -w attestation reference plugin keyholder tokenstore

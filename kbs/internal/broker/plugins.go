@@ -10,6 +10,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/external"
+	tokenplugin "github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/pkcs11"
+	tokenvalues "github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource/pkcs11"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
 
@@ -22,6 +24,13 @@ const pluginPatience = 30 * time.Second
 func (s *shared) openPlugins(ctx context.Context) error {
 	s.plugins = map[string]plugin.Plugin{}
 	for _, p := range s.cfg.Plugins {
+		if p.Name == config.PluginPKCS11 {
+			t, err := s.openToken(p.Socket)
+			if err != nil {
+				return fmt.Errorf("plugin %s: %w", p.Name, err)
+			}
+			s.plugins[p.Name] = tokenplugin.New(tokenvalues.New(t), t)
+		}
 		if p.Name != config.PluginExternal {
 			continue
 		}

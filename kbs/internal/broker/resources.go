@@ -5,7 +5,9 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/pkcs11"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
+	tokenvalues "github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource/pkcs11"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource/vaultkv"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
@@ -16,16 +18,33 @@ import (
 func (s *shared) openBackends() error {
 	s.foreign = map[string]resource.Backend{}
 	for _, b := range s.cfg.ResourceBackends {
-		if b.Type != config.BackendVaultKV {
-			continue
+		switch b.Type {
+		case config.BackendVaultKV:
+			client, err := s.vault(*b.Vault)
+			if err != nil {
+				return fmt.Errorf("resource_backends: %s: %w", b.Name, err)
+			}
+			s.foreign[b.Name] = vaultkv.New(client, b.Mount, b.Field)
+		case config.BackendPKCS11:
+			t, err := s.openToken(b.Socket)
+			if err != nil {
+				return fmt.Errorf("resource_backends: %s: %w", b.Name, err)
+			}
+			s.foreign[b.Name] = tokenvalues.New(t)
 		}
-		client, err := s.vault(*b.Vault)
-		if err != nil {
-			return fmt.Errorf("resource_backends: %s: %w", b.Name, err)
-		}
-		s.foreign[b.Name] = vaultkv.New(client, b.Mount, b.Field)
 	}
 	return nil
+}
+
+// openToken prepares to ask kbs-pkcs11, and asks nothing yet: it may come and
+// go while the broker serves.
+func (s *shared) openToken(socket string) (*pkcs11.Token, error) {
+	t, err := pkcs11.Open(socket)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, t.Close)
+	return t, nil
 }
 
 // resources mounts the back ends of one tenant: the built-in one at the root,

@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -27,12 +28,23 @@ var foreign = map[string]string{
 	"storage_backend.backends.redis":             "the broker keeps its state in SQLite or PostgreSQL",
 	"session_storage_type":                       "the broker keeps all its state in one store: see storage_backend",
 	"sockets":                                    "belongs into http_server",
+	"plugins[].module":                           tokenKey,
+	"plugins[].slot_index":                       "kbs-pkcs11 finds a token by its label: token in its own configuration",
+	"plugins[].pin":                              "the PIN is in a file of its own, which kbs-pkcs11 reads: pin_file in its configuration",
+	"plugins[].rsa_mechanism":                    tokenKey,
+	"plugins[].lookup_label":                     tokenKey,
 }
+
+// tokenKey is where the broker's process for tokens has its settings.
+const tokenKey = "belongs into the configuration of kbs-pkcs11, whose socket the plugin asks"
+
+// inList are the numbers in a path.
+var inList = regexp.MustCompile(`\[\d+\]`)
 
 // advice says what to do about an unknown key: the reason if it is one of the
 // field's, else the key that was probably meant.
 func advice(path string) string {
-	for at := path; at != ""; at = at[:max(strings.LastIndexByte(at, '.'), 0)] {
+	for at := inList.ReplaceAllString(path, "[]"); at != ""; at = at[:max(strings.LastIndexByte(at, '.'), 0)] {
 		if text, ok := foreign[at]; ok {
 			return ": " + text
 		}

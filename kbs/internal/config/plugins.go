@@ -10,13 +10,16 @@ import (
 
 // Plugin is one [[plugins]] block (kbs-protocol 8).
 type Plugin struct {
-	// Name is resource, which is built in, or external.
+	// Name is resource, which is built in, external or pkcs11.
 	Name string `toml:"name"`
 	// StorageBackendType is kvstorage, the broker's own store; other places are
 	// mounted by resource_backends. It is for the plugin resource.
 	StorageBackendType string `toml:"storage_backend_type,omitempty"`
 	// Backends are for the plugin external.
 	Backends []PluginBackend `toml:"backends,omitempty"`
+	// Socket is for the plugin pkcs11: where the process kbs-pkcs11 serves the
+	// objects and the key pair of a token.
+	Socket string `toml:"socket,omitempty" kind:"path"`
 }
 
 // PluginBackend is a program that answers for the broker.
@@ -38,6 +41,7 @@ func (b PluginBackend) Timeout() time.Duration { return time.Duration(b.TimeoutM
 const (
 	PluginResource = "resource"
 	PluginExternal = "external"
+	PluginPKCS11   = "pkcs11"
 )
 
 var pluginBackendName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -49,11 +53,13 @@ func validatePlugins(all []Plugin, p *problems) {
 		switch {
 		case x.Name == PluginExternal && len(x.Backends) == 0:
 			p.bad(at+".backends", "at least one is needed")
-		case x.Name != PluginResource && x.Name != PluginExternal:
-			p.bad(at+".name", "there is no plugin %q; resource is built in, and external asks programs of yours", x.Name)
+		case x.Name == PluginPKCS11 && x.Socket == "":
+			p.bad(at+".socket", "the socket of kbs-pkcs11 is needed")
+		case x.Name != PluginResource && x.Name != PluginExternal && x.Name != PluginPKCS11:
+			p.bad(at+".name", "there is no plugin %q; resource is built in, pkcs11 asks a token, and external asks programs of yours", x.Name)
 		case x.Name == PluginResource && x.StorageBackendType != "" && x.StorageBackendType != "kvstorage" && x.StorageBackendType != "KvStorage":
 			p.bad(at+".storage_backend_type", "there is no back end %q here; kvstorage is the broker's own store, and [[resource_backends]] mounts others", x.StorageBackendType)
-		case x.Name == PluginExternal && x.StorageBackendType != "" || x.Name == PluginResource && len(x.Backends) > 0:
+		case x.Name != PluginResource && x.StorageBackendType != "" || x.Name != PluginExternal && len(x.Backends) > 0 || x.Name != PluginPKCS11 && x.Socket != "":
 			p.bad(at, "these keys are another plugin's")
 		case seen[x.Name]:
 			p.bad(at+".name", "%s is given twice", x.Name)

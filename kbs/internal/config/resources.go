@@ -11,6 +11,7 @@ import (
 const (
 	BackendBuiltin = "builtin"  // in the broker's own store
 	BackendVaultKV = "vault_kv" // the KV engine, version 2, of a Vault or an OpenBao
+	BackendPKCS11  = "pkcs11"   // objects of a PKCS#11 token
 )
 
 // Resources settings of the built-in back end.
@@ -27,7 +28,7 @@ type ResourceBackend struct {
 	// Prefix of the paths that it serves: "" is all, else repo/ or repo/type/.
 	// Of several that match, the longest one decides.
 	Prefix   string `toml:"prefix"`
-	Type     string `toml:"type"` // "builtin" or "vault_kv"
+	Type     string `toml:"type"` // "builtin", "vault_kv" or "pkcs11"
 	ReadOnly bool   `toml:"read_only,omitempty"`
 	// Tenant is who has the back end; "" is the tenant "default". What is not
 	// the broker's own store cannot keep tenants apart, so no other has it.
@@ -37,6 +38,9 @@ type ResourceBackend struct {
 	Mount string `toml:"mount,omitempty"`
 	Field string `toml:"field,omitempty"`
 	Vault *Vault `toml:"vault,omitempty"`
+	// Socket is for "pkcs11": where the process kbs-pkcs11 serves the objects of
+	// a token.
+	Socket string `toml:"socket,omitempty" kind:"path"`
 }
 
 // insecure lists the settings that weaken a back end.
@@ -70,19 +74,35 @@ func validateResources(r Resources, backends []ResourceBackend) []error {
 		if err := resource.CheckPrefix(b.Prefix); err != nil || prefixes[b.Prefix] {
 			bad(key+".prefix", "%q must be empty, repo/ or repo/type/, and no other's", b.Prefix)
 		}
-		switch {
-		case b.Type == BackendBuiltin && (b.Vault != nil || b.Mount != "" || b.Field != "" || b.Tenant != ""):
-			bad(key, "mount, field, tenant and vault do not belong to type %q", b.Type)
-		case b.Type == BackendVaultKV && b.Vault == nil:
-			bad(key+".vault", "is needed for type %q", b.Type)
-		case b.Type == BackendVaultKV && !vaultMount.MatchString(b.Mount):
-			bad(key+".mount", "%q is not where an engine is mounted, for example \"secret\"", b.Mount)
-		case b.Type == BackendVaultKV:
-			all = append(all, b.Vault.validate(key+".vault")...)
-		case b.Type != BackendBuiltin:
-			bad(key+".type", "must be %q or %q, is %q", BackendBuiltin, BackendVaultKV, b.Type)
-		}
+		all = append(all, b.validate(key)...)
 		names[b.Name], prefixes[b.Prefix] = true, true
 	}
 	return all
+}
+
+// validate checks what depends on the type.
+func (b ResourceBackend) validate(key string) []error {
+	bad := func(at, format string, args ...any) []error {
+		return []error{fmt.Errorf("%s%s: %s", key, at, fmt.Sprintf(format, args...))}
+	}
+	inVault := b.Vault != nil || b.Mount != "" || b.Field != ""
+	switch {
+	case b.Type != BackendBuiltin && b.Type != BackendVaultKV && b.Type != BackendPKCS11:
+		return bad(".type", "must be %q, %q or %q, is %q", BackendBuiltin, BackendVaultKV, BackendPKCS11, b.Type)
+	case b.Type == BackendBuiltin && (inVault || b.Socket != "" || b.Tenant != ""):
+		return bad("", "mount, field, tenant, vault and socket do not belong to type %q", b.Type)
+	case b.Type == BackendPKCS11 && inVault:
+		return bad("", "mount, field and vault do not belong to type %q", b.Type)
+	case b.Type == BackendVaultKV && b.Socket != "":
+		return bad(".socket", "does not belong to type %q", b.Type)
+	case b.Type == BackendPKCS11 && b.Socket == "":
+		return bad(".socket", "the socket of kbs-pkcs11 is needed")
+	case b.Type == BackendVaultKV && b.Vault == nil:
+		return bad(".vault", "is needed for type %q", b.Type)
+	case b.Type == BackendVaultKV && !vaultMount.MatchString(b.Mount):
+		return bad(".mount", "%q is not where an engine is mounted, for example \"secret\"", b.Mount)
+	case b.Type == BackendVaultKV:
+		return b.Vault.validate(key + ".vault")
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -114,7 +115,10 @@ func operationOf(schemas *openapi.Schemas, r Route) openapi.Operation {
 		o.RequestBody = &openapi.RequestBody{Required: true, Content: content(schemas.Input(r.Request.Required), r.Request)}
 	}
 	for _, a := range r.answers() {
-		o.Responses[strconv.Itoa(a.Status)] = openapi.Response{Description: http.StatusText(a.Status), Content: content(schemas, a.Body)}
+		status := strconv.Itoa(a.Status)
+		forms := content(schemas, a.Body)
+		maps.Copy(forms, o.Responses[status].Content) // one status may have answers of several types
+		o.Responses[status] = openapi.Response{Description: http.StatusText(a.Status), Content: forms}
 	}
 	for status, all := range byStatus(r.AllCodes()) {
 		if _, taken := o.Responses[strconv.Itoa(status)]; !taken {
@@ -126,7 +130,7 @@ func operationOf(schemas *openapi.Schemas, r Route) openapi.Operation {
 
 func content(schemas *openapi.Schemas, b Body) map[string]openapi.Media {
 	if b.Type == "" {
-		return nil
+		return map[string]openapi.Media{}
 	}
 	var m openapi.Media
 	if b.Of != nil {

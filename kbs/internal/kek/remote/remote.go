@@ -1,32 +1,22 @@
 // Package remote is the holder whose keys a process of its own keeps, such as
 // kbs-pkcs11 with a PKCS#11 token: it is asked over a unix socket, by the
-// protocol of kbs/api/proto/keyholder.
-//
-// The library of a token is C code; in another process it cannot read the
-// broker's memory, nor end the broker when it breaks. What crosses the socket
-// are data keys of 32 bytes, so the socket must be the broker's own user's or
-// root's; that is checked for every connection.
+// protocol of kbs/api/proto/keyholder. What crosses the socket are data keys of
+// 32 bytes; see package pkcs11 for who may be at its other end.
 package remote
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
 	pb "github.com/vouchsafe-cc/vouchsafe/kbs/api/proto/keyholder"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/kek"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/pkcs11"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -34,12 +24,8 @@ import (
 var ErrKey = errors.New("pkcs11: there is no key")
 
 const (
-	prefix     = "pkcs11:" // of the ids of its keys
-	maxID      = 48        // characters after the prefix
-	maxAnswer  = 256 << 10 // bytes
-	maxMessage = 200       // bytes of what it says about an error
-	patience   = 5 * time.Second
-	longest    = time.Second // between two attempts to connect
+	prefix = "pkcs11:" // of the ids of its keys
+	maxID  = 48        // characters after the prefix
 )
 
 // Holder is the process behind one socket. It is safe for concurrent use.
@@ -52,54 +38,15 @@ var _ kek.Holder = (*Holder)(nil)
 
 // New returns the holder at a socket. Nothing is dialled yet.
 func New(socket string) (*Holder, error) {
-	dial := func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, socket) }
-	retry := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longest}
-	conn, err := grpc.NewClient("passthrough:///kbs-pkcs11", grpc.WithContextDialer(dial),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // the kernel names the other side
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: longest}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
+	conn, err := pkcs11.Dial(socket)
 	if err != nil {
-		return nil, fmt.Errorf("pkcs11: %w", err)
+		return nil, err
 	}
 	return &Holder{conn: conn, keys: pb.NewKeyHolderClient(conn)}, nil
 }
 
 // Close ends the connection.
 func (h *Holder) Close() error { return h.conn.Close() }
-
-func dial(ctx context.Context, socket string) (net.Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	uid, err := owner(c.(*net.UnixConn))
-	if err == nil && uid != 0 && uid != uint32(os.Geteuid()) {
-		err = fmt.Errorf("%s is served by the user %d, who is neither us nor root", socket, uid)
-	}
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// owner asks the kernel who listens.
-func owner(c *net.UnixConn) (uid uint32, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *syscall.Ucred
-	ask := func(fd uintptr) {
-		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}
-	if outer := raw.Control(ask); outer != nil {
-		return 0, outer
-	}
-	if err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
-}
 
 // First returns the newest key: `kbs-pkcs11 init` makes the first one.
 func (h *Holder) First(ctx context.Context) (kek.Wrapper, error) {
@@ -206,16 +153,11 @@ func (k key) Unwrap(ctx context.Context, wrapped, bound []byte) (secret.Bytes, e
 // call runs one call in bounded time, and gives its failure the meaning that
 // the protocol says.
 func call(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := do(ctx)
+	err := pkcs11.Within(ctx, do)
 	if err == nil {
 		return nil
 	}
-	s := status.Convert(err)
-	text := s.Message()
-	cause := fmt.Errorf("kbs-pkcs11: %s: %s", s.Code(), text[:min(len(text), maxMessage)])
-	switch s.Code() {
+	switch code, cause := pkcs11.Cause(err); code {
 	case codes.NotFound:
 		return fmt.Errorf("%w: %w", kek.ErrUnknown, cause)
 	case codes.DataLoss:
