@@ -4,6 +4,7 @@
 //	DIR/staging/ID/          work in progress; removed at the next Open
 //	DIR/layers/KEY/fs/       a complete layer
 //	DIR/layers/KEY/boot      in which boot it was made
+//	DIR/layers/KEY/image     with AsImages: the layer as EROFS with its hash tree, mounted at fs
 //	DIR/layers/KEY/implied   directories that the layer uses and does not describe
 //	DIR/mounts/ID/           upper, work and the list of layers of one overlay mount
 //

@@ -77,6 +77,9 @@ func (s *Store) collect(more func(Usage) bool) (int, error) {
 // bury moves a layer out of sight, where the next sweep removes it, so that a
 // half-removed layer is never found under its name. The caller holds the lock.
 func (s *Store) bury(name string) error {
+	if err := s.hide(name); err != nil {
+		return err
+	}
 	grave, err := os.MkdirTemp(s.path(stagingDir), "gone-")
 	if err != nil {
 		return err

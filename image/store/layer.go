@@ -13,14 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
+	"github.com/vouchsafe-cc/vouchsafe/image/verity"
 )
 
 // layerState is what the store knows of a complete layer.
 type layerState struct {
 	refs    int
 	usage   Usage
-	used    uint64   // when it was used last, by the store's count of uses
-	implied []string // directories that the layer has but does not describe
+	used    uint64       // when it was used last, by the store's count of uses
+	root    *verity.Root // of its image, if it is kept as one and this process made it
+	implied []string     // directories that the layer has but does not describe
 }
 
 // A Layer is one reference to a complete layer. The layer cannot be removed
@@ -193,8 +195,16 @@ func (st *Staging) seal() (*layerState, error) {
 	if err := os.Chmod(st.dir, 0o700); err != nil {
 		return nil, err
 	}
-	usage, err := measure(st.dir)
-	return &layerState{usage: usage, implied: st.implied}, err
+	state := &layerState{implied: st.implied}
+	var err error
+	if st.store.images {
+		// Unpacking heeded the caller's patience; this is short beside it.
+		if state.root, err = st.condense(context.Background()); err != nil {
+			return nil, fmt.Errorf("make the layer's image: %w", err)
+		}
+	}
+	state.usage, err = measure(st.dir)
+	return state, err
 }
 
 // publish renames the layer into place and takes a reference to it, or to the
@@ -208,6 +218,11 @@ func (st *Staging) publish(name string, state *layerState) (fresh bool, err erro
 	case err == nil:
 		st.done = true
 		s.layers[name] = state
+		if state.root != nil {
+			if err := s.show(name, *state.root); err != nil {
+				return false, errors.Join(err, s.bury(name))
+			}
+		}
 	case !errors.Is(err, unix.EEXIST) || s.layers[name] == nil || !s.complete(name):
 		return false, fmt.Errorf("commit layer %s: %w", name, err)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/dm"
 )
 
 const (
@@ -57,7 +59,8 @@ type Store struct {
 	boot   []byte
 	memory *memory // nil: the layers lie where dir lies
 	budget Usage
-	share  int // percent of the file system that is the budget; 0: none
+	images bool // layers are kept as such
+	share  int  // percent of the file system that is the budget; 0: none
 	locks  []*os.File
 	root   *os.File // for short names in mount options
 
@@ -137,6 +140,11 @@ func (s *Store) open() error {
 	}
 	if err := s.reckon(); err != nil {
 		return err
+	}
+	if s.images {
+		if err := dm.Available(); err != nil {
+			return fmt.Errorf("layers cannot be kept as images: %w", err)
+		}
 	}
 	for _, d := range []string{layersDir, stagingDir, mountsDir} {
 		if err := os.Mkdir(filepath.Join(s.dir, d), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

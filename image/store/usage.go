@@ -50,13 +50,14 @@ func (s *Store) usage() Usage {
 // over all of it.
 func (m *Mount) Usage() (Usage, error) { return measure(m.path("")) }
 
-// measure adds up a directory and all below it. What disappears meanwhile does
-// not count, for a container may be at work.
+// measure adds up a directory and all below it that lies on its file system.
+// What disappears meanwhile does not count, for a container may be at work.
 func measure(dir string) (Usage, error) {
 	w := walker{linked: map[uint64]struct{}{}}
 	var st unix.Stat_t
 	err := unix.Lstat(dir, &st)
 	if err == nil {
+		w.dev = st.Dev
 		w.count(&st)
 		err = w.walk(unix.AT_FDCWD, dir)
 	}
@@ -68,6 +69,7 @@ func measure(dir string) (Usage, error) {
 
 type walker struct {
 	total  Usage
+	dev    uint64
 	linked map[uint64]struct{} // inodes with several links that were counted
 }
 
@@ -104,6 +106,10 @@ func (w *walker) walk(at int, name string) error {
 		}
 		if err != nil {
 			return err
+		}
+		if st.Dev != w.dev { // a layer's image is mounted here
+			w.total.Inodes++
+			continue
 		}
 		w.count(&st)
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
