@@ -134,7 +134,7 @@ func decode64(s string) ([]byte, error) {
 		return nil, fmt.Errorf("%d characters of base64 are too many", len(s))
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil {
+	if err != nil || strings.ContainsAny(s, "\r\n") { // which the decoder skips
 		return nil, errors.New("not base64")
 	}
 	return b, nil

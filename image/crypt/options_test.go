@@ -106,6 +106,7 @@ func TestAnnotations(t *testing.T) {
 		"too many in all":    {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA,", 15) + "AAAA", annotationPrefix + "jwe": "AAAA"},
 		"oversized packet":   {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA", maxOptions)},
 		"packet not base64":  {AnnotationPublic: pubText, AnnotationPackets: "AAAA,!"},
+		"a line feed in it":  {AnnotationPublic: pubText, AnnotationPackets: "AA\nAA"},
 		"options not base64": {AnnotationPublic: "!", AnnotationPackets: "AAAA"},
 		"too many packets":   {AnnotationPublic: pubText, AnnotationPackets: strings.Repeat("AAAA,", 20) + "AAAA"},
 	} {
