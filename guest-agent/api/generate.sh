@@ -15,5 +15,6 @@ module=github.com/vouchsafe-cc/vouchsafe/guest-agent/api
 protoc -I . \
   --go_out=. --go_opt=module=$module \
   --go-ttrpc_out=. --go-ttrpc_opt=module=$module \
-  types/types.proto agent/oci.proto agent/csi.proto agent/health.proto agent/agent.proto
-gofmt -w agent types
+  types/types.proto agent/oci.proto agent/csi.proto agent/health.proto agent/agent.proto \
+  attestation/attestation.proto datahub/datahub.proto datahub/keyprovider.proto
+gofmt -w agent types attestation datahub

@@ -51,6 +51,9 @@ func ParseParams(text string) (Params, error) {
 	return p, nil
 }
 
+// ErrQuestion is a question that cannot be read.
+var ErrQuestion = errors.New("malformed question")
+
 // A Provider answers questions. It is safe for concurrent use if its functions
 // are.
 type Provider struct {
@@ -67,7 +70,7 @@ type Provider struct {
 func (p *Provider) Answer(ctx context.Context, want Operation, raw []byte) ([]byte, error) {
 	q, err := parseQuestion(raw)
 	if err != nil {
-		return nil, fmt.Errorf("key provider: %w", err)
+		return nil, fmt.Errorf("key provider: %w: %w", ErrQuestion, err)
 	}
 	defer clear(q.options)
 	if want != "" && q.op != want {

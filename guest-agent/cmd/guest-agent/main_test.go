@@ -93,7 +93,7 @@ func TestUsage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			args := tt.args
 			if len(args) > 0 && args[0] == "serve" {
-				args = append(args, "--state-dir", filepath.Join(dir, "state"), "--rest-listen", "", "--tpm-device", filepath.Join(dir, "no-tpm"))
+				args = append(args, "--state-dir", filepath.Join(dir, "state"), "--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", "", "--tpm-device", filepath.Join(dir, "no-tpm"))
 			}
 			var stdout, stderr bytes.Buffer
 			cmd := exec.Command(program(t), args...)
@@ -145,13 +145,13 @@ func TestInitDataIsBound(t *testing.T) {
 		"document without binding": {"--simulated-snp", filepath.Join(dir, "free"), "--init-data", file},
 		"binding without document": {"--simulated-snp", filepath.Join(dir, "bound")},
 	} {
-		cmd := exec.Command(program(t), append([]string{"serve", "--listen", "unix://" + dir + "/s", "--state-dir", filepath.Join(dir, "state"), "--rest-listen", ""}, args...)...)
+		cmd := exec.Command(program(t), append([]string{"serve", "--listen", "unix://" + dir + "/s", "--state-dir", filepath.Join(dir, "state"), "--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", ""}, args...)...)
 		out, err := cmd.CombinedOutput()
 		if code := exitCode(t, err); code != 3 || !strings.Contains(string(out), "init_data_mismatch") {
 			t.Errorf("%s: exit code %d: %s", name, code, out)
 		}
 	}
-	out, err := exec.Command(program(t), "serve", "--listen", "unix://"+dir+"/s", "--state-dir", filepath.Join(dir, "state"), "--init-data", file, "--rest-listen", "", "--tpm-device", dir+"/no-tpm").CombinedOutput()
+	out, err := exec.Command(program(t), "serve", "--listen", "unix://"+dir+"/s", "--state-dir", filepath.Join(dir, "state"), "--init-data", file, "--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", "", "--tpm-device", dir+"/no-tpm").CombinedOutput()
 	if code := exitCode(t, err); code != 1 || !strings.Contains(string(out), "no attester") {
 		t.Errorf("document without an attester: exit code %d: %s", code, out)
 	}
@@ -185,7 +185,7 @@ func startAgent(t *testing.T) *running {
 		t.Fatal(err)
 	}
 	r.cmd = exec.Command(program(t), "serve", "--listen", "unix://"+socket, "--state-dir", filepath.Join(dir, "state"),
-		"--rest-listen", r.rest, "--kernel-cmdline", cmdline, "--tpm-device", filepath.Join(dir, "no-tpm")) // not this machine's
+		"--rest-listen", r.rest, "--attestation-socket", dir+"/components/aa.sock", "--data-hub-socket", dir+"/components/cdh.sock", "--kernel-cmdline", cmdline, "--tpm-device", filepath.Join(dir, "no-tpm")) // not this machine's
 	r.cmd.Stderr = r.log
 	r.cmd.Stdout = r.log
 	if err := r.cmd.Start(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
@@ -99,6 +100,8 @@ func serveCommand(io stdio) *cobra.Command {
 	f.StringVar(&o.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
 	f.StringVar(&o.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
 	f.StringVar(&o.RESTListen, "rest-listen", rest.DefaultAddress, "loopback address of the REST API; empty for none")
+	f.StringVar(&o.AttestationSocket, "attestation-socket", components.AttestationSocket, "socket of the attestation-agent's service; empty for none")
+	f.StringVar(&o.DataHubSocket, "data-hub-socket", components.DataHubSocket, "socket of the confidential-data-hub's services; empty for none")
 	f.BoolVar(&o.LibraryGzip, "library-gzip", false, "decompress gzip layers with the library, not with this project's own decoder (slower)")
 	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error (default: agent.log of the kernel command line, else info)")
 	return cmd

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
@@ -39,11 +37,13 @@ type Options struct {
 	InitData      string // file; empty: none
 	KernelCmdline string // file
 	RESTListen    string // address of the REST API; empty: none
-	LogLevel      string // empty: what the settings say
-	LibraryGzip   bool   // gzip layers by the library, not by our own decoder
-	PauseBinary   string // this program
-	Version       string
-	Stderr        io.Writer
+	// Sockets of the components that the agent stands in for; empty: none.
+	AttestationSocket, DataHubSocket string
+	LogLevel                         string // empty: what the settings say
+	LibraryGzip                      bool   // gzip layers by the library, not by our own decoder
+	PauseBinary                      string // this program
+	Version                          string
+	Stderr                           io.Writer
 }
 
 // Run is the agent from start to end: it returns after the sandbox was destroyed
@@ -130,17 +130,15 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 	if err != nil {
 		return err
 	}
-	var restListener net.Listener
-	if o.RESTListen != "" && s.ServeREST {
-		if restListener, err = net.Listen("tcp", o.RESTListen); err != nil {
-			return errors.Join(err, l.Close())
-		}
+	services, err := openServices(ctx, o, s, h, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
 	}
 	counted := newAnswers(l)
 	g, groupCtx := errgroup.WithContext(ctx)
-	restCtx, endREST := context.WithCancel(groupCtx)
-	if restListener != nil {
-		g.Go(func() error { return rest.Serve(restCtx, restListener, rest.NewHandler(h, h, s.RESTFeatures), log) })
+	servicesCtx, endServices := context.WithCancel(groupCtx)
+	for _, s := range services {
+		g.Go(func() error { return s.serve(servicesCtx, s.listener) })
 	}
 	g.Go(func() error {
 		if err := rpc.Serve(context.WithoutCancel(ctx), counted); !errors.Is(err, ttrpc.ErrServerClosed) {
@@ -149,7 +147,7 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 		return nil
 	})
 	g.Go(func() error {
-		defer endREST()
+		defer endServices()
 		return end(groupCtx, server, rpc, counted)
 	})
 	log.Info("serving", slog.String("address", listen), slog.String("version", o.Version))

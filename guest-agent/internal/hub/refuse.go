@@ -31,6 +31,7 @@ const (
 	ObjectEvent    ObjectKind = "event"
 	ObjectRequest  ObjectKind = "request" // of the host, by the agent policy
 	ObjectSealed   ObjectKind = "sealed-secret"
+	ObjectKey      ObjectKind = "image-key"
 )
 
 const (

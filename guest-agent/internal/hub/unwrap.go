@@ -97,6 +97,19 @@ func (u *pullKeys) unwrap(ctx context.Context, packet []byte) (secret.Bytes, err
 	return private, nil
 }
 
+// UnwrapKey opens a key packet (guest-protocol 11.3) for a program of the guest
+// that decrypts images itself. Keys that are bound to an image are not had this
+// way. The caller owns the layer's key. Errors are *fault.Fault with a ticket.
+func (h *Hub) UnwrapKey(ctx context.Context, packet []byte) (secret.Bytes, error) {
+	keys := newPullKeys(h.fetchForWorkload, h.pairs)
+	defer keys.destroy()
+	private, err := keys.unwrap(ctx, packet)
+	if err != nil {
+		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectKey, "", err)
+	}
+	return private, nil
+}
+
 // forImage names the image that the key is wanted for: a broker hands a key that
 // is bound to its image to nobody who names another one, or none.
 func forImage(ctx context.Context, uri string) string {

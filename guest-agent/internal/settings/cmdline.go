@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func parseCommandLine(text string) (commandLine, error) {
 		DataHubTimeout:   50 * time.Second,
 		ImagePullTimeout: 1200 * time.Second,
 		RESTFeatures:     FeaturesResource,
-		ServeREST:        true,
+		Components:       REST,
 	}}
 	if len(text) > maxCommandLine {
 		return c, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
@@ -76,7 +77,7 @@ func (c *commandLine) set(key, value string) (err error) {
 	case "agent.no_proxy":
 		c.image.Proxy.No = value
 	case "agent.guest_components_procs":
-		c.agent.ServeREST, err = parseProcs(value)
+		c.agent.Components, err = parseProcs(value)
 	case "agent.enable_signature_verification", "agent.launch_process_timeout":
 		// Upstream honours image_policy_file only when the first is true. Here
 		// signatures are always verified, and there are no processes to wait for.
@@ -114,16 +115,24 @@ func parseSeconds(s string) (time.Duration, error) {
 	return time.Duration(n) * time.Second, nil
 }
 
-// parseProcs reads which of upstream's daemons run; each includes those before
-// it (kata-agent 3.2). What the first two do is part of this agent.
-func parseProcs(s string) (serveREST bool, err error) {
-	switch s {
-	case "api-server-rest":
-		return true, nil
-	case "none", "attestation-agent", "confidential-data-hub":
-		return false, nil
+// Components says which of upstream's daemons the agent stands in for beside its
+// own service; each includes those before it (kata-agent 3.2).
+type Components int
+
+// The components, in the order of agent.guest_components_procs.
+const (
+	NoComponents Components = iota
+	Attestation             // attestation-agent
+	DataHub                 // confidential-data-hub
+	REST                    // api-server-rest
+)
+
+func parseProcs(s string) (Components, error) {
+	c := slices.Index([]string{"none", "attestation-agent", "confidential-data-hub", "api-server-rest"}, s)
+	if c < 0 {
+		return 0, fmt.Errorf("%q is no guest component", s)
 	}
-	return false, fmt.Errorf("%q is no guest component", s)
+	return Components(c), nil
 }
 
 func parseFeatures(s string) (string, error) {

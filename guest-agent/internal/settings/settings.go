@@ -60,7 +60,7 @@ type Agent struct {
 	DataHubTimeout   time.Duration // agent.cdh_api_timeout, default 50 s
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
-	ServeREST        bool          // agent.guest_components_procs is api-server-rest, the default
+	Components       Components    // agent.guest_components_procs, default REST: all
 	// InsecureNoPolicy lets containers run although no policy judges what the
 	// host asks for. Both of its sources are measured, so that a broker's policy
 	// sees it: insecure_no_agent_policy of [vouchsafe] in cdh.toml, or

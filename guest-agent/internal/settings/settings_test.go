@@ -220,14 +220,15 @@ func TestLoadBroker(t *testing.T) {
 	}
 }
 
-func TestServeREST(t *testing.T) {
-	for procs, want := range map[string]bool{
-		"": true,
-		"agent.guest_components_procs=api-server-rest":       true,
-		"agent.guest_components_procs=confidential-data-hub": false,
-		"agent.guest_components_procs=none":                  false,
+func TestComponents(t *testing.T) {
+	for procs, want := range map[string]Components{
+		"": REST,
+		"agent.guest_components_procs=api-server-rest":       REST,
+		"agent.guest_components_procs=confidential-data-hub": DataHub,
+		"agent.guest_components_procs=attestation-agent":     Attestation,
+		"agent.guest_components_procs=none":                  NoComponents,
 	} {
-		if s, err := Load(Sources{CommandLine: procs}); err != nil || s.Agent.ServeREST != want {
+		if s, err := Load(Sources{CommandLine: procs}); err != nil || s.Agent.Components != want {
 			t.Errorf("%q: %v, %v", procs, s, err)
 		}
 	}

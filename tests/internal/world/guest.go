@@ -104,7 +104,7 @@ func (g *Guest) boot(ctx context.Context, agent string) error {
 	cmd := exec.Command("/bin/sh", "-c", `mount --make-rprivate / && mount -t proc proc /proc && exec "$@"`, "sh",
 		agent, "serve", "--listen", "unix://"+socket, "--state-dir", g.path("state"),
 		"--simulated-snp", g.path("device"), "--init-data", g.path("initdata.toml"),
-		"--kernel-cmdline", g.path("cmdline"), "--rest-listen", "127.0.0.1:8006", "--log-level", "debug")
+		"--kernel-cmdline", g.path("cmdline"), "--rest-listen", "127.0.0.1:8006", "--attestation-socket", g.path("aa.sock"), "--data-hub-socket", g.path("cdh.sock"), "--log-level", "debug")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL, // no guest outlives its stage

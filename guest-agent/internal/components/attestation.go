@@ -1,0 +1,90 @@
+package components
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// Attester is what the attestation-agent's service needs of the hub.
+type Attester interface {
+	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	Token(ctx context.Context, kind string) (secret.Bytes, error)
+	Platform() measure.Platform
+	Record(ctx context.Context, e eventlog.RuntimeEvent) error
+}
+
+// attestationAgent implements attestation_agent.AttestationAgentService
+// (guest-protocol 2.2).
+type attestationAgent struct{ hub Attester }
+
+func (a attestationAgent) GetEvidence(ctx context.Context, req *attestation.GetEvidenceRequest) (*attestation.GetEvidenceResponse, error) {
+	evidence, err := a.hub.Evidence(ctx, req.RuntimeData)
+	return &attestation.GetEvidenceResponse{Evidence: evidence}, err
+}
+
+// GetAdditionalEvidence says that there is no further device.
+func (attestationAgent) GetAdditionalEvidence(context.Context, *attestation.GetAdditionalEvidenceRequest) (*attestation.GetEvidenceResponse, error) {
+	return &attestation.GetEvidenceResponse{}, nil
+}
+
+// GetToken attests anew, as upstream does: the key pair goes with the token, and
+// the agent's own never leaves it.
+func (a attestationAgent) GetToken(ctx context.Context, req *attestation.GetTokenRequest) (*attestation.GetTokenResponse, error) {
+	token, err := a.hub.Token(ctx, req.TokenType)
+	if err != nil {
+		return nil, err
+	}
+	return &attestation.GetTokenResponse{Token: take(token)}, nil
+}
+
+// ExtendRuntimeMeasurement records an event in the register that the
+// configuration names; a caller cannot choose another.
+func (a attestationAgent) ExtendRuntimeMeasurement(ctx context.Context, req *attestation.ExtendRuntimeMeasurementRequest) (*attestation.ExtendRuntimeMeasurementResponse, error) {
+	if req.RegisterIndex != nil {
+		return nil, fault.Newf(fault.InvalidRequest, "the register of runtime events is that of the configuration")
+	}
+	answer := func(r attestation.RuntimeMeasurementResult) (*attestation.ExtendRuntimeMeasurementResponse, error) {
+		return &attestation.ExtendRuntimeMeasurementResponse{Result: r}, nil
+	}
+	err := a.hub.Record(ctx, eventlog.RuntimeEvent{Domain: req.Domain, Operation: req.Operation, Content: req.Content})
+	switch {
+	case errors.Is(err, aael.ErrDisabled):
+		return answer(attestation.RuntimeMeasurementResult_NOT_ENABLED)
+	case errors.Is(err, aael.ErrNotSupported):
+		return answer(attestation.RuntimeMeasurementResult_NOT_SUPPORTED)
+	case err != nil:
+		return nil, err
+	}
+	return answer(attestation.RuntimeMeasurementResult_OK)
+}
+
+// BindInitData is not served, as upstream's ttrpc server does not: init-data is
+// bound before the agent believes it.
+func (attestationAgent) BindInitData(context.Context, *attestation.BindInitDataRequest) (*attestation.BindInitDataResponse, error) {
+	return nil, notServed("BindInitData")
+}
+
+func (a attestationAgent) GetTeeType(context.Context, *attestation.GetTeeTypeRequest) (*attestation.GetTeeTypeResponse, error) {
+	p := a.hub.Platform()
+	if p == "" {
+		return nil, fault.Newf(fault.Unavailable, "this guest has no attester")
+	}
+	return &attestation.GetTeeTypeResponse{Tee: string(p)}, nil
+}
+
+func (attestationAgent) GetAdditionalTees(context.Context, *attestation.GetAdditionalTeesRequest) (*attestation.GetAdditionalTeesResponse, error) {
+	return &attestation.GetAdditionalTeesResponse{}, nil
+}
+
+// take copies a secret into a message, which nobody wipes, and destroys it.
+func take(s secret.Bytes) []byte {
+	defer s.Destroy()
+	return append([]byte(nil), s.Reveal()...)
+}

@@ -1,0 +1,104 @@
+// Package components serves what the field's attestation-agent and
+// confidential-data-hub serve, over ttrpc on sockets of their own, for the other
+// programs of a guest that expect these two: a data hub of another project on
+// our attestation agent, tools that decrypt images, sidecars outside of
+// containers.
+//
+// Whoever can connect is trusted as these programs are: the sockets belong to
+// root alone. Workloads in containers have the REST API (package rest).
+//
+// Every failure is the status Internal with upstream's text (guest-protocol
+// 2.1), followed by the code and the ticket of the refusal.
+package components
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/datahub"
+)
+
+// Where the field's programs look (guest-protocol 1).
+const (
+	AttestationSocket = "/run/confidential-containers/attestation-agent/attestation-agent.sock"
+	DataHubSocket     = "/run/confidential-containers/cdh.sock"
+)
+
+// NewAttestation returns the service of the attestation-agent.
+func NewAttestation(h Attester, log *slog.Logger) (*ttrpc.Server, error) {
+	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(guard(log, "[ERROR:attestation-agent]")))
+	if err != nil {
+		return nil, err
+	}
+	attestation.RegisterAttestationAgentServiceService(s, attestationAgent{h})
+	return s, nil
+}
+
+// NewDataHub returns the services of the confidential-data-hub.
+func NewDataHub(h DataHub, log *slog.Logger) (*ttrpc.Server, error) {
+	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(guard(log, "[CDH] [ERROR]:")))
+	if err != nil {
+		return nil, err
+	}
+	d := newDataHub(h)
+	datahub.RegisterSealedSecretServiceService(s, d)
+	datahub.RegisterGetResourceServiceService(s, d)
+	datahub.RegisterSecureMountServiceService(s, d)
+	datahub.RegisterImagePullServiceService(s, d)
+	datahub.RegisterKeyProviderServiceService(s, d)
+	return s, nil
+}
+
+// guard keeps a bug in one call from ending the agent, and turns errors into
+// what the caller may see.
+func guard(log *slog.Logger, prefix string) ttrpc.UnaryServerInterceptor {
+	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
+		name := filepath.Base(info.FullMethod)
+		defer func() {
+			if p := recover(); p != nil {
+				log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				resp, err = nil, status.Error(codes.Internal, prefix+" "+name+" failed")
+			}
+		}()
+		resp, err = method(ctx, unmarshal)
+		if err == nil {
+			return resp, nil
+		}
+		if _, said := status.FromError(err); said {
+			return nil, err // not served, or not a message
+		}
+		log.Warn("call refused", slog.String("method", name), slog.Any("err", err))
+		return nil, status.Error(codes.Internal, prefix+" "+text(name)+": "+fault.New(fault.Internal, err).Public())
+	}
+}
+
+// texts are those of upstream's errors (guest-protocol 2.1).
+var texts = map[string]string{
+	"GetEvidence":              "AA-KBC get evidence failed",
+	"GetAdditionalEvidence":    "AA-KBC get evidence failed",
+	"GetToken":                 "AA-KBC get token failed",
+	"ExtendRuntimeMeasurement": "AA extend runtime measurement failed",
+	"GetTeeType":               "AA-KBC get tee type failed",
+	"GetResource":              "Get Resource failed",
+	"UnsealSecret":             "Unseal Secret failed",
+	"PullImage":                "Image Pull error",
+	"UnWrapKey":                "UnwrapKey failed",
+}
+
+func text(method string) string {
+	if t, ok := texts[method]; ok {
+		return t
+	}
+	return method + " failed"
+}
+
+// notServed answers what is not built.
+func notServed(what string) error { return status.Error(codes.Unimplemented, what+" is not served") }
