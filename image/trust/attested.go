@@ -223,7 +223,7 @@ func (t *tally) attest(who signer, reason string, sig Signature) {
 	}
 	for _, c := range st.claims {
 		if c.Digest == t.subject.Root || c.Digest == t.subject.Manifest {
-			c.Annotations = nil
+			c.Reference, c.Annotations = "", nil // were not judged
 			t.accept(who, sig, c, seen)
 			return
 		}

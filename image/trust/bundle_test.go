@@ -166,6 +166,9 @@ func TestEvaluateBundles(t *testing.T) {
 			p := payloadFor(s.Root, "ghcr.io/a/app")
 			sh.refer(t, s.Root, MediaTypeSimpleSigning, artifactCosign, p, map[string]string{AnnotationSignature: b64(sign(t, good, p))})
 		}, ""},
+		{"listed under the type of its empty config", ignoring, func(sh *shelf, s Subject) {
+			sh.refer(t, s.Root, MediaTypeBundle, ocispec.MediaTypeEmptyJSON, dsse(t, good, signStatement(s.Root, "")), nil)
+		}, ""},
 		{"no signature at all", ignoring, func(sh *shelf, s Subject) {
 			sh.refer(t, s.Root, "text/spdx", "text/spdx", []byte("x"), nil)
 		}, "no signature"},

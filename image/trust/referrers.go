@@ -36,6 +36,7 @@ func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (
 	for _, desc := range list {
 		switch desc.ArtifactType {
 		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, "":
+		case ocispec.MediaTypeEmptyJSON: // of registries that list the type of the config, which says nothing
 		default:
 			continue
 		}

@@ -54,7 +54,7 @@ type Accepted struct {
 	Origin      Origin            `json:"origin"`                // where it was found
 	Digest      string            `json:"digest"`                // that was signed: the manifest's, or the index's above it
 	Identity    string            `json:"identity,omitempty"`    // the name that was signed
-	Rule        string            `json:"rule"`                  // the signedIdentity that the name satisfied
+	Rule        string            `json:"rule,omitempty"`        // the signedIdentity that the name satisfied
 	Annotations map[string]string `json:"annotations,omitempty"` // that the policy asked for
 	Predicate   string            `json:"predicate,omitempty"`   // type of what was attested
 	Seen        map[string]string `json:"seen,omitempty"`        // what stood where the policy has conditions
