@@ -62,6 +62,8 @@ type Signature struct {
 	signed   digest.Digest     // FormMessage: the manifest's
 	material sigstore.Material // what it brings besides
 	spoiled  error             // why that could not be read
+
+	mediaType string // of a Notation envelope, which is the payload
 }
 
 // message returns the bytes that the signature covers.
@@ -87,6 +89,9 @@ func (s Signature) claims() ([]Claim, error) {
 	case FormOpenPGP:
 		c, err := parsePayload(s.Payload, payloadTypeAtomic)
 		return []Claim{c}, err
+	case FormJWS, FormCOSE:
+		claims, _, err := s.notationClaims()
+		return claims, err
 	case FormSimple:
 	}
 	c, err := ParsePayload(s.Payload)

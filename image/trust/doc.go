@@ -27,6 +27,12 @@
 // of trust judge them (docs/adr/0028); nothing is asked of a log or of the
 // network beside the registry.
 //
+// The requirement notationSigned is ours: signatures of the Notary Project (JWS
+// and COSE) among the referrers, by a trust store and trusted identities.
+// Nobody is asked whether a certificate was revoked, which the policy must waive
+// by name; one that has expired counts only with a timestamp by an authority
+// that the policy names.
+//
 // Signatures of signedBy (GPG simple signing) lie in a lookaside storage that
 // registries.d describes; without one such a requirement refuses.
 //

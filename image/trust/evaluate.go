@@ -118,6 +118,8 @@ func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepte
 		return nil, nil
 	case typeSigstore:
 		return e.sigstore(ctx, i, r)
+	case typeNotation:
+		return e.notation(ctx, i, r)
 	case typeAttested:
 		return e.attestation(ctx, i, r)
 	case typeSignedBy:
@@ -142,6 +144,9 @@ func (e *evaluation) sigstore(ctx context.Context, i int, r requirement) ([]Acce
 			return nil, fetchFault(err)
 		}
 		for _, sig := range sigs {
+			if sig.notation() {
+				continue
+			}
 			who, reason := v.judge(ctx, sig)
 			t.count(who, reason, sig)
 		}

@@ -35,7 +35,7 @@ func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (
 	seen := 0
 	for _, desc := range list {
 		switch desc.ArtifactType {
-		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, "":
+		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, artifactNotation, "":
 		case ocispec.MediaTypeEmptyJSON: // of registries that list the type of the config, which says nothing
 		default:
 			continue
@@ -87,6 +87,9 @@ func (r *reader) referrer(ctx context.Context, desc ocispec.Descriptor, d digest
 	if err := r.envelopes(ctx, doc.Layers, OriginReferrers); err != nil {
 		return err
 	}
+	if doc.ArtifactType == artifactNotation || doc.Config.MediaType == artifactNotation {
+		return r.notation(ctx, doc.Layers)
+	}
 	for i, layer := range doc.Layers {
 		if layer.MediaType != MediaTypeBundle && layer.MediaType != mediaTypeBundleOld {
 			continue
@@ -131,6 +134,24 @@ func (r *reader) bundle(ctx context.Context, layer ocispec.Descriptor, d digest.
 		return nil
 	}
 	r.sigs = append(r.sigs, s)
+	return nil
+}
+
+// notation reads the envelope of a signature of the Notary Project, which has a
+// manifest of its own.
+func (r *reader) notation(ctx context.Context, layers []ocispec.Descriptor) error {
+	if len(layers) != 1 || notationForms[layers[0].MediaType] == "" || layers[0].Size > maxNotation {
+		r.broken = append(r.broken, "a Notation signature of another shape")
+		return nil
+	}
+	raw, err := r.blob(ctx, layers[0])
+	if err != nil {
+		return fmt.Errorf("notation signature: %w", err)
+	}
+	if raw != nil {
+		mediaType := layers[0].MediaType
+		r.sigs = append(r.sigs, Signature{Payload: raw, Form: notationForms[mediaType], Origin: OriginReferrers, mediaType: mediaType})
+	}
 	return nil
 }
 

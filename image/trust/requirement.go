@@ -33,6 +33,7 @@ type requirement struct {
 	identities  []identity          // that may sign, in the place of keys
 	atLeast     map[string]*version // annotations that name a version which may not be lower
 	attested    *attestation
+	notation    *notation
 }
 
 // A keySource is a key, or the path where Evidence.Keys finds it.
@@ -54,6 +55,8 @@ func parseRequirement(raw []byte) (requirement, error) {
 	case typeReject, typeAccept:
 	case typeSigstore:
 		err = r.parseSigstore(doc)
+	case typeNotation:
+		err = r.parseNotation(doc)
 	case typeAttested:
 		err = r.parseAttested(doc)
 	case typeSignedBy:
@@ -209,6 +212,19 @@ func (r *requirement) parseAtLeast(doc *strictjson.Object) error {
 
 // parseConditions takes what must stand in the signature.
 func (r *requirement) parseConditions(doc *strictjson.Object, identity string) error {
+	if err := r.parseAnnotations(doc); err != nil {
+		return err
+	}
+	rule, err := doc.Object("signedIdentity")
+	if err != nil {
+		return err
+	}
+	r.identity, err = parseIdentity(rule, identity)
+	return err
+}
+
+// parseAnnotations takes what a signature must carry besides.
+func (r *requirement) parseAnnotations(doc *strictjson.Object) error {
 	ok, err := doc.Take("annotations", &r.annotations)
 	if err != nil {
 		return err
@@ -221,15 +237,7 @@ func (r *requirement) parseConditions(doc *strictjson.Object, identity string) e
 			return fmt.Errorf("annotation %.80q: name and value are needed", k)
 		}
 	}
-	if err := r.parseAtLeast(doc); err != nil {
-		return err
-	}
-	rule, err := doc.Object("signedIdentity")
-	if err != nil {
-		return err
-	}
-	r.identity, err = parseIdentity(rule, identity)
-	return err
+	return r.parseAtLeast(doc)
 }
 
 // or lists alternatives as a sentence does.

@@ -80,7 +80,12 @@ func (s Signature) found() Found {
 		}
 	}
 	var err error
-	if f.Claims, err = s.claims(); err != nil {
+	if s.notation() {
+		f.Claims, f.KeyHint, err = s.notationClaims()
+	} else {
+		f.Claims, err = s.claims()
+	}
+	if err != nil {
 		f.Problem, f.Claims = err.Error(), nil
 	}
 	return f

@@ -71,6 +71,7 @@ const (
 	WaivedSignature = "signature"
 	WaivedIdentity  = "identity"
 	WaivedCertLog   = "certificate-transparency"
+	WaivedRevoked   = "revocation"
 )
 
 // A Waiver is something that the policy does without, by name.
@@ -94,6 +95,11 @@ func (v *Verdict) add(i int, r requirement, accepted []Accepted) {
 	switch {
 	case r.kind == typeAccept:
 		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedSignature, By: typeAccept})
+	case r.notation != nil:
+		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedRevoked, By: ignoreRevocation})
+		if r.notation.anyone {
+			v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedIdentity, By: anyIdentity})
+		}
 	case r.identity.kind == ignoreIdentity:
 		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedIdentity, By: ignoreIdentity})
 	}

@@ -198,6 +198,9 @@ func (w *World) LogKey() []byte { return PEM(w.t, w.log.Public()) }
 // CA returns the certificates of the authority, PEM: the root and what is below.
 func (w *World) CA() []byte { return PEM(w.t, w.root.cert) }
 
+// TSA are the certificates of the authority for timestamps, PEM.
+func (w *World) TSA() []byte { return append(PEM(w.t, w.stamper.cert), PEM(w.t, w.tsa.cert)...) }
+
 // Intermediate is the certificate that issues the signers', PEM.
 func (w *World) Intermediate() []byte { return PEM(w.t, w.issuing.cert) }
 
