@@ -65,13 +65,24 @@ func (j *job) ensure(ctx context.Context, lp layerPlan) (*store.Layer, error) {
 		if ok {
 			j.progress.layer(lp, Event{Phase: PhaseCached})
 		} else if err == nil {
-			layer, err = j.fetch(ctx, lp, key, private)
+			layer, err = j.fetchSomewhere(ctx, lp, key, private)
 		}
 		if err != nil {
 			return nil, blobFault(lp.desc.Digest, lp.index, err)
 		}
 		return layer, nil
 	})
+}
+
+// fetchSomewhere fetches the layer anew while that was not what it should be and
+// there is a mirror left that did not send it.
+func (j *job) fetchSomewhere(ctx context.Context, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
+	for {
+		layer, err := j.fetch(ctx, lp, key, private)
+		if err == nil || !registry.Elsewhere(j.src, lp.desc, err) {
+			return layer, err
+		}
+	}
 }
 
 // fetch runs the pipeline for one layer into a staging directory.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -20,10 +21,10 @@ import (
 
 const (
 	defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
-	// maxWindows is how many zstd layers are decoded at a time, whatever the image:
-	// one has a window of 8 MiB as a rule, and up to maxZstdWindow, where gzip has
-	// 32 KiB. The stages of one layer fill two cores.
-	maxWindows = 2
+	// coresPerWindow says how many zstd layers are decoded at a time: one has a
+	// window of 8 MiB as a rule, and up to maxZstdWindow, where gzip has 32 KiB, and
+	// the stages of one layer fill two cores.
+	coresPerWindow = 2
 )
 
 // Config is what a [Puller] needs. Store, Policy and Registry are required in
@@ -86,7 +87,7 @@ func New(c Config) (*Puller, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = defaultParallel
 	}
-	return &Puller{cfg: c, client: client, log: c.Logger, windows: make(chan struct{}, maxWindows)}, nil
+	return &Puller{cfg: c, client: client, log: c.Logger, windows: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/coresPerWindow))}, nil
 }
 
 // Pull fetches, judges, verifies, decrypts and unpacks an image. Every error

@@ -15,12 +15,13 @@ type verifyReader struct {
 	src      io.ReadCloser
 	desc     ocispec.Descriptor
 	digester digest.Digester
+	blame    func() // called once if the blob is not the one described; nil: there is nobody to blame
 	read     int64
 	err      error // sticky
 }
 
-func newVerifyReader(src io.ReadCloser, desc ocispec.Descriptor) *verifyReader {
-	return &verifyReader{src: src, desc: desc, digester: desc.Digest.Algorithm().Digester()}
+func newVerifyReader(src io.ReadCloser, desc ocispec.Descriptor, blame func()) *verifyReader {
+	return &verifyReader{src: src, desc: desc, digester: desc.Digest.Algorithm().Digester(), blame: blame}
 }
 
 func (v *verifyReader) Read(p []byte) (int, error) {
@@ -37,7 +38,7 @@ func (v *verifyReader) Read(p []byte) (int, error) {
 	n, err := v.src.Read(p)
 	v.read += int64(n)
 	if v.read > v.desc.Size {
-		v.err = &SizeError{Digest: v.desc.Digest, Wanted: v.desc.Size, Seen: v.read}
+		v.err = v.verdict()
 		return 0, v.err
 	}
 	_, _ = v.digester.Hash().Write(p[:n]) // a hash never fails
@@ -50,14 +51,22 @@ func (v *verifyReader) Read(p []byte) (int, error) {
 	return n, v.err
 }
 
+// verdict is io.EOF for the blob of the descriptor.
 func (v *verifyReader) verdict() error {
-	if v.read < v.desc.Size {
-		return &SizeError{Digest: v.desc.Digest, Wanted: v.desc.Size, Seen: v.read}
+	blamed := v.blame != nil
+	var err error
+	switch seen := v.digester.Digest(); {
+	case v.read != v.desc.Size:
+		err = &SizeError{Digest: v.desc.Digest, Wanted: v.desc.Size, Seen: v.read, blamed: blamed}
+	case seen != v.desc.Digest:
+		err = &DigestError{What: "blob", Wanted: v.desc.Digest, Seen: seen, blamed: blamed}
+	default:
+		return io.EOF
 	}
-	if seen := v.digester.Digest(); seen != v.desc.Digest {
-		return &DigestError{What: "blob", Wanted: v.desc.Digest, Seen: seen}
+	if blamed {
+		v.blame()
 	}
-	return io.EOF
+	return err
 }
 
 func (v *verifyReader) Close() error { return v.src.Close() }

@@ -102,6 +102,7 @@ type Repository struct {
 	ref       Reference   // host and path only, as asked for
 	endpoints []*endpoint // to pull from, in order; the last one is no mirror
 	home      *endpoint   // to push to: never a mirror, never rewritten
+	suspects  suspects
 }
 
 func (r *Repository) origin() *endpoint { return r.endpoints[len(r.endpoints)-1] }
@@ -153,7 +154,8 @@ func (e *endpoint) manifest(ctx context.Context, version string) (Manifest, erro
 // Blob opens a blob. The reader ends in io.EOF only if the bytes have the
 // length and digest of desc; what it gave before that is unverified. A broken
 // connection is mended on the way, as [Config.Retry] allows, and where a mirror
-// gives up the next one goes on.
+// gives up the next one goes on. What came wrong may be asked for again, see
+// [Elsewhere].
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
@@ -162,5 +164,5 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", desc.Digest, r.ref.Name(), err)
 	}
-	return newVerifyReader(body, desc), nil
+	return newVerifyReader(body, desc, func() { r.suspects.add(desc.Digest, body.sent) }), nil
 }

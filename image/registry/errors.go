@@ -19,6 +19,7 @@ type DigestError struct {
 	What   string // "blob" or "manifest"
 	Wanted digest.Digest
 	Seen   digest.Digest
+	blamed bool // on who sent them, see [Elsewhere]
 }
 
 func (e *DigestError) Error() string {
@@ -30,6 +31,7 @@ type SizeError struct {
 	Digest digest.Digest
 	Wanted int64 // bytes
 	Seen   int64 // bytes read; one more than Wanted when the body goes on
+	blamed bool  // on who sent it, see [Elsewhere]
 }
 
 func (e *SizeError) Error() string {

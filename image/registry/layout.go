@@ -158,7 +158,7 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	if err != nil {
 		return nil, err
 	}
-	return newVerifyReader(f, desc), nil
+	return newVerifyReader(f, desc, nil), nil
 }
 
 // PushBlob writes a blob next to its place and renames it there.

@@ -88,8 +88,8 @@ func TestVerifyReader(t *testing.T) {
 	desc := ocispec.Descriptor{Digest: digest.FromString(body), Size: int64(len(body))}
 	read := func(s string) error {
 		// One byte at a time and all at once must agree.
-		_, small := io.ReadAll(newVerifyReader(io.NopCloser(oneByte{strings.NewReader(s)}), desc))
-		_, large := io.ReadAll(newVerifyReader(io.NopCloser(strings.NewReader(s)), desc))
+		_, small := io.ReadAll(newVerifyReader(io.NopCloser(oneByte{strings.NewReader(s)}), desc, nil))
+		_, large := io.ReadAll(newVerifyReader(io.NopCloser(strings.NewReader(s)), desc, nil))
 		if (small == nil) != (large == nil) {
 			t.Errorf("%q: %v against %v", s, small, large)
 		}

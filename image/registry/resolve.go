@@ -59,6 +59,15 @@ func ReadBlob(ctx context.Context, src Source, desc ocispec.Descriptor, limit in
 	if desc.Size > limit {
 		return nil, malformed("blob %s has %d bytes, at most %d are read", desc.Digest, desc.Size, limit)
 	}
+	for {
+		raw, err := readBlob(ctx, src, desc)
+		if err == nil || !Elsewhere(src, desc, err) {
+			return raw, err
+		}
+	}
+}
+
+func readBlob(ctx context.Context, src Source, desc ocispec.Descriptor) ([]byte, error) {
 	rc, err := src.Blob(ctx, desc)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type resumer struct {
 	desc     ocispec.Descriptor
 	at       *endpoint
 	left     []*endpoint // not asked yet
+	sent     []*endpoint // bytes of it, or nothing at all, in this order
 	failed   failures
 	body     io.ReadCloser
 	implicit bool  // the body's end is only the connection's end
@@ -40,6 +41,9 @@ type resumer struct {
 // newResumer opens the blob.
 func newResumer(ctx context.Context, repo *Repository, desc ocispec.Descriptor) (*resumer, error) {
 	order := repo.order(true) // never empty: what is no mirror has everything
+	if right := repo.suspects.without(desc.Digest, order); len(right) > 0 {
+		order = right
+	}
 	r := &resumer{ctx: ctx, desc: desc, at: order[0], left: order[1:], failed: failures{origin: repo.origin()}}
 	if cause := r.open(); cause != nil {
 		if err := r.elsewhere(cause); err != nil {
@@ -72,6 +76,9 @@ func (r *resumer) Read(p []byte) (int, error) {
 	for {
 		n, err := r.body.Read(p)
 		r.offset += int64(n)
+		if (n > 0 || errors.Is(err, io.EOF)) && (len(r.sent) == 0 || r.sent[len(r.sent)-1] != r.at) {
+			r.sent = append(r.sent, r.at)
+		}
 		short := r.offset < r.desc.Size
 		if errors.Is(err, io.EOF) && short && r.implicit {
 			err = io.ErrUnexpectedEOF
