@@ -51,6 +51,10 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz
 
+.PHONY: test-kernel
+test-kernel: ## layers as images under dm-verity, on Debian's kernel in QEMU (needs no KVM; a minute)
+	@build/onkernel image/store image/erofs
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them for a minute)
 	@build/fuzz $(FUZZTIME)

@@ -18,7 +18,10 @@ func needVerity(t *testing.T) {
 	t.Helper()
 	needMounts(t)
 	if err := dm.Available(); err != nil {
-		t.Skipf("layers cannot be images here: %v", err)
+		if os.Getenv("VOUCHSAFE_HAS_VERITY") != "" { // make test-kernel
+			t.Fatal(err)
+		}
+		t.Skipf("make test-kernel runs this; layers cannot be images here: %v", err)
 	}
 }
 
