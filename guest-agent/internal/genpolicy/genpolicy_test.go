@@ -194,7 +194,10 @@ func sideRequest() *agent.CreateContainerRequest {
 
 func judge(t testing.TB, e *policy.Engine, m proto.Message) error {
 	t.Helper()
-	_, err := e.Judge(t.Context(), m)
+	done, err := e.Judge(t.Context(), m)
+	if err == nil {
+		done(true)
+	}
 	return err
 }
 
@@ -224,7 +227,9 @@ func TestPodRuns(t *testing.T) {
 	allow(appRequest())
 	allow(sideRequest())
 	allow(&agent.ExecProcessRequest{ContainerId: appID, ExecId: "x", Process: &agent.Process{
-		User: &agent.User{UID: 1000}, Args: []string{"/bin/app", "health"}, Env: []string{"PATH=/bin", "MODE=pod"}, Cwd: "/srv"}})
+		User: &agent.User{UID: 1000}, Args: []string{"/bin/app", "health"}, Env: []string{"PATH=/bin", "MODE=pod", "HOSTNAME=pod1"}, Cwd: "/srv"}})
+	allow(&agent.UpdateContainerRequest{ContainerId: appID, Resources: &agent.LinuxResources{Devices: []*agent.LinuxDeviceCgroup{{Access: "rwm"}}}})
+	allow(&agent.UpdateContainerRequest{ContainerId: appID})
 	allow(&agent.ReadStreamRequest{ContainerId: appID})
 	allow(&agent.WriteStreamRequest{ContainerId: sideID, ExecId: sideID, Data: []byte("x")})
 	allow(&agent.GetDiagnosticDataRequest{LogType: "termination_log"})
@@ -285,18 +290,19 @@ func TestHostileRequests(t *testing.T) {
 	}(), sideRequest())
 	deny("the same id twice", sideRequest(), sideRequest())
 	exec := func(change func(*agent.Process)) *agent.ExecProcessRequest {
-		p := &agent.Process{User: &agent.User{UID: 1000}, Args: []string{"/bin/app", "health"}, Env: []string{"PATH=/bin"}, Cwd: "/srv"}
+		p := &agent.Process{User: &agent.User{UID: 1000}, Args: []string{"/bin/app", "health"}, Env: []string{"PATH=/bin", "MODE=pod"}, Cwd: "/srv"}
 		change(p)
 		return &agent.ExecProcessRequest{ContainerId: appID, ExecId: "x", Process: p}
 	}
 	for name, change := range map[string]func(*agent.Process){
-		"exec of a shell":        func(p *agent.Process) { p.Args = []string{"/bin/sh"} },
-		"exec with an argument":  func(p *agent.Process) { p.Args = append(p.Args, "x") },
-		"exec as root":           func(p *agent.Process) { p.User.UID = 0 },
-		"exec elsewhere":         func(p *agent.Process) { p.Cwd = "/cfg" },
-		"exec with LD_PRELOAD":   func(p *agent.Process) { p.Env = append(p.Env, "LD_PRELOAD=/cfg/x.so") },
-		"exec on a terminal":     func(p *agent.Process) { p.Terminal = true },
-		"exec with capabilities": func(p *agent.Process) { p.Capabilities = &agent.LinuxCapabilities{Ambient: []string{"CAP_SYS_ADMIN"}} },
+		"exec of a shell":         func(p *agent.Process) { p.Args = []string{"/bin/sh"} },
+		"exec with an argument":   func(p *agent.Process) { p.Args = append(p.Args, "x") },
+		"exec as root":            func(p *agent.Process) { p.User.UID = 0 },
+		"exec elsewhere":          func(p *agent.Process) { p.Cwd = "/cfg" },
+		"exec with LD_PRELOAD":    func(p *agent.Process) { p.Env = append(p.Env, "LD_PRELOAD=/cfg/x.so") },
+		"exec without a variable": func(p *agent.Process) { p.Env = p.Env[:1] },
+		"exec on a terminal":      func(p *agent.Process) { p.Terminal = true },
+		"exec with capabilities":  func(p *agent.Process) { p.Capabilities = &agent.LinuxCapabilities{Ambient: []string{"CAP_SYS_ADMIN"}} },
 	} {
 		deny(name, exec(change), appRequest())
 	}
@@ -312,6 +318,8 @@ func TestHostileRequests(t *testing.T) {
 		"kernel modules":      &agent.CreateSandboxRequest{Hostname: "pod1", KernelModules: []*agent.KernelModule{{Name: "x"}}},
 		"another pod's name":  &agent.CreateSandboxRequest{Hostname: "pod2"},
 		"a shared filesystem": &agent.CreateSandboxRequest{Hostname: "pod1", Storages: []*agent.Storage{{Driver: "virtio-fs", MountPoint: shared}}},
+		"access to devices":   &agent.UpdateContainerRequest{Resources: &agent.LinuxResources{Devices: []*agent.LinuxDeviceCgroup{{Allow: true, Type: "b", Access: "rwm"}}}},
+		"tmpfs over a root":   &agent.UpdateEphemeralMountsRequest{Storages: []*agent.Storage{{Driver: "ephemeral", Fstype: "tmpfs", MountPoint: "/run/kata-containers/app/rootfs"}}},
 		"another policy":      &agent.SetPolicyRequest{Policy: "package agent_policy"},
 		"swap":                &agent.AddSwapPathRequest{Path: "/dev/vdb"},
 		"the clock":           &agent.SetGuestDateTimeRequest{Sec: 1},
@@ -368,6 +376,7 @@ func hostileChanges() map[string]func(*agent.CreateContainerRequest) {
 		"dev with host's files":       mounted(&agent.Mount{Destination: "/dev", Source: copied(appID, "dev"), Type: "bind"}),
 		"a device":                    func(r req) { r.OCI.Linux.Devices = []*agent.LinuxDevice{{Path: "/dev/vda", Type: "b", Major: 254}} },
 		"a device of the agent's":     func(r req) { r.Devices = []*agent.Device{{Type: "blk"}} },
+		"access to devices":           func(r req) { r.OCI.Linux.Resources.Devices = []*agent.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}} },
 		"mounts between containers":   func(r req) { r.SharedMounts = []*agent.SharedMount{{Name: "x"}} },
 		"hooks":                       func(r req) { r.OCI.Hooks = &agent.Hooks{Poststop: []*agent.Hook{{Path: "/x"}}} },
 		"a shared process namespace":  func(r req) { r.SandboxPidns = true },
@@ -397,17 +406,18 @@ func hostileCopies() map[string]*agent.CopyFileRequest {
 		return &agent.CopyFileRequest{Path: copied(appID, "cfg") + "/x", FileMode: 0o120777, Data: []byte(target)}
 	}
 	return map[string]*agent.CopyFileRequest{
-		"elsewhere":             regular("/etc/passwd"),
-		"a root":                regular(shared + appID + "/rootfs/bin/sh"),
-		"an emptyDir":           regular(shared + sandboxID + "/rootfs/local/scratch/x"),
-		"out":                   regular(copied(appID, "cfg") + "/../x"),
-		"out by name":           regular(copied(appID, "..") + "/.."),
-		"a setuid program":      {Path: copied(appID, "cfg"), FileMode: 0o104755},
-		"a setgid program":      {Path: copied(appID, "cfg"), FileMode: 0o102755},
-		"a device":              {Path: copied(appID, "cfg"), FileMode: 0o060644},
-		"a link to the root":    link("/etc"),
-		"a link out":            link("a/../../b"),
-		"a link to its parents": link(".."),
+		"elsewhere":               regular("/etc/passwd"),
+		"a root":                  regular(shared + appID + "/rootfs/bin/sh"),
+		"an emptyDir":             regular(shared + sandboxID + "/rootfs/local/scratch/x"),
+		"out":                     regular(copied(appID, "cfg") + "/../x"),
+		"out by name":             regular(copied(appID, "..") + "/.."),
+		"a setuid program":        {Path: copied(appID, "cfg"), FileMode: 0o104755},
+		"a setgid program":        {Path: copied(appID, "cfg"), FileMode: 0o102755},
+		"a device":                {Path: copied(appID, "cfg"), FileMode: 0o060644},
+		"a link to the root":      link("/etc"),
+		"a link out":              link("a/../../b"),
+		"a link to its parents":   link(".."),
+		"a link into an emptyDir": {Path: copied(appID, "cfg"), FileMode: 0o120777, Data: []byte(sandboxID + "/rootfs/local/scratch")},
 	}
 }
 
@@ -422,11 +432,11 @@ func BenchmarkCompile(b *testing.B) {
 func BenchmarkCreateContainer(b *testing.B) {
 	e, m := engine(b, generate(b, podYAML, Options{})), appRequest()
 	for b.Loop() {
-		undo, err := e.Judge(b.Context(), m)
+		done, err := e.Judge(b.Context(), m)
 		if err != nil {
 			b.Fatal(err)
 		}
-		undo()
+		done(false)
 	}
 }
 

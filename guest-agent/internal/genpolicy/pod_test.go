@@ -189,11 +189,11 @@ func FuzzGenerated(f *testing.F) {
 		if proto.Unmarshal(raw, &m) != nil {
 			return
 		}
-		undo, err := e.Judge(t.Context(), &m)
+		done, err := e.Judge(t.Context(), &m)
 		if err != nil {
 			return
 		}
-		undo()
+		done(false)
 		args := fmt.Sprint(m.OCI.Process.Args)
 		if m.Storages[0].Source != "pause" && args != "[/bin/app serve --mode=pod $HOME]" && args != "[/side]" {
 			t.Fatalf("allowed %v", &m)

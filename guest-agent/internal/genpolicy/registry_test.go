@@ -1,6 +1,8 @@
 package genpolicy
 
 import (
+	"io"
+	"log"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -21,7 +23,7 @@ import (
 
 // An image behind an index has two digests, and as many names.
 func TestRegistries(t *testing.T) {
-	srv := httptest.NewServer(ggcr.New())
+	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer srv.Close()
 	host := strings.TrimPrefix(srv.URL, "http://")
 	image, err := random.Image(100, 1)

@@ -18,8 +18,6 @@ PauseContainerRequest := true
 
 ResumeContainerRequest := true
 
-UpdateContainerRequest := true
-
 CloseStdinRequest := true
 
 TtyWinResizeRequest := true
@@ -51,7 +49,12 @@ UpdateInterfaceRequest if not "lo" in {input.interface.name, input.interface.dev
 
 UpdateRoutesRequest if every r in input.routes.Routes { r.device != "lo" }
 
-UpdateEphemeralMountsRequest if every s in input.storages { is_tmpfs(s) }
+UpdateEphemeralMountsRequest if every s in input.storages {
+	is_tmpfs(s)
+	regex.match(`^/run/kata-containers/sandbox/(shm|ephemeral/[^/.]+)$`, s.mount_point)
+}
+
+UpdateContainerRequest if has_no_device(input.resources)
 
 CreateSandboxRequest if {
 	print("host name", input.hostname)
@@ -116,8 +119,6 @@ fits(c) if {
 	input.OCI.Process.NoNewPrivileges in {true, c.no_new_privileges}
 	print(c.name, "read-only root")
 	input.OCI.Root.Readonly in {true, c.readonly_root}
-	print(c.name, "environment that must be there")
-	every e in c.env { e in input.OCI.Process.Env }
 	has_process(c, input.OCI.Process)
 	print(c.name, "capabilities that must be limited")
 	input.OCI.Process.Capabilities != null
@@ -135,6 +136,7 @@ ordinary if {
 	every _, v in or_empty(input.string_user) { v in {"", []} }
 	every _, list in or_empty(input.OCI.Hooks) { list == [] }
 	input.OCI.Linux.Devices == []
+	has_no_device(input.OCI.Linux.Resources)
 	print("shared process namespace")
 	input.sandbox_pidns == pod.share_pid
 	print("namespaces and id mappings")
@@ -148,8 +150,10 @@ ordinary if {
 	print("propagation of mounts")
 	not contains(input.OCI.Linux.RootfsPropagation, "shared")
 	print("annotations that an OCI runtime obeys")
-	every name, _ in input.OCI.Annotations { not regex.match(`^(run\.oci\.|org\.systemd\.property\.)`, name) }
+	every name, _ in input.OCI.Annotations { not regex.match(`^(run\.oci\.|org\.systemd\.property\.|org\.criu\.)`, name) }
 }
+
+has_no_device(resources) if every d in object.get(or_empty(resources), "Devices", []) { d.Allow == false }
 
 or_empty(x) := x if x != null
 
@@ -169,6 +173,8 @@ has_process(c, p) if {
 	p.User.UID == c.uid
 	p.User.GID in c.gids
 	every g in p.User.AdditionalGids { has_group(c, g) }
+	print(c.name, "environment that must be there")
+	every e in c.env { e in p.Env }
 	print(c.name, "environment")
 	count({split(e, "=")[0] | some e in p.Env}) == count(p.Env)
 	every e in p.Env { has_variable(c, e) }
@@ -281,8 +287,16 @@ CopyFileRequest if {
 	input.file_type in {"Regular", "Directory", "Symlink"}
 	not is_privileged
 	print("target", input.symlink_target)
+	not is_foreign_link
 	not startswith(input.symlink_target, "/")
 	not ".." in split(input.symlink_target, "/")
+}
+
+# A link beside the copied trees could lead from one into another, or into an
+# emptyDir. Within a tree, and without "..", it cannot.
+is_foreign_link if {
+	input.file_type == "Symlink"
+	not regex.match(`-[0-9a-f]{16}-[^/]+/.`, input.path)
 }
 
 # A program that the host brings must not run as another than who starts it.

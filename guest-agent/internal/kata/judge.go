@@ -19,9 +19,9 @@ import (
 
 // Policy judges requests; package policy does the work. Its errors are faults.
 type Policy interface {
-	// Judge returns nil if the request may be carried out; undo is for one that
-	// then could not be.
-	Judge(ctx context.Context, m proto.Message) (undo func(), err error)
+	// Judge returns nil if the request may be carried out; done is then told
+	// whether it was.
+	Judge(ctx context.Context, m proto.Message) (done func(carriedOut bool), err error)
 	// Replace puts another policy into force.
 	Replace(ctx context.Context, text string) error
 	// CheckImage judges the image that was pulled for a reference.
@@ -42,7 +42,7 @@ func (d *denial) Error() string { return d.request + " is blocked by policy: " +
 type hearing struct {
 	s     *Server
 	ctx   context.Context //nolint:containedctx // of the one call that this is
-	undo  func()
+	done  func(carriedOut bool)
 	muted atomic.Bool
 }
 
@@ -73,9 +73,9 @@ func (c *hearing) judge(m proto.Message) error {
 	if c.s.policy == nil {
 		return c.s.unjudged(request)
 	}
-	undo, err := c.s.policy.Judge(c.ctx, m)
+	done, err := c.s.policy.Judge(c.ctx, m)
 	if err == nil {
-		c.undo = undo
+		c.done = done
 		return nil
 	}
 	if request == "GetOOMEventRequest" {

@@ -165,20 +165,20 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
 	start := time.Now()
 	name := filepath.Base(info.FullMethod)
-	c := &hearing{s: s, undo: func() {}}
+	c := &hearing{s: s, done: func(bool) {}}
 	c.ctx = context.WithValue(ctx, hearingKey{}, c)
 	if policed(info.FullMethod) {
 		unmarshal = c.judging(unmarshal)
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.undo()
+			c.done(false)
 			s.log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			resp, err = nil, panicError()
 			return
 		}
+		c.done(err == nil)
 		if err != nil {
-			c.undo()
 			err = wireError(err)
 			s.log.Warn("call refused", slog.String("method", name), slog.Duration("took", time.Since(start)),
 				slog.String("code", status.Code(err).String()), slog.Any("err", err))

@@ -113,8 +113,8 @@ func FuzzJudge(f *testing.F) {
 		if proto.Unmarshal(raw, m) != nil {
 			return
 		}
-		if undo, err := e.Judge(t.Context(), m); err == nil {
-			undo()
+		if done, err := e.Judge(t.Context(), m); err == nil {
+			done(false)
 		} else if code(err) == "" {
 			t.Fatalf("%v is no fault", err)
 		}

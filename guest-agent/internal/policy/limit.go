@@ -38,8 +38,14 @@ func limited[T any](ctx context.Context, do func(context.Context, topdown.Cancel
 	}
 	cancel, done := topdown.NewCancel(), make(chan outcome, 1)
 	go func() {
-		v, err := do(ctx, cancel)
-		done <- outcome{v, err}
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil { // of the library's: no hostile request may end the agent
+				o.err = fmt.Errorf("the evaluation panicked: %v", p)
+			}
+			done <- o
+		}()
+		o.value, o.err = do(ctx, cancel)
 	}()
 	timer := time.NewTimer(slow)
 	defer timer.Stop()

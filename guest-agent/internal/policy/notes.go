@@ -88,11 +88,15 @@ func patch(notes map[string]any, ops []change) (map[string]any, []change, error)
 	return out, back, nil
 }
 
-// unpatch takes changes back as far as that is still possible: what others have
-// changed meanwhile stays.
-func unpatch(notes map[string]any, back []change) map[string]any {
+func onlyRemoves(ops []change) bool {
+	return !slices.ContainsFunc(ops, func(c change) bool { return c.op != "remove" && c.op != "test" })
+}
+
+// repatch makes changes later than they were decided, as far as that is still
+// possible: what others have changed meanwhile stays.
+func repatch(notes map[string]any, changes []change) map[string]any {
 	var node any = notes
-	for _, c := range back {
+	for _, c := range changes {
 		if changed, _, err := edit(node, c.path, c); err == nil {
 			node = changed
 		}

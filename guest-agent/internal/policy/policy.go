@@ -98,11 +98,12 @@ const maxTries = 100
 
 var errBusy = errors.New("too many requests change what the policy noted")
 
-// Judge returns nil if the request may be carried out. Then undo takes back what
-// the policy noted about it, for a request that could not be carried out.
-// Otherwise the error is a *fault.Fault: policy_denied with a *Denial as its
-// cause, or policy_error.
-func (e *Engine) Judge(ctx context.Context, m proto.Message) (undo func(), err error) {
+// Judge returns nil if the request may be carried out. Then done must be called
+// with whether it was: if not, what the policy noted about it is taken back.
+// Notes that are only removed are removed at that time, for what they stand for
+// exists until then. Otherwise the error is a *fault.Fault: policy_denied with a
+// *Denial as its cause, or policy_error.
+func (e *Engine) Judge(ctx context.Context, m proto.Message) (done func(carriedOut bool), err error) {
 	request := string(m.ProtoReflect().Descriptor().Name())
 	for range maxTries {
 		w := e.world.Load()
@@ -111,39 +112,43 @@ func (e *Engine) Judge(ctx context.Context, m proto.Message) (undo func(), err e
 			return e.refused(w, request, m, err)
 		}
 		if len(a.ops) == 0 {
-			return func() {}, nil
+			return nothing, nil
 		}
 		notes, back, err := patch(w.notes, a.ops)
 		if err != nil {
 			return e.refused(w, request, m, fault.New(fault.PolicyError, fmt.Errorf("%s: ops: %w", request, err)))
 		}
+		if onlyRemoves(a.ops) {
+			return e.enter(w.program, true, a.ops), nil
+		}
 		if e.world.CompareAndSwap(w, &world{w.program, notes}) {
-			return func() { e.undo(w.program, back) }, nil
+			return e.enter(w.program, false, back), nil
 		}
 	}
 	return nil, fault.New(fault.PolicyError, errBusy)
 }
 
-// undo takes changes back, unless another policy has come into force.
-func (e *Engine) undo(p *program, back []change) {
-	for {
-		w := e.world.Load()
-		if w.program != p {
-			return
-		}
-		if e.world.CompareAndSwap(w, &world{p, unpatch(w.notes, back)}) {
-			return
+func nothing(bool) {}
+
+// enter returns what changes the notes when a request has come to this end,
+// unless another policy has come into force.
+func (e *Engine) enter(p *program, end bool, changes []change) func(bool) {
+	return func(carriedOut bool) {
+		for w := e.world.Load(); carriedOut == end && w.program == p; w = e.world.Load() {
+			if e.world.CompareAndSwap(w, &world{p, repatch(w.notes, changes)}) {
+				return
+			}
 		}
 	}
 }
 
 // refused is the end of a request, unless the policy is only learned from.
-func (e *Engine) refused(w *world, request string, m proto.Message, err error) (func(), error) {
+func (e *Engine) refused(w *world, request string, m proto.Message, err error) (func(bool), error) {
 	if !e.learning(w) || request == setPolicy {
 		return nil, err
 	}
 	e.log.Warn(LearnMessage, slog.String("request", request), slog.String("why", cause(err)), slog.Any("input", logged(m)))
-	return func() {}, nil
+	return nothing, nil
 }
 
 // LearnMessage marks the log lines that tell what a policy that is only learned

@@ -114,10 +114,10 @@ RemoveContainerRequest := {"allowed": true, "ops": [{"op": "remove", "path": con
 
 func TestNotes(t *testing.T) {
 	e := engine(t, counting)
-	create := func(id string) (func(), error) {
+	create := func(id string) (func(bool), error) {
 		return e.Judge(t.Context(), &agent.CreateContainerRequest{ContainerId: id})
 	}
-	undo, err := create("a")
+	done, err := create("a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,17 +127,22 @@ func TestNotes(t *testing.T) {
 	if _, err := create("b"); err != nil {
 		t.Errorf("another: %v", err)
 	}
-	undo() // it could not be created after all
+	done(false) // it could not be created after all
 	if _, err := create("a"); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	back, err := e.Judge(t.Context(), &agent.RemoveContainerRequest{ContainerId: "b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	back() // it could not be removed
-	if _, err := create("b"); code(err) != fault.PolicyDenied {
-		t.Errorf("one that is still there: %v", err)
+	for _, removed := range []bool{false, true} {
+		done, err := e.Judge(t.Context(), &agent.RemoveContainerRequest{ContainerId: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := create("b"); code(err) != fault.PolicyDenied {
+			t.Errorf("one that is being removed: %v", err)
+		}
+		done(removed)
+		if _, err := create("b"); (err == nil) != removed {
+			t.Errorf("removed %v, and then: %v", removed, err)
+		}
 	}
 }
 

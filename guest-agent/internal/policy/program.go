@@ -95,8 +95,14 @@ func compile(ctx context.Context, text string) (*program, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		p, err := compileNow(ctx, text)
-		done <- result{p, err}
+		var r result
+		defer func() {
+			if p := recover(); p != nil { // of the library's: whoever may set a policy must not end the agent
+				r.err = &SyntaxError{[]string{fmt.Sprintf("the compiler panicked: %v", p)}}
+			}
+			done <- r
+		}()
+		r.p, r.err = compileNow(ctx, text)
 	}()
 	timer := time.NewTimer(compileDeadline)
 	defer timer.Stop()
