@@ -89,6 +89,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
 		Images:         images{h, s.Agent.ImagePullTimeout},
 		Secrets:        h,
+		Events:         h,
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)

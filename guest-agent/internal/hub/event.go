@@ -36,11 +36,31 @@ func (h *Hub) Record(ctx context.Context, e eventlog.RuntimeEvent) error {
 	if err := e.Validate(); err != nil {
 		return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.New(fault.InvalidRequest, err))
 	}
+	if e.Domain == eventOwnDomain || e.Domain == eventDomain && e.Operation == eventPullImage {
+		return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.Newf(fault.Forbidden, "events %s %s are the agent's alone", e.Domain, e.Operation))
+	}
 	err := h.events.Record(ctx, e)
 	if err == nil || errors.Is(err, aael.ErrNotSupported) {
 		return err
 	}
 	return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.New(fault.Internal, err))
+}
+
+// RecordOwn records what the agent itself did. Without an event log it does
+// nothing. Errors are *fault.Fault with a ticket.
+func (h *Hub) RecordOwn(ctx context.Context, operation, content string) error {
+	if h.events == nil {
+		return nil
+	}
+	e := eventlog.RuntimeEvent{Domain: eventOwnDomain, Operation: operation, Content: content}
+	err := e.Validate()
+	if err == nil {
+		err = h.events.Record(ctx, e)
+	}
+	if errors.Is(err, aael.ErrNotSupported) {
+		return nil
+	}
+	return h.refuser.Refuse(ctx, ObjectEvent, operation, err)
 }
 
 // The events of a pulled image: the field's (guest-protocol 6.6), and ours that

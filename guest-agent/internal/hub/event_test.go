@@ -147,3 +147,31 @@ func TestRecord(t *testing.T) {
 		t.Errorf("no register: %v", err)
 	}
 }
+
+// What the agent says of itself, a workload cannot say in its name.
+func TestTheAgentsEventsAreItsOwn(t *testing.T) {
+	var events recording
+	w := newWorld(t, func(c *Config) { c.Events = &events })
+	for _, e := range []eventlog.RuntimeEvent{
+		{Domain: "cc.vouchsafe", Operation: "ImageVerdict", Content: "{}"},
+		{Domain: "cc.vouchsafe", Operation: "CreateContainer", Content: "{}"},
+		{Domain: "github.com/confidential-containers", Operation: "PullImage", Content: "{}"},
+	} {
+		f, ok := errors.AsType[*fault.Fault](w.hub.Record(t.Context(), e))
+		if !ok || f.Code != fault.Forbidden || f.Ticket == "" {
+			t.Errorf("%s %s: %v", e.Domain, e.Operation, f)
+		}
+	}
+	if len(events.events) != 0 {
+		t.Errorf("recorded %+v", events.events)
+	}
+	if err := w.hub.RecordOwn(t.Context(), "CreateContainer", "{}"); err != nil || len(events.events) != 1 || events.events[0].Domain != "cc.vouchsafe" {
+		t.Errorf("recorded %+v, %v", events.events, err)
+	}
+	for err, want := range map[error]bool{aael.ErrNotSupported: true, errors.New("a broken register"): false} {
+		w := newWorld(t, func(c *Config) { c.Events = &recording{err: err} })
+		if err := w.hub.RecordOwn(t.Context(), "CreateContainer", "{}"); (err == nil) != want {
+			t.Errorf("%v", err)
+		}
+	}
+}

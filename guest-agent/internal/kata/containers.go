@@ -124,6 +124,9 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	if spec.Process.Env, err = s.unsealEnv(ctx, spec.Process.Env); err != nil {
 		return nil, nil, err
 	}
+	if err = s.measure(ctx, req, volumes.Image); err != nil {
+		return nil, nil, err
+	}
 	ctr, err := s.runtime.Create(ctx, id, bundle, spec)
 	if err != nil {
 		return nil, nil, err

@@ -44,6 +44,8 @@ type Config struct {
 	Reaper *container.Reaper
 	// Images pulls images; nil refuses containers that need one.
 	Images sandbox.Images
+	// Events records what is started; nil records nothing.
+	Events Events
 	// Secrets opens sealed secrets; nil refuses containers that have some.
 	Secrets Secrets
 	// PauseBinary is the static program for the pause container: the agent's own.
@@ -70,6 +72,7 @@ type Server struct {
 	sandbox *sandbox.Sandbox
 	runtime *container.Runtime
 	secrets Secrets
+	events  Events
 	version string
 	policy  Policy // nil without
 	trust   bool   // UnsafeNoPolicy
@@ -110,7 +113,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		version: cfg.Version, secrets: cfg.Secrets, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
+		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},

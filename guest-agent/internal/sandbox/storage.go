@@ -34,6 +34,8 @@ type Volumes struct {
 	// Rootfs is the directory that a guest pull has filled; empty if the request
 	// had none.
 	Rootfs string
+	// Image is the digest of the manifest of the image in Rootfs.
+	Image string
 	// Pause says that Rootfs holds the built-in pause program instead of an
 	// image.
 	Pause bool
@@ -73,7 +75,10 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 			return err
 		}
 		v.Pause, v.Rootfs = pause, v.s.translate(st.GetMountPoint())
-		mk = func(ctx context.Context) (undo, error) { return v.s.image(ctx, owner, pause, st.GetSource()) }
+		mk = func(ctx context.Context) (release undo, err error) {
+			v.Image, release, err = v.s.image(ctx, owner, pause, st.GetSource())
+			return release, err
+		}
 	default:
 		return invalidf("storage driver %q is not supported", st.GetDriver())
 	}
@@ -227,25 +232,27 @@ func (s *Sandbox) local(rel string, st *agent.Storage) (undo, error) {
 // bundle is the directory of a container.
 func (s *Sandbox) bundle(id string) string { return filepath.Join(s.dir, id) }
 
-// image fills the root of a container with an image, or with the pause program.
-func (s *Sandbox) image(ctx context.Context, id string, pause bool, ref string) (undo, error) {
+// image fills the root of a container with an image, whose digest it returns, or
+// with the pause program.
+func (s *Sandbox) image(ctx context.Context, id string, pause bool, ref string) (string, undo, error) {
 	bundle := s.bundle(id)
 	if pause {
-		return pauseRoot(bundle, s.cfg.PauseBinary)
+		release, err := pauseRoot(bundle, s.cfg.PauseBinary)
+		return "", release, err
 	}
 	if s.cfg.Images == nil {
-		return nil, errors.New("image pulls are not configured")
+		return "", nil, errors.New("image pulls are not configured")
 	}
 	img, err := s.cfg.Images.PullImage(ctx, ref, bundle)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	release := func(ctx context.Context) error { return s.cfg.Images.ReleaseImage(ctx, bundle) }
 	if want := filepath.Join(bundle, "rootfs"); img.Rootfs != want {
-		return nil, errors.Join(fmt.Errorf("the image was mounted at %s, not at %s", img.Rootfs, want), release(ctx))
+		return "", nil, errors.Join(fmt.Errorf("the image was mounted at %s, not at %s", img.Rootfs, want), release(ctx))
 	}
 	s.log.Info("image pulled", slog.String("container", id), slog.String("digest", img.Digest))
-	return release, nil
+	return img.Digest, release, nil
 }
 
 // NewBundle makes the directory of a container. Its name is a checked id.
