@@ -29,7 +29,7 @@ func parseIdentityName(text string) (distinguishedName, error) {
 	d := distinguishedName{text: text}
 	kind, rest, ok := strings.Cut(text, ":")
 	if !ok || strings.TrimSpace(kind) != "x509.subject" {
-		return d, fmt.Errorf("trusted identity %.120q: want x509.subject: C=..., ST=..., O=...", text)
+		return d, fmt.Errorf("trusted identity %.120q: want x509.subject: C=COUNTRY, ST=STATE, O=ORGANISATION", text)
 	}
 	for _, part := range splitEscaped(rest) {
 		name, value, ok := strings.Cut(part, "=")

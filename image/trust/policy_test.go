@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -298,6 +299,21 @@ func TestKeyKinds(t *testing.T) {
 	}
 	if k, err := parseKey(publicPEM(t, newKey(t).Public())); err != nil || k.verify(payload, sign(t, p256, payload)) {
 		t.Errorf("another key verifies (%v)", err)
+	}
+}
+
+// The policy that the manual shows is one.
+func TestDocumentedPolicy(t *testing.T) {
+	page, err := os.ReadFile("../../docs/image-policy.md")
+	must(t, err)
+	_, rest, _ := strings.Cut(string(page), "```json\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("the page has no example")
+	}
+	p, err := ParsePolicy([]byte(example))
+	if err != nil || len(p.docker) != 7 {
+		t.Fatalf("%+v, %v", p, err)
 	}
 }
 
