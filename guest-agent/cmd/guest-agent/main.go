@@ -21,6 +21,7 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == sandbox.PauseArgument {
 		os.Exit(pause.Run())
 	}
+	spareMemory(os.Getenv)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], stdio{out: os.Stdout, err: os.Stderr})
 	stop()
