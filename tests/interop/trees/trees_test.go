@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -191,30 +190,26 @@ func excused(t *testing.T, whose, image string, mine, theirs tree.Tree) {
 	compare(t, whose+"'s", mine, theirs)
 }
 
-func TestUmoci(t *testing.T) {
+func TestTrees(t *testing.T) {
 	needRoot(t)
 	start := time.Now()
-	for name, img := range images(t) {
+	for name, img := range map[string]v1.Image{"everything": everything(t), "debian": debian(t)} {
 		t.Run(name, func(t *testing.T) {
-			bundle := filepath.Join(t.TempDir(), "bundle")
-			run(t, "umoci", "unpack", "--image", writeLayout(t, img)+":"+tag, bundle)
-			mounted, _ := ours(t, img)
-			excused(t, "umoci", name, settled(read(t, mounted), start), settled(read(t, filepath.Join(bundle, "rootfs")), start))
+			mounted, layers := ours(t, img)
+			mine := settled(read(t, mounted), start)
+			t.Run("umoci", func(t *testing.T) {
+				bundle := filepath.Join(t.TempDir(), "bundle")
+				run(t, "umoci", "unpack", "--image", writeLayout(t, img)+":"+tag, bundle)
+				excused(t, "umoci", name, mine, settled(read(t, filepath.Join(bundle, "rootfs")), start))
+			})
+			t.Run("containerd", func(t *testing.T) {
+				c := startContainerd(t)
+				excused(t, "containerd", name, mine, settled(read(t, c.mount(img)), start))
+				c.compareLayers(t, img, layers, start)
+			})
 		})
 	}
 }
-
-// images are made once: packing Debian's takes seconds.
-func images(t testing.TB) map[string]v1.Image {
-	t.Helper()
-	once.Do(func() { made = map[string]v1.Image{"everything": everything(t), "debian": debian(t)} })
-	return made
-}
-
-var (
-	once sync.Once
-	made map[string]v1.Image
-)
 
 // containerd runs in a directory of its own, without any plugin that would
 // reach out of it.
@@ -275,20 +270,6 @@ func (c *containerd) mount(img v1.Image) string {
 	c.ctr("images", "mount", "trees:"+tag, target)
 	c.Cleanup(func() { must(c, unix.Unmount(target, 0)) })
 	return target
-}
-
-func TestContainerd(t *testing.T) {
-	needRoot(t)
-	start := time.Now()
-	for name, img := range images(t) {
-		t.Run(name, func(t *testing.T) {
-			c := startContainerd(t)
-			theirs := settled(read(t, c.mount(img)), start)
-			mounted, layers := ours(t, img)
-			excused(t, "containerd", name, settled(read(t, mounted), start), theirs)
-			c.compareLayers(t, img, layers, start)
-		})
-	}
 }
 
 // compareLayers compares the layers by themselves, in the form that overlayfs
