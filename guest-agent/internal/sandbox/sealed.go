@@ -48,7 +48,7 @@ func (s *Sandbox) Unseal(source string, open func(text string) (secret.Bytes, er
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // whoever mounts it says so
 	case err != nil:
-		return err
+		return invalidf("mount source %q cannot be used: %v", source, err)
 	case !fi.IsDir():
 		return u.file(name, false)
 	}
