@@ -32,6 +32,7 @@ const (
 
 // An Event tells of a pull that goes on.
 type Event struct {
+	Pull      int64  // numbers the pulls of a Puller, from 1: one reference may be pulled twice at a time
 	Reference string // normalised; as it was given while that is not parsed
 	Phase     Phase
 	Layer     int           // in the manifest, from 0; -1: the image as a whole
@@ -49,6 +50,7 @@ const eventStep = 1 << 20
 // A progress tells about one pull. A nil tell is silent.
 type progress struct {
 	tell   func(Event)
+	pull   int64
 	ref    string
 	layers int
 }
@@ -67,7 +69,7 @@ func (p *progress) send(e Event) {
 	if p.tell == nil {
 		return
 	}
-	e.Reference, e.Layers = p.ref, p.layers
+	e.Pull, e.Reference, e.Layers = p.pull, p.ref, p.layers
 	p.tell(e)
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,6 +68,7 @@ type Puller struct {
 	// windows bounds how many layers use one.
 	decoders sync.Pool
 	windows  chan struct{}
+	pulls    atomic.Int64
 }
 
 // New checks the configuration.
@@ -95,7 +97,7 @@ func New(c Config) (*Puller, error) {
 // [*LayerError] or the error of the registry. After an error the store is as
 // it was before. The caller owes the image a Release.
 func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
-	progress := &progress{tell: p.cfg.Progress, ref: ref}
+	progress := &progress{tell: p.cfg.Progress, pull: p.pulls.Add(1), ref: ref}
 	img, err := p.pull(ctx, ref, progress)
 	if err != nil {
 		code := fault.Internal

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
@@ -80,7 +81,8 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	for _, w := range s.Warnings {
 		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
-	h, closeHub, err := newHub(ctx, o, s, log)
+	meter := pullmeter.New(log, time.Now)
+	h, closeHub, err := newHub(ctx, o, s, meter.Observe, log)
 	if err != nil {
 		return err
 	}
@@ -94,6 +96,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)
 		},
+		Metrics:     meter.Text,
 		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
 	}
 	if s.Agent.Policy != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
@@ -83,7 +84,7 @@ const sealingKeyDir = "/run/confidential-containers/cdh/sealed-secret"
 
 // newHub builds what attests, fetches and pulls. Before anything of the
 // init-data counts it is compared with what the hardware was launched with.
-func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logger) (*hub.Hub, func() error, error) {
+func newHub(ctx context.Context, o Options, s *settings.Settings, progress func(pull.Event), log *slog.Logger) (*hub.Hub, func() error, error) {
 	guest, err := openGuest(ctx, o, s, log)
 	if err != nil {
 		return nil, nil, err
@@ -92,7 +93,7 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, log *slog.Logg
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.Logger = log
+	cfg.Logger, cfg.Progress = log, progress
 	cfg.Sealed = hub.Sealed{KeyDir: sealingKeyDir, UnsafeUnsigned: s.SkipSealedVerification}
 	if s.SkipSealedVerification {
 		log.Warn("skip_sealed_secret_verification: whoever writes the pod's specification chooses which secrets are delivered")

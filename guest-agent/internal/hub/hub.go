@@ -62,6 +62,7 @@ type Config struct {
 	ParallelLayers int               // see pull.Config
 	LibraryGzip    bool              // see pull.Config
 	Sealed         Sealed
+	Progress       func(pull.Event) // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
 	Journal io.Writer
@@ -122,7 +123,7 @@ func New(cfg Config) (*Hub, error) {
 		from: locations{fetch: h.fetch, code: fault.ImageUnavailable}}
 	h.puller, err = pull.New(pull.Config{
 		Store: st, Registry: cfg.Registry, Client: reg.client, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{},
-		Parallel: cfg.ParallelLayers, LibraryGzip: cfg.LibraryGzip,
+		Parallel: cfg.ParallelLayers, LibraryGzip: cfg.LibraryGzip, Progress: cfg.Progress,
 		// No logger: what the puller tells names the policy's scope, and the
 		// host reads the guest's console.
 	})

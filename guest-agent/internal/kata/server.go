@@ -61,6 +61,9 @@ type Config struct {
 	// UnsafeNoPolicy serves requests that decide what runs although no policy
 	// judges them. Without it, and without a policy, they are refused.
 	UnsafeNoPolicy bool
+	// Metrics returns what the agent counts, in the Prometheus text format; nil:
+	// GetMetrics is not implemented.
+	Metrics func() string
 	// Version is the agent's version, which the host may show.
 	Version string
 	Logger  *slog.Logger // nil discards
@@ -74,8 +77,9 @@ type Server struct {
 	secrets Secrets
 	events  Events
 	version string
-	policy  Policy // nil without
-	trust   bool   // UnsafeNoPolicy
+	metrics func() string // nil without
+	policy  Policy        // nil without
+	trust   bool          // UnsafeNoPolicy
 	refuse  func(ctx context.Context, request string, err error) error
 	seccomp func() bool // asks the runtime once
 	log     *slog.Logger
@@ -113,7 +117,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
+		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, metrics: cfg.Metrics, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},

@@ -1,6 +1,8 @@
 package kata
 
 import (
+	"context"
+
 	"github.com/containerd/go-runc"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
@@ -63,4 +65,13 @@ func blkioEntries(in []runc.BlkioEntry) []*agent.BlkioStatsEntry {
 		out = append(out, &agent.BlkioStatsEntry{Major: e.Major, Minor: e.Minor, Op: e.Op, Value: e.Value})
 	}
 	return out
+}
+
+// GetMetrics returns what the agent counts, in the Prometheus text format. The
+// host has seen the traffic that is counted.
+func (s *Server) GetMetrics(ctx context.Context, r *agent.GetMetricsRequest) (*agent.Metrics, error) {
+	if s.metrics == nil {
+		return s.absent.GetMetrics(ctx, r)
+	}
+	return &agent.Metrics{Metrics: s.metrics()}, nil
 }
