@@ -11,7 +11,7 @@ import (
 // Limits in bytes of what a file:// location may hold.
 const (
 	maxPolicy = 1 << 20
-	maxKey    = 64 << 10
+	maxKey    = 1 << 20 // a key, a keyring, or a root of trust
 )
 
 // policySource finds the image policy. It is asked anew for every pull, so a
