@@ -76,44 +76,50 @@ func (m *Meter) Observe(e pull.Event) {
 		u = &underway{begun: now, said: now, layers: map[int]*layer{}}
 		m.pulls[e.Pull] = u
 	}
-	var say []slog.Attr
-	message := ""
+	var say func()
 	if e.Layer >= 0 {
-		message, say = m.layer(u, e, now)
+		say = m.layer(u, e, now)
 	} else {
-		message, say = m.image(u, e, now)
+		say = m.image(u, e, now)
 	}
-	if message == "" && now.Sub(u.said) >= sayEvery {
+	if say == nil && now.Sub(u.said) >= sayEvery {
 		u.said = now
-		message, say = "image pull goes on", u.attrs(now)
+		attrs := u.attrs(now)
+		say = func() { m.log.LogAttrs(context.Background(), slog.LevelInfo, "image pull goes on", attrs...) }
 	}
 	m.mu.Unlock()
-	if message != "" {
-		m.log.LogAttrs(context.Background(), slog.LevelInfo, message, say...)
+	if say != nil {
+		say()
 	}
 }
 
-// image takes an event of the image as a whole.
-func (m *Meter) image(u *underway, e pull.Event, now time.Time) (string, []slog.Attr) {
+// image takes an event of the image as a whole, and returns what is to be said.
+func (m *Meter) image(u *underway, e pull.Event, now time.Time) func() {
 	u.step.end(m.total.image, now)
 	u.step = step{e.Phase, now}
 	switch e.Phase {
 	case pull.PhaseAccepted:
 		u.all, u.count = e.Total, e.Layers
-		return "image pull begins", []slog.Attr{slog.String("digest", e.Digest.String()), slog.Int("layers", e.Layers), slog.Int64("bytes", e.Total)}
+		return func() {
+			m.log.LogAttrs(context.Background(), slog.LevelInfo, "image pull begins",
+				slog.String("digest", e.Digest.String()), slog.Int("layers", e.Layers), slog.Int64("bytes", e.Total))
+		}
 	case pull.PhasePulled, pull.PhaseFailed:
 		delete(m.pulls, e.Pull)
 		m.total.pulls[e.Phase]++
-		if e.Phase == pull.PhasePulled {
-			return "image pulled", append([]slog.Attr{slog.String("digest", e.Digest.String())}, u.attrs(now)...)
+		attrs := u.attrs(now)
+		if e.Phase == pull.PhaseFailed {
+			return func() { m.log.LogAttrs(context.Background(), slog.LevelInfo, "image pull failed", attrs...) }
 		}
-		return "image pull failed", u.attrs(now)
+		attrs = append([]slog.Attr{slog.String("digest", e.Digest.String())}, attrs...)
+		return func() { m.log.LogAttrs(context.Background(), slog.LevelInfo, "image pulled", attrs...) }
+	default:
+		return nil
 	}
-	return "", nil
 }
 
-// layer takes an event of one layer.
-func (m *Meter) layer(u *underway, e pull.Event, now time.Time) (string, []slog.Attr) {
+// layer takes an event of one layer, and returns what is to be said.
+func (m *Meter) layer(u *underway, e pull.Event, now time.Time) func() {
 	l := u.layers[e.Layer]
 	if l == nil {
 		l = &layer{}
@@ -134,13 +140,14 @@ func (m *Meter) layer(u *underway, e pull.Event, now time.Time) (string, []slog.
 		u.cached++
 	case pull.PhaseCommitted, pull.PhaseFailed:
 	default:
-		return "", nil
+		return nil
 	}
 	m.total.layers[e.Phase]++
-	if m.log.Enabled(context.Background(), slog.LevelDebug) && e.Phase != pull.PhaseFailed {
-		return "image layer", []slog.Attr{slog.String("digest", e.Digest.String()), slog.String("phase", string(e.Phase)), slog.Int64("bytes", l.received), slog.Int64("unpacked", l.unpacked)}
+	if e.Phase == pull.PhaseFailed {
+		return nil // the image fails too
 	}
-	return "", nil
+	attrs := []slog.Attr{slog.String("digest", e.Digest.String()), slog.String("phase", string(e.Phase)), slog.Int64("bytes", l.received), slog.Int64("unpacked", l.unpacked)}
+	return func() { m.log.LogAttrs(context.Background(), slog.LevelDebug, "image layer", attrs...) }
 }
 
 // end adds the time since the phase began.
