@@ -18,6 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
@@ -103,6 +104,12 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		if cfg.Policy, err = policy.New(ctx, s.Agent.Policy, policy.Config{UnsafeLearn: s.Agent.InsecureLearnPolicy, Logger: log}); err != nil {
 			return fmt.Errorf("%s: %w", settings.DocumentPolicy, err)
 		}
+	}
+	if net, err := network.Open(); err != nil {
+		log.Warn("the runtime cannot set the guest's network up", slog.Any("err", err))
+	} else {
+		defer net.Close()
+		cfg.Network = net
 	}
 	server, err := kata.NewServer(cfg)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/types"
 )
 
 // absent answers the methods that this agent does not have, with the code that
@@ -26,31 +25,6 @@ func (absent) UpdateEphemeralMounts(context.Context, *agent.UpdateEphemeralMount
 // GetDiagnosticData is not implemented.
 func (absent) GetDiagnosticData(context.Context, *agent.GetDiagnosticDataRequest) (*agent.GetDiagnosticDataResponse, error) {
 	return nil, errAbsent("GetDiagnosticData")
-}
-
-// UpdateInterface is not implemented.
-func (absent) UpdateInterface(context.Context, *agent.UpdateInterfaceRequest) (*types.Interface, error) {
-	return nil, errAbsent("UpdateInterface")
-}
-
-// UpdateRoutes is not implemented.
-func (absent) UpdateRoutes(context.Context, *agent.UpdateRoutesRequest) (*agent.Routes, error) {
-	return nil, errAbsent("UpdateRoutes")
-}
-
-// ListInterfaces is not implemented.
-func (absent) ListInterfaces(context.Context, *agent.ListInterfacesRequest) (*agent.Interfaces, error) {
-	return nil, errAbsent("ListInterfaces")
-}
-
-// ListRoutes is not implemented.
-func (absent) ListRoutes(context.Context, *agent.ListRoutesRequest) (*agent.Routes, error) {
-	return nil, errAbsent("ListRoutes")
-}
-
-// AddARPNeighbors is not implemented.
-func (absent) AddARPNeighbors(context.Context, *agent.AddARPNeighborsRequest) (*emptypb.Empty, error) {
-	return nil, errAbsent("AddARPNeighbors")
 }
 
 // GetIPTables is not implemented.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -59,10 +60,11 @@ func wireError(err error) error {
 
 func errorCode(err error) codes.Code {
 	var invalid *sandbox.InvalidError
+	var malformed *network.InvalidError
 	switch {
-	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid):
+	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid), errors.As(err, &malformed):
 		return codes.InvalidArgument
-	case errors.Is(err, container.ErrNotFound), errors.Is(err, container.ErrNoProcess):
+	case errors.Is(err, network.ErrLinkNotFound), errors.Is(err, container.ErrNotFound), errors.Is(err, container.ErrNoProcess):
 		return codes.NotFound
 	case errors.Is(err, container.ErrExists):
 		return codes.AlreadyExists

@@ -27,7 +27,7 @@ func resources(in *agent.LinuxResources) *specs.LinuxResources {
 		Memory:  memory(in.Memory),
 		CPU:     cpu(in.CPU),
 		BlockIO: blockIO(in.BlockIO),
-		Network: network(in.Network),
+		Network: networkLimits(in.Network),
 	}
 	if n := in.Pids.GetLimit(); n != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &n}
@@ -118,7 +118,7 @@ func throttles(in []*agent.LinuxThrottleDevice) []specs.LinuxThrottleDevice {
 	return out
 }
 
-func network(in *agent.LinuxNetwork) *specs.LinuxNetwork {
+func networkLimits(in *agent.LinuxNetwork) *specs.LinuxNetwork {
 	if in == nil {
 		return nil
 	}

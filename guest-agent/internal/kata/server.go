@@ -44,6 +44,8 @@ type Config struct {
 	Reaper *container.Reaper
 	// Images pulls images; nil refuses containers that need one.
 	Images sandbox.Images
+	// Network is the guest's; nil does not serve its methods.
+	Network Network
 	// Events records what is started; nil records nothing.
 	Events Events
 	// Secrets opens sealed secrets; nil refuses containers that have some.
@@ -76,6 +78,7 @@ type Server struct {
 	runtime *container.Runtime
 	secrets Secrets
 	events  Events
+	network Network
 	version string
 	metrics func() string // nil without
 	policy  Policy        // nil without
@@ -117,7 +120,8 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, metrics: cfg.Metrics, policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
+		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, network: cfg.Network, metrics: cfg.Metrics,
+		policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},
