@@ -103,7 +103,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditResourceMeta, "resource/REPO/TYPE/TAG", "What is said about a resource changed: its binding to images, hold and expiry are in the details."},
 		{AuditResourceRollback, "resource/REPO/TYPE/TAG", "A former value of a resource was stored again."},
 		{AuditResourceDestroy, "resource/REPO/TYPE/TAG", "A former value of a resource was wiped."},
-		{AuditGuestRevoke, "guest-revocation/ID", "A guest's token, or all evidence that shows a claim, is revoked; which, why and until when is in the details."},
+		{AuditGuestRevoke, "guest-revocation/ID", "A guest's token, all evidence that shows a claim, or one lease is revoked; which, why and until when is in the details."},
 		{AuditGuestReinstate, "guest-revocation/ID", "Such a revocation was taken back."},
 		{AuditTicketSilence, "ticketgroup/ID", "Refusals of one cause are left out of the listing; why, and until when, is in the details."},
 		{AuditTicketUnsilence, "ticketgroup/ID", "Refusals of that cause are listed again."},

@@ -59,7 +59,8 @@ type Revocation struct {
 // GuestRevocation cuts guests off, although their tokens are genuine. It names
 // TokenID, the jti of a token: its guest may attest again. Or it names a Claim
 // and the Value that evidence must not show: no guest that shows it gets a
-// token, or anything for one that it has.
+// token, or anything for one that it has. Or it names a Lease: its guest does
+// not get that object any more, whatever token it has.
 type GuestRevocation struct {
 	ID      string `json:"id,omitempty"`
 	TokenID string `json:"token_id,omitempty"`
@@ -67,6 +68,7 @@ type GuestRevocation struct {
 	// between: snp.chip_id, tdx.quote.body.mr_td. Of a list, any element counts.
 	Claim  string `json:"claim,omitempty"`
 	Value  string `json:"value,omitempty"` // in either case
+	Lease  string `json:"lease,omitempty"` // an id of [PathLeases]
 	Reason string `json:"reason"`
 	// Until is when it ends; absent is never, but for a token of the broker's
 	// own, whose revocation ends when the token does.

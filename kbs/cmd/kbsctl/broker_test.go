@@ -22,6 +22,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
@@ -172,6 +173,15 @@ func (b *testBroker) refuse(ctx context.Context, code fault.Code) (fault.Ticket,
 		Findings: []api.Finding{{Claim: "measurement", Seen: "2f19c4", Wanted: []string{"2f199b"}, Nearest: "guest-1.4.1"}},
 		Policy:   "attestation/default_cpu@1", Rule: "executables", Line: 56,
 	}, api.AuditEntry{Kind: "attest", Decision: "deny"})
+}
+
+// lend gives an object to a guest on a chip, as a release does.
+func (b *testBroker) lend(ctx context.Context, object, chip, tokenID string) error {
+	_, _, err := b.broker.Deps().Leases.Record(ctx, lease.Grant{
+		Guest: lease.Guest{ID: "guest-" + chip, Claims: map[string]string{"snp.chip_id": chip}}, Platform: "snp", TokenID: tokenID,
+		Object: object, Version: 3, Until: time.Now().Add(5 * time.Minute),
+	}, func(store.Tx) error { return nil })
+	return err
 }
 
 // tamper removes the newest entry of the audit log, as somebody who can write

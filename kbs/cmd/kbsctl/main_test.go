@@ -80,6 +80,7 @@ func TestScripts(t *testing.T) {
 			"holds":    cmdHolds,
 			"looks":    cmdLooks,
 			"packet":   cmdPacket,
+			"lend":     cmdLend,
 			"agent":    cmdAgent,
 			"asks":     cmdAsks,
 		},
@@ -115,6 +116,11 @@ func cmdRefuse(ts *testscript.TestScript, _ bool, args []string) {
 	ticket, err := brokerOf(ts).refuse(context.Background(), fault.Code(args[1]))
 	ts.Check(err)
 	ts.Setenv(args[0], string(ticket))
+}
+
+// lend OBJECT CHIP TOKEN-ID gives an object to a guest on a chip.
+func cmdLend(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(brokerOf(ts).lend(context.Background(), args[0], args[1], args[2]))
 }
 
 // race NAME lets somebody else change a reference value just before the next write.

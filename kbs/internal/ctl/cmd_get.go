@@ -24,6 +24,7 @@ event. Of a resource it shows what is known about it, never the value.`,
 		Example: `  kbsctl get policies
   kbsctl get policy resource/resource-policy -o manifest > policy.yaml
   kbsctl get resource prod/image/app -o json
+  kbsctl get leases --resource prod/image/app
   kbsctl get event/42 -o yaml`,
 		Args:              minArgs(1),
 		ValidArgsFunction: c.completeObjects(false),
@@ -72,10 +73,13 @@ func (c *cli) listCommand() *cobra.Command {
 func (o *listOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `many`; of events the newest (default 50)")
 	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `text`")
-	cmd.Flags().BoolVar(&o.all, "all", false, "show groups of tickets that are silenced, too")
+	cmd.Flags().BoolVar(&o.all, "all", false, "show groups of tickets that are silenced, and leases that have ended, too")
 	cmd.Flags().StringVar(&o.owner, "owner", "", "show only resources of this `owner`")
 	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "show only resources with this label, `NAME=VALUE` (repeatable)")
 	cmd.Flags().DurationVar(&o.expiring, "expiring", 0, "show only resources that expire within this `time`, or have")
+	cmd.Flags().StringVar(&o.guest, "guest", "", "show only leases of this guest, by its `id` or that of its token")
+	cmd.Flags().StringVar(&o.resource, "resource", "", "show only leases of this resource, `REPO/TYPE/TAG`")
+	cmd.Flags().StringVar(&o.claim, "claim", "", "show only leases of guests that showed this claim, `PATH=VALUE`")
 }
 
 func (o listOptions) check(k kind) error {
@@ -84,6 +88,8 @@ func (o listOptions) check(k kind) error {
 		return usagef("--limit must not be negative")
 	case k.name != "resource" && (o.owner != "" || len(o.labels) > 0 || o.expiring != 0):
 		return usagef("--owner, --label and --expiring are about resources")
+	case k.name != "lease" && (o.guest != "" || o.resource != "" || o.claim != ""):
+		return usagef("--guest, --resource and --claim are about leases")
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type revocationFlags struct {
 func (c *cli) revokeCommand() *cobra.Command {
 	var f revocationFlags
 	cmd := &cobra.Command{
-		Use:   "revoke token/ID | subject/NAME | guest/TOKEN-ID | claim/PATH=VALUE",
+		Use:   "revoke token/ID | subject/NAME | guest/TOKEN-ID | claim/PATH=VALUE | lease/ID",
 		Short: "End an administrator's token, or cut a guest off",
 		Long: `End an administrator's token before its time, by its id (jti), or all tokens that a
 subject was given until now. One's own can always be revoked; others' by an
@@ -29,12 +29,14 @@ owner of the whole broker.
 Or cut guests off: guest/TOKEN-ID ends what one attestation earned, by the id
 that audit entries and tickets show behind guest:PLATFORM/, and the guest may
 attest again. claim/PATH=VALUE keeps out every guest whose evidence shows that
-claim, with the tokens that it has, too. kbsctl delete guestrevocation takes it
+claim, with the tokens that it has, too. lease/ID keeps one object from one
+guest, whatever token it has. kbsctl delete guestrevocation takes it
 back.`,
 		Example: `  kbsctl revoke token/5f2c... --reason 'laptop lost'
   kbsctl revoke subject/ann --issuer https://idp.example/realms/prod
   kbsctl revoke guest/9b1e... --reason 'incident 7'
-  kbsctl revoke claim/snp.chip_id=8fab... --reason 'stolen machine' --for 720h`,
+  kbsctl revoke claim/snp.chip_id=8fab... --reason 'stolen machine' --for 720h
+  kbsctl revoke lease/mvq4... --reason 'moved to another team'`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.client()
@@ -79,13 +81,15 @@ func (c *cli) revoke(ctx context.Context, a *admin.Client, whom string, f revoca
 		return a.Revoke(ctx, r)
 	case "guest":
 		g.TokenID = name
+	case "lease":
+		g.Lease = name
 	case "claim":
 		var ok bool
 		if g.Claim, g.Value, ok = strings.Cut(name, "="); !ok || g.Value == "" {
 			return nil, usagef("claim/%s lacks its value", name).hint("kbsctl revoke claim/snp.chip_id=VALUE --reason WHY")
 		}
 	default:
-		return nil, usagef("revoke takes token/ID, subject/NAME, guest/TOKEN-ID or claim/PATH=VALUE, not %q", whom)
+		return nil, usagef("revoke takes token/ID, subject/NAME, guest/TOKEN-ID, claim/PATH=VALUE or lease/ID, not %q", whom)
 	}
 	if f.reason == "" || f.issuer != "" {
 		return nil, usagef("a guest's revocation has a --reason, and no --issuer")

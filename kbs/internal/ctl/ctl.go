@@ -115,7 +115,7 @@ func (c *cli) root() *cobra.Command {
 	}
 	add(objects, c.getCommand(), c.listCommand(), c.describeCommand(), c.watchCommand(), c.createCommand(),
 		c.applyCommand(), c.editCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
-		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(), c.silenceCommand(), c.unsilenceCommand(),
+		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(), c.impactCommand(), c.silenceCommand(), c.unsilenceCommand(),
 		c.deleteCommand(), c.explainCommand())
 	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.sealCommand(), c.preflightCommand(), c.auditCommand())
 	add(self, c.loginCommand(), c.logoutCommand(), c.whoamiCommand(), c.configCommand(), c.versionCommand())

@@ -38,19 +38,22 @@ func guestRevocationKind() kind {
 
 const guestRevocationSchema = `kind guestrevocation
   Guests that get nothing any more, although their tokens are genuine: the one
-  that earned a token, which may attest again, or all whose evidence shows a
-  claim, which may not. It counts at once, and within a second on the broker's
-  other replicas.
+  that earned a token, which may attest again; all whose evidence shows a claim,
+  which may not; or the guest of a lease, which does not get that one object. It
+  counts at once, and within a second on the broker's other replicas.
 
-  what    guest/TOKEN-ID or claim/PATH=VALUE
+  what    guest/TOKEN-ID, claim/PATH=VALUE or lease/ID
   until   when it ends; that of a token, with the token
 
-  kbsctl revoke guest/TOKEN-ID | claim/PATH=VALUE; delete takes it back.`
+  kbsctl revoke guest/TOKEN-ID | claim/PATH=VALUE | lease/ID; delete takes it back.`
 
 func (c *cli) guestRevocationObject(r api.GuestRevocation) object {
 	what := "guest/" + r.TokenID
-	if r.Claim != "" {
+	switch {
+	case r.Claim != "":
 		what = "claim/" + r.Claim + "=" + r.Value
+	case r.Lease != "":
+		what = "lease/" + r.Lease
 	}
 	return object{
 		kind: "guestrevocation", name: r.ID, data: r,

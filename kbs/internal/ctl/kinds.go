@@ -26,15 +26,17 @@ type kind struct {
 type listOptions struct {
 	limit  int    // 0 means no limit, or the kind's own
 	prefix string // of the name
-	all    bool   // also the groups of tickets that are silenced
+	all    bool   // also the groups of tickets that are silenced, and leases that have ended
 	// For resources only.
 	owner    string
 	labels   []string
 	expiring time.Duration
+	// For leases only.
+	guest, resource, claim string
 }
 
 func kinds() []kind {
-	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), tenantKind(), approvalKind(), revocationKind(), guestRevocationKind(), masterKeyKind()}
+	return []kind{resourceKind(), policyKind(), refValueKind(), refSetKind(), signerKind(), tokenKeyKind(), ticketKind(), ticketGroupKind(), eventKind(), tenantKind(), approvalKind(), revocationKind(), guestRevocationKind(), leaseKind(), masterKeyKind()}
 }
 
 func kindNames() []string {

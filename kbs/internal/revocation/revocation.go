@@ -1,8 +1,9 @@
 // Package revocation keeps which guests get nothing any more, although their
 // tokens are genuine: an administrator said so.
 //
-// A revocation names one token, or a claim that evidence must not show: a chip,
-// a measurement. The first ends what a guest has and lets it attest again; the
+// A revocation names one token, a claim that evidence must not show (a chip, a
+// measurement), or one lease. The first ends what a guest has and lets it attest
+// again; the last keeps one object from one guest (package lease); the
 // second keeps every guest out that shows the claim, with the tokens that it
 // has and with those that it would like. Evidence is asked about before there
 // is a token, and a token each time it is used.
@@ -43,7 +44,7 @@ const (
 
 // ErrRevocation says that a revocation names nothing that can be looked for, or
 // that there are too many.
-var ErrRevocation = errors.New("revocation: name one token_id, or a claim and its value; with a reason, and an end that is to come, if any")
+var ErrRevocation = errors.New("revocation: name one token_id, a claim and its value, or a lease; with a reason, and an end that is to come, if any")
 
 // List is the revocations of one tenant. It is safe for concurrent use.
 type List struct {
@@ -57,6 +58,7 @@ type index struct {
 	all    []api.GuestRevocation
 	tokens map[string]api.GuestRevocation
 	claims []api.GuestRevocation
+	leases map[string]api.GuestRevocation
 }
 
 // Open returns the list in st. life is how long a token of the broker's own
@@ -66,7 +68,7 @@ func Open(st store.Store, life time.Duration, now func() time.Time) *List {
 }
 
 func read(tx store.Tx) (index, error) {
-	out := index{tokens: map[string]api.GuestRevocation{}}
+	out := index{tokens: map[string]api.GuestRevocation{}, leases: map[string]api.GuestRevocation{}}
 	records, err := tx.List(prefixRevoked, "", maxRevocations)
 	if err != nil {
 		return out, err
@@ -77,9 +79,12 @@ func read(tx store.Tx) (index, error) {
 			return out, fmt.Errorf("revocation: the record %s is damaged: %w", raw.Key, err)
 		}
 		out.all = append(out.all, r)
-		if r.TokenID != "" {
+		switch {
+		case r.TokenID != "":
 			out.tokens[r.TokenID] = r
-		} else {
+		case r.Lease != "":
+			out.leases[r.Lease] = r
+		default:
 			out.claims = append(out.claims, r)
 		}
 	}
@@ -88,7 +93,11 @@ func read(tx store.Tx) (index, error) {
 
 // idOf names a revocation by what it is about, so that there is one of each.
 func idOf(r api.GuestRevocation) string {
-	sum := sha256.Sum256([]byte(r.TokenID + "\x00" + r.Claim + "\x00" + strings.ToLower(r.Value)))
+	text := r.TokenID + "\x00" + r.Claim + "\x00" + strings.ToLower(r.Value)
+	if r.Lease != "" {
+		text += "\x00" + r.Lease
+	}
+	sum := sha256.Sum256([]byte(text))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
 }
 
@@ -129,14 +138,18 @@ func (l *List) Add(ctx context.Context, r api.GuestRevocation, foreign bool, cha
 }
 
 func check(r api.GuestRevocation) error {
-	for _, text := range []string{r.TokenID, r.Claim, r.Value, r.Reason} {
+	for _, text := range []string{r.TokenID, r.Claim, r.Value, r.Lease, r.Reason} {
 		if len(text) > maxText {
 			return ErrRevocation
 		}
 	}
-	oneToken := r.TokenID != "" && r.Claim == "" && r.Value == ""
-	oneClaim := r.TokenID == "" && r.Claim != "" && r.Value != "" && strings.Count(r.Claim, ".") < maxDepth
-	if oneToken == oneClaim || r.Reason == "" || !r.Until.IsZero() && !r.Until.After(r.Time) {
+	named := 0
+	for _, name := range []string{r.TokenID, r.Claim, r.Lease} {
+		if name != "" {
+			named++
+		}
+	}
+	if named != 1 || (r.Claim == "") != (r.Value == "") || strings.Count(r.Claim, ".") >= maxDepth || r.Reason == "" || !r.Until.IsZero() && !r.Until.After(r.Time) {
 		return ErrRevocation
 	}
 	return nil
@@ -193,6 +206,39 @@ func (l *List) Token(ctx context.Context, id string) error {
 	return nil
 }
 
+// Lease refuses to give an object to a guest by the id of their lease, with a
+// fault of code GuestRevoked.
+func (l *List) Lease(ctx context.Context, id string) error {
+	known, err := l.known.Get(ctx)
+	if err != nil {
+		return fault.Newf(fault.Unavailable, "revocations: %w", err)
+	}
+	if r, ok := known.leases[id]; ok && l.holds(r) {
+		return fault.New(fault.GuestRevoked, &Revoked{r})
+	}
+	return nil
+}
+
+// Ends returns the revocation that ended a lease; nil if none did. Of claims it
+// sees those that the lease remembers.
+func (l *List) Ends(ctx context.Context, of api.Lease) (*Revoked, error) {
+	known, err := l.known.Get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	for _, r := range []api.GuestRevocation{known.leases[of.ID], known.tokens[of.TokenID]} {
+		if r.ID != "" && l.holds(r) {
+			return &Revoked{r}, nil
+		}
+	}
+	for _, r := range known.claims {
+		if seen, ok := of.Claims[r.Claim]; ok && l.holds(r) && strings.EqualFold(seen, r.Value) {
+			return &Revoked{r}, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // none ended it
+}
+
 // Evidence refuses annotated evidence (kbs-protocol 9.2) that shows a claim
 // which is revoked, with a fault of code GuestRevoked. While no claim is, the
 // evidence is not looked at.
@@ -243,8 +289,11 @@ type Revoked struct{ api.GuestRevocation }
 // Error tells who revoked, and why.
 func (r *Revoked) Error() string {
 	what := "the token " + r.TokenID
-	if r.Claim != "" {
+	switch {
+	case r.Claim != "":
 		what = r.Claim + " = " + r.Value
+	case r.Lease != "":
+		what = "the lease " + r.Lease
 	}
 	return fmt.Sprintf("%s is revoked by %s: %s", what, r.Author, r.Reason)
 }

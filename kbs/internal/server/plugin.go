@@ -95,12 +95,11 @@ func (s *Server) pluginForGuest(w http.ResponseWriter, r *http.Request, p plugin
 	if err != nil {
 		return s.refuseRelease(ctx, what.object(), claims, api.Explanation{Policy: decision.Policy}, pluginTrouble(err))
 	}
-	_, err = s.Audit.Append(ctx, api.AuditEntry{
-		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: what.object(),
-		Details: map[string]string{"policy": decision.Policy, "method": r.Method},
+	err = s.recordRelease(ctx, claims, 0, api.AuditEntry{
+		Object: what.object(), Details: map[string]string{"policy": decision.Policy, "method": r.Method},
 	})
 	if err != nil {
-		return fault.Newf(fault.Internal, "append audit entry: %w", err)
+		return err
 	}
 	s.answer(w, http.StatusOK, kind, answer)
 	return nil

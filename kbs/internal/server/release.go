@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource"
@@ -47,14 +48,11 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, object(path), claims, x, err)
 	}
-	stepped, done := observe.Step(ctx, observe.StepRecord)
-	_, err = s.Audit.Append(stepped, api.AuditEntry{
-		Kind: api.AuditRelease, Decision: "allow", Subject: subject(claims), Object: object(path),
-		Details: releaseDetails(decision.Policy, info, wanted.Image, s.Now()),
+	err = s.recordRelease(ctx, claims, info.Value, api.AuditEntry{
+		Object: object(path), Details: releaseDetails(decision.Policy, info, wanted.Image, s.Now()),
 	})
-	done(err)
 	if err != nil {
-		return fault.Newf(fault.Internal, "append audit entry: %w", err)
+		return err
 	}
 	if s.Released != nil {
 		s.Released(path)
@@ -77,12 +75,13 @@ type reading struct {
 	input    policy.Input
 	err      error // of input
 	platform string
+	guest    lease.Guest
 }
 
 func read(c token.Claims) reading {
 	made, _ := c.Parsed(func(raw json.RawMessage) (any, error) {
 		in, err := policy.ParseInput(raw)
-		return reading{in, err, attestation.Platform(c)}, nil
+		return reading{in, err, attestation.Platform(c), lease.GuestOf(c)}, nil
 	})
 	out, _ := made.(reading)
 	return out
@@ -163,8 +162,12 @@ func queryOf(r *http.Request) map[string]string {
 	return query
 }
 
-// authorize asks the resource policy, and explains a denial.
+// authorize asks the resource policy, and explains a denial. A guest whose lease
+// on the object was revoked is denied without.
 func (s *Server) authorize(ctx context.Context, r *http.Request, what asked, c token.Claims) (policy.Decision, error) {
+	if err := s.Guests.Lease(ctx, lease.ID(read(c).guest, what.object())); err != nil {
+		return policy.Decision{}, s.refuseRelease(ctx, what.object(), c, api.Explanation{}, err)
+	}
 	q := policy.Release{Plugin: what.plugin, Path: what.path, Query: queryOf(r), Claims: c.Raw}
 	if known := read(c); known.err == nil { // an error comes again, from the engine
 		q.Input = known.input

@@ -281,6 +281,11 @@ func (o *order) Append(ctx context.Context, e api.AuditEntry) (api.AuditEntry, e
 	return o.Recorder.Append(ctx, e)
 }
 
+func (o *order) AppendTx(tx store.Tx, e api.AuditEntry) (api.AuditEntry, error) {
+	o.calls = append(o.calls, "audit and lease "+e.Decision)
+	return o.Recorder.AppendTx(tx, e)
+}
+
 func TestOrderOfARelease(t *testing.T) {
 	s := newStage(t)
 	s.know()
@@ -294,7 +299,7 @@ func TestOrderOfARelease(t *testing.T) {
 	for _, c := range []struct {
 		token string
 		want  []string
-	}{{good, []string{"value", "audit allow"}}, {bad, nil}} {
+	}{{good, []string{"value", "audit and lease allow"}}, {good, []string{"value", "audit allow"}}, {bad, nil}} {
 		o.calls = nil
 		s.send(http.MethodGet, srv.URL+api.PathResource+"/"+resourcePath, nil, "Authorization: Bearer "+c.token)
 		if !slices.Equal(o.calls, c.want) {

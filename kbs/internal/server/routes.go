@@ -137,6 +137,7 @@ func Routes() []Route {
 		ticketRoutes(),
 		adminRoutes(),
 		guestRevocationRoutes(),
+		leaseRoutes(),
 		tenantRoutes(),
 		approvalRoutes(),
 		auditRoutes(),

@@ -24,7 +24,7 @@ func guestRevocationRoutes() []Route {
 	return []Route{
 		{Pattern: "GET " + api.PathGuestRevocations, ID: "listGuestRevocations", Summary: "List which guests are cut off",
 			Access: viewer, On: OnAdmin, Answers: ok(jsonBody(items[api.GuestRevocation]{})), admin: (*Server).listGuestRevocations},
-		{Pattern: "POST " + api.PathGuestRevocations, ID: "revokeGuest", Summary: "Cut guests off: one token, or all evidence that shows a claim; at once here, within a second on other replicas",
+		{Pattern: "POST " + api.PathGuestRevocations, ID: "revokeGuest", Summary: "Cut guests off: one token, all evidence that shows a claim, or one lease; at once here, within a second on other replicas",
 			Access: operator, On: OnAdmin, Request: jsonBody(api.GuestRevocation{}, "reason"), Answers: ok(jsonBody(api.GuestRevocation{})), admin: (*Server).revokeGuest},
 		{Pattern: "DELETE " + api.PathGuestRevocations + "/{id}", ID: "reinstateGuest", Change: "guest.reinstate", Summary: "Take such a revocation back",
 			Access: operator, On: OnAdmin, Answers: noContent(), Codes: codes(fault.Conflict), admin: (*Server).reinstateGuest},

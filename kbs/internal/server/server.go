@@ -22,6 +22,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/health"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/limit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
@@ -80,6 +81,7 @@ type Deps struct {
 	Admins    Admins
 	Revoked   *admin.Revocations
 	Guests    *revocation.List
+	Leases    *lease.Book
 	System    *System // only for the tenant "default"
 	Quotas    Quotas
 	Approvals *Approvals

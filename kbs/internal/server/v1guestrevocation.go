@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -37,6 +38,11 @@ func (s *Server) revokeGuest(w http.ResponseWriter, r *http.Request, who admin.I
 	if first, _, deep := strings.Cut(in.Claim, "."); in.Claim != "" && in.Claim != "init_data" && (!deep || !attestation.IsPlatform(first)) {
 		return fault.Newf(fault.InvalidRequest, "a claim begins with its platform, such as snp.chip_id, or is init_data; %q is neither", clip(in.Claim, maxClaim))
 	}
+	if in.Lease != "" {
+		if _, err := s.Leases.Get(r.Context(), in.Lease); err != nil {
+			return fmt.Errorf("the lease %s: %w", clip(in.Lease, maxClaim), err)
+		}
+	}
 	in.Author = who.String()
 	done, err := s.Guests.Add(r.Context(), in, token.IsForeign(in.TokenID), func(tx store.Tx, done api.GuestRevocation) error {
 		return s.revocationEntry(tx, who, api.AuditGuestRevoke, done)
@@ -61,7 +67,7 @@ func (s *Server) reinstateGuest(w http.ResponseWriter, r *http.Request, who admi
 
 func (s *Server) revocationEntry(tx store.Tx, who admin.Identity, kind api.AuditKind, r api.GuestRevocation) error {
 	details := map[string]string{"reason": r.Reason}
-	for name, value := range map[string]string{"token_id": r.TokenID, "claim": r.Claim, "value": r.Value} {
+	for name, value := range map[string]string{"token_id": r.TokenID, "claim": r.Claim, "value": r.Value, "lease": r.Lease} {
 		if value != "" {
 			details[name] = value
 		}
