@@ -90,7 +90,7 @@ func (e *encryption) checkLayer(ctx context.Context, src registry.Source, n int,
 		return err
 	}
 	defer func() { _ = rc.Close() }()
-	at := Event{Phase: PhaseChecking, Layer: n, Layers: e.layers, Digest: l.Digest, Total: l.Size}
+	at := Event{Phase: PhaseChecking, Layer: n, Layers: e.layers, Digest: l.Digest, Total: l.Size, All: e.all}
 	dec, err := crypt.NewDecrypter(e.o.meter(rc, at), pub, priv)
 	if err != nil {
 		return err

@@ -93,6 +93,9 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 		o.Parallel = defaultParallel
 	}
 	e := &encryption{o: o, from: from.source, to: to.sink, sealed: map[digest.Digest]sealed{}, layers: len(layers)}
+	for _, l := range layers {
+		e.all += l.Size // encryption changes no size
+	}
 	if err := e.sealAll(ctx, layers); err != nil {
 		return Result{}, err
 	}

@@ -26,6 +26,7 @@ type Event struct {
 	Digest digest.Digest // of the plain blob while it is encrypted, of the encrypted one from then on
 	Bytes  int64         // that passed so far
 	Total  int64
+	All    int64 // bytes of all different layers
 }
 
 // eventStep is how many bytes pass between two events.

@@ -30,6 +30,7 @@ type encryption struct {
 	from   registry.Source
 	to     registry.Sink
 	layers int
+	all    int64 // bytes of the layers
 
 	mu     sync.Mutex
 	sealed map[digest.Digest]sealed // by the plain blob's digest
@@ -63,7 +64,7 @@ func (e *encryption) seal(ctx context.Context, n int, l plainLayer) (sealed, err
 		return sealed{}, err
 	}
 	defer func() { _ = rc.Close() }()
-	at := Event{Phase: PhaseEncrypting, Layer: n, Layers: e.layers, Digest: l.Digest, Total: l.Size}
+	at := Event{Phase: PhaseEncrypting, Layer: n, Layers: e.layers, Digest: l.Digest, Total: l.Size, All: e.all}
 	enc, err := crypt.NewEncrypter(e.o.meter(rc, at))
 	if err != nil {
 		return sealed{}, err

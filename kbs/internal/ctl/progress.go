@@ -22,7 +22,7 @@ func (c *cli) display(f progressFlags) *progress.Display {
 // shipUpdate is what a person sees of the events of package ship.
 func shipUpdate(e ship.Event) progress.Update {
 	u := progress.Update{
-		Verb: "encrypt", Past: "encrypted", Item: e.Layer, Items: e.Layers, Name: e.Digest.String(), Bytes: e.Bytes, Total: e.Total,
+		Verb: "encrypt", Past: "encrypted", Item: e.Layer, Items: e.Layers, Name: e.Digest.String(), Bytes: e.Bytes, Total: e.Total, All: e.All,
 		Done: e.Phase == ship.PhaseEncrypted || e.Phase == ship.PhaseChecked,
 	}
 	if e.Phase == ship.PhaseChecking || e.Phase == ship.PhaseChecked {
