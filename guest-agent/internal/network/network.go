@@ -1,6 +1,7 @@
 // Package network sets up the guest's own interfaces, routes and neighbours as a
 // Kata runtime asks for it (kata-agent 2.8). It only adds and changes: nothing
 // that is there is removed but the addresses of an interface that gets others.
+// The loopback interface, over which workloads reach the agent, is out of reach.
 //
 // The host is asked for nothing here that it could not do on the outside: it
 // carries the guest's packets. What a pod relies on is TLS to the broker and the
@@ -67,6 +68,9 @@ func (n *Network) find(mac net.HardwareAddr, name string) (netlink.Link, error) 
 	for _, byMAC := range []bool{true, false} {
 		for _, l := range links {
 			a := l.Attrs()
+			if a.Flags&net.FlagLoopback != 0 {
+				continue // its hardware address is all zeros, which a host could ask for
+			}
 			if byMAC && slices.Equal(a.HardwareAddr, mac) || !byMAC && a.Name == name {
 				return l, nil
 			}
@@ -99,7 +103,13 @@ func (n *Network) hasIPv6() bool {
 	return !errors.Is(err, unix.EAFNOSUPPORT)
 }
 
+// loopback is the name that the kernel gives it in every namespace.
+const loopback = "lo"
+
 func checkName(name string) error {
+	if name == loopback {
+		return invalidf("the loopback interface is the agent's")
+	}
 	if name == "" || len(name) >= unix.IFNAMSIZ || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\x00") {
 		return invalidf("%.32q is no name of an interface", name)
 	}

@@ -149,7 +149,15 @@ func TestWhatTheHostGetsWrong(t *testing.T) {
 		if _, err := n.UpdateInterface(eth("eth9", net.HardwareAddr{2, 0, 0, 0, 0, 9})); !errors.Is(err, ErrLinkNotFound) {
 			t.Errorf("a device that is not there: %v", err)
 		}
+		if _, err := n.UpdateInterface(eth("eth7", make(net.HardwareAddr, 6), v4("10.0.0.1", "8"))); !errors.Is(err, ErrLinkNotFound) {
+			t.Errorf("the hardware address of the loopback interface: %v", err)
+		}
 		bad := map[string]func() error{
+			"the loopback interface": func() error { _, err := n.UpdateInterface(eth("lo", firstMAC)); return err },
+			"a route on loopback":    func() error { _, err := n.UpdateRoutes([]*types.Route{{Device: "lo"}}); return err },
+			"a neighbour on loopback": func() error {
+				return n.AddNeighbors([]*types.ARPNeighbor{{Device: "lo", ToIPAddress: v4("10.0.0.1", ""), Lladdr: firstMAC.String()}})
+			},
 			"a name with a slash": func() error { _, err := n.UpdateInterface(eth("a/b", firstMAC)); return err },
 			"a long name":         func() error { _, err := n.UpdateInterface(eth(strings.Repeat("a", 16), firstMAC)); return err },
 			"no hardware address": func() error { _, err := n.UpdateInterface(&types.Interface{Name: "eth0"}); return err },
