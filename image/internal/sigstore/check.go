@@ -49,7 +49,8 @@ func (r *Root) Check(ctx context.Context, m Material, s Signed) (Result, error) 
 	if s.Certificate == nil {
 		return res, nil
 	}
-	return res, r.certified(m, s, times, &res)
+	err = r.certified(m, s, times, &res) // before res is read
+	return res, err
 }
 
 // recorded finds the entries of trusted logs, all of which must hold, and
