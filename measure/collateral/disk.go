@@ -75,7 +75,8 @@ func readItem(path string) (i Item, err error) {
 	if err != nil {
 		return i, err
 	}
-	return i, strictjson.Decode(raw, &i)
+	err = strictjson.Decode(raw, &i)
+	return i, err
 }
 
 // readBounded reads a file of at most maxFile bytes.

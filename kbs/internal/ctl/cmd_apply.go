@@ -314,7 +314,8 @@ func sameJSON(a, b json.RawMessage) bool {
 	decode := func(raw []byte) (v any, err error) {
 		dec := json.NewDecoder(bytes.NewReader(raw))
 		dec.UseNumber()
-		return v, dec.Decode(&v)
+		err = dec.Decode(&v)
+		return v, err
 	}
 	x, err1 := decode(a)
 	y, err2 := decode(b)

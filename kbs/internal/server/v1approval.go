@@ -121,7 +121,8 @@ func readDecision(r *http.Request) (api.ApprovalDecision, error) {
 		return api.ApprovalDecision{}, err
 	}
 	var d api.ApprovalDecision
-	return d, exactly(raw, &d)
+	err = exactly(raw, &d)
+	return d, err
 }
 
 func (s *Server) deny(w http.ResponseWriter, r *http.Request, who admin.Identity) error {

@@ -87,7 +87,8 @@ func (c *cli) predictInputs(f predictFlags) (in predict.Inputs, err error) {
 	if err := c.observations(f, &in); err != nil {
 		return in, err
 	}
-	return in, f.shapes(&in)
+	err = f.shapes(&in)
+	return in, err
 }
 
 // maxDisk is how much of a disk is read: more than a partition table needs.
