@@ -3,6 +3,7 @@ module github.com/vouchsafe-cc/vouchsafe/measure
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0
 	filippo.io/nistec v0.0.4
 	github.com/fxamacker/cbor/v2 v2.9.6
 	github.com/google/go-sev-guest v0.15.0

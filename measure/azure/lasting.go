@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 )
 
@@ -26,6 +27,9 @@ type lasting struct {
 	eventLog  []byte
 	runtime   *RuntimeData
 	registers *tpm.Explained
+	// prepared is the AK of a machine that is remembered; nil of another, and
+	// where it cannot be.
+	prepared *rsapub.Key
 }
 
 // lastingText are the members of lasting, as they came.
@@ -46,29 +50,27 @@ func (l *lasting) putInto(e *Evidence) {
 
 // read reads the evidence, and of what lasts only what this verifier does not
 // remember of the machine.
-func (v *Verifier) read(ev measure.Evidence) (*Evidence, *lasting, error) {
+func (v *Verifier) read(ev measure.Evidence) (e *Evidence, l *lasting, remembered bool, err error) {
 	w, err := splitEvidence(ev)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	l, ok := v.machines.Find(w.lasting())
-	if !ok {
-		l = nil
-	}
-	e := w.evidence(l)
-	if w.err == nil && l == nil {
+	l, remembered = v.machines.Find(w.lasting())
+	e = w.evidence(l)
+	if w.err == nil && !remembered {
 		l = &lasting{text: w.lasting(), pcrs: e.PCRs, hcl: e.HCL, vcek: e.VCEK, eventLog: e.EventLog, registers: tpm.Explain(e.PCRs, e.EventLog)}
 		l.runtime, w.err = ParseRuntimeData(e.HCL.RuntimeData)
 	}
 	if w.err != nil {
-		return nil, nil, fmt.Errorf("%s evidence: %w", v.platform, w.err)
+		return nil, nil, false, fmt.Errorf("%s evidence: %w", v.platform, w.err)
 	}
-	return e, l, nil
+	return e, l, remembered, nil
 }
 
 // remember keeps what lasts of evidence that was good.
 func (v *Verifier) remember(l *lasting) {
 	if l.text.size() <= maxLastingSize {
+		l.prepared, _ = rsapub.New(l.runtime.AK) // or none: then it is as before
 		v.machines.Remember(l.text, l)
 	}
 }

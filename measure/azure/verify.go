@@ -62,7 +62,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	if ev.Platform != v.platform {
 		return verdict, fmt.Errorf("evidence of platform %q given to the verifier of %s", ev.Platform, v.platform)
 	}
-	e, l, err := v.read(ev)
+	e, l, remembered, err := v.read(ev)
 	if err != nil {
 		return verdict, err
 	}
@@ -72,7 +72,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		return verdict, err
 	}
 	verdict.Root = below.Root
-	verdict.Checks = append(hardwareChecks(below, e.checkSignature(runtime)),
+	verdict.Checks = append(hardwareChecks(below, e.checkSignature(l)),
 		e.checkRuntimeData(below),
 		tpm.CheckValues(e.Quote, eventlog.SHA256, e.PCRs),
 		e.checkBinding(runtime, want.ReportData),
@@ -80,7 +80,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		registers.Check,
 	)
 	verdict.Claims = e.claims(below.Claims, runtime, registers)
-	if err = verdict.Err(); err == nil {
+	if err = verdict.Err(); err == nil && !remembered {
 		v.remember(l)
 	}
 	return verdict, err
@@ -165,10 +165,10 @@ func both(a, b measure.Check) measure.Check {
 }
 
 // checkSignature checks the vTPM's signature, RSASSA with SHA-256.
-func (e *Evidence) checkSignature(r *RuntimeData) measure.Check {
+func (e *Evidence) checkSignature(l *lasting) measure.Check {
 	var t measure.Tally
 	s := tpm.Signature{Scheme: tpm.RSASSA, Hash: eventlog.SHA256, RSA: e.Signature}
-	if err := s.Verify(r.AK, e.Message); err != nil {
+	if err := s.VerifyPrepared(l.runtime.AK, l.prepared, e.Message); err != nil {
 		t.Fail(fmt.Errorf("the AK in the HCL report did not sign the vTPM's quote: %w", err))
 	}
 	return t.Check(measure.CheckSignature)

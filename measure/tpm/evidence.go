@@ -241,11 +241,11 @@ func (e *Evidence) key() (crypto.PublicKey, error) {
 
 // signedBy checks that the key in the evidence signed the quote, which says
 // nothing about whose key it is.
-func (e *Evidence) signedBy(key crypto.PublicKey, keyErr error) error {
-	if keyErr != nil {
-		return keyErr
+func (e *Evidence) signedBy(l *lasting) error {
+	if l.keyErr != nil {
+		return l.keyErr
 	}
-	if err := e.Signature.Verify(key, e.Message); err != nil {
+	if err := e.Signature.VerifyPrepared(l.key, l.prepared, e.Message); err != nil {
 		return fmt.Errorf("the AK did not sign this quote: %w", err)
 	}
 	return nil

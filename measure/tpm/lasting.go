@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 )
 
 // Machines of which a verifier remembers what they last said. With its claims
@@ -28,10 +30,13 @@ type lasting struct {
 	certificates [][]byte
 	eventLog     []byte
 
-	key       crypto.PublicKey
-	keyErr    error
-	spki      string // the key as all spell it, empty if it is malformed
-	chainID   known.Key
+	key     crypto.PublicKey
+	keyErr  error
+	spki    string // the key as all spell it, empty if it is malformed
+	chainID known.Key
+	// prepared is the key of a machine that is remembered; nil of another, and
+	// where it cannot be.
+	prepared  *rsapub.Key
 	registers *Explained
 	// claims are those of the evidence that this was made of. Those about its
 	// quote are replaced in a copy, which then need not grow.
@@ -70,6 +75,14 @@ func newLasting(e *Evidence) *lasting {
 	}
 	e.addClaims(l.claims)
 	return l
+}
+
+// prepare makes ready what is needed for every further quote. The first was
+// verified by the standard library.
+func (l *lasting) prepare() {
+	if key, ok := l.key.(*rsa.PublicKey); ok {
+		l.prepared, _ = rsapub.New(key) // or none: then it is as before
+	}
 }
 
 func (l *lasting) putInto(e *Evidence) {

@@ -11,6 +11,7 @@ import (
 	"math/big"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 )
 
 // Scheme is a TPM_ALG_ID of a signature scheme.
@@ -86,6 +87,12 @@ func (s *Signature) Marshal() []byte {
 // Verify checks that the key signed the message. Keys of less than 2048 bits,
 // curves other than P-256, P-384 and P-521, and SHA-1 are refused.
 func (s *Signature) Verify(key crypto.PublicKey, message []byte) error {
+	return s.VerifyPrepared(key, nil, message)
+}
+
+// VerifyPrepared is Verify with a key that was prepared, or not, for a signature
+// of the scheme [RSASSA].
+func (s *Signature) VerifyPrepared(key crypto.PublicKey, prepared *rsapub.Key, message []byte) error {
 	hash, ok := s.Hash.Hash()
 	if !ok || s.Hash == eventlog.SHA1 {
 		return fmt.Errorf("a signature with %s is not accepted", s.Hash)
@@ -98,6 +105,9 @@ func (s *Signature) Verify(key crypto.PublicKey, message []byte) error {
 		}
 		switch s.Scheme {
 		case RSASSA:
+			if prepared != nil {
+				return prepared.VerifyPKCS1v15(hash, digest, s.RSA)
+			}
 			return rsa.VerifyPKCS1v15(key, hash, digest, s.RSA)
 		case RSAPSS:
 			return rsa.VerifyPSS(key, hash, digest, s.RSA, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto})

@@ -116,7 +116,7 @@ func (c certified) certifies(l *lasting, now time.Time) bool {
 
 func (x *examination) checkSignature() measure.Check {
 	var t measure.Tally
-	if err := x.e.signedBy(x.key, x.keyErr); err != nil {
+	if err := x.e.signedBy(x.lasting); err != nil {
 		t.Fail(err)
 	}
 	return t.Check(measure.CheckSignature)

@@ -184,6 +184,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 	}
 	err = verdict.Err()
 	if err == nil && !remembered && m.lastingSize() <= maxLastingSize {
+		l.prepare()
 		v.machines.Remember(m.lasting(), l)
 	}
 	return verdict, err
