@@ -12,7 +12,7 @@ func TestSpareMemory(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		want int
-	}{{"GOGC", 77}, {"GOMEMLIMIT", 77}, {"", heapGrowth}} {
+	}{{"GOGC", 77}, {"GOMEMLIMIT", heapGrowth}, {"", heapGrowth}} {
 		spareMemory(func(name string) string {
 			if name == c.name {
 				return "1"

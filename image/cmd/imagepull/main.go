@@ -23,10 +23,10 @@ import (
 )
 
 // heapGrowth is that of the guest agent, in percent of what lives.
-const heapGrowth = 50
+const heapGrowth = 35
 
 func main() {
-	if os.Getenv("GOMEMLIMIT") == "" {
+	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
