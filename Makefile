@@ -46,7 +46,7 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
 	@build/need runc=runc gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
 		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2 swtpm=swtpm openssl=openssl xz=xz-utils umoci=umoci ctr=containerd fsck.erofs=erofs-utils veritysetup=cryptsetup-bin \
-		skopeo=skopeo
+		skopeo=skopeo gpg=gnupg
 	@$(MAKE) --no-print-directory build build-pkcs11
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz
