@@ -96,10 +96,18 @@ func (u unsealer) file(name string, linked bool) error {
 		return err
 	}
 	defer value.Destroy()
-	tmp, err := u.write(name, value.Reveal(), fi)
-	if err != nil {
-		return err
+	tmp := temporary(name)
+	if err = u.write(tmp, value.Reveal(), fi); err == nil {
+		err = u.place(tmp, name, linked)
 	}
+	if err != nil {
+		return errors.Join(err, u.root.RemoveAll(tmp)) // the value must not stay behind
+	}
+	return nil
+}
+
+// place puts the value in the sealed file's place, or beside it with a link.
+func (u unsealer) place(tmp, name string, linked bool) error {
 	if !linked {
 		return u.root.Rename(tmp, name)
 	}
@@ -110,6 +118,12 @@ func (u unsealer) file(name string, linked bool) error {
 		return err
 	}
 	return u.root.Rename(tmp, name)
+}
+
+// temporary is a name beside the file that no other file shares.
+func temporary(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return path.Join(path.Dir(name), ".unsealing-"+hex.EncodeToString(sum[:12]))
 }
 
 // read returns the text of a sealed regular file, or one that a symbolic link
@@ -135,17 +149,14 @@ func (u unsealer) read(name string) (string, fs.FileInfo, error) {
 	return string(head) + string(rest), fi, err
 }
 
-// write puts the value into a new file with the owner and mode of the sealed
-// one, and returns its name.
-func (u unsealer) write(name string, value []byte, as fs.FileInfo) (string, error) {
-	sum := sha256.Sum256([]byte(name))
-	tmp := path.Join(path.Dir(name), ".unsealing-"+hex.EncodeToString(sum[:12]))
+// write puts the value into a new file with the owner and mode of the sealed one.
+func (u unsealer) write(tmp string, value []byte, as fs.FileInfo) error {
 	if err := u.root.RemoveAll(tmp); err != nil {
-		return "", err
+		return err
 	}
 	f, err := u.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return "", err
+		return err
 	}
 	_, err = f.Write(value)
 	if st, ok := as.Sys().(*syscall.Stat_t); ok && err == nil {
@@ -154,5 +165,5 @@ func (u unsealer) write(name string, value []byte, as fs.FileInfo) (string, erro
 	if err == nil {
 		err = f.Chmod(as.Mode().Perm())
 	}
-	return tmp, errors.Join(err, f.Close())
+	return errors.Join(err, f.Close())
 }

@@ -2,18 +2,15 @@ package ctl
 
 import (
 	"context"
-	"crypto"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure/refvalue"
-	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // maxKeyFile limits a PEM file with a key, in bytes.
@@ -56,7 +53,7 @@ image keygen. No broker is asked.`,
 			if doc.NotAfter, err = parseExpiry(ends); err != nil {
 				return usagef("--ends: %w", err)
 			}
-			key, err := readSigningKey(keyFile)
+			key, err := readSigner(keyFile)
 			if err != nil {
 				return usagef("%s: %w", keyFile, err)
 			}
@@ -106,16 +103,6 @@ func (c *cli) refDocument(files []string, id string) (refvalue.Document, error) 
 		}
 	}
 	return doc, nil
-}
-
-func readSigningKey(path string) (crypto.Signer, error) {
-	b, err := readFile(path, maxKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	text := secret.New(b)
-	defer text.Destroy()
-	return ship.ParsePrivateKey(text)
 }
 
 func (c *cli) createRefSetCommand() *cobra.Command {

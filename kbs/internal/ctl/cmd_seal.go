@@ -83,7 +83,7 @@ func readSigner(path string) (crypto.Signer, error) {
 	defer doc.Destroy()
 	signer, err := ship.ParsePrivateKey(doc)
 	if err != nil {
-		return nil, usagef("--sign %s: %w", path, err)
+		return nil, usagef("%s: %w", path, err)
 	}
 	return signer, nil
 }
