@@ -22,6 +22,7 @@ import (
 type Container struct {
 	id          string
 	bundle      string
+	cgroup      string // as the spec says
 	runtime     *Runtime
 	process     specs.Process // of the spec that it was created from
 	processes   *processes
@@ -29,6 +30,7 @@ type Container struct {
 
 	mu      sync.Mutex
 	started bool
+	left    bool // the cgroup
 }
 
 // ID returns the container's name in the runtime.
@@ -218,11 +220,24 @@ func (c *Container) Delete(ctx context.Context) error {
 	if err := c.runtime.cli("").Delete(run, c.id, &runc.DeleteOpts{Force: true}); err != nil {
 		return fmt.Errorf("delete container: %w", err)
 	}
+	c.leaveCgroup()
 	c.supervisors.Wait() // all have exited, so this does not wait
 	for _, p := range c.processes.all() {
 		p.closeAll()
 	}
 	return removeFile(filepath.Join(c.bundle, "config.json"))
+}
+
+// leaveCgroup is for the deletion, which may be tried again after it succeeded
+// in part.
+func (c *Container) leaveCgroup() {
+	c.mu.Lock()
+	left := c.left
+	c.left = true
+	c.mu.Unlock()
+	if !left {
+		c.runtime.cgroups.leave(c.cgroup)
+	}
 }
 
 // killRest kills unless every known process has exited. The deletion itself

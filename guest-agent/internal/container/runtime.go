@@ -60,6 +60,7 @@ type Runtime struct {
 	root    string
 	reaper  *Reaper
 	log     *slog.Logger
+	cgroups *cgroupParents
 	serial  atomic.Int64 // names files of one start
 }
 
@@ -83,7 +84,7 @@ func New(cfg Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log}, nil
+	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log, cgroups: newCgroupParents("/proc/self/mountinfo")}, nil
 }
 
 func findCommand(name string) (string, error) {
@@ -142,6 +143,10 @@ func (r *Runtime) Create(ctx context.Context, id, bundle string, spec *specs.Spe
 		return nil, fmt.Errorf("write the spec: %w", err)
 	}
 	c := &Container{id: id, bundle: bundle, runtime: r, process: *spec.Process, processes: newProcesses()}
+	if spec.Linux != nil {
+		c.cgroup = spec.Linux.CgroupsPath
+	}
+	r.cgroups.enter(c.cgroup)
 	err = c.launch(ctx, "", spec.Process, func(ctx context.Context, l launch) error {
 		opts := &runc.CreateOpts{PidFile: l.pidFile}
 		if l.socket != nil {
@@ -153,6 +158,7 @@ func (r *Runtime) Create(ctx context.Context, id, bundle string, spec *specs.Spe
 	})
 	if err != nil {
 		r.discard(ctx, id)
+		r.cgroups.leave(c.cgroup)
 		return nil, errors.Join(fmt.Errorf("create container: %w", err), removeFile(path))
 	}
 	return c, nil

@@ -127,6 +127,9 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	if err = s.measure(ctx, req, volumes.Image); err != nil {
 		return nil, nil, err
 	}
+	if err = setParameters(s.parameters, takeNetworkParameters(spec)); err != nil {
+		return nil, nil, err
+	}
 	ctr, err := s.runtime.Create(ctx, id, bundle, spec)
 	if err != nil {
 		return nil, nil, err
@@ -160,6 +163,9 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes) (*s
 		if p.root, err = s.sandbox.Rootfs(req.GetOCI().GetRoot().GetPath()); err != nil {
 			return nil, err
 		}
+	}
+	if err := confine(req.OCI); err != nil {
+		return nil, err
 	}
 	return runtimeSpec(req.OCI, p)
 }

@@ -238,7 +238,7 @@ func (p *pod) request(id string, args ...string) *agent.CreateContainerRequest {
 		},
 		Linux: &agent.Linux{
 			Resources:   &agent.LinuxResources{CPU: &agent.LinuxCPU{Shares: 1024}},
-			CgroupsPath: "/vouchsafe-test/" + filepath.Base(filepath.Dir(p.dir)) + "-" + id,
+			CgroupsPath: "/vouchsafe-" + filepath.Base(filepath.Dir(p.dir)) + "/" + id,
 			Namespaces:  []*agent.LinuxNamespace{{Type: "ipc"}, {Type: "uts"}, {Type: "mount"}},
 			MaskedPaths: []string{"/proc/kcore"},
 		},

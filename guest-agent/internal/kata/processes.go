@@ -47,6 +47,9 @@ func (s *Server) ExecProcess(ctx context.Context, req *agent.ExecProcessRequest)
 	if err := checkProcess(req.StringUser, req.StdinPort, req.StdoutPort, req.StderrPort); err != nil {
 		return nil, err
 	}
+	if err := confineProcess(req.Process); err != nil {
+		return nil, err
+	}
 	p := process(req.Process)
 	if p.Env, err = s.unsealEnv(ctx, p.Env); err != nil {
 		return nil, err

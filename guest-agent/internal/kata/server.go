@@ -66,6 +66,8 @@ type Config struct {
 	// Metrics returns what the agent counts, in the Prometheus text format; nil:
 	// GetMetrics is not implemented.
 	Metrics func() string
+	// KernelParameters is where the kernel's parameters lie; empty means /proc/sys.
+	KernelParameters string
 	// Version is the agent's version, which the host may show.
 	Version string
 	Logger  *slog.Logger // nil discards
@@ -80,12 +82,14 @@ type Server struct {
 	events  Events
 	network Network
 	version string
-	metrics func() string // nil without
-	policy  Policy        // nil without
-	trust   bool          // UnsafeNoPolicy
-	refuse  func(ctx context.Context, request string, err error) error
-	seccomp func() bool // asks the runtime once
-	log     *slog.Logger
+	// parameters is where kernel parameters of the pod's network are written.
+	parameters string
+	metrics    func() string // nil without
+	policy     Policy        // nil without
+	trust      bool          // UnsafeNoPolicy
+	refuse     func(ctx context.Context, request string, err error) error
+	seccomp    func() bool // asks the runtime once
+	log        *slog.Logger
 
 	destroying chan struct{} // closed when DestroySandbox begins: creations give up
 	done       chan struct{} // closed when the sandbox is gone
@@ -125,6 +129,9 @@ func NewServer(cfg Config) (*Server, error) {
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},
+	}
+	if s.parameters = cfg.KernelParameters; s.parameters == "" {
+		s.parameters = "/proc/sys"
 	}
 	if s.refuse == nil {
 		s.refuse = untold
