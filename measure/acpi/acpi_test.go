@@ -3,11 +3,11 @@ package acpi_test
 import (
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/acpi"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // table makes a table with a header of the size that all but FACS have.
@@ -53,17 +53,7 @@ func TestProcessors(t *testing.T) {
 
 // The tables of a machine with two processors, as QEMU made them.
 func TestTablesOfQEMU(t *testing.T) {
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(dir, "launch", "own", "acpi", "tables-qemu7.2.22-q35-max-2cpu-2G.bin"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := evidencetest.File(t, "launch", "own", "acpi", "tables-qemu7.2.22-q35-max-2cpu-2G.bin")
 	tables, err := acpi.Parse(raw)
 	if err != nil || len(tables) != 8 {
 		t.Fatalf("%d tables, %v", len(tables), err)

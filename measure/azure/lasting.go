@@ -4,15 +4,9 @@ import (
 	"fmt"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
-)
-
-// Machines of which a verifier remembers what they last said. With its claims
-// an event log takes some ten times its size, so large evidence is not kept.
-const (
-	maxMachines    = 64
-	maxLastingSize = 64 << 10 // bytes of JSON
 )
 
 // lasting is what a machine says again in every piece of evidence until it
@@ -69,7 +63,7 @@ func (v *Verifier) read(ev measure.Evidence) (e *Evidence, l *lasting, remembere
 
 // remember keeps what lasts of evidence that was good.
 func (v *Verifier) remember(l *lasting) {
-	if l.text.size() <= maxLastingSize {
+	if l.text.size() <= known.MaxEvidenceSize {
 		l.prepared, _ = rsapub.New(l.runtime.AK) // or none: then it is as before
 		v.machines.Remember(l.text, l)
 	}

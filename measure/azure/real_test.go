@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,26 +15,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/snp"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // realTime lies in the life of the real certificates.
 var realTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func shared(t *testing.T, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
 
 func realVerifier(t *testing.T, p measure.Platform) *Verifier {
 	t.Helper()
@@ -89,7 +73,7 @@ func TestRealEvidence(t *testing.T) {
 		}, "Intel SGX Root CA"},
 	} {
 		t.Run(string(p), func(t *testing.T) {
-			ev := measure.Evidence{Platform: p, Data: shared(t, "azure", c.file, "evidence-v1.json")}
+			ev := measure.Evidence{Platform: p, Data: evidencetest.File(t, "azure", c.file, "evidence-v1.json")}
 			got, err := realVerifier(t, p).Verify(context.Background(), ev, realExpected)
 			if err != nil {
 				t.Fatal(err)
@@ -138,7 +122,7 @@ func checkFieldClaims(t *testing.T, p measure.Platform, c measure.Claims) {
 // PCRs only, which is why no verifier may accept them as a whole.
 func TestRealPieces(t *testing.T) {
 	for _, platform := range []string{"snp", "tdx"} {
-		raw := shared(t, "azure", platform, "hcl-report.bin")
+		raw := evidencetest.File(t, "azure", platform, "hcl-report.bin")
 		h, err := ParseHCL(raw)
 		if err != nil {
 			t.Fatal(err)
@@ -163,8 +147,8 @@ func TestRealPieces(t *testing.T) {
 		if err != nil || hex.EncodeToString(report.Measurement[:4]) != "9ac48fca" || !bytes.Equal(report.ReportData[:32], h.Binding()) {
 			t.Errorf("%v, measurement %x, bound to %x", err, report.Measurement, report.ReportData)
 		}
-		s := tpm.Signature{Scheme: tpm.RSASSA, Hash: eventlog.SHA256, RSA: shared(t, "azure", "snp", "tpm-quote.sig")}
-		if err := s.Verify(r.AK, shared(t, "azure", "snp", "tpm-quote.msg")); err != nil {
+		s := tpm.Signature{Scheme: tpm.RSASSA, Hash: eventlog.SHA256, RSA: evidencetest.File(t, "azure", "snp", "tpm-quote.sig")}
+		if err := s.Verify(r.AK, evidencetest.File(t, "azure", "snp", "tpm-quote.msg")); err != nil {
 			t.Logf("the quote is of another VM's AK: %v", err)
 		}
 	}
@@ -174,7 +158,7 @@ func TestRealPieces(t *testing.T) {
 // refused. The rest is listed.
 func TestRealMutations(t *testing.T) {
 	for p, file := range map[measure.Platform]string{measure.AzSNPvTPM: "snp", measure.AzTDXvTPM: "tdx"} {
-		ev := measure.Evidence{Platform: p, Data: shared(t, "azure", file, "evidence-v1.json")}
+		ev := measure.Evidence{Platform: p, Data: evidencetest.File(t, "azure", file, "evidence-v1.json")}
 		v := realVerifier(t, p)
 		refused := func(what string, i int, change func(*Evidence)) {
 			t.Helper()
@@ -235,7 +219,7 @@ func TestRealEvidenceNeedsCollateral(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ev := measure.Evidence{Platform: measure.AzSNPvTPM, Data: shared(t, "azure", "snp", "evidence-v1.json")}
+	ev := measure.Evidence{Platform: measure.AzSNPvTPM, Data: evidencetest.File(t, "azure", "snp", "evidence-v1.json")}
 	_, err = v.Verify(context.Background(), ev, realExpected)
 	if verr, ok := errors.AsType[*measure.VerificationError](err); !ok || len(verr.Failed) != 1 || !verr.Has(measure.CheckRevocation) {
 		t.Errorf("%v", err)

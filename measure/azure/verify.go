@@ -33,7 +33,7 @@ type Verifier struct {
 // of the given verifier: of az-snp-vtpm for one of SNP, of az-tdx-vtpm for one
 // of TDX. It judges the hardware's report with all its own checks.
 func NewVerifier(hardware measure.Verifier) (*Verifier, error) {
-	v := &Verifier{hardware: hardware, machines: known.New[lastingText, *lasting](maxMachines)}
+	v := &Verifier{hardware: hardware, machines: known.New[lastingText, *lasting](known.MaxMachines)}
 	switch p := hardware.Platform(); p {
 	case measure.SNP:
 		v.platform = measure.AzSNPvTPM

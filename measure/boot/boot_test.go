@@ -4,30 +4,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
-)
 
-func shared(t testing.TB, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+)
 
 // boots are real boots under QEMU with swtpm, with the PCRs read in the guest.
 type boots struct {
@@ -55,7 +39,7 @@ type realBoot struct {
 func realBoots(t testing.TB) boots {
 	t.Helper()
 	var b boots
-	if err := json.Unmarshal(shared(t, "launch", "own", "tpm", "expected.json"), &b); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "own", "tpm", "expected.json"), &b); err != nil {
 		t.Fatal(err)
 	}
 	if len(b.Runs) < 9 {
@@ -93,7 +77,7 @@ func (b boots) machine(t testing.TB, name string) boot.Machine {
 	if !strings.HasPrefix(name, "k612") {
 		m.IMA.Modules = []eventlog.Algorithm{eventlog.SHA384} // as Debian's 6.1 has it
 	}
-	l, err := eventlog.Parse(shared(t, "launch", "own", "tpm", run.Log))
+	l, err := eventlog.Parse(evidencetest.File(t, "launch", "own", "tpm", run.Log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,10 +87,10 @@ func (b boots) machine(t testing.TB, name string) boot.Machine {
 		m.UKI = &boot.Unified{
 			Image: known(t, b.Authenticode["sha256"]["uki"], b.Authenticode["sha384"]["uki"]), Stub: 252,
 			Inner: known(t, b.Authenticode["sha256"]["kernel_unpatched"], b.Authenticode["sha384"]["kernel_unpatched"]),
-			Line:  shared(t, "launch", "own", "tpm", "append.txt"),
+			Line:  evidencetest.File(t, "launch", "own", "tpm", "append.txt"),
 			Sections: map[string]*boot.Content{
 				".linux": known(t, b.Inputs.KernelSHA256, b.Inputs.KernelSHA384), ".initrd": linux,
-				".cmdline": boot.Bytes(shared(t, "launch", "own", "tpm", "append.txt")), ".osrel": boot.Bytes(shared(t, "launch", "own", "tpm", "osrel")),
+				".cmdline": boot.Bytes(evidencetest.File(t, "launch", "own", "tpm", "append.txt")), ".osrel": boot.Bytes(evidencetest.File(t, "launch", "own", "tpm", "osrel")),
 				".uname": boot.Bytes([]byte("not measured by 252")),
 			},
 		}
@@ -166,7 +150,7 @@ func TestPCR11(t *testing.T) {
 			PCR11    map[string][]struct{ Phase, Hash string }
 		}
 	}
-	if err := json.Unmarshal(shared(t, "launch", "own", "pcr11", "expected.json"), &file); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "own", "pcr11", "expected.json"), &file); err != nil {
 		t.Fatal(err)
 	}
 	banks := map[string]eventlog.Algorithm{"sha1": eventlog.SHA1, "sha256": eventlog.SHA256, "sha384": eventlog.SHA384, "sha512": eventlog.SHA512}
@@ -174,7 +158,7 @@ func TestPCR11(t *testing.T) {
 	for _, v := range file.Vectors {
 		u := &boot.Unified{Stub: 252, Sections: map[string]*boot.Content{}}
 		for _, name := range v.Sections {
-			u.Sections["."+name] = boot.Bytes(shared(t, "launch", "own", "pcr11", name))
+			u.Sections["."+name] = boot.Bytes(evidencetest.File(t, "launch", "own", "pcr11", name))
 		}
 		for bank, rows := range v.PCR11 {
 			for _, row := range rows {

@@ -10,13 +10,15 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // example returns the example token of Arm's software stack, and a verifier
 // that names its root as what it is: a simulation, for everybody has its keys.
 func example(t *testing.T) ([]byte, *Verifier) {
 	t.Helper()
-	token, anchors := shared(t, "cca", "cca-example-token.cbor"), shared(t, "cca", "tastore.json")
+	token, anchors := evidencetest.File(t, "cca", "cca-example-token.cbor"), evidencetest.File(t, "cca", "tastore.json")
 	v, err := NewVerifier(VerifierConfig{UnsafeSimulatedRoots: []TrustStore{{Name: "arm-example", Anchors: anchors}}})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +60,7 @@ func TestExampleToken(t *testing.T) {
 
 // No configuration makes the example's machine a production one.
 func TestExampleIsNeverProduction(t *testing.T) {
-	anchors := shared(t, "cca", "tastore.json")
+	anchors := evidencetest.File(t, "cca", "tastore.json")
 	for _, name := range []string{"arm-example", "production"} {
 		_, err := NewVerifier(VerifierConfig{TrustStores: []TrustStore{{Name: name, Anchors: anchors}}})
 		if err == nil || !strings.Contains(err.Error(), "everybody can sign") {
@@ -94,7 +96,7 @@ func TestExampleClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen, field map[string]any
-	if err := errors.Join(json.Unmarshal(raw, &seen), json.Unmarshal(shared(t, "cca", "cca-claims.json"), &field)); err != nil {
+	if err := errors.Join(json.Unmarshal(raw, &seen), json.Unmarshal(evidencetest.File(t, "cca", "cca-claims.json"), &field)); err != nil {
 		t.Fatal(err)
 	}
 	sameShape(t, "", field, seen)
@@ -108,7 +110,7 @@ func TestExampleClaims(t *testing.T) {
 			} `json:"sw-components"`
 		} `json:"platform"`
 	}
-	if err := json.Unmarshal(shared(t, "cca", "rvstore.json"), &known); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "cca", "rvstore.json"), &known); err != nil {
 		t.Fatal(err)
 	}
 	var want, have []string

@@ -16,6 +16,8 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 func TestSimulatedEvidencePasses(t *testing.T) {
@@ -130,7 +132,7 @@ func TestRejections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := l.verify(l.verifier(), l.token(c.change), l.expected())
-			wantFailures(t, err, c.want)
+			verdicttest.WantFailures(t, err, c.want)
 		})
 	}
 }
@@ -146,7 +148,7 @@ func TestUnnamedRoot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := l.verify(l.verifier(change), l.token(), l.expected())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "no trust store", measure.CheckSignature: "without the machine's key"})
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "no trust store", measure.CheckSignature: "without the machine's key"})
 			if ve, _ := errors.AsType[*measure.VerificationError](err); !ve.UntrustedRoot() {
 				t.Error("UntrustedRoot does not say so")
 			}
@@ -161,7 +163,7 @@ func TestUnnamedRoot(t *testing.T) {
 func TestStolenInstance(t *testing.T) {
 	l, thief := newLab(t), newLab(t)
 	_, err := l.verify(l.verifier(), thief.token(func(p *parts) { p.platform.InstanceID = l.machine.platform.InstanceID }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign the platform's part"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign the platform's part"})
 }
 
 // The parts of two tokens do not make a third: each realm's key is vouched for
@@ -180,7 +182,7 @@ func TestPartsOfTwoRealms(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = l.verify(l.verifier(), token, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckRealmKey: "does not vouch"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckRealmKey: "does not vouch"})
 }
 
 func TestAnyLifecycle(t *testing.T) {

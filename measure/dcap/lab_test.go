@@ -3,8 +3,6 @@ package dcap
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -130,22 +128,4 @@ func wantFailures(t testing.TB, o Opinion, want map[measure.CheckName]string) {
 func check(t testing.TB, o Opinion, name measure.CheckName) measure.Check {
 	t.Helper()
 	return measure.Verdict{Checks: o.Checks}.Check(name)
-}
-
-// shared returns a file of the evidence folder that lies beside the checkout,
-// and skips the test where it is absent.
-func shared(t testing.TB, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // realTime lies in the life of all real PCK certificates here.
@@ -23,7 +25,7 @@ type realQuote struct {
 func realQuotes(t testing.TB) []realQuote {
 	t.Helper()
 	var report struct{ Quote string }
-	if err := json.Unmarshal(shared(t, "launch", "dstack", "quote-report.json"), &report); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "dstack", "quote-report.json"), &report); err != nil {
 		t.Fatal(err)
 	}
 	dstack, err := hex.DecodeString(report.Quote)
@@ -31,10 +33,10 @@ func realQuotes(t testing.TB) []realQuote {
 		t.Fatal(err)
 	}
 	return []realQuote{
-		{"tdx", "50806f000000", TDX, shared(t, "tdx", "tdx_quote_4.dat")},
-		{"azure", "00806f050000", TDX, shared(t, "azure", "tdx", "td-quote.bin")},
+		{"tdx", "50806f000000", TDX, evidencetest.File(t, "tdx", "tdx_quote_4.dat")},
+		{"azure", "00806f050000", TDX, evidencetest.File(t, "azure", "tdx", "td-quote.bin")},
 		{"dstack", "90c06f000000", TDX, dstack},
-		{"sgx", "00606a000000", SGX, shared(t, "sgx", "occlum_quote.dat")},
+		{"sgx", "00606a000000", SGX, evidencetest.File(t, "sgx", "occlum_quote.dat")},
 	}
 }
 

@@ -7,28 +7,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
-)
 
-func shared(t testing.TB, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+)
 
 func TestGUID(t *testing.T) {
 	const text = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -54,7 +38,7 @@ func TestAuthenticode(t *testing.T) {
 		SHA384 string `json:"authenticode_sha384"`
 		Signed string `json:"signed_file"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "own", "authenticode", "expected.json"), &vectors); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "own", "authenticode", "expected.json"), &vectors); err != nil {
 		t.Fatal(err)
 	}
 	if len(vectors) < 3 {
@@ -62,7 +46,7 @@ func TestAuthenticode(t *testing.T) {
 	}
 	for plain, want := range vectors {
 		for _, name := range []string{plain, want.Signed} {
-			p, err := efi.ParsePE(shared(t, "launch", "own", "authenticode", name))
+			p, err := efi.ParsePE(evidencetest.File(t, "launch", "own", "authenticode", name))
 			if err != nil {
 				t.Fatal(name, err)
 			}

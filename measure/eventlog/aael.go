@@ -119,7 +119,7 @@ func ParseRuntime(raw []byte) ([]Event, error) {
 		return nil, fmt.Errorf("the runtime log has %d bytes, at most %d are allowed", len(raw), MaxSize)
 	}
 	l := &Log{Header: new(Header)}
-	if err := l.read(&reader{buf: bytes.Clone(raw)}); err != nil {
+	if err := l.read(newReader(bytes.Clone(raw))); err != nil {
 		return nil, err
 	}
 	if l.Size != len(raw) {

@@ -21,15 +21,15 @@ func (e Event) Variable() (Variable, bool) {
 	if !e.Type.isVariable() {
 		return Variable{}, false
 	}
-	r := &reader{buf: e.Data}
-	id := r.take(16)
-	chars, size := r.u64(), r.u64()
-	if r.err != nil || chars > uint64(len(r.buf)) || size > uint64(len(r.buf)) {
+	r := newReader(e.Data)
+	id := r.Take(16)
+	chars, size := r.U64(), r.U64()
+	if r.Err != nil || chars > uint64(len(r.Buf)) || size > uint64(len(r.Buf)) {
 		return Variable{}, false
 	}
-	name := r.take(2 * int(chars)) //nolint:gosec // bounded above
-	data := r.take(int(size))      //nolint:gosec // bounded above
-	if r.err != nil || r.at != len(r.buf) {
+	name := r.Take(2 * int(chars)) //nolint:gosec // bounded above
+	data := r.Take(int(size))      //nolint:gosec // bounded above
+	if r.Err != nil || r.At != len(r.Buf) {
 		return Variable{}, false
 	}
 	return Variable{GUID: [16]byte(id), Name: utf16Text(name), Data: data}, true

@@ -20,20 +20,20 @@ func (e Event) DevicePaths() []string {
 	default:
 		return nil
 	}
-	r := &reader{buf: e.Data}
-	r.take(24) // location, length and link address of the image in memory
-	n := r.u64()
-	if r.err != nil || n != uint64(len(r.buf)-r.at) {
+	r := newReader(e.Data)
+	r.Take(24) // location, length and link address of the image in memory
+	n := r.U64()
+	if r.Err != nil || n != uint64(len(r.Buf)-r.At) {
 		return nil
 	}
 	var out []string
 	for range maxPathNodes {
-		kind, sub, size := r.u8(), r.u8(), int(r.u16())
-		if r.err != nil || size < 4 {
+		kind, sub, size := r.U8(), r.U8(), int(r.U16())
+		if r.Err != nil || size < 4 {
 			return nil
 		}
-		data := r.take(size - 4)
-		if r.err != nil {
+		data := r.Take(size - 4)
+		if r.Err != nil {
 			return nil
 		}
 		if kind == 0x7f {

@@ -18,6 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/fields"
 )
 
 // Limits on logs from foreign hands. Firmware reserves 64 kB; runtime events
@@ -84,10 +86,10 @@ func Parse(raw []byte) (*Log, error) {
 	if len(raw) > MaxSize {
 		return nil, fmt.Errorf("the event log has %d bytes, at most %d are allowed", len(raw), MaxSize)
 	}
-	r := &reader{buf: bytes.Clone(raw)}
+	r := newReader(bytes.Clone(raw))
 	first := r.legacy()
-	if r.err != nil {
-		return nil, fmt.Errorf("event log: header: %w", r.err)
+	if r.Err != nil {
+		return nil, fmt.Errorf("event log: header: %w", r.Err)
 	}
 	l := new(Log)
 	if isHeader(first) {
@@ -97,7 +99,7 @@ func Parse(raw []byte) (*Log, error) {
 		}
 		l.Header = h
 	} else {
-		r.at = 0
+		r.At = 0
 	}
 	if err := l.read(r); err != nil {
 		return nil, err
@@ -121,13 +123,13 @@ func (l *Log) read(r *reader) error {
 		} else {
 			e = r.agile(sizes)
 		}
-		if r.err != nil {
-			return fmt.Errorf("event log: event %d: %w", len(l.Events), r.err)
+		if r.Err != nil {
+			return fmt.Errorf("event log: event %d: %w", len(l.Events), r.Err)
 		}
 		l.Events = append(l.Events, e)
 	}
-	l.Size = r.at
-	return r.err
+	l.Size = r.At
+	return r.Err
 }
 
 // sizes returns the length of the digests of all algorithms that a record may
@@ -163,124 +165,83 @@ func parseHeader(e Event) (*Header, error) {
 	if !bytes.Equal(e.Digests[SHA1], make([]byte, legacyDigest)) {
 		return nil, errors.New("its digest is not zero")
 	}
-	r := &reader{buf: e.Data, at: 24}
-	count := r.u32()
+	r := newReader(e.Data)
+	r.At = 24
+	count := r.U32()
 	if count == 0 || count > maxAlgorithms {
 		return nil, fmt.Errorf("%d digest algorithms, want 1 to %d", count, maxAlgorithms)
 	}
 	seen := map[Algorithm]bool{}
 	for range count {
-		b := Bank{Algorithm: Algorithm(r.u16()), Size: int(r.u16())}
+		b := Bank{Algorithm: Algorithm(r.U16()), Size: int(r.U16())}
 		known := b.Algorithm.Size()
-		if r.err == nil && (seen[b.Algorithm] || known != 0 && b.Size != known || b.Size == 0 || b.Size > 64) {
+		if r.Err == nil && (seen[b.Algorithm] || known != 0 && b.Size != known || b.Size == 0 || b.Size > 64) {
 			return nil, fmt.Errorf("%s with digests of %d bytes is declared wrongly or twice", b.Algorithm, b.Size)
 		}
 		seen[b.Algorithm] = true
 		h.Banks = append(h.Banks, b)
 	}
-	h.VendorInfo = r.take(int(r.u8()))
-	if r.err != nil {
-		return nil, r.err
+	h.VendorInfo = r.Take(int(r.U8()))
+	if r.Err != nil {
+		return nil, r.Err
 	}
-	if r.at != len(e.Data) {
+	if r.At != len(e.Data) {
 		return nil, errors.New("data after its end")
 	}
 	return h, nil
 }
 
-// reader takes little-endian fields from a log. After an error it returns
-// zeros.
-type reader struct {
-	buf []byte
-	at  int
-	err error
-}
+// reader takes fields from a log.
+type reader struct{ fields.Reader }
 
-// take returns the next n bytes, nil for none.
-func (r *reader) take(n int) []byte {
-	if r.err != nil || n == 0 {
-		return nil
-	}
-	if n < 0 || n > len(r.buf)-r.at {
-		r.err = ErrTruncated
-		return nil
-	}
-	r.at += n
-	return r.buf[r.at-n : r.at : r.at]
-}
-
-func (r *reader) u8() uint8 {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) u16() uint16 {
-	if b := r.take(2); b != nil {
-		return binary.LittleEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (r *reader) u64() uint64 {
-	if b := r.take(8); b != nil {
-		return binary.LittleEndian.Uint64(b)
-	}
-	return 0
+func newReader(raw []byte) *reader {
+	return &reader{fields.Reader{Buf: raw, Truncated: ErrTruncated}}
 }
 
 // ended reports whether no record follows: at the end of the input, or at
 // eight bytes of zeros or ones. Fewer bytes are allowed as padding only.
 func (r *reader) ended() bool {
-	rest := r.buf[r.at:]
+	rest := r.Buf[r.At:]
 	if len(rest) >= 8 {
 		n := binary.LittleEndian.Uint64(rest)
 		return n == 0 || n == math.MaxUint64
 	}
 	if len(rest) > 0 && !bytes.Equal(rest, make([]byte, len(rest))) && !bytes.Equal(rest, bytes.Repeat([]byte{0xff}, len(rest))) {
-		r.err = ErrTruncated
+		r.Err = ErrTruncated
 	}
 	return true
 }
 
 // legacy reads a TCG_PCR_EVENT.
 func (r *reader) legacy() Event {
-	e := Event{Index: int(r.u32()), Type: EventType(r.u32())}
-	e.Digests = map[Algorithm][]byte{SHA1: r.take(legacyDigest)}
+	e := Event{Index: int(r.U32()), Type: EventType(r.U32())}
+	e.Digests = map[Algorithm][]byte{SHA1: r.Take(legacyDigest)}
 	e.Data = r.data()
 	return e
 }
 
 // agile reads a TCG_PCR_EVENT2.
 func (r *reader) agile(sizes map[Algorithm]int) Event {
-	e := Event{Index: int(r.u32()), Type: EventType(r.u32())}
-	count := r.u32()
-	if count > maxAlgorithms && r.err == nil {
-		r.err = fmt.Errorf("%d digests, at most %d are allowed", count, maxAlgorithms)
+	e := Event{Index: int(r.U32()), Type: EventType(r.U32())}
+	count := r.U32()
+	if count > maxAlgorithms && r.Err == nil {
+		r.Err = fmt.Errorf("%d digests, at most %d are allowed", count, maxAlgorithms)
 	}
 	e.Digests = make(map[Algorithm][]byte, min(count, maxAlgorithms))
 	for range count {
-		a := Algorithm(r.u16())
-		if r.err != nil {
+		a := Algorithm(r.U16())
+		if r.Err != nil {
 			return e
 		}
 		if sizes[a] == 0 {
-			r.err = fmt.Errorf("a digest of an unknown %s", a)
+			r.Err = fmt.Errorf("a digest of an unknown %s", a)
 			return e
 		}
 		if _, twice := e.Digests[a]; twice {
-			r.err = fmt.Errorf("two digests of %s", a)
+			r.Err = fmt.Errorf("two digests of %s", a)
 			return e
 		}
-		e.Digests[a] = r.take(sizes[a])
+		e.Digests[a] = r.Take(sizes[a])
 	}
 	e.Data = r.data()
 	return e
@@ -288,9 +249,9 @@ func (r *reader) agile(sizes map[Algorithm]int) Event {
 
 // data reads the length of an event's data and the data.
 func (r *reader) data() []byte {
-	n := r.u32()
-	if int64(n) > int64(len(r.buf)-r.at) && r.err == nil {
-		r.err = ErrTruncated
+	n := r.U32()
+	if int64(n) > int64(len(r.Buf)-r.At) && r.Err == nil {
+		r.Err = ErrTruncated
 	}
-	return r.take(int(n))
+	return r.Take(int(n))
 }

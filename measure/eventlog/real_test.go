@@ -4,34 +4,18 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-)
 
-func shared(t *testing.T, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+)
 
 func sharedJSON(t *testing.T, v any, path ...string) {
 	t.Helper()
-	if err := json.Unmarshal(shared(t, path...), v); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, path...), v); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -88,7 +72,7 @@ func TestRealCCEL(t *testing.T) {
 	sharedJSON(t, &expected, "eventlogs", "ccel", "expected.json")
 	for name, want := range expected.Files {
 		t.Run(name, func(t *testing.T) {
-			raw := shared(t, "eventlogs", "ccel", name)
+			raw := evidencetest.File(t, "eventlogs", "ccel", name)
 			l := mustParse(t, raw)
 			if len(l.Events) != want.Events || l.Size != want.End {
 				t.Errorf("%d events in %d bytes, want %d in %d", len(l.Events), l.Size, want.Events, want.End)
@@ -133,7 +117,7 @@ func TestRealTPM(t *testing.T) {
 	banks := map[string]Algorithm{"SHA1": SHA1, "SHA256": SHA256}
 	for name, want := range expected {
 		t.Run(name, func(t *testing.T) {
-			raw := shared(t, "eventlogs", "tcg", name)
+			raw := evidencetest.File(t, "eventlogs", "tcg", name)
 			l := mustParse(t, raw)
 			for bank, registers := range want.Banks {
 				checkReplay(t, l, banks[bank], registers)
@@ -163,7 +147,7 @@ func TestOwnBoots(t *testing.T) {
 	sharedJSON(t, &expected, "launch", "own", "tpm", "expected.json")
 	for name, run := range expected.Runs {
 		t.Run(name, func(t *testing.T) {
-			l := mustParse(t, shared(t, "launch", "own", "tpm", run.Log))
+			l := mustParse(t, evidencetest.File(t, "launch", "own", "tpm", run.Log))
 			for bank, a := range map[string]Algorithm{"sha256": SHA256, "sha384": SHA384} {
 				want := map[string]string{}
 				for register, values := range run.PCRs {
@@ -190,7 +174,7 @@ func TestDstack(t *testing.T) {
 	}
 	sharedJSON(t, &expected, "launch", "dstack", "expected.json")
 	for name, a := range map[string]Algorithm{"ccel.bin": SHA384, "tpm_eventlog.bin": SHA256} {
-		l := mustParse(t, shared(t, "launch", "dstack", name))
+		l := mustParse(t, evidencetest.File(t, "launch", "dstack", name))
 		if len(l.Events) != expected[name].Events || len(expected[name].Replay) == 0 {
 			t.Errorf("%s: %d events, want %d", name, len(l.Events), expected[name].Events)
 		}
@@ -238,7 +222,7 @@ func TestDstack(t *testing.T) {
 // Whatever byte of a real log changes, its registers change, or the byte is
 // one that no register covers and that is only a label, or it is not a log.
 func TestRealMutations(t *testing.T) {
-	raw := shared(t, "eventlogs", "ccel", "CCEL_data_ovmf")
+	raw := evidencetest.File(t, "eventlogs", "ccel", "CCEL_data_ovmf")
 	l := mustParse(t, raw)
 	want, err := l.Replay(SHA384)
 	if err != nil {

@@ -12,18 +12,22 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // realDevice is the evidence of an H100 with one of the chains that came with
 // it.
 func realDevice(t *testing.T, chain string) Device {
 	t.Helper()
-	text := strings.TrimSpace(string(shared(t, "nvidia", "hopperAttestationReport.txt")))
+	text := strings.TrimSpace(string(evidencetest.File(t, "nvidia", "hopperAttestationReport.txt")))
 	report, err := hex.DecodeString(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Device{Arch: Hopper, UUID: "1111-2222-33333-444444-555555", Report: report, Certificate: shared(t, "nvidia", "hopper_cert_chain_"+chain+".txt")}
+	return Device{Arch: Hopper, UUID: "1111-2222-33333-444444-555555", Report: report, Certificate: evidencetest.File(t, "nvidia", "hopper_cert_chain_"+chain+".txt")}
 }
 
 func realVerifier(t *testing.T, c VerifierConfig) *Verifier {
@@ -72,7 +76,7 @@ func TestRealReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen, want map[string]any
-	if err := errors.Join(json.Unmarshal(raw, &seen), json.Unmarshal(shared(t, "nvidia", "hopperAttestationReport-claims.txt"), &want)); err != nil {
+	if err := errors.Join(json.Unmarshal(raw, &seen), json.Unmarshal(evidencetest.File(t, "nvidia", "hopperAttestationReport-claims.txt"), &want)); err != nil {
 		t.Fatal(err)
 	}
 	for name, v := range want {
@@ -85,7 +89,7 @@ func TestRealReport(t *testing.T) {
 // Without waivers the same evidence is refused for what nobody decided.
 func TestRealReportWithoutWaivers(t *testing.T) {
 	_, err := verify(t, realVerifier(t, VerifierConfig{}), realExpected(t), realDevice(t, "case1"))
-	wantFailures(t, err, map[measure.CheckName]string{
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 		measure.CheckRevocation: "nobody asked", measure.CheckTCB: "no manifest of driver 550.90.07", CheckDevices: "not as many GPUs",
 	})
 }
@@ -128,7 +132,7 @@ func TestRealReportWithManifests(t *testing.T) {
 				t.Errorf("measres is %v, want %s", got.Claims[ClaimMeasurements], c.measres)
 			}
 			if c.failed != "" {
-				wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: c.failed})
+				verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: c.failed})
 			} else if err != nil {
 				t.Error(err)
 			}
@@ -146,7 +150,7 @@ func TestRealReportWithOtherChains(t *testing.T) {
 	} {
 		t.Run(chain, func(t *testing.T) {
 			_, err := verify(t, realVerifier(t, allWaived), realExpected(t), realDevice(t, chain))
-			wantFailures(t, err, want)
+			verdicttest.WantFailures(t, err, want)
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 const swidForm = `<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
@@ -64,7 +66,7 @@ func TestRealReportWithNVIDIAsManifests(t *testing.T) {
 				t.Errorf("measres is %v, want %s", got.Claims[ClaimMeasurements], c.measres)
 			}
 			if c.failed != "" {
-				wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: c.failed})
+				verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: c.failed})
 			} else if err != nil {
 				t.Error(err)
 			}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 func TestSimulatedEvidencePasses(t *testing.T) {
@@ -109,7 +111,7 @@ func TestRejections(t *testing.T) {
 			v := l.verifier(configs...)
 			for range 2 { // what is refused once is refused again
 				_, err := verify(t, v, expected(), d)
-				wantFailures(t, err, c.want)
+				verdicttest.WantFailures(t, err, c.want)
 			}
 		})
 	}
@@ -134,7 +136,7 @@ func TestWaiverCoversOnlyWhatIsAbsent(t *testing.T) {
 	l := newLab(t, Launch{})
 	v := l.verifier(func(c *VerifierConfig) { c.UnsafeNoManifest, c.UnsafeAnyDevices, c.Devices = true, true, nil })
 	_, err := verify(t, v, expected(), l.device(func(r *Report) { r.Measurements = changed(r.Measurements, 1) }))
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "measurement 1 is not"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "measurement 1 is not"})
 	got, err := verify(t, v, expected(), l.device(func(r *Report) { r.Opaque[FieldDriver] = []byte("x") }))
 	if err != nil || got.Check(measure.CheckTCB).Outcome != measure.Waived || got.Check(CheckDevices).Outcome != measure.Waived || got.Claims[ClaimMeasurements] != "absent" {
 		t.Errorf("%v: %+v", err, got)
@@ -158,7 +160,7 @@ func TestUnnamedRoot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := verify(t, l.verifier(c), expected(), l.device())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root"})
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root"})
 			if ve, _ := errors.AsType[*measure.VerificationError](err); !ve.UntrustedRoot() {
 				t.Error("UntrustedRoot does not say so")
 			}
@@ -261,7 +263,7 @@ func TestSeveralGPUs(t *testing.T) {
 	}
 	devices[1].Report[len(devices[1].Report)-1] ^= 1
 	_, err = verify(t, l.verifier(), expected(), devices...)
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "device 1: the key"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "device 1: the key"})
 
 	// One GPU does not count for two, even with two reports.
 	devices[1].Certificate = devices[0].Certificate
@@ -279,7 +281,7 @@ func TestUndecided(t *testing.T) {
 	}
 	for _, want := range []measure.Binding{measure.NotPresented(), measure.BoundTo(nil), measure.BoundTo(make([]byte, 65))} {
 		_, err := verify(t, l.verifier(), measure.Expected{ReportData: want, InitData: measure.NotPresented()}, l.device())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckBinding: ""})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckBinding: ""})
 	}
 }
 

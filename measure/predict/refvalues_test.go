@@ -14,6 +14,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot/boottest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // The names are those that the field's policies ask for, each with a list.
@@ -127,12 +129,12 @@ func TestRealFirmware(t *testing.T) {
 		SNP    string `json:"snp_ovmf_hash"`
 		Single string `json:"mrtd_single_pass"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "own", "ovmf", "expected.json"), &builds); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "own", "ovmf", "expected.json"), &builds); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range builds {
 		xz := exec.Command("xz", "-dc")
-		xz.Stdin = bytes.NewReader(shared(t, "launch", "own", "ovmf", name+".xz"))
+		xz.Stdin = bytes.NewReader(evidencetest.File(t, "launch", "own", "ovmf", name+".xz"))
 		raw, err := xz.Output()
 		if errors.Is(err, exec.ErrNotFound) {
 			t.Skip("xz is not installed: apt-get install xz-utils")

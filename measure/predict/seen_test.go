@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,23 +12,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf/ovmftest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tdx"
-)
 
-func shared(t testing.TB, name ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, name...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+)
 
 // Evidence and logs of real machines, in each form that is read.
 func TestReadSeenOfHardware(t *testing.T) {
@@ -45,7 +29,7 @@ func TestReadSeenOfHardware(t *testing.T) {
 		{[]string{"launch", "dstack", "ccel.bin"}, TDX, map[string]string{"rtmr_0": "274c2344", "rtmr_1": "bdcf4ee0"}},
 		{[]string{"launch", "dstack", "tpm_eventlog.bin"}, TPM, map[string]string{"pcr00/sha256": "0cca9ec1", "pcr09/sha256": "b6f84aea"}},
 	} {
-		s, err := ReadSeen(shared(t, c.file...))
+		s, err := ReadSeen(evidencetest.File(t, c.file...))
 		if err != nil || s.Platform != c.platform {
 			t.Errorf("%v: %+v, %v", c.file, s, err)
 			continue
@@ -60,11 +44,11 @@ func TestReadSeenOfHardware(t *testing.T) {
 
 // A quote and the log of another machine do not belong together.
 func TestLogOfAnotherBoot(t *testing.T) {
-	quote, err := ReadSeen(shared(t, "tdx", "tdx_quote_4.dat"))
+	quote, err := ReadSeen(evidencetest.File(t, "tdx", "tdx_quote_4.dat"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := eventlog.Parse(shared(t, "launch", "dstack", "ccel.bin"))
+	other, err := eventlog.Parse(evidencetest.File(t, "launch", "dstack", "ccel.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +64,7 @@ func TestLogOfAnotherBoot(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	evidence, err := json.Marshal(map[string]string{
-		"quote": base64.StdEncoding.EncodeToString(shared(t, "tdx", "tdx_quote_4.dat")), "cc_eventlog": base64.StdEncoding.EncodeToString(shared(t, "launch", "dstack", "ccel.bin")),
+		"quote": base64.StdEncoding.EncodeToString(evidencetest.File(t, "tdx", "tdx_quote_4.dat")), "cc_eventlog": base64.StdEncoding.EncodeToString(evidencetest.File(t, "launch", "dstack", "ccel.bin")),
 	})
 	if err != nil {
 		t.Fatal(err)

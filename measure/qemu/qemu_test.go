@@ -23,6 +23,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // The test is its own QEMU: started with -qtest it answers as one.
@@ -208,23 +210,6 @@ func TestWrittenAndRead(t *testing.T) {
 	}
 }
 
-// shared reads a file of the evidence folder.
-func shared(t *testing.T, name ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir, "launch", "own"}, name...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
 // QEMU 7.2 of Debian 12 makes the very tables that guests of the same shape saw
 // in their memory and that their firmware logged.
 func TestTablesOfRealMachines(t *testing.T) {
@@ -243,7 +228,7 @@ func TestTablesOfRealMachines(t *testing.T) {
 		return m
 	}
 	var want struct{ SHA256 string }
-	if err := json.Unmarshal(shared(t, "acpi", "expected.json"), &want); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "own", "acpi", "expected.json"), &want); err != nil {
 		t.Fatal(err)
 	}
 	without := ask(boot.Stable202211, "2G", "2")
@@ -261,7 +246,7 @@ func TestTablesOfRealMachines(t *testing.T) {
 		{boot.Stable202502, "log-k612t.bin", "2G", "2"},
 		{boot.Stable202608, "log-m4G2.bin", "4G", "2"},
 	} {
-		l, err := eventlog.Parse(shared(t, "tpm", c.log))
+		l, err := eventlog.Parse(evidencetest.File(t, "launch", "own", "tpm", c.log))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,10 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 func TestSimulatedEvidencePasses(t *testing.T) {
@@ -98,7 +102,7 @@ func TestRefused(t *testing.T) {
 			}
 			l := newLab(t, test.launch)
 			_, err := l.verify(l.verifier(), l.evidence(test.report))
-			wantFailures(t, err, test.want)
+			verdicttest.WantFailures(t, err, test.want)
 		})
 	}
 }
@@ -112,7 +116,7 @@ func TestDebugWaived(t *testing.T) {
 	}
 	// the waiver is for debugging alone
 	_, err = l.verify(v, l.evidence(func(r *dcap.EnclaveReport) { r.Attributes.Flags &^= dcap.FlagInit }))
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "was not initialised"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "was not initialised"})
 }
 
 func TestZeroConfigRefuses(t *testing.T) {
@@ -122,7 +126,7 @@ func TestZeroConfigRefuses(t *testing.T) {
 	}
 	l := newLab(t)
 	_, err = l.verify(v, l.evidence())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "", measure.CheckRevocation: "", measure.CheckTCB: ""})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "", measure.CheckRevocation: "", measure.CheckTCB: ""})
 	if _, err := v.Verify(t.Context(), wire(t, l.evidence()), measure.Expected{}); !errors.Is(err, measure.ErrUnset) {
 		t.Errorf("nothing was demanded: %v", err)
 	}
@@ -193,10 +197,10 @@ func realVerifier(t testing.TB, debug bool) *Verifier {
 // TestRealEnclave is a quote of real hardware, of an enclave that its host may
 // look into.
 func TestRealEnclave(t *testing.T) {
-	raw := shared(t, "sgx", "occlum_quote.dat")
+	raw := evidencetest.File(t, "sgx", "occlum_quote.dat")
 	want := measure.Expected{ReportData: measure.BoundTo([]byte("test")), InitData: measure.NotPresented()}
 	_, err := realVerifier(t, false).Verify(t.Context(), wire(t, &Evidence{Quote: raw}), want)
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug enclave"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug enclave"})
 	v := realVerifier(t, true)
 	got, err := v.Verify(t.Context(), wire(t, &Evidence{Quote: raw}), want)
 	if err != nil {

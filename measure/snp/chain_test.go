@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // What a remembered chain spares must not spare anything that the report or
@@ -27,20 +29,20 @@ func TestRememberedChain(t *testing.T) {
 	forged := l.evidence()
 	forged.Report.Measurement[0] ^= 1
 	_, err := l.verify(v, forged, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
 
 	_, err = l.verify(v, l.evidence(func(r *Report) { r.ReportedTCB[0] ^= 1 }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another TCB"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another TCB"})
 
 	_, err = l.verify(v, l.evidence(func(r *Report) { r.ChipID[0] ^= 1 }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another chip"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another chip"})
 
 	_, err = l.verify(v, l.evidence(func(r *Report) { r.VMPL = 1 }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckReport: "most privileged"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckReport: "most privileged"})
 
 	now = l.now.AddDate(100, 0, 0)
 	_, err = l.verify(v, good, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not valid at this time", measure.CheckRevocation: "was to be renewed"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not valid at this time", measure.CheckRevocation: "was to be renewed"})
 }
 
 // A chain that was refused leaves nothing behind, and a good one is good only

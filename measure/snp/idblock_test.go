@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"slices"
 	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // The blocks that sev-snp-measure and the sev crate publish. Their keys are not
@@ -22,7 +24,7 @@ func TestIDBlockVectors(t *testing.T) {
 		Digest []byte `json:"launch_digest_b64"`
 		Block  []byte `json:"id_block_b64"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "sev-snp-measure", "expected_id_block.json"), &one); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "sev-snp-measure", "expected_id_block.json"), &one); err != nil {
 		t.Fatal(err)
 	}
 	var file struct {
@@ -31,7 +33,7 @@ func TestIDBlockVectors(t *testing.T) {
 			Block  []byte `json:"id_block_b64"`
 		} `json:"id_block"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "virtee-sev", "expected.json"), &file); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "virtee-sev", "expected.json"), &file); err != nil {
 		t.Fatal(err)
 	}
 	for name, v := range map[string]struct{ digest, block []byte }{

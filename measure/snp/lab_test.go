@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,42 +119,4 @@ func verificationError(t *testing.T, err error) *measure.VerificationError {
 		t.Fatalf("got %v, want a VerificationError", err)
 	}
 	return ve
-}
-
-// wantFailures fails the test unless exactly these checks failed, each with
-// the text in its reason.
-func wantFailures(t *testing.T, err error, want map[measure.CheckName]string) {
-	t.Helper()
-	ve := verificationError(t, err)
-	for _, c := range ve.Failed {
-		text, expected := want[c.Name]
-		if !expected {
-			t.Errorf("%s failed too: %s", c.Name, c.Reason)
-		} else if !strings.Contains(c.Reason, text) {
-			t.Errorf("%s failed because %q, want %q in it", c.Name, c.Reason, text)
-		}
-	}
-	for name := range want {
-		if !ve.Has(name) {
-			t.Errorf("%s did not fail", name)
-		}
-	}
-}
-
-// shared returns a file of the evidence folder that lies beside the checkout,
-// and skips the test where it is absent.
-func shared(t *testing.T, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // lend gives the lab's guest a key that is lent to a cloud.
@@ -51,7 +53,7 @@ func TestLentKeyRefused(t *testing.T) {
 		e := l.evidence(func(r *Report) { r.KeyInfo = 0 })
 		e.Certificates[0].Type = CertVCEK
 		_, err := l.verify(l.verifier(), e, l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 			measure.CheckSignature: "it is one of a VLEK", measure.CheckChain: "VLEK", measure.CheckTCB: "VLEK", measure.CheckRevocation: "without",
 		})
 	})
@@ -60,20 +62,20 @@ func TestLentKeyRefused(t *testing.T) {
 		e.Report.KeyInfo = uint32(VLEK) << 2
 		e.Certificates[0].Type = CertVLEK
 		_, err := l.verify(l.verifier(), e, l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 			measure.CheckSignature: "it is one of a VCEK", measure.CheckChain: "VCEK", measure.CheckTCB: "VCEK", measure.CheckRevocation: "without",
 		})
 	})
 	t.Run("for another TCB", func(t *testing.T) {
 		_, err := l.verify(l.verifier(), l.evidence(func(r *Report) { r.ReportedTCB[7]-- }), l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the VLEK certificate is for another TCB"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the VLEK certificate is for another TCB"})
 	})
 	t.Run("of a vendor that lends none", func(t *testing.T) {
 		poor := *l.vendor
 		poor.asvk = nil
 		v := l.verifier(func(c *VerifierConfig) { c.UnsafeSimulatedRoots[0].Bundle = poor.bundle() })
 		_, err := l.verify(v, l.evidence(), l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not signed by the ASVK of lab", measure.CheckRevocation: "without"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not signed by the ASVK of lab", measure.CheckRevocation: "without"})
 	})
 	t.Run("signed by the key for chips", func(t *testing.T) {
 		mixed := *l.vendor
@@ -85,14 +87,14 @@ func TestLentKeyRefused(t *testing.T) {
 		saved := *l.sim
 		l.sim.key, l.sim.chain[0].Data = key, cert.Raw
 		_, err = l.verify(l.verifier(), l.evidence(), l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not signed by the ASVK", measure.CheckRevocation: "without"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not signed by the ASVK", measure.CheckRevocation: "without"})
 		*l.sim = saved
 	})
 	t.Run("expired", func(t *testing.T) {
 		v := l.verifier(func(c *VerifierConfig) { c.Now = func() time.Time { return l.now.Add(vlekLife + time.Hour) } })
 		l.lend("a cloud")
 		_, err := l.verify(v, l.evidence(), l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "SEV-VLEK is not valid"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "SEV-VLEK is not valid"})
 	})
 }
 
@@ -120,7 +122,7 @@ func TestRevokedSigners(t *testing.T) {
 					}
 					continue
 				}
-				wantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "is revoked since"})
+				verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "is revoked since"})
 			}
 		})
 	}
@@ -147,7 +149,7 @@ func TestGuestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := l.verify(l.verifier(), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "SEV-VCEK is not valid"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "SEV-VCEK is not valid"})
 	for name, want := range map[string]any{
 		"reported_tcb_fmc": number(uint8(9)), "reported_tcb_snp": number(uint8(5)), "report_version": number(uint32(5)),
 		"author_key_enabled": true, "id_key_digest": "01" + zeros(47), "author_key_digest": "02" + zeros(47),

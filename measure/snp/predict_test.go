@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // The chain of PAGE_INFO records against digests that gce-tcb-verifier
@@ -17,7 +19,7 @@ func TestChainAgainstPublishedDigests(t *testing.T) {
 	var published struct {
 		SNP []struct{ Desc, Digest string } `json:"snp_update"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "gce-tcb-verifier", "expected.json"), &published); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "gce-tcb-verifier", "expected.json"), &published); err != nil {
 		t.Fatal(err)
 	}
 	if len(published.SNP) != 2 {

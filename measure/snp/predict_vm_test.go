@@ -12,6 +12,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf/ovmftest"
 	"github.com/vouchsafe-cc/vouchsafe/measure/sev"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // vector is a row that sev-snp-measure or the sev crate publishes.
@@ -26,7 +28,7 @@ type vector struct {
 // predict returns the digest of a vector in hexadecimal.
 func (v vector) predict(t *testing.T) (string, error) {
 	t.Helper()
-	raw := shared(t, "launch", "sev-snp-measure", v.firmware)
+	raw := evidencetest.File(t, "launch", "sev-snp-measure", v.firmware)
 	f, err := ovmf.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +90,7 @@ func TestVectorsOfSEVSNPMeasure(t *testing.T) {
 			VMM      string `json:"vmm_type"`
 		}
 	}
-	if err := json.Unmarshal(shared(t, "launch", "sev-snp-measure", "expected.json"), &rows); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "sev-snp-measure", "expected.json"), &rows); err != nil {
 		t.Fatal(err)
 	}
 	tried, skipped := 0, 0
@@ -125,7 +127,7 @@ func TestVectorsOfSEVCrate(t *testing.T) {
 		} `json:"launch_digests"`
 	}
 	// Absent fields are the text "None" or null.
-	if err := json.Unmarshal(shared(t, "launch", "virtee-sev", "expected.json"), &file); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "virtee-sev", "expected.json"), &file); err != nil {
 		t.Fatal(err)
 	}
 	if len(file.Rows) < 19 {

@@ -7,6 +7,10 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // realTime lies in the life of the real VCEK, 2023-01-24 to 2030-01-24.
@@ -14,11 +18,11 @@ var realTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func realEvidence(t *testing.T, certificate string) *Evidence {
 	t.Helper()
-	r, err := ParseReport(shared(t, "snp", "test-report.bin"))
+	r, err := ParseReport(evidencetest.File(t, "snp", "test-report.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Evidence{Report: r, Certificates: []Certificate{{Type: CertVCEK, Data: shared(t, "snp", certificate)}}}
+	return &Evidence{Report: r, Certificates: []Certificate{{Type: CertVCEK, Data: evidencetest.File(t, "snp", certificate)}}}
 }
 
 func realVerifier(t *testing.T, c VerifierConfig) *Verifier {
@@ -62,7 +66,7 @@ func TestRealReport(t *testing.T) {
 	}
 
 	_, err = l.verify(realVerifier(t, VerifierConfig{}), e, want)
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "no revocation list of AMD Milan"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "no revocation list of AMD Milan"})
 }
 
 func TestRealReportChanged(t *testing.T) {
@@ -71,7 +75,7 @@ func TestRealReportChanged(t *testing.T) {
 	e.Report.Measurement[0] ^= 1
 	_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true}), e,
 		measure.Expected{ReportData: measure.BoundTo(e.Report.ReportData[:]), InitData: measure.NotPresented()})
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
 }
 
 func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
@@ -80,7 +84,7 @@ func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
 		e := realEvidence(t, name)
 		_, err := l.verify(realVerifier(t, VerifierConfig{UnsafeNoRevocation: true}), e,
 			measure.Expected{ReportData: measure.BoundTo(e.Report.ReportData[:]), InitData: measure.NotPresented()})
-		wantFailures(t, err, map[measure.CheckName]string{
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 			measure.CheckSignature: "did not sign", measure.CheckChain: "not end in a trusted root",
 			measure.CheckTCB: "for another chip", measure.CheckRevocation: "without a trusted root",
 		})
@@ -92,9 +96,9 @@ func TestRealReportWithCertificatesOfOtherChips(t *testing.T) {
 
 // Every byte of the report is signed, is the signature, or must be zero.
 func TestRealReportMutatedByteByByte(t *testing.T) {
-	raw := shared(t, "snp", "test-report.bin")
+	raw := evidencetest.File(t, "snp", "test-report.bin")
 	v := realVerifier(t, VerifierConfig{UnsafeNoRevocation: true})
-	key, err := parseLeaf(shared(t, "snp", "test-vcek.der"))
+	key, err := parseLeaf(evidencetest.File(t, "snp", "test-vcek.der"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 func TestRequirements(t *testing.T) {
@@ -46,7 +48,7 @@ func TestRequirements(t *testing.T) {
 			for range 2 { // the second time with a chain that is known, if the first passed
 				_, err := l.verify(v, l.evidence(c.change), l.expected())
 				if c.want != nil {
-					wantFailures(t, err, c.want)
+					verdicttest.WantFailures(t, err, c.want)
 				} else if err != nil {
 					t.Fatal(err)
 				}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // shelf is a source that has what a test puts there, and counts who asks.
@@ -118,14 +120,14 @@ func TestLeafFromSource(t *testing.T) {
 			second := l.guest(l.launch)
 			source.vcek = second.chain[0].Data
 			_, err := l.verify(v, bare(), l.expected())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign", measure.CheckTCB: "another chip"})
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign", measure.CheckTCB: "another chip"})
 			source.err = errors.New("gone for lunch")
 			_, err = l.verify(v, bare(), l.expected())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "gone for lunch", measure.CheckChain: "gone for lunch",
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "gone for lunch", measure.CheckChain: "gone for lunch",
 				measure.CheckTCB: "gone for lunch", measure.CheckRevocation: "without"})
 			before := source.asked
 			_, err = l.verify(v, bare(func(r *Report) { r.ChipID, r.KeyInfo = [64]byte{}, 2 }), l.expected())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "no VCEK", measure.CheckChain: "no VCEK",
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "no VCEK", measure.CheckChain: "no VCEK",
 				measure.CheckTCB: "no VCEK", measure.CheckRevocation: "without"})
 			if source.asked != before {
 				t.Error("the source was asked for a chip that hides")
@@ -151,7 +153,7 @@ func TestSignerFromSource(t *testing.T) {
 	l.sim.key = key
 	l.sim.chain = []Certificate{{Type: CertVCEK, Data: cert.Raw}}
 	_, err = l.verify(l.verifier(), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without"})
 
 	source := &shelf{chain: append(encodeCertificate(renewed.ask), encodeCertificate(l.vendor.ark)...), list: l.vendor.crl.Raw}
 	v := l.verifier(func(c *VerifierConfig) { c.Source = source })
@@ -165,7 +167,7 @@ func TestSignerFromSource(t *testing.T) {
 	}
 	source.list = renewed.crl.Raw
 	_, err = l.verify(v, l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "is revoked"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckRevocation: "is revoked"})
 
 	// One that a stranger signed is none.
 	stranger := newLabWith(t, Genoa, 1, 0)
@@ -175,7 +177,7 @@ func TestSignerFromSource(t *testing.T) {
 	}
 	source.chain = encodeCertificate(forged)
 	_, err = l.verify(l.verifier(func(c *VerifierConfig) { c.Source = source }), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without"})
 }
 
 func TestAuthorities(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 func TestSimulatedEvidencePasses(t *testing.T) {
@@ -117,7 +119,7 @@ func TestChangedSignature(t *testing.T) {
 			e := l.evidence()
 			change(e.Report)
 			_, err := l.verify(l.verifier(), e, l.expected())
-			wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
+			verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign"})
 		})
 	}
 }
@@ -140,7 +142,7 @@ func TestUnnamedRoot(t *testing.T) {
 						e.Certificates = e.Certificates[:1]
 					}
 					got, err := l.verify(l.verifier(c), e, l.expected())
-					wantFailures(t, err, map[measure.CheckName]string{
+					verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 						measure.CheckChain: "not end in a trusted root", measure.CheckRevocation: "without a trusted root",
 					})
 					if !verificationError(t, err).UntrustedRoot() {
@@ -161,7 +163,7 @@ func TestBorrowedChain(t *testing.T) {
 	e := other.evidence()
 	e.Certificates[1], e.Certificates[2] = l.sim.chain[1], l.sim.chain[2]
 	_, err := l.verify(l.verifier(), e, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 		measure.CheckChain: "not signed by the ASK of lab", measure.CheckRevocation: "without a trusted root",
 	})
 	if verificationError(t, err).UntrustedRoot() {
@@ -174,7 +176,7 @@ func TestSuppliedCertificatesMustFit(t *testing.T) {
 	e := l.evidence()
 	e.Certificates[1], e.Certificates[2].Data = other.sim.chain[1], []byte{0x30}
 	_, err := l.verify(l.verifier(), e, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "ASK certificate in the evidence is not that of lab; the ARK certificate in the evidence is malformed"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "ASK certificate in the evidence is not that of lab; the ARK certificate in the evidence is malformed"})
 }
 
 func TestTwoVendorsOfOneGeneration(t *testing.T) {
@@ -257,7 +259,7 @@ func TestTimes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := l.verifier(func(cfg *VerifierConfig) { cfg.Now = func() time.Time { return l.now.Add(c.at) } })
 			_, err := l.verify(v, l.evidence(), l.expected())
-			wantFailures(t, err, c.want)
+			verdicttest.WantFailures(t, err, c.want)
 			if verificationError(t, err).UntrustedRoot() {
 				t.Error("an expired chain passes for a stranger's")
 			}
@@ -294,27 +296,27 @@ func TestSignedButWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := l.verify(l.verifier(), l.evidence(c.change), l.expected())
-			wantFailures(t, err, c.want)
+			verdicttest.WantFailures(t, err, c.want)
 		})
 	}
 	t.Run("swapped VCEK", func(t *testing.T) {
 		e := l.evidence()
 		e.Certificates[0] = second.chain[0]
 		_, err := l.verify(l.verifier(), e, l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign", measure.CheckTCB: "another chip"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "did not sign", measure.CheckTCB: "another chip"})
 	})
 	t.Run("no VCEK", func(t *testing.T) {
 		e := l.evidence()
 		e.Certificates = e.Certificates[1:]
 		_, err := l.verify(l.verifier(), e, l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "no VCEK", measure.CheckChain: "no VCEK",
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "no VCEK", measure.CheckChain: "no VCEK",
 			measure.CheckTCB: "no VCEK", measure.CheckRevocation: "without"})
 	})
 	t.Run("an ASK as VCEK", func(t *testing.T) {
 		e := l.evidence()
 		e.Certificates[0].Data = e.Certificates[1].Data
 		_, err := l.verify(l.verifier(), e, l.expected())
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "P-384", measure.CheckChain: "malformed",
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "P-384", measure.CheckChain: "malformed",
 			measure.CheckTCB: "malformed", measure.CheckRevocation: "without"})
 	})
 }
@@ -350,7 +352,7 @@ func TestWrappedChip(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = l.verify(l.verifier(), l.evidence(func(r *Report) { r.ChipID[0] ^= 1 }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another chip"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "another chip"})
 }
 
 func TestProvisionalFirmwareIsForPolicies(t *testing.T) {
@@ -376,7 +378,7 @@ func TestReportVersion2(t *testing.T) {
 	}
 	l = newLab(t, Turin)
 	_, err = l.verify(l.verifier(), l.evidence(func(r *Report) { r.Version, r.CPUFamily, r.CPUModel, r.CPUStepping = 2, 0, 0, 0 }), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckReport: "version 2"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckReport: "version 2"})
 }
 
 func TestBindings(t *testing.T) {
@@ -413,7 +415,7 @@ func TestBindings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := l.verify(l.verifier(), c.e, measure.Expected{ReportData: c.report, InitData: c.init})
 			if c.want != nil {
-				wantFailures(t, err, c.want)
+				verdicttest.WantFailures(t, err, c.want)
 			} else if err != nil {
 				t.Fatal(err)
 			}
@@ -438,7 +440,7 @@ func TestAllFailuresTogether(t *testing.T) {
 	e.Certificates[0] = second.chain[0]
 	v := l.verifier(func(c *VerifierConfig) { c.Now = func() time.Time { return l.now.Add(vendorLife + time.Hour) } })
 	got, err := l.verify(v, e, measure.Expected{ReportData: measure.BoundTo([]byte("x")), InitData: measure.BoundTo([]byte("y"))})
-	wantFailures(t, err, map[measure.CheckName]string{
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{
 		CheckReport: "privileged", measure.CheckSignature: "did not sign", measure.CheckChain: "not valid", measure.CheckRevocation: "renewed",
 		measure.CheckTCB: "for another TCB; the VCEK certificate is for another chip", measure.CheckBinding: "challenge", measure.CheckInitData: "init-data",
 	})

@@ -16,6 +16,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/collateral"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // genuineTime lies in the life of the collateral that comes with Google's
@@ -59,7 +63,7 @@ func genuineVerifier(t testing.TB, c dcap.Collateral, at time.Time) *Verifier {
 func TestGenuineCollateral(t *testing.T) {
 	ev := wire(t, Evidence{Quote: genuineQuote})
 	got, err := genuineVerifier(t, genuine(t), genuineTime).Verify(t.Context(), ev, unbound)
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the TCB is below every level of the TCB info"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the TCB is below every level of the TCB info"})
 	if c := got.Check(measure.CheckTCB); strings.Contains(c.Reason, ";") {
 		t.Errorf("something else is wrong too: %s", c.Reason)
 	}
@@ -72,15 +76,15 @@ func TestGenuineCollateral(t *testing.T) {
 	}
 
 	_, err = genuineVerifier(t, genuine(t), genuineTime.AddDate(1, 0, 0)).Verify(t.Context(), ev, unbound)
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the TCB info was to be renewed by", measure.CheckRevocation: "was to be renewed by"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckTCB: "the TCB info was to be renewed by", measure.CheckRevocation: "was to be renewed by"})
 }
 
 // TestGenuineLevel judges another quote of such a platform, which was up to
 // date. Google's library is of the same opinion.
 func TestGenuineLevel(t *testing.T) {
 	v := genuineVerifier(t, genuine(t), genuineTime)
-	got, err := v.Verify(t.Context(), wire(t, Evidence{Quote: shared(t, "tdx", "tdx_quote_4.dat")}), unbound)
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
+	got, err := v.Verify(t.Context(), wire(t, Evidence{Quote: evidencetest.File(t, "tdx", "tdx_quote_4.dat")}), unbound)
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
 	for name, outcome := range map[measure.CheckName]measure.Outcome{
 		measure.CheckSignature: measure.Passed, measure.CheckChain: measure.Passed,
 		measure.CheckRevocation: measure.Passed, measure.CheckTCB: measure.Passed,
@@ -92,7 +96,7 @@ func TestGenuineLevel(t *testing.T) {
 	if got.Claims["tcb_status"] != "UpToDate" || got.Claims["tcb_date"] != "2023-02-15T00:00:00Z" {
 		t.Errorf("tcb_status %v, tcb_date %v", got.Claims["tcb_status"], got.Claims["tcb_date"])
 	}
-	theirs := verify.RawTdxQuote(shared(t, "tdx", "tdx_quote_4.dat"), &verify.Options{
+	theirs := verify.RawTdxQuote(evidencetest.File(t, "tdx", "tdx_quote_4.dat"), &verify.Options{
 		GetCollateral: true, CheckRevocations: true, Getter: published(genuine(t)), Now: genuineTime,
 	})
 	if theirs != nil {
@@ -118,7 +122,7 @@ func TestGenuineFiles(t *testing.T) {
 	v := realVerifier(t, func(c *VerifierConfig) {
 		c.Source, c.UnsafeNoCollateral, c.UnsafeDebug, c.Now = shelf, false, true, func() time.Time { return genuineTime }
 	})
-	if _, err := v.Verify(t.Context(), wire(t, Evidence{Quote: shared(t, "tdx", "tdx_quote_4.dat")}), unbound); err != nil {
+	if _, err := v.Verify(t.Context(), wire(t, Evidence{Quote: evidencetest.File(t, "tdx", "tdx_quote_4.dat")}), unbound); err != nil {
 		t.Error(err)
 	}
 }

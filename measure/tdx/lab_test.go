@@ -2,10 +2,7 @@ package tdx
 
 import (
 	"context"
-	"errors"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -113,45 +110,4 @@ func (l *lab) verify(v *Verifier, e *Evidence, want measure.Expected) (measure.V
 		l.t.Fatal(err)
 	}
 	return v.Verify(context.Background(), wire, want)
-}
-
-// wantFailures fails the test unless exactly these checks failed, each with
-// the text in its reason.
-func wantFailures(t testing.TB, err error, want map[measure.CheckName]string) {
-	t.Helper()
-	ve, ok := errors.AsType[*measure.VerificationError](err)
-	if !ok {
-		t.Fatalf("got %v, want a VerificationError", err)
-	}
-	for _, c := range ve.Failed {
-		text, expected := want[c.Name]
-		if !expected {
-			t.Errorf("%s failed too: %s", c.Name, c.Reason)
-		} else if !strings.Contains(c.Reason, text) {
-			t.Errorf("%s failed because %q, want %q in it", c.Name, c.Reason, text)
-		}
-	}
-	for name := range want {
-		if !ve.Has(name) {
-			t.Errorf("%s did not fail", name)
-		}
-	}
-}
-
-// shared returns a file of the evidence folder that lies beside the checkout,
-// and skips the test where it is absent.
-func shared(t testing.TB, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -4,33 +4,22 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/ovmf"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // launchFile reads a file of the evidence folder that predictions are held
 // against.
 func launchFile(t testing.TB, path ...string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(append([]string{dir, "launch"}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return evidencetest.File(t, append([]string{"launch"}, path...)...)
 }
 
 func launchJSON(t testing.TB, into any, path ...string) {

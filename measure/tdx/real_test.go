@@ -11,6 +11,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // realTime lies in the life of all real PCK certificates here.
@@ -44,9 +48,9 @@ func wire(t testing.TB, e Evidence) measure.Evidence {
 // TestRealDebugTD is evidence of real hardware that is genuine and worth
 // nothing: its host may read the guest's memory.
 func TestRealDebugTD(t *testing.T) {
-	ev := wire(t, Evidence{Quote: shared(t, "tdx", "tdx_quote_4.dat")})
+	ev := wire(t, Evidence{Quote: evidencetest.File(t, "tdx", "tdx_quote_4.dat")})
 	got, err := realVerifier(t).Verify(t.Context(), ev, unbound)
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
 	if got.Root != (measure.Root{Name: "Intel SGX Root CA"}) {
 		t.Errorf("root %+v", got.Root)
 	}
@@ -58,7 +62,7 @@ func TestRealDebugTD(t *testing.T) {
 	// What the field's verifier says about this quote, but for the log: it was
 	// given another machine's.
 	var want map[string]any
-	if err := json.Unmarshal(shared(t, "tdx", "parse_tdx_claims_expected.json"), &want); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "tdx", "parse_tdx_claims_expected.json"), &want); err != nil {
 		t.Fatal(err)
 	}
 	delete(want, eventlog.ClaimEvents)
@@ -81,7 +85,7 @@ func contains(t *testing.T, path string, claims measure.Claims, want map[string]
 // TestRealAzureTD is the quote of a paravisor: all its run-time registers are
 // zero.
 func TestRealAzureTD(t *testing.T) {
-	got, err := realVerifier(t).Verify(t.Context(), wire(t, Evidence{Quote: shared(t, "azure", "tdx", "td-quote.bin")}), unbound)
+	got, err := realVerifier(t).Verify(t.Context(), wire(t, Evidence{Quote: evidencetest.File(t, "azure", "tdx", "td-quote.bin")}), unbound)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +108,7 @@ func explained(t testing.TB) ([]byte, *eventlog.Log) {
 		Quote string `json:"quote"`
 		Log   string `json:"event_log"`
 	}
-	if err := json.Unmarshal(shared(t, "launch", "dstack", "quote-report.json"), &report); err != nil {
+	if err := json.Unmarshal(evidencetest.File(t, "launch", "dstack", "quote-report.json"), &report); err != nil {
 		t.Fatal(err)
 	}
 	quote, err := hex.DecodeString(report.Quote)
@@ -153,7 +157,7 @@ func TestRealEventLog(t *testing.T) {
 		}
 		changed.Events[n].Digests[eventlog.SHA384][n] ^= 1
 		_, err = v.Verify(t.Context(), wire(t, Evidence{Quote: quote, EventLog: changed.Marshal()}), unbound)
-		wantFailures(t, err, map[measure.CheckName]string{measure.CheckEventLog: "the event log does not lead to RTMR"})
+		verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckEventLog: "the event log does not lead to RTMR"})
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/verdicttest"
 )
 
 // TestRefused changes what a TD's report says before it is signed, and the log
@@ -116,7 +118,7 @@ func TestRefused(t *testing.T) {
 				e.EventLog = test.raw(e.EventLog)
 			}
 			got, err := l.verify(l.verifier(), e, l.expected())
-			wantFailures(t, err, test.want)
+			verdicttest.WantFailures(t, err, test.want)
 			if got.Claims["report_data"] == nil || len(got.Checks) != 8 {
 				t.Errorf("the verdict does not tell all that was seen: %+v", got)
 			}
@@ -130,10 +132,10 @@ func TestQuoteRefused(t *testing.T) {
 	e := l.evidence()
 	e.Quote[48+136] ^= 1 // MRTD
 	_, err := l.verify(l.verifier(), e, l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "the attestation key did not sign this quote"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckSignature: "the attestation key did not sign this quote"})
 
 	_, err = l.verify(l.verifier(func(c *VerifierConfig) { c.UnsafeSimulatedRoots = nil }), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "trusted root", measure.CheckRevocation: "", measure.CheckTCB: ""})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "trusted root", measure.CheckRevocation: "", measure.CheckTCB: ""})
 	if ve, ok := errors.AsType[*measure.VerificationError](err); !ok || !ve.UntrustedRoot() {
 		t.Errorf("%v does not say that the root is not trusted", err)
 	}
@@ -147,12 +149,12 @@ func TestZeroConfigRefuses(t *testing.T) {
 	}
 	l := newLab(t)
 	_, err = l.verify(v, l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "", measure.CheckRevocation: "", measure.CheckTCB: ""})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "", measure.CheckRevocation: "", measure.CheckTCB: ""})
 	if _, err := l.verify(l.verifier(), l.evidence(), measure.Expected{}); !errors.Is(err, measure.ErrUnset) {
 		t.Errorf("nothing was demanded: %v", err)
 	}
 	_, err = l.verify(l.verifier(), l.evidence(), measure.Expected{ReportData: measure.NotPresented(), InitData: measure.NotPresented()})
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckBinding: "nothing was given"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckBinding: "nothing was given"})
 }
 
 func TestWaivers(t *testing.T) {
@@ -167,9 +169,9 @@ func TestWaivers(t *testing.T) {
 	}
 	// one waiver does not waive the other
 	_, err = l.verify(l.verifier(func(c *VerifierConfig) { c.UnsafeDebug = true }), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "may be migrated"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "may be migrated"})
 	_, err = l.verify(l.verifier(func(c *VerifierConfig) { c.UnsafeMigratable = true }), l.evidence(), l.expected())
-	wantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{CheckAttributes: "this is a debug TD"})
 }
 
 func TestWithoutEventLog(t *testing.T) {
@@ -202,7 +204,7 @@ func TestOldAgents(t *testing.T) {
 		t.Errorf("events %v", events)
 	}
 	_, err = send(l.evidence(func(r *Report) { r.RTMR[3] = Register{1} }))
-	wantFailures(t, err, map[measure.CheckName]string{measure.CheckEventLog: "the event log does not lead to RTMR3"})
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckEventLog: "the event log does not lead to RTMR3"})
 }
 
 // TestRuntimeEvents extends registers while the TD runs: the log explains

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-tdx-guest/verify"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // published answers a library that asks Intel's PCS, with the same collateral
@@ -111,7 +113,7 @@ func TestSecondOpinion(t *testing.T) {
 func TestSecondOpinionOfRealQuotes(t *testing.T) {
 	dstack, _ := explained(t)
 	for name, quote := range map[string][]byte{
-		"debug": shared(t, "tdx", "tdx_quote_4.dat"), "azure": shared(t, "azure", "tdx", "td-quote.bin"), "dstack": dstack,
+		"debug": evidencetest.File(t, "tdx", "tdx_quote_4.dat"), "azure": evidencetest.File(t, "azure", "tdx", "td-quote.bin"), "dstack": dstack,
 	} {
 		if err := verify.RawTdxQuote(quote, &verify.Options{Now: realTime}); err != nil {
 			t.Errorf("%s: %v", name, err)

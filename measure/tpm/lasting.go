@@ -14,13 +14,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 )
 
-// Machines of which a verifier remembers what they last said. With its claims
-// an event log takes some ten times its size, so large evidence is not kept.
-const (
-	maxMachines    = 64
-	maxLastingSize = 64 << 10 // bytes of JSON
-)
-
 // lasting is what a machine says again in every piece of evidence until it
 // reboots or extends a register, with what follows from that alone. It decides
 // nothing that depends on the quote, the time or who is trusted.

@@ -72,37 +72,37 @@ var ErrNotQuote = errors.New("this is not a quote made by a TPM")
 // ParseQuote reads a TPMS_ATTEST. It accepts quotes only and no trailing bytes,
 // so an accepted quote marshals to the same bytes. It judges nothing.
 func ParseQuote(raw []byte) (*Quote, error) {
-	r := &reader{buf: raw}
-	if r.u32() != generatedValue || r.u16() != attestQuote {
+	r := newReader(raw)
+	if r.U32() != generatedValue || r.U16() != attestQuote {
 		return nil, ErrNotQuote
 	}
 	q := &Quote{Signer: r.sized(), ExtraData: r.sized()}
-	q.Clock = Clock{Milliseconds: r.u64(), Resets: r.u32(), Restarts: r.u32()}
-	safe := r.u8()
+	q.Clock = Clock{Milliseconds: r.U64(), Resets: r.U32(), Restarts: r.U32()}
+	safe := r.U8()
 	q.Clock.Safe = safe == 1
 	if safe > 1 {
 		return nil, errors.New("TPM quote: the clock's safe flag is neither yes nor no")
 	}
-	q.Firmware = r.u64()
-	count := r.u32()
+	q.Firmware = r.U64()
+	count := r.U32()
 	if count > maxBanks {
 		return nil, fmt.Errorf("TPM quote: PCRs of %d banks, at most %d are allowed", count, maxBanks)
 	}
 	for range count {
-		s := Selection{Bank: eventlog.Algorithm(r.u16())}
-		size := int(r.u8())
+		s := Selection{Bank: eventlog.Algorithm(r.U16())}
+		size := int(r.U8())
 		if size > maxSelect {
 			return nil, fmt.Errorf("TPM quote: a selection of %d bytes, at most %d are allowed", size, maxSelect)
 		}
-		s.Bitmap = r.take(size)
+		s.Bitmap = r.Take(size)
 		q.Selection = append(q.Selection, s)
 	}
 	q.Digest = r.sized()
-	if r.err == nil && r.at != len(raw) {
-		r.err = errors.New("bytes after its end")
+	if r.Err == nil && r.At != len(raw) {
+		r.Err = errors.New("bytes after its end")
 	}
-	if r.err != nil {
-		return nil, fmt.Errorf("TPM quote: %w", r.err)
+	if r.Err != nil {
+		return nil, fmt.Errorf("TPM quote: %w", r.Err)
 	}
 	return q, nil
 }

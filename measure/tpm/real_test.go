@@ -10,13 +10,15 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // A quote of a real TPM stack, software by the look of it. Its key is
 // self-declared, so a verifier that was told nothing refuses it, and for no
 // other reason.
 func TestRealEvidence(t *testing.T) {
-	ev := measure.Evidence{Platform: measure.TPM, Data: shared(t, "tpm", "tpm_evidence.json")}
+	ev := measure.Evidence{Platform: measure.TPM, Data: evidencetest.File(t, "tpm", "tpm_evidence.json")}
 	e, err := ParseEvidence(ev)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +75,7 @@ func TestRealEvidence(t *testing.T) {
 
 // Quotes of Azure's vTPM. The second is about PCRs 0 to 7 and 14 only.
 func TestRealAzureQuote(t *testing.T) {
-	q, err := ParseQuote(shared(t, "azure", "snp", "tpm-quote.msg"))
+	q, err := ParseQuote(evidencetest.File(t, "azure", "snp", "tpm-quote.msg"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,8 +55,8 @@ type Signature struct {
 // ParseSignature reads a TPMT_SIGNATURE of a known scheme, and no trailing
 // bytes.
 func ParseSignature(raw []byte) (*Signature, error) {
-	r := &reader{buf: raw}
-	s := &Signature{Scheme: Scheme(r.u16()), Hash: eventlog.Algorithm(r.u16())}
+	r := newReader(raw)
+	s := &Signature{Scheme: Scheme(r.U16()), Hash: eventlog.Algorithm(r.U16())}
 	switch s.Scheme {
 	case RSASSA, RSAPSS:
 		s.RSA = r.sizedUpTo(maxSignature)
@@ -65,11 +65,11 @@ func ParseSignature(raw []byte) (*Signature, error) {
 	default:
 		return nil, fmt.Errorf("TPM signature: %s is not accepted", s.Scheme)
 	}
-	if r.err == nil && r.at != len(raw) {
-		r.err = errors.New("bytes after its end")
+	if r.Err == nil && r.At != len(raw) {
+		r.Err = errors.New("bytes after its end")
 	}
-	if r.err != nil {
-		return nil, fmt.Errorf("TPM signature: %w", r.err)
+	if r.Err != nil {
+		return nil, fmt.Errorf("TPM signature: %w", r.Err)
 	}
 	return s, nil
 }

@@ -72,7 +72,7 @@ type publicKey interface{ Equal(x crypto.PublicKey) bool }
 // NewVerifier checks the configuration as a whole.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{enrolled: map[string]measure.Root{}, selfDeclared: c.UnsafeSelfDeclaredKeys, noRevoke: c.UnsafeNoRevocation, now: c.Now}
-	v.chains, v.machines = known.New[known.Key, certified](maxChains), known.New[lastingText, *lasting](maxMachines)
+	v.chains, v.machines = known.New[known.Key, certified](maxChains), known.New[lastingText, *lasting](known.MaxMachines)
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -183,7 +183,7 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		verdict.Claims[ClaimSimulatedRoot] = x.root.Name
 	}
 	err = verdict.Err()
-	if err == nil && !remembered && m.lastingSize() <= maxLastingSize {
+	if err == nil && !remembered && m.lastingSize() <= known.MaxEvidenceSize {
 		l.prepare()
 		v.machines.Remember(m.lasting(), l)
 	}
@@ -197,7 +197,7 @@ func (v *Verifier) read(m *members) (e *Evidence, l *lasting, remembered bool, e
 	if err := m.readQuote(e); err != nil {
 		return nil, nil, false, err
 	}
-	if m.lastingSize() <= maxLastingSize {
+	if m.lastingSize() <= known.MaxEvidenceSize {
 		if l, ok := v.machines.Look(m.among); ok {
 			l.putInto(e)
 			return e, l, true, nil

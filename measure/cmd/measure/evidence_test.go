@@ -11,6 +11,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 // realEvidence is evidence of real machines, from the folder that lies beside
@@ -125,19 +127,6 @@ var realEvidence = map[string]struct {
 	},
 }
 
-// evidenceDir is the folder, and the test is skipped where it is absent.
-func evidenceDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "evidence")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("the evidence folder is absent (%v); VOUCHSAFE_EVIDENCE names it", err)
-	}
-	return dir
-}
-
 // verifyArgs are the arguments for a file, with the folder before the names in
 // it.
 func verifyArgs(dir, file string, args []string) []string {
@@ -163,7 +152,7 @@ func judged(t *testing.T, args []string) (code int, stdout, stderr string) {
 }
 
 func TestRealEvidence(t *testing.T) {
-	dir := evidenceDir(t)
+	dir := evidencetest.Need(t)
 	for name, c := range realEvidence {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,7 +205,7 @@ const mutations = 150
 // A change to evidence that is accepted is refused, or it changes nothing that
 // the verdict says: some bytes are signed by nobody, like the spaces in JSON.
 func TestMutatedEvidence(t *testing.T) {
-	dir := evidenceDir(t)
+	dir := evidencetest.Need(t)
 	for name, c := range realEvidence {
 		if c.code != fault.ExitOK {
 			continue
@@ -257,7 +246,7 @@ func TestMutatedEvidence(t *testing.T) {
 
 // A certificate that came in a file of its own is as good as its signature.
 func TestMutatedCertificate(t *testing.T) {
-	dir := evidenceDir(t)
+	dir := evidencetest.Need(t)
 	raw, err := os.ReadFile(filepath.Join(dir, "snp", "test-vcek.der"))
 	if err != nil {
 		t.Fatal(err)

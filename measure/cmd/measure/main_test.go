@@ -15,6 +15,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/internal/evidencetest"
 )
 
 func TestMain(m *testing.M) {
@@ -42,11 +44,7 @@ func TestScripts(t *testing.T) {
 	if problem != "" {
 		t.Fatal(problem)
 	}
-	evidence := os.Getenv("VOUCHSAFE_EVIDENCE")
-	if evidence == "" {
-		evidence = filepath.Join("..", "..", "..", "..", "shared", "evidence")
-	}
-	evidence, err := filepath.Abs(evidence)
+	evidence, err := filepath.Abs(evidencetest.Dir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

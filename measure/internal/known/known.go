@@ -12,6 +12,14 @@ import (
 	"sync"
 )
 
+// What a verifier remembers of machines that said something before. With its
+// claims an event log takes some ten times its size, so large evidence is not
+// kept.
+const (
+	MaxMachines     = 64
+	MaxEvidenceSize = 64 << 10 // bytes of JSON
+)
+
 // Key is the digest of the bytes that something was made of.
 type Key = [sha256.Size]byte
 
