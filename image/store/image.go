@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/dm"
 	"github.com/vouchsafe-cc/vouchsafe/image/erofs"
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/dm"
 	"github.com/vouchsafe-cc/vouchsafe/image/verity"
 )
 
@@ -81,5 +81,5 @@ func (s *Store) hide(layer string) error {
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("unmount the layer's image: %w", err)
 	}
-	return dm.Verity(s.deviceName(layer)).Close()
+	return dm.Named(s.deviceName(layer)).Close()
 }

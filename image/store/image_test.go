@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/dm"
+	"github.com/vouchsafe-cc/vouchsafe/image/dm"
 	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"github.com/vouchsafe-cc/vouchsafe/image/internal/dm"
+	"github.com/vouchsafe-cc/vouchsafe/image/dm"
 )
 
 const (

@@ -1,6 +1,7 @@
-// Package dm opens dm-verity devices (Linux, include/uapi/linux/dm-ioctl.h and
-// Documentation/admin-guide/device-mapper/verity.rst) on loop devices, without
-// udev and without libdevmapper: a guest has neither.
+// Package dm makes device-mapper devices (Linux, include/uapi/linux/dm-ioctl.h)
+// by the ioctls of the control device, without udev and without libdevmapper: a
+// guest has neither. OpenVerity checks what is read from a file; Open takes any
+// target, for the guest agent's encrypted volumes.
 package dm
 
 import (
@@ -13,8 +14,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/vouchsafe-cc/vouchsafe/image/verity"
 )
 
 const (
@@ -23,10 +22,12 @@ const (
 	headerSize = 312 // struct dm_ioctl up to its padded data
 	targetSize = 40  // struct dm_target_spec
 	bufferSize = 4096
+	maxName    = 127 // DM_NAME_LEN with its zero byte is 128
 
 	readOnly = 1 << 0 // DM_READONLY_FLAG
 
-	sector = 512
+	// SectorSize is the unit of all lengths here, whatever the device's own is.
+	SectorSize = 512
 )
 
 // Commands of the control device, with the size of the header in them.
@@ -79,13 +80,19 @@ func openControl() (*os.File, error) {
 	return nil, errNone
 }
 
+// A Target is the one row of a device's table.
+type Target struct {
+	Kind     string // "crypt", "integrity", "verity"
+	Sectors  int64  // length of the device
+	Params   string // what the kind's documentation says; root can read them back, so no keys
+	ReadOnly bool
+}
+
 // request is one ioctl.
 type request struct {
-	cmd   uint
-	name  string
-	flags uint32
-	table string // parameters of one verity target
-	size  int64  // of the target in sectors
+	cmd    uint
+	name   string
+	target *Target
 }
 
 func (r request) send(c *os.File) error {
@@ -100,17 +107,19 @@ func (r request) sendFor(c *os.File) (uint64, error) {
 	ne.PutUint32(b[0:], 4) // version of the interface
 	ne.PutUint32(b[12:], bufferSize)
 	ne.PutUint32(b[16:], headerSize)
-	ne.PutUint32(b[28:], r.flags)
-	copy(b[48:48+127], r.name)
-	if r.table != "" {
+	copy(b[48:48+maxName], r.name)
+	if t := r.target; t != nil {
+		if t.ReadOnly {
+			ne.PutUint32(b[28:], readOnly)
+		}
 		ne.PutUint32(b[20:], 1)
 		spec := b[headerSize:]
-		ne.PutUint64(spec[8:], uint64(r.size))
-		copy(spec[24:], "verity")
-		if len(r.table) >= bufferSize-headerSize-targetSize {
+		ne.PutUint64(spec[8:], uint64(t.Sectors))
+		copy(spec[24:targetSize-1], t.Kind)
+		if len(t.Params) >= bufferSize-headerSize-targetSize {
 			return 0, errors.New("the table is too long")
 		}
-		copy(spec[targetSize:], r.table)
+		copy(spec[targetSize:], t.Params)
 	}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, c.Fd(), uintptr(r.cmd), uintptr(unsafe.Pointer(&b[0])))
 	if errno != 0 {
@@ -119,32 +128,32 @@ func (r request) sendFor(c *os.File) (uint64, error) {
 	return ne.Uint64(b[40:]), nil
 }
 
-// A Device is a dm-verity device.
+// A Device is a device-mapper device.
 type Device struct{ name string }
 
-// Verity returns the device of a name, which another process may have opened.
-func Verity(name string) Device { return Device{name} }
+// Named returns the device of a name, which another process may have opened.
+func Named(name string) Device { return Device{name} }
 
 // Path returns where the device's node is.
 func (d Device) Path() string { return filepath.Join(filepath.Dir(controlPath), d.name) }
 
-// OpenVerity opens a file that holds data and, right behind it, its tree. Every
-// block that is read from the device was checked, or the read fails. The name
-// must be unique on the machine.
-func OpenVerity(file, name string, root verity.Root) (Device, error) {
+// Open makes a device of one target. The name must be unique on the machine. On
+// failure nothing is left behind.
+func Open(name string, t Target) (Device, error) {
 	d := Device{name}
-	if err := d.open(file, root); err != nil {
-		return d, fmt.Errorf("open a verity device on %s: %w", file, err)
+	if name == "" || len(name) > maxName || strings.ContainsAny(name, "/\x00") {
+		return d, fmt.Errorf("open a %s device: %q is no name for one", t.Kind, name)
+	}
+	if t.Sectors <= 0 {
+		return d, fmt.Errorf("open a %s device: a length of %d sectors", t.Kind, t.Sectors)
+	}
+	if err := d.open(t); err != nil {
+		return d, fmt.Errorf("open a %s device: %w", t.Kind, err)
 	}
 	return d, nil
 }
 
-func (d Device) open(file string, root verity.Root) error {
-	loop, err := attach(file)
-	if err != nil {
-		return fmt.Errorf("attach a loop device: %w", err)
-	}
-	defer func() { _ = loop.Close() }() // the kernel lets it go when the last user has
+func (d Device) open(t Target) error {
 	c, err := openControl()
 	if err != nil {
 		return err
@@ -154,13 +163,7 @@ func (d Device) open(file string, root verity.Root) error {
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	salt := "-"
-	if len(root.Salt) > 0 {
-		salt = fmt.Sprintf("%x", root.Salt)
-	}
-	table := fmt.Sprintf("1 %[1]s %[1]s %[2]d %[2]d %[3]d %[3]d sha256 %[4]x %[5]s", loop.Name(), verity.BlockSize, root.Blocks, root.Hash[:], salt)
-	err = request{cmd: cmdLoad, name: d.name, flags: readOnly, table: table, size: root.Blocks * verity.BlockSize / sector}.send(c)
-	if err != nil {
+	if err := (request{cmd: cmdLoad, name: d.name, target: &t}).send(c); err != nil {
 		return errors.Join(fmt.Errorf("load the table: %w", err), d.Close())
 	}
 	err = request{cmd: cmdSuspend, name: d.name}.send(c)
@@ -199,51 +202,4 @@ func (d Device) Close() error {
 		return err
 	}
 	return nil
-}
-
-// attach attaches a file, read-only, to a loop device that goes when its last
-// user does. The file's path is the device's.
-func attach(file string) (*os.File, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = control.Close() }()
-	for range 64 { // others may take the free one first
-		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return nil, err
-		}
-		loop, err := openLoop(n)
-		if err != nil {
-			return nil, err
-		}
-		config := unix.LoopConfig{Fd: uint32(f.Fd()), Size: verity.BlockSize, Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR}}
-		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
-		if err == nil {
-			return loop, nil
-		}
-		_ = loop.Close()
-		if !errors.Is(err, unix.EBUSY) {
-			return nil, err
-		}
-	}
-	return nil, errors.New("no loop device stays free")
-}
-
-func openLoop(n int) (*os.File, error) {
-	path := fmt.Sprintf("/dev/loop%d", n)
-	f, err := os.Open(path)
-	if !errors.Is(err, os.ErrNotExist) {
-		return f, err
-	}
-	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(n)))); err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, err
-	}
-	return os.Open(path)
 }
