@@ -16,9 +16,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
-	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 )
@@ -100,7 +97,7 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, progress func(
 	}
 	if guest != nil {
 		cfg.Attester = guest.Attester
-		if cfg.Broker, err = newBroker(s, guest.Attester, log); err != nil {
+		if cfg.Broker, err = newBrokers(s, guest.Attester, log); err != nil {
 			return nil, nil, err
 		}
 		if cfg.Events, err = newEvents(s.EventLog, guest, log); err != nil {
@@ -206,21 +203,4 @@ func newEvents(s settings.EventLog, guest *obtain.Guest, log *slog.Logger) (hub.
 		return nil, fmt.Errorf("eventlog_config: %w", err)
 	}
 	return recorder, nil
-}
-
-func newBroker(s *settings.Settings, platform measure.Attester, log *slog.Logger) (*client.Client, error) {
-	if s.Broker.URL == "" {
-		return nil, nil
-	}
-	roots, err := s.Broker.RootCAs()
-	if err != nil {
-		return nil, err
-	}
-	cfg := client.Config{
-		URL: s.Broker.URL, RootCAs: roots, UnsafePlainHTTP: s.Broker.InsecurePlainHTTP, Attester: platform, Logger: log,
-	}
-	if s.InitData != nil {
-		cfg.InitData = &api.InitData{Format: "toml", Body: string(s.InitData.Raw())}
-	}
-	return client.New(cfg)
 }

@@ -91,7 +91,7 @@ func (p Person) client(ctx context.Context) (*client.Client, error) {
 			return nil, fmt.Errorf("%s holds no certificate", p.BrokerCA)
 		}
 	}
-	c, err := newBroker(s, guest.Attester, p.logger())
+	c, err := newBroker(s, s.Broker, guest.Attester, p.logger())
 	if err == nil && c == nil {
 		err = errors.New("no broker is known: neither the settings nor --kbs name one")
 	}

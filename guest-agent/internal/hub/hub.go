@@ -33,7 +33,7 @@ import (
 type Config struct {
 	// Broker may be nil: then nothing can be fetched, and refusals go to the
 	// journal.
-	Broker *client.Client
+	Broker Broker
 	// Attester may be nil: then workloads get no evidence.
 	Attester measure.Attester
 	// Events records what happens in the guest; nil records nothing.
@@ -71,7 +71,7 @@ type Config struct {
 
 // Hub joins the broker, the registry and the image store.
 type Hub struct {
-	broker   broker // nil without one
+	broker   Broker // nil without one
 	attester measure.Attester
 	events   Events // nil without
 	store    *store.Store
@@ -83,11 +83,11 @@ type Hub struct {
 	bundles  bundles
 }
 
-// broker is what the hub asks of the attested client.
-type broker interface {
+// Broker is what the hub asks of an attested client, or of several.
+type Broker interface {
 	Resource(ctx context.Context, uri string) (secret.Bytes, error)
 	TokenWithKey(ctx context.Context) (secret.Bytes, error)
-	reporter
+	Reporter
 }
 
 // New opens the image store and returns a hub.
@@ -106,15 +106,13 @@ func New(cfg Config) (*Hub, error) {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	h := &Hub{
+		broker:   cfg.Broker,
 		attester: cfg.Attester,
 		events:   cfg.Events,
 		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
 		log:      cfg.Logger,
 		sealed:   cfg.Sealed,
-	}
-	if cfg.Broker != nil { // a nil *client.Client in an interface is not nil
-		h.broker = cfg.Broker
 	}
 	h.pairs = keyPairs{uris: cfg.ImageKeys, from: locations{fetch: h.fetch, code: fault.ImageKey}}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}

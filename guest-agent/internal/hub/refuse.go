@@ -42,15 +42,15 @@ const (
 	maxFindings = 32
 )
 
-// reporter tells the broker of refusals.
-type reporter interface {
+// Reporter tells the broker of refusals.
+type Reporter interface {
 	ReportRefusal(ctx context.Context, r api.GuestRefusal) (fault.Ticket, error)
 }
 
 // A Refuser turns errors into refusals: it finds a ticket for each and puts the
 // cause where only the operator reads it.
 type Refuser struct {
-	broker  reporter // nil without one
+	broker  Reporter // nil without one
 	journal io.Writer
 	log     *slog.Logger
 	timeout time.Duration
@@ -60,12 +60,8 @@ type Refuser struct {
 // NewRefuser returns a refuser that reports to broker, and to the journal when
 // that is nil or cannot be told. Before the guest's configuration is trusted,
 // use one without a broker: its URL is part of what is not trusted yet.
-func NewRefuser(c *client.Client, journal io.Writer, log *slog.Logger) *Refuser {
-	r := &Refuser{journal: journal, log: log, timeout: reportTimeout, now: time.Now}
-	if c != nil {
-		r.broker = c
-	}
-	return r
+func NewRefuser(broker Reporter, journal io.Writer, log *slog.Logger) *Refuser {
+	return &Refuser{broker: broker, journal: journal, log: log, timeout: reportTimeout, now: time.Now}
 }
 
 // Refuse returns a *fault.Fault with a ticket for any err but nil. A ticket

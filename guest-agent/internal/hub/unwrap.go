@@ -130,10 +130,9 @@ func (u *pullKeys) destroy() {
 	clear(u.keks)
 }
 
-// keyURI makes the resource URI of a packet's key id. The host part is dropped:
-// only the configured broker is ever asked (guest-protocol 9), and two spellings
-// of one key must not be fetched twice. Keys are resources, so another plugin of
-// the broker is refused.
+// keyURI makes the resource URI of a packet's key id. A host in it picks one of
+// the configured brokers (package brokers). Keys are resources, so another
+// plugin of the broker is refused.
 func keyURI(kid string) (string, error) {
 	kid, err := crypt.NormalizeKID(kid) // tools also write the bare "/repo/type/tag"
 	if err != nil {
@@ -146,6 +145,5 @@ func keyURI(kid string) (string, error) {
 	if u.Plugin != client.DefaultPlugin || u.Query != "" {
 		return "", fmt.Errorf("key id %q is not of the form kbs:///repository/type/tag", kid)
 	}
-	u.Host = ""
 	return u.String(), nil
 }

@@ -32,7 +32,7 @@ const (
 	policyPath = "default/security-policy/main"
 	signerPath = "default/cosign-public-key/app"
 	kekPath    = "default/image-kek/app"
-	layers     = 6
+	layers     = 20
 )
 
 // world is a broker, a registry with one encrypted and signed image, and a hub

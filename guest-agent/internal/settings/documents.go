@@ -41,6 +41,8 @@ type cdhDocument struct {
 		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
 		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
+		// Brokers come after the one of [kbc].
+		Brokers []standbyTable `toml:"brokers"`
 		// RegistryTLS is for registries that need more than [image] can say.
 		RegistryTLS []registryTLSTable `toml:"registry_tls"`
 		// ImageKeys locate private keys that open layers.

@@ -49,6 +49,45 @@ func joinBroker(cmd commandLine, docs documents) (Broker, error) {
 	return b, b.validate()
 }
 
+// maxStandby bounds the brokers beside the first one.
+const maxStandby = 7
+
+// standbyTable is one of [[vouchsafe.brokers]] in cdh.toml.
+type standbyTable struct {
+	URL       string `toml:"url"`
+	Roots     string `toml:"root_certificates"`
+	NamedOnly bool   `toml:"named_only"`
+}
+
+// joinStandby reads the brokers that come after the field's one.
+func joinStandby(first Broker, docs documents) (all []Broker, err error) {
+	if docs.cdh == nil {
+		return nil, nil
+	}
+	tables := docs.cdh.Vouchsafe.Brokers
+	if len(tables) > maxStandby {
+		return nil, fmt.Errorf("vouchsafe.brokers: at most %d", maxStandby)
+	}
+	seen := map[string]bool{first.URL: true}
+	for n, t := range tables {
+		b := Broker{
+			URL: strings.TrimRight(t.URL, "/"), RootCertificates: joinPEM([]string{t.Roots}),
+			InsecurePlainHTTP: first.InsecurePlainHTTP, NamedOnly: t.NamedOnly,
+		}
+		switch err := b.validate(); {
+		case err != nil:
+			return nil, fmt.Errorf("vouchsafe.brokers[%d]: %w", n, err)
+		case first.URL == "":
+			return nil, errors.New("vouchsafe.brokers: these stand in for the broker of token_configs.kbs or kbc, and there is none")
+		case b.URL == "", seen[b.URL]:
+			return nil, fmt.Errorf("vouchsafe.brokers[%d]: no URL, or one that was named before", n)
+		}
+		seen[b.URL] = true
+		all = append(all, b)
+	}
+	return all, nil
+}
+
 func (b Broker) validate() error {
 	if b.URL == "" {
 		return nil

@@ -45,6 +45,8 @@ type Settings struct {
 	Agent    Agent
 	InitData *initdata.Document // nil when none was given
 	Broker   Broker
+	// Standby are further brokers, in the order in which they stand in for Broker.
+	Standby  []Broker
 	Image    Image
 	EventLog EventLog
 	// SkipSealedVerification accepts sealed secrets that nobody signed.
@@ -86,6 +88,8 @@ type Broker struct {
 	// InsecurePlainHTTP permits an http:// URL. Answers stay encrypted to the
 	// attested guest, but the bearer token travels in the clear.
 	InsecurePlainHTTP bool
+	// NamedOnly is of a standby that is asked only by the URIs that name it.
+	NamedOnly bool
 }
 
 // EventLog configures the log of runtime events (guest-protocol 3.2, 6).
@@ -133,6 +137,9 @@ func Load(src Sources) (*Settings, error) {
 		return nil, fmt.Errorf("init-data: %w", err)
 	}
 	if s.Broker, err = joinBroker(cmd, docs); err != nil {
+		return nil, err
+	}
+	if s.Standby, err = joinStandby(s.Broker, docs); err != nil {
 		return nil, err
 	}
 	if s.Image, err = joinImage(cmd, docs); err != nil {

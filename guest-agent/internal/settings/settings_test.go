@@ -160,6 +160,20 @@ func TestAgentPolicy(t *testing.T) {
 	}
 }
 
+const kbcA = "[kbc]\nname='cc_kbc'\nurl='https://a'\n"
+
+// The owner's order is kept, and what stands in is as strict as the first.
+func TestStandby(t *testing.T) {
+	s, err := Load(Sources{InitData: document(map[string]string{DocumentCDH: kbcA +
+		"[[vouchsafe.brokers]]\nurl='https://b:8080/'\n[[vouchsafe.brokers]]\nurl='https://c'\nnamed_only=true"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Standby) != 2 || s.Standby[0].URL != "https://b:8080" || s.Standby[0].NamedOnly || s.Standby[1].URL != "https://c" || !s.Standby[1].NamedOnly {
+		t.Errorf("%+v", s.Standby)
+	}
+}
+
 func TestLoadBroker(t *testing.T) {
 	aa := func(s string) map[string]string { return map[string]string{"aa.toml": s} }
 	cdh := func(s string) map[string]string { return map[string]string{"cdh.toml": s} }
@@ -192,6 +206,11 @@ func TestLoadBroker(t *testing.T) {
 		"bad lookaside":                  {files: cdh("[image]\nsigstore_config='docker: {Q: {lookaside: x}}'"), refused: "sigstore_config"},
 		"lookaside of another shape":     {files: cdh("[image]\n[image.sigstore_config]\nelsewhere=1"), refused: "sigstore_config"},
 		"bad timeout":                    {cmdline: "agent.image_pull_timeout=soon", refused: "agent.image_pull_timeout"},
+		"standby without a first":        {files: map[string]string{DocumentCDH: "[[vouchsafe.brokers]]\nurl='https://b'"}, refused: "there is none"},
+		"standby over http":              {files: map[string]string{DocumentCDH: kbcA + "[[vouchsafe.brokers]]\nurl='http://b'"}, refused: "brokers[0]: the broker's URL is http"},
+		"standby named twice":            {files: map[string]string{DocumentCDH: kbcA + "[[vouchsafe.brokers]]\nurl='https://a/'"}, refused: "named before"},
+		"standby without a URL":          {files: map[string]string{DocumentCDH: kbcA + "[[vouchsafe.brokers]]\nnamed_only=true"}, refused: "no URL"},
+		"too many standbys":              {files: map[string]string{DocumentCDH: kbcA + strings.Repeat("[[vouchsafe.brokers]]\nurl='https://b'\n", 8)}, refused: "at most 7"},
 		"bad feature set":                {cmdline: "agent.guest_components_rest_api=everything", refused: "no feature set"},
 		"bad component":                  {cmdline: "agent.guest_components_procs=all", refused: "no guest component"},
 		"bad level":                      {cmdline: "agent.log=loud", refused: "no log level"},
