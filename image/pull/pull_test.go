@@ -117,7 +117,7 @@ func (w *world) ref(name string) string { return w.Host + "/signed/" + name }
 
 func (w *world) sign(ref string) {
 	w.t.Helper()
-	_, err := ship.Sign(w.t.Context(), ref, w.key, w.Config())
+	_, err := ship.Sign(w.t.Context(), ref, w.key, ship.SignOptions{Registry: w.Config()})
 	imagetest.Must(w.t, err)
 }
 

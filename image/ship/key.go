@@ -81,7 +81,9 @@ func PublicKey(doc secret.Bytes) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// signPayload signs as cosign does (guest-protocol 15.3).
+// signPayload signs as cosign does (guest-protocol 15.3). The same key signs the
+// same bytes the same way: ECDSA without a source of randomness is that of
+// RFC 6979.
 func signPayload(key crypto.Signer, payload []byte) ([]byte, error) {
 	switch k := key.(type) {
 	case ed25519.PrivateKey:
@@ -90,11 +92,13 @@ func signPayload(key crypto.Signer, payload []byte) ([]byte, error) {
 		switch k.Curve {
 		case elliptic.P384():
 			sum := sha512.Sum384(payload)
-			return k.Sign(rand.Reader, sum[:], crypto.SHA384)
+			return k.Sign(nil, sum[:], crypto.SHA384)
 		case elliptic.P521():
 			sum := sha512.Sum512(payload)
-			return k.Sign(rand.Reader, sum[:], crypto.SHA512)
+			return k.Sign(nil, sum[:], crypto.SHA512)
 		}
+		sum := sha256.Sum256(payload)
+		return k.Sign(nil, sum[:], crypto.SHA256)
 	}
 	sum := sha256.Sum256(payload)
 	return key.Sign(rand.Reader, sum[:], crypto.SHA256)

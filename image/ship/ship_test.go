@@ -3,6 +3,7 @@ package ship_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -222,10 +223,9 @@ func judge(t testing.TB, s *imagetest.Server, ref string, keys ...[]byte) (trust
 		trust.Evidence{Signatures: repo, Keys: func(_ context.Context, path string) ([]byte, error) { return keys[path[0]-'0'], nil }})
 }
 
-func TestSignWithEveryKind(t *testing.T) {
-	s := imagetest.Serve(t)
-	ref := s.Host + "/app:v1"
-	m := imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", "a")))
+// signers are a key of every kind, private and public.
+func signers(t testing.TB) (all [][2][]byte) {
+	t.Helper()
 	own, ownPub, err := ship.GenerateKey()
 	must(t, err)
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -234,41 +234,66 @@ func TestSignWithEveryKind(t *testing.T) {
 	must(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
-	edPub, edKey, err := ed25519.GenerateKey(rand.Reader)
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
-	var pubs [][]byte
-	for _, k := range []struct {
-		private secret.Bytes
-		public  []byte
-	}{{own, ownPub}, {pkcs8(t, p384), spki(t, p384.Public())}, {pkcs8(t, p521), spki(t, p521.Public())}, {pkcs8(t, rsaKey), spki(t, rsaKey.Public())}, {pkcs8(t, edKey), spki(t, edPub)}} {
-		if _, err := judge(t, s, ref, k.public); fault.CodeOf(err) != fault.ImageUnsigned {
-			t.Fatalf("accepted before it was signed: %v", err)
-		}
-		for range 2 { // signing again replaces
-			res, err := ship.Sign(t.Context(), ref, k.private, s.Config())
-			must(t, err)
-			if res.Digest != m.Digest.String() || res.SignatureRef != s.Host+"/app:sha256-"+m.Digest.Encoded()+".sig" {
-				t.Errorf("%+v", res)
+	all = append(all, [2][]byte{own.Reveal(), ownPub})
+	for _, k := range []crypto.Signer{p384, p521, rsaKey, edKey} {
+		all = append(all, [2][]byte{pkcs8(t, k).Reveal(), spki(t, k.Public())})
+	}
+	return all
+}
+
+func TestSignWithEveryKind(t *testing.T) {
+	for name, tt := range map[string]struct {
+		forms  []ship.SignForm
+		places []string // of what is written for each key, by a part of its name
+		found  int      // signatures of five keys
+	}{
+		"by default": {nil, []string{"/app@sha256:", ".sig"}, 10},
+		"tag":        {[]ship.SignForm{ship.SignTag}, []string{".sig"}, 5},
+		"bundle":     {[]ship.SignForm{ship.SignBundle}, []string{"/app@sha256:"}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := imagetest.Serve(t)
+			ref := s.Host + "/app:v1"
+			m := imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", "a")))
+			var pubs [][]byte
+			for _, k := range signers(t) {
+				if _, err := judge(t, s, ref, k[1]); fault.CodeOf(err) != fault.ImageUnsigned {
+					t.Fatalf("accepted before it was signed: %v", err)
+				}
+				for range 2 { // to sign again changes nothing
+					res, err := ship.Sign(t.Context(), ref, secret.Copy(k[0]), ship.SignOptions{Forms: tt.forms, Registry: s.Config()})
+					must(t, err)
+					if res.Digest != m.Digest.String() || len(res.Signatures) != len(tt.places) {
+						t.Fatalf("%+v", res)
+					}
+					for i, part := range tt.places {
+						if !strings.Contains(res.Signatures[i].Reference, part) {
+							t.Errorf("%+v", res)
+						}
+					}
+				}
+				// The earlier signatures are still there.
+				pubs = append(pubs, k[1])
+				v, err := judge(t, s, ref, pubs...)
+				if err != nil || len(v.Signers) != len(pubs) {
+					t.Fatalf("%+v, %v", v, err)
+				}
 			}
-		}
-		// The earlier signatures are still there.
-		pubs = append(pubs, k.public)
-		v, err := judge(t, s, ref, pubs...)
-		if err != nil || len(v.Signers) != len(pubs) {
-			t.Fatalf("%+v, %v", v, err)
-		}
-	}
-	in, err := ship.Inspect(t.Context(), ref, ship.InspectOptions{Registry: s.Config()})
-	must(t, err)
-	if len(in.Signatures) != 5 || in.Signatures[0].Digest != m.Digest.String() || in.Signatures[0].Name != s.Host+"/app" || in.Signatures[0].KeyHint == "" {
-		t.Errorf("%+v", in.Signatures)
-	}
-	_, otherPub, err := ship.GenerateKey()
-	must(t, err)
-	_, err = judge(t, s, ref, otherPub)
-	rej, ok := errors.AsType[*trust.Rejection](err)
-	if !ok || !strings.Contains(rej.Seen, in.Signatures[0].KeyHint) {
-		t.Errorf("the rejection does not say whose signature is there: %v", rej)
+			in, err := ship.Inspect(t.Context(), ref, ship.InspectOptions{Registry: s.Config()})
+			must(t, err)
+			if len(in.Signatures) != tt.found || in.Signatures[0].Digest != m.Digest.String() || in.Signatures[0].Name != s.Host+"/app" || in.Signatures[0].KeyHint == "" {
+				t.Errorf("%+v", in.Signatures)
+			}
+			_, otherPub, err := ship.GenerateKey()
+			must(t, err)
+			_, err = judge(t, s, ref, otherPub)
+			rej, ok := errors.AsType[*trust.Rejection](err)
+			if !ok || !strings.Contains(rej.Seen, in.Signatures[0].KeyHint) {
+				t.Errorf("the rejection does not say whose signature is there: %v", rej)
+			}
+		})
 	}
 }
 
@@ -283,7 +308,7 @@ func TestSignedVersion(t *testing.T) {
 	for version, ok := range map[string]bool{"1.3.9": false, "1.4.0": true, "1.10": true} {
 		ref := s.Host + "/app:v" + version
 		imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", version)))
-		_, err := ship.SignAnnotated(t.Context(), ref, key, map[string]string{"version": version}, s.Config())
+		_, err := ship.Sign(t.Context(), ref, key, ship.SignOptions{Annotations: map[string]string{"version": version}, Registry: s.Config()})
 		must(t, err)
 		repo, r := imagetest.Repository(t, s.Config(), ref)
 		res, err := registry.Resolve(t.Context(), repo, r.Version(), registry.Native())
@@ -306,7 +331,7 @@ func TestSignedIndex(t *testing.T) {
 	must(t, err)
 	key, pub, err := ship.GenerateKey()
 	must(t, err)
-	res, err := ship.Sign(t.Context(), s.Host+"/app:v1", key, s.Config())
+	res, err := ship.Sign(t.Context(), s.Host+"/app:v1", key, ship.SignOptions{Registry: s.Config()})
 	if err != nil || res.Digest != index.Digest.String() {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -339,7 +364,7 @@ func TestSignRefuses(t *testing.T) {
 		{"absent image", s.Host + "/app:v2", key, "not found"},
 	}
 	for _, tt := range tests {
-		if _, err := ship.Sign(t.Context(), tt.ref, tt.key, s.Config()); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := ship.Sign(t.Context(), tt.ref, tt.key, ship.SignOptions{Registry: s.Config()}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

@@ -28,7 +28,7 @@ const built = `{"buildDefinition":{"externalParameters":{"source":"https://git.e
 func envelope(t testing.TB, key crypto.Signer, payload []byte) []byte {
 	t.Helper()
 	return fmt.Appendf(nil, `{"payload":%q,"payloadType":%q,"signatures":[{"keyid":"","sig":%q}]}`,
-		b64(payload), payloadTypeInToto, b64(sign(t, key, preAuthentication(payloadTypeInToto, payload))))
+		b64(payload), PayloadTypeInToto, b64(sign(t, key, PreAuthentication(PayloadTypeInToto, payload))))
 }
 
 func TestAttested(t *testing.T) {

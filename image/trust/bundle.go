@@ -2,7 +2,11 @@ package trust
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -27,14 +31,16 @@ const (
 	// to release: those do not count as signatures.
 	PredicateSign = "https://sigstore.dev/cosign/sign/v1"
 
-	payloadTypeInToto = "application/vnd.in-toto+json"
-	maxBundle         = 2 << 20 // bytes
-	maxBundles        = 8 << 20 // bytes of all that is beside one manifest
-	maxSubjects       = 256
+	// PayloadTypeInToto is what an envelope calls an in-toto statement.
+	PayloadTypeInToto = "application/vnd.in-toto+json"
+
+	maxBundle   = 2 << 20 // bytes
+	maxBundles  = 8 << 20 // bytes of all that is beside one manifest
+	maxSubjects = 256
 )
 
-// preAuthentication is what DSSE signs (DSSE protocol, PAE).
-func preAuthentication(payloadType string, payload []byte) []byte {
+// PreAuthentication returns the bytes that DSSE signs (DSSE protocol, PAE).
+func PreAuthentication(payloadType string, payload []byte) []byte {
 	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
 }
 
@@ -92,8 +98,27 @@ func parseBundle(bundle []byte, d digest.Digest, raw []byte) (Signature, error) 
 		s, err = parseMessage(message, raw)
 		s.signed = d
 	}
-	s.KeyHint, s.material = hint, m
+	s.KeyHint, s.material = keyName(hint), m
 	return s, err
+}
+
+// KeyHint is what cosign writes into a bundle beside a signature by a key: the
+// SHA-256 of its SubjectPublicKeyInfo, in base64.
+func KeyHint(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(sum256(der)), nil
+}
+
+// keyName spells such a hint as a fingerprint, which people can compare with
+// those of a policy. Another hint stays as it is.
+func keyName(hint string) string {
+	if sum, err := base64.StdEncoding.DecodeString(hint); err == nil && len(sum) == sha256.Size {
+		return "sha256:" + hex.EncodeToString(sum)
+	}
+	return hint
 }
 
 // ParseEnvelope reads a DSSE envelope. It verifies nothing.
@@ -120,7 +145,7 @@ func parseEnvelope(doc *strictjson.Object) (Signature, error) {
 	if _, err := doc.Take("payloadType", &kind); err != nil {
 		return s, err
 	}
-	if kind != payloadTypeInToto {
+	if kind != PayloadTypeInToto {
 		return s, fmt.Errorf("payload type %.80q is not supported", kind)
 	}
 	payload, err := takeBytes(doc, "payload")

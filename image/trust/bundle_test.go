@@ -32,9 +32,9 @@ func signStatement(d digest.Digest, extra string) []byte {
 
 func dsse(t testing.TB, key crypto.Signer, payload []byte) []byte {
 	t.Helper()
-	sig := sign(t, key, preAuthentication(payloadTypeInToto, payload))
+	sig := sign(t, key, PreAuthentication(PayloadTypeInToto, payload))
 	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":"h"},"tlogEntries":[{"logIndex":"1"}]},`+
-		`"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q,"keyid":""}]}}`, MediaTypeBundle, b64(payload), payloadTypeInToto, b64(sig))
+		`"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q,"keyid":""}]}}`, MediaTypeBundle, b64(payload), PayloadTypeInToto, b64(sig))
 }
 
 func messageBundle(t testing.TB, key crypto.Signer, manifest []byte) []byte {
@@ -134,13 +134,13 @@ func TestEvaluateBundles(t *testing.T) {
 			sh.bundle(t, s.Root, dsse(t, good, swap(signStatement(s.Root, ""), PredicateSign, "https://spdx.dev/Document")))
 		}, "signs nothing"},
 		{"another payload type", ignoring, func(sh *shelf, s Subject) {
-			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), payloadTypeInToto, "application/json"))
+			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), PayloadTypeInToto, "application/json"))
 		}, "payload type"},
 		{"a payload signed without its type", ignoring, func(sh *shelf, s Subject) {
 			p := signStatement(s.Root, "")
 			good := b64(sign(t, good, p))
 			sh.bundle(t, s.Root, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
-				MediaTypeBundle, b64(p), payloadTypeInToto, good))
+				MediaTypeBundle, b64(p), PayloadTypeInToto, good))
 		}, "by an unnamed key"},
 		{"with a certificate", ignoring, func(sh *shelf, s Subject) {
 			sh.bundle(t, s.Root, swap(dsse(t, good, signStatement(s.Root, "")), `"publicKey":{"hint":"h"}`, `"certificate":{"rawBytes":"AA=="}`))

@@ -69,7 +69,7 @@ type Signature struct {
 // message returns the bytes that the signature covers.
 func (s Signature) message() []byte {
 	if s.Form == FormDSSE {
-		return preAuthentication(payloadTypeInToto, s.Payload)
+		return PreAuthentication(PayloadTypeInToto, s.Payload)
 	}
 	return s.Payload
 }

@@ -166,6 +166,9 @@ func (e *evaluation) conclude(t *tally) ([]Accepted, error) {
 	rej := e.rejection("no signature satisfies it", nil)
 	if len(t.accepted) > 0 {
 		rej.Reason = fmt.Sprintf("%d of the %d keys that it needs have signed", len(t.accepted), t.rule.threshold)
+		for _, a := range t.accepted {
+			rej.Signed = append(rej.Signed, a.Signer)
+		}
 	}
 	rej.Wanted, rej.Seen = t.wanted, "no signature"
 	if len(t.seen) > 0 {

@@ -41,7 +41,7 @@ func newSigning(t testing.TB, w *sigstoretest.World, payload []byte, wish sigsto
 	t.Helper()
 	s := &signing{w: w, payload: payload}
 	s.cert, s.key = w.Certificate(wish)
-	s.sig = sigstoretest.Sign(t, s.key, preAuthentication(payloadTypeInToto, payload))
+	s.sig = sigstoretest.Sign(t, s.key, PreAuthentication(PayloadTypeInToto, payload))
 	s.record(t, signedAt.Add(time.Minute))
 	return s
 }
@@ -55,7 +55,7 @@ func (s *signing) bundle(t testing.TB) []byte {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{
 		"mediaType": MediaTypeBundle, "verificationMaterial": sigstoretest.Material(s.cert, s.entries, s.stamps...),
-		"dsseEnvelope": map[string]any{"payload": s.payload, "payloadType": payloadTypeInToto, "signatures": []any{map[string]any{"sig": s.sig}}},
+		"dsseEnvelope": map[string]any{"payload": s.payload, "payloadType": PayloadTypeInToto, "signatures": []any{map[string]any{"sig": s.sig}}},
 	})
 	must(t, err)
 	return raw
@@ -114,7 +114,7 @@ func TestKeyless(t *testing.T) {
 			s.entries[0].SET, s.stamps = nil, [][]byte{s.w.Timestamp(s.sig, at(time.Minute))}
 		}},
 		{name: "a hash of the envelope in the log's second version", change: func(t *testing.T, s *signing) {
-			s.entries = []sigstoretest.Entry{s.w.Record(s.w.Hashed2(preAuthentication(payloadTypeInToto, s.payload), s.sig, s.cert), time.Unix(0, 0))}
+			s.entries = []sigstoretest.Entry{s.w.Record(s.w.Hashed2(PreAuthentication(PayloadTypeInToto, s.payload), s.sig, s.cert), time.Unix(0, 0))}
 			s.entries[0].SET, s.stamps = nil, [][]byte{s.w.Timestamp(s.sig, at(time.Minute))}
 		}},
 		{name: "a hash of something else in the log's second version", change: func(t *testing.T, s *signing) {
@@ -144,7 +144,7 @@ func TestKeyless(t *testing.T) {
 		{name: "a pattern of the beginning", identities: `{"issuerRegExp":".*","subjectRegExp":"https://git.example/shop|x"}`, reason: "whom nobody asked for"},
 		{name: "another authority", change: func(t *testing.T, s *signing) {
 			s.cert, s.key = sigstoretest.New(t).Certificate(wish(subject1))
-			s.sig = sigstoretest.Sign(t, s.key, preAuthentication(payloadTypeInToto, s.payload))
+			s.sig = sigstoretest.Sign(t, s.key, PreAuthentication(PayloadTypeInToto, s.payload))
 			s.record(t, at(time.Minute))
 		}, reason: "signed by unknown authority"},
 		{name: "signed after the certificate expired", change: func(t *testing.T, s *signing) { s.record(t, at(11*time.Minute)) }, reason: "expired"},
@@ -206,7 +206,7 @@ func TestKeyless(t *testing.T) {
 			s.entries[0].Proof.Checkpoint = s.w.Record([]byte("another"), signedAt).Proof.Checkpoint
 		}, reason: "another tree"},
 		{name: "the entry of another signature", change: func(t *testing.T, s *signing) {
-			s.sig = sigstoretest.Sign(t, s.key, preAuthentication(payloadTypeInToto, s.payload)) // ECDSA: other bytes, as good
+			s.sig = sigstoretest.Sign(t, s.key, PreAuthentication(PayloadTypeInToto, s.payload)) // ECDSA: other bytes, as good
 		}, reason: "another signature"},
 		{name: "the entry of another payload", change: func(t *testing.T, s *signing) {
 			s.entries = []sigstoretest.Entry{s.w.Record(s.w.Enveloped([]byte("x"), s.sig, sigstoretest.PEM(t, s.cert)), at(time.Minute))}
@@ -228,7 +228,7 @@ func TestKeyless(t *testing.T) {
 			s.stamps = [][]byte{sigstoretest.New(t).Timestamp(s.sig, at(time.Minute))}
 		}, reason: "timestamp"},
 		{name: "signed by another key than the certificate's", change: func(t *testing.T, s *signing) {
-			s.sig = sigstoretest.Sign(t, other, preAuthentication(payloadTypeInToto, s.payload))
+			s.sig = sigstoretest.Sign(t, other, PreAuthentication(PayloadTypeInToto, s.payload))
 			s.record(t, at(time.Minute))
 		}, reason: "did not make"},
 		{name: "a root without authorities", root: func(d map[string]any) { delete(d, "certificateAuthorities") }, reason: "no authority"},

@@ -23,9 +23,10 @@ const (
 	// and trusted identities (specification "trust store and trust policy").
 	typeNotation = "notationSigned"
 
-	// artifactNotation is the type of a manifest with such a signature.
-	artifactNotation = "application/vnd.cncf.notary.signature"
-	payloadNotation  = "application/vnd.cncf.notary.payload.v1+json"
+	// ArtifactNotation is the type of a manifest with such a signature, PayloadNotation
+	// that of what is signed.
+	ArtifactNotation = "application/vnd.cncf.notary.signature"
+	PayloadNotation  = "application/vnd.cncf.notary.payload.v1+json"
 
 	maxNotation = 256 << 10 // bytes of one envelope
 
@@ -262,7 +263,7 @@ func (n notary) stamped(ctx context.Context, info *signature.SignerInfo) (time.T
 // notationClaim reads what was signed: the descriptor of a manifest.
 func notationClaim(p signature.Payload) (Claim, error) {
 	var c Claim
-	if p.ContentType != payloadNotation {
+	if p.ContentType != PayloadNotation {
 		return c, fmt.Errorf("type %.80q is not supported", p.ContentType)
 	}
 	doc, err := strictjson.Parse(p.Content)

@@ -53,7 +53,7 @@ func (n *notaryRequest) sign(t testing.TB, w *sigstoretest.World) []byte {
 	must(t, err)
 	n.request.Signer, err = signature.NewLocalSigner(append([]*x509.Certificate{cert}, above...), key)
 	must(t, err)
-	n.request.Payload = signature.Payload{ContentType: payloadNotation, Content: []byte(`{"targetArtifact":` + n.target + `}`)}
+	n.request.Payload = signature.Payload{ContentType: PayloadNotation, Content: []byte(`{"targetArtifact":` + n.target + `}`)}
 	envelope, err := signature.NewEnvelope(n.mediaType)
 	must(t, err)
 	raw, err := envelope.Sign(&n.request)
@@ -75,7 +75,7 @@ func (n *notaryRequest) sign(t testing.TB, w *sigstoretest.World) []byte {
 
 func (s *shelf) notarise(t testing.TB, d digest.Digest, mediaType string, raw []byte) {
 	t.Helper()
-	s.refer(t, d, mediaType, artifactNotation, raw, nil)
+	s.refer(t, d, mediaType, ArtifactNotation, raw, nil)
 }
 
 func TestNotation(t *testing.T) {

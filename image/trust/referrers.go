@@ -35,7 +35,7 @@ func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (
 	seen := 0
 	for _, desc := range list {
 		switch desc.ArtifactType {
-		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, artifactNotation, "":
+		case MediaTypeBundle, mediaTypeBundleOld, artifactCosign, MediaTypeEnvelope, ArtifactNotation, "":
 		case ocispec.MediaTypeEmptyJSON: // of registries that list the type of the config, which says nothing
 		default:
 			continue
@@ -87,7 +87,7 @@ func (r *reader) referrer(ctx context.Context, desc ocispec.Descriptor, d digest
 	if err := r.envelopes(ctx, doc.Layers, OriginReferrers); err != nil {
 		return err
 	}
-	if doc.ArtifactType == artifactNotation || doc.Config.MediaType == artifactNotation {
+	if doc.ArtifactType == ArtifactNotation || doc.Config.MediaType == ArtifactNotation {
 		return r.notation(ctx, doc.Layers)
 	}
 	for i, layer := range doc.Layers {

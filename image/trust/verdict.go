@@ -16,6 +16,7 @@ type Verdict struct {
 	Signers      []string `json:"signers,omitempty"` // fingerprints, one for each of Signatures
 
 	Signatures []Accepted `json:"signatures,omitempty"`
+	Quorums    []Quorum   `json:"quorums,omitempty"`
 	Waivers    []Waiver   `json:"waivers,omitempty"`
 
 	Accepted bool `json:"accepted"`
@@ -31,6 +32,7 @@ type Rejection struct {
 	Reason    string
 	Seen      string   // the signatures that are there
 	Wanted    []string // fingerprints of the keys that it asks for
+	Signed    []string // those of them that have signed, where more are needed
 	cause     error
 }
 
@@ -38,6 +40,9 @@ func (r *Rejection) Error() string {
 	s := fmt.Sprintf("%s (%s) refused by %s: %s", r.Reference, r.Digest, r.Scope, r.Reason)
 	if len(r.Wanted) > 0 {
 		s += fmt.Sprintf("; wanted key %s; seen: %s", strings.Join(r.Wanted, ", "), r.Seen)
+	}
+	if len(r.Signed) > 0 {
+		s += "; signed by " + strings.Join(r.Signed, ", ")
 	}
 	return s
 }
@@ -66,6 +71,14 @@ type Accepted struct {
 	unlogged bool
 }
 
+// A Quorum is how many of those that may sign had to, and did. Nobody looks for
+// more of them once there are enough.
+type Quorum struct {
+	Requirement int `json:"requirement"` // its index in the scope's list
+	Needed      int `json:"needed"`
+	Of          int `json:"of"` // keys or identities that the policy names
+}
+
 // What a policy can waive.
 const (
 	WaivedSignature = "signature"
@@ -85,6 +98,9 @@ type Waiver struct {
 func (v *Verdict) add(i int, r requirement, accepted []Accepted) {
 	v.Requirements = append(v.Requirements, r.kind)
 	v.Signatures = append(v.Signatures, accepted...)
+	if of := len(r.keys) + len(r.identities); of > 0 && r.threshold > 0 {
+		v.Quorums = append(v.Quorums, Quorum{Requirement: i, Needed: r.threshold, Of: of})
+	}
 	if slices.ContainsFunc(accepted, func(a Accepted) bool { return a.unlogged }) {
 		v.Waivers = append(v.Waivers, Waiver{Requirement: i, What: WaivedCertLog, By: "a root of trust without logs of certificates"})
 	}

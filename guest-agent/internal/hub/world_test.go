@@ -115,7 +115,7 @@ func (w *world) sign(ref string) []byte {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signed, err := ship.Sign(w.t.Context(), ref, private, w.registry.config())
+	signed, err := ship.Sign(w.t.Context(), ref, private, ship.SignOptions{Registry: w.registry.config()})
 	if err != nil {
 		w.t.Fatalf("sign: %v", err)
 	}

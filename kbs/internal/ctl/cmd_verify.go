@@ -80,6 +80,11 @@ func (c *cli) showVerdict(v trust.Verdict) error {
 	for _, a := range v.Signatures {
 		s.line("signature", fmt.Sprintf("%s (%s) of %s as %s, by %s", a.Form, a.Origin, a.Digest, firstOf(a.Identity, "no name"), a.Rule))
 	}
+	for _, q := range v.Quorums {
+		if q.Of > 1 {
+			s.line("quorum", fmt.Sprintf("%d of the %d that may sign are enough, and did", q.Needed, q.Of))
+		}
+	}
 	for _, w := range v.Waivers {
 		s.line("waived", fmt.Sprintf("%s, by %s", w.What, w.By))
 	}

@@ -124,7 +124,7 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 	if e.sign == "" {
 		return done, nil
 	}
-	signed, err := ship.Sign(ctx, written.Reference, key, e.registry)
+	signed, err := ship.Sign(ctx, written.Reference, key, ship.SignOptions{Registry: e.registry})
 	if err == nil {
 		err = checkSignature(ctx, written.Reference, key, e.registry)
 	}

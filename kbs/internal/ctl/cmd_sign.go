@@ -1,0 +1,113 @@
+package ctl
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/ship"
+)
+
+const signLong = `Sign what REF points to and push the signature beside it. It names the repository
+and the digest, and carries the annotations: a policy can ask for them, and keep
+out older images by a version ("atLeast").
+
+  tag       a signature under cosign's tag, which every verifier reads: cosign,
+            podman, skopeo, CRI-O and the guests of other projects
+  bundle    a Sigstore bundle 0.3 among the image's referrers, which cosign 3
+            writes and reads by default
+  notation  a JWS of the Notary Project among the referrers; wants --certificate
+
+Without --form it writes tag and bundle, so that old and new verifiers find what
+they look for, and guests of this project count one key once. Signing again with
+the same key changes nothing. No entry is made in a public log: cosign verifies
+with --key FILE --insecure-ignore-tlog.
+
+A policy that wants several signatures ("threshold") is satisfied by signing once
+with each key; image verify says who has signed and who is missing.`
+
+func (c *cli) imageSignCommand() *cobra.Command {
+	var key, certificate string
+	var forms []string
+	var annotations map[string]string
+	var reg registryFlags
+	cmd := &cobra.Command{
+		Use:   "sign REF --key FILE",
+		Short: "Sign an image as cosign or Notation does",
+		Long:  signLong,
+		Example: `  kbsctl image sign reg.example/app:1-enc --key release.key
+  kbsctl image sign reg.example/app:1-enc --key release.key --annotation version=1.4.0
+  kbsctl image sign reg.example/app:1-enc --key shop.key --form notation --certificate shop-chain.pem`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := ship.SignOptions{Annotations: annotations}
+			var err error
+			if o.Forms, err = signForms(forms); err != nil {
+				return err
+			}
+			if certificate != "" {
+				if o.Certificates, err = readFile(certificate, maxConfig); err != nil {
+					return usagef("--certificate: %w", err)
+				}
+			}
+			if slices.Contains(o.Forms, ship.SignNotation) != (certificate != "") {
+				return usagef("--form notation and --certificate belong together").
+					hint("--form notation --certificate CHAIN.pem, the certificate of the key first and the root last")
+			}
+			private, err := readKey(key, maxConfig)
+			if err != nil {
+				return err
+			}
+			defer private.Destroy()
+			if o.Registry, err = c.registry(reg); err != nil {
+				return err
+			}
+			done, err := ship.Sign(cmd.Context(), args[0], private, o)
+			if err != nil {
+				return doing(imageError(err), "sign %s", args[0])
+			}
+			if c.flags.output != "table" {
+				return c.printData(done)
+			}
+			return c.showSigned(done)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8)")
+	f.StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
+	f.StringSliceVar(&forms, "form", nil, "`form` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
+	f.StringVar(&certificate, "certificate", "", "PEM `file` with the key's certificate and those above it, with the root, for --form notation")
+	_ = cmd.RegisterFlagCompletionFunc("form", cobra.FixedCompletions(formNames(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagRequired("key")
+	reg.add(cmd)
+	return cmd
+}
+
+func formNames() (names []string) {
+	for _, f := range ship.SignForms() {
+		names = append(names, string(f))
+	}
+	return names
+}
+
+func signForms(names []string) (forms []ship.SignForm, err error) {
+	for _, n := range names {
+		if !slices.Contains(formNames(), n) {
+			return nil, usagef("--form %s: %s", n, strings.Join(formNames(), ", "))
+		}
+		forms = append(forms, ship.SignForm(n))
+	}
+	return forms, nil
+}
+
+// showSigned prints one line for each signature.
+func (c *cli) showSigned(done ship.SignResult) error {
+	s := &sheet{w: c.stdio.Out}
+	s.line("signed", done.Digest)
+	s.line("by key", done.Key)
+	for _, w := range done.Signatures {
+		s.line(string(w.Form), w.Reference)
+	}
+	return s.err
+}
