@@ -3,7 +3,6 @@ package ctl
 import (
 	"context"
 
-	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 )
@@ -17,18 +16,7 @@ func guestRevocationKind() kind {
 		name: "guestrevocation", aliases: []string{"guestrevocations"},
 		header: []string{"ID", "WHAT", "REASON", "AUTHOR", "AGE", "UNTIL"},
 		list:   list,
-		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
-			all, err := list(ctx, c, a, listOptions{})
-			if err != nil {
-				return object{}, err
-			}
-			for _, o := range all {
-				if o.name == name {
-					return o, nil
-				}
-			}
-			return object{}, fault.Newf(fault.NotFound, "there is no guestrevocation %s", name)
-		},
+		get:    oneOf("guestrevocation", list),
 		delete: func(ctx context.Context, a *admin.Client, name string, _ int64) error {
 			return a.ReinstateGuest(ctx, name)
 		},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
@@ -177,6 +178,22 @@ func listed[T any](all []T, o listOptions, f func(T) object) []object {
 		objects = append(objects, obj)
 	}
 	return objects
+}
+
+// oneOf gets an object of a kind whose interface only lists.
+func oneOf(kind string, list func(context.Context, *cli, *admin.Client, listOptions) ([]object, error)) func(context.Context, *cli, *admin.Client, string) (object, error) {
+	return func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
+		all, err := list(ctx, c, a, listOptions{})
+		if err != nil {
+			return object{}, err
+		}
+		for _, o := range all {
+			if o.name == name {
+				return o, nil
+			}
+		}
+		return object{}, fault.Newf(fault.NotFound, "there is no %s %s", kind, name)
+	}
 }
 
 // doing says what was attempted, once.

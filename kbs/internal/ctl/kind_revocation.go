@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 )
@@ -18,18 +17,7 @@ func revocationKind() kind {
 		name: "revocation", aliases: []string{"revocations"},
 		header: []string{"WHAT", "ISSUER", "REASON", "AUTHOR", "AGE", "UNTIL"},
 		list:   list,
-		get: func(ctx context.Context, c *cli, a *admin.Client, name string) (object, error) {
-			all, err := list(ctx, c, a, listOptions{})
-			if err != nil {
-				return object{}, err
-			}
-			for _, o := range all {
-				if o.name == name {
-					return o, nil
-				}
-			}
-			return object{}, fault.Newf(fault.NotFound, "there is no revocation %s", name)
-		},
+		get:    oneOf("revocation", list),
 		schema: revocationSchema,
 	}
 }
