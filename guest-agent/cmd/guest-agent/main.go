@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/boot"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox/pause"
 )
@@ -18,12 +19,16 @@ import (
 func init() { runtime.LockOSThread() } //nolint:gochecknoinits // only init runs on the process's main thread, which the reaper needs
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == sandbox.PauseArgument {
+	if len(os.Args) == 2 && os.Args[1] == sandbox.PauseArgument && !boot.Is(os.Args) {
 		os.Exit(pause.Run())
 	}
 	spareMemory(os.Getenv)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], stdio{out: os.Stdout, err: os.Stderr})
+	io := stdio{out: os.Stdout, err: os.Stderr}
+	if boot.Is(os.Args) {
+		os.Exit(machine(ctx, io)) // not reached where machines can be switched off
+	}
+	code := run(ctx, os.Args[1:], io)
 	stop()
 	os.Exit(code)
 }

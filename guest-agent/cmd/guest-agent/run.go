@@ -71,7 +71,7 @@ func command(io stdio) *cobra.Command {
 
 func withoutCommand(*cobra.Command, []string) error {
 	if os.Getpid() == 1 {
-		return errors.New("starting as the init of a machine is not built yet; the init must call: guest-agent serve")
+		return fmt.Errorf("%w: process 1 of a container needs a command; only the init of a machine needs none", errUsage)
 	}
 	return fmt.Errorf("%w: a command is needed", errUsage)
 }
@@ -92,7 +92,7 @@ func serveCommand(io stdio) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Listen, "listen", "", "address for the runtime: unix:///PATH, unix://@NAME or vsock://CID:PORT (default: agent.server_addr of the kernel command line, else vsock://-1:1024)")
+	f.StringVar(&o.Listen, "listen", "", "address for the runtime: unix:///PATH, unix://@NAME, virtio-serial://NAME or vsock://CID:PORT (default: agent.server_addr of the kernel command line, else vsock://-1:1024)")
 	f.StringVar(&o.StateDir, "state-dir", sandbox.GuestDir, "directory for the pod's state")
 	f.StringVar(&o.Runtime, "runtime", "", "OCI runtime program (default: the first of runc and crun that is installed)")
 	f.StringVar(&o.ResolvConf, "resolv-conf", "", "file to bind the pod's DNS settings over, usually /etc/resolv.conf (default: none)")

@@ -12,23 +12,27 @@ import (
 
 	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/serialport"
 )
 
 // address is where the runtime reaches the agent (kata-agent 1.3).
 type address struct {
-	network string // "unix" or "vsock"
-	path    string // of a unix socket; "@name" is an abstract one
+	network string // "unix", "vsock" or "virtio-serial"
+	path    string // of a unix socket, "@name" is an abstract one; name of a port
 	cid     uint32 // unix.VMADDR_CID_ANY for any
 	port    uint32
 }
 
-// parseAddress reads unix://PATH, unix://@NAME and vsock://CID:PORT, where the
-// CID -1 means any.
+// parseAddress reads unix://PATH, unix://@NAME, virtio-serial://NAME and
+// vsock://CID:PORT, where the CID -1 means any.
 func parseAddress(s string) (address, error) {
 	network, rest, ok := strings.Cut(s, "://")
 	switch {
 	case !ok:
 	case network == "unix" && (strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "@")) && len(rest) > 1:
+		return address{network: network, path: rest}, nil
+	case network == networkSerial && rest != "" && !strings.Contains(rest, "/"):
 		return address{network: network, path: rest}, nil
 	case network == "vsock":
 		cid, port, ok := strings.Cut(rest, ":")
@@ -50,10 +54,20 @@ func parseAddress(s string) (address, error) {
 		a.port = uint32(n)
 		return a, nil
 	}
-	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME or vsock://CID:PORT", s)
+	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME, virtio-serial://NAME or vsock://CID:PORT", s)
 }
 
+// networkSerial is the network of a virtio-serial port.
+const networkSerial = "virtio-serial"
+
 func (a address) listen(ctx context.Context) (net.Listener, error) {
+	if a.network == networkSerial {
+		l, err := serialport.Listen(a.path)
+		if err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		return l, nil
+	}
 	if a.network == "vsock" {
 		l, err := vsock.ListenContextID(a.cid, a.port, nil)
 		if err != nil {

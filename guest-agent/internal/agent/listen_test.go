@@ -11,10 +11,11 @@ import (
 
 func TestParseAddress(t *testing.T) {
 	good := map[string]address{
-		"unix:///run/agent.sock": {network: "unix", path: "/run/agent.sock"},
-		"unix://@agent":          {network: "unix", path: "@agent"},
-		"vsock://-1:1024":        {network: "vsock", cid: unix.VMADDR_CID_ANY, port: 1024},
-		"vsock://3:1":            {network: "vsock", cid: 3, port: 1},
+		"unix:///run/agent.sock":  {network: "unix", path: "/run/agent.sock"},
+		"unix://@agent":           {network: "unix", path: "@agent"},
+		"vsock://-1:1024":         {network: "vsock", cid: unix.VMADDR_CID_ANY, port: 1024},
+		"vsock://3:1":             {network: "vsock", cid: 3, port: 1},
+		"virtio-serial://agent.0": {network: "virtio-serial", path: "agent.0"},
 	}
 	for s, want := range good {
 		if got, err := parseAddress(s); err != nil || got != want {
@@ -23,7 +24,7 @@ func TestParseAddress(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "/run/agent.sock", "unix://", "unix:///", "unix://relative", "unix://@", "vsock://1024", "vsock://-1:", "vsock://-1:0",
-		"vsock://-2:1024", "vsock://-1:99999999999", "tcp://127.0.0.1:1", "vsock://-1:1024/x",
+		"vsock://-2:1024", "vsock://-1:99999999999", "tcp://127.0.0.1:1", "vsock://-1:1024/x", "virtio-serial://", "virtio-serial:///dev/vport0p1",
 	} {
 		if got, err := parseAddress(s); err == nil {
 			t.Errorf("%q accepted as %+v", s, got)

@@ -1,0 +1,158 @@
+package boot
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+)
+
+// The steps themselves need a machine of their own: tests/boot has one.
+
+func TestOnlyTheInitOfAMachine(t *testing.T) {
+	if Is([]string{"/init"}) {
+		t.Error("a test is taken for the init of a machine")
+	}
+	if os.Getpid() != 1 && inFirstNamespace() != (firstNamespaceOf(t) == firstNamespace) {
+		t.Error("the detached proc disagrees with the one that is mounted")
+	}
+}
+
+func firstNamespaceOf(t *testing.T) string {
+	t.Helper()
+	link, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Skipf("no /proc to compare with: %v", err)
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	return link
+}
+
+func TestWords(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                      nil,
+		" quiet\tip=off \n":     {"quiet", "ip=off"},
+		`a="b c" d`:             {"a=b c", "d"},
+		`"a=b c" d`:             {"a=b c", "d"},
+		`dm="x,,,ro, 0 1 v" ""`: {"dm=x,,,ro, 0 1 v", ""},
+		`a="never closed b`:     {"a=never closed b"},
+	} {
+		if got := words(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	p, err := parse("quiet ip=10.0.2.15::10.0.2.2:255.255.255.0:ignored:eth0:none:10.0.2.3 vouchsafe.insecure_module_loading=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &network{
+		address: netip.MustParsePrefix("10.0.2.15/24"), gateway: netip.MustParseAddr("10.0.2.2"), device: "eth0",
+		dns: []netip.Addr{netip.MustParseAddr("10.0.2.3")},
+	}
+	if !p.keepModules || !reflect.DeepEqual(p.network, want) {
+		t.Errorf("%+v %+v", p, p.network)
+	}
+	for _, nothing := range []string{"", "quiet", "ip=off", "ip="} {
+		if p, err := parse(nothing); err != nil || p.network != nil || p.keepModules {
+			t.Errorf("%q: %+v, %v", nothing, p, err)
+		}
+	}
+	for _, bad := range []string{
+		"ip=dhcp", "ip=10.0.2.15", "ip=10.0.2.15:::255.0.255.0", "ip=::1:::255.255.255.0", "ip=10.0.2.15::x:255.255.255.0",
+		"ip=10.0.2.15:::255.255.255.0:::dhcp", "ip=10.0.2.15:::255.255.255.0::::x", "ip=1:2:3:4:5:6:7:8:9:10",
+		"vouchsafe.insecure_module_loading=perhaps", strings.Repeat("x", maxCommandLine+1),
+	} {
+		if _, err := parse(bad); err == nil {
+			t.Errorf("%.64q is accepted", bad)
+		}
+	}
+}
+
+// Hostile or not, a command line is split into words that hold no white space
+// but what was quoted, and parsing it ends.
+func FuzzParse(f *testing.F) {
+	f.Add(`quiet ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none`)
+	f.Add(`dm-mod.create="a,,,ro,0 8 verity" ip=:::::::`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if list := words(text); !strings.Contains(text, `"`) && !slices.Equal(list, splitASCII(text)) {
+			t.Errorf("%q: %q", text, list)
+		}
+		_, _ = parse(text)
+	})
+}
+
+func splitASCII(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r < 128 && strings.ContainsRune(" \t\n\r\v\f", r) })
+}
+
+func TestParseModules(t *testing.T) {
+	got, err := parseModules("# in this order\n/lib/modules/a.ko\n\n  /lib/modules/b.ko.xz \n")
+	if want := []string{"/lib/modules/a.ko", "/lib/modules/b.ko.xz"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, bad := range []string{"a.ko", "/lib/../a.ko", "/lib//a.ko"} {
+		if _, err := parseModules(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func TestFindInitData(t *testing.T) {
+	const text = "version = \"0.1.0\"\n"
+	var device bytes.Buffer
+	if err := initdata.WriteDevice(&device, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(device.Bytes())
+	damaged[30] ^= 1
+	for name, tt := range map[string]struct {
+		disks map[string][]byte
+		want  string
+		fails error
+	}{
+		"none":         {disks: map[string][]byte{"vda": make([]byte, 4096), "vdb": nil}},
+		"second disk":  {disks: map[string][]byte{"vda": make([]byte, 4096), "vdb": device.Bytes()}, want: text},
+		"scsi":         {disks: map[string][]byte{"sda": device.Bytes()}, want: text},
+		"not a disk":   {disks: map[string][]byte{"loop0": device.Bytes()}},
+		"two":          {disks: map[string][]byte{"vda": device.Bytes(), "vdb": device.Bytes()}, fails: errTwice},
+		"damaged":      {disks: map[string][]byte{"vda": damaged}, fails: errAny},
+		"truncated":    {disks: map[string][]byte{"vda": device.Bytes()[:20]}, fails: errAny},
+		"disk is gone": {disks: map[string][]byte{"vda-without-node": nil}, fails: os.ErrNotExist},
+	} {
+		t.Run(name, func(t *testing.T) {
+			block, dev := t.TempDir(), t.TempDir()
+			for disk, content := range tt.disks {
+				if err := os.Mkdir(filepath.Join(block, disk), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasSuffix(disk, "without-node") {
+					continue
+				}
+				if err := os.WriteFile(filepath.Join(dev, disk), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := findInitData(block, dev)
+			if string(got) != tt.want || (err == nil) != (tt.fails == nil) || err != nil && !errors.Is(tt.fails, errAny) && !errors.Is(err, tt.fails) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+	if got, err := findInitData(filepath.Join(t.TempDir(), "none"), "/dev"); got != nil || err != nil {
+		t.Errorf("a kernel without disks: %q, %v", got, err)
+	}
+}
+
+var errAny = errors.New("any error")

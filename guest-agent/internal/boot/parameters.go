@@ -1,0 +1,63 @@
+package boot
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// maxCommandLine bounds the text in bytes; Linux itself takes 2048 on amd64.
+const maxCommandLine = 64 << 10
+
+// parameters are those of the kernel command line that are for an init; the
+// agent's own are read by package settings.
+type parameters struct {
+	network     *network
+	keepModules bool // vouchsafe.insecure_module_loading
+}
+
+func parse(text string) (p parameters, err error) {
+	if len(text) > maxCommandLine {
+		return p, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
+	}
+	for _, word := range words(text) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "ip":
+			p.network, err = parseNetwork(value)
+		case "vouchsafe.insecure_module_loading":
+			p.keepModules, err = strconv.ParseBool(value)
+		}
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return p, nil
+}
+
+// words splits the text as the kernel does (next_arg in lib/cmdline.c): at white
+// space that is not in double quotes. The quotes are no part of a word.
+func words(text string) (list []string) {
+	var word strings.Builder
+	quoted, open := false, false
+	flush := func() {
+		if open {
+			list = append(list, word.String())
+		}
+		word.Reset()
+		open = false
+	}
+	for _, c := range []byte(text) {
+		switch {
+		case c == '"':
+			quoted, open = !quoted, true
+		case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'):
+			flush()
+		default:
+			word.WriteByte(c)
+			open = true
+		}
+	}
+	flush()
+	return list
+}
