@@ -28,13 +28,23 @@ help: ## list the targets
 .PHONY: build
 build: ## build all commands into bin/
 	@mkdir -p $(BIN)
-	$(GOBUILD) -o $(BIN)/ ./measure/cmd/measure ./kbs/cmd/kbs ./kbs/cmd/kbsctl ./guest-agent/cmd/guest-agent ./tests/cmd/demo
+	$(GOBUILD) -o $(BIN)/ ./measure/cmd/measure ./kbs/cmd/kbs ./kbs/cmd/kbsctl ./guest-agent/cmd/guest-agent ./rootfs/cmd/rootfs ./tests/cmd/demo
 
 .PHONY: build-pkcs11
 build-pkcs11: ## build kbs-pkcs11, which holds the master key in a token, into bin/ (needs a C compiler)
 	@$(NEEDC)
 	@mkdir -p $(BIN)
 	CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./kbs-pkcs11/cmd/kbs-pkcs11
+
+# The agent of an image says nothing of the checkout that it was built in, so that
+# two checkouts of one commit give the same image.
+.PHONY: rootfs
+rootfs: build ## a guest image from Debian's packages into .cache/rootfs/image (FORM=initrd)
+	@mkdir -p $(CACHE)/rootfs
+	@$(GOBUILD) -buildvcs=false -ldflags "-s -w -buildid=" -o $(CACHE)/rootfs/guest-agent ./guest-agent/cmd/guest-agent
+	@test -f $(CACHE)/rootfs/guest.lock || $(BIN)/rootfs lock --recipe rootfs/recipes/guest.toml --out $(CACHE)/rootfs/guest.lock
+	@$(BIN)/rootfs build --recipe rootfs/recipes/guest.toml --lock $(CACHE)/rootfs/guest.lock --agent $(CACHE)/rootfs/guest-agent \
+		--cache $(CACHE)/rootfs/packages --form $(or $(FORM),initrd) --out $(CACHE)/rootfs/image
 
 .PHONY: demo
 demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KEEP=1 leaves it up, IMAGE=ref takes any image)

@@ -15,7 +15,7 @@ import (
 )
 
 // Programs are the commands that have a page.
-var Programs = []string{"kbs", "kbsctl", "measure", "guest-agent"}
+var Programs = []string{"kbs", "kbsctl", "measure", "guest-agent", "rootfs"}
 
 // BrokerPages are those that the broker writes itself (`kbs reference`).
 var BrokerPages = []string{"openapi.json", "api.md", "audit.md", "audit-event.schema.json", "config.md", "config.schema.json", "metrics.md"}

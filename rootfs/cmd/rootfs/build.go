@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/fetch"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+)
+
+const buildHelp = `Build makes an image from a recipe, the lock that pins its packages, and the
+agent. Packages are fetched into the cache and checked against the lock whenever
+they are used; with all of them there, no network is needed.
+
+Forms:
+  initrd   vmlinuz, initrd.zst, cmdline: everything is in the initramfs`
+
+type buildFlags struct {
+	recipe, lock, agent, out, cache, form string
+}
+
+func (c *cli) buildCommand() *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:     "build --recipe FILE --lock FILE --agent FILE --out DIR",
+		Short:   "Make an image",
+		Long:    buildHelp,
+		Example: `  rootfs build --recipe rootfs/recipes/guest.toml --lock guest.lock --agent bin/guest-agent --out image`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.build(cmd.Context(), f) },
+	}
+	s := cmd.Flags()
+	s.StringVar(&f.recipe, "recipe", "", "`FILE` that says what the image is made of")
+	s.StringVar(&f.lock, "lock", "", "`FILE` that 'rootfs lock' wrote")
+	s.StringVar(&f.agent, "agent", "", "`FILE` with the static guest-agent, which becomes PID 1")
+	s.StringVar(&f.out, "out", "", "`DIR` to write the image to; one that is there is replaced")
+	s.StringVar(&f.cache, "cache", "", "`DIR` to keep packages in (default rootfs in the user's cache)")
+	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd")
+	for _, name := range []string{"recipe", "lock", "agent", "out"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+// maxAgent bounds the agent, in bytes.
+const maxAgent = 512 << 20
+
+func (c *cli) build(ctx context.Context, f buildFlags) error {
+	in, err := c.buildInputs(f)
+	if err != nil {
+		return err
+	}
+	cache, err := openCache(f.cache)
+	if err != nil {
+		return err
+	}
+	image, err := build.Make(ctx, in, cache)
+	if err != nil {
+		return err
+	}
+	if err := writeImage(f.out, image.Files); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(image.Files)) {
+		c.say("%s: %d bytes", filepath.Join(f.out, name), len(image.Files[name]))
+	}
+	return nil
+}
+
+func (c *cli) buildInputs(f buildFlags) (in build.Inputs, err error) {
+	in.Form = build.Form(f.form)
+	if in.Recipe, err = readRecipe(f.recipe); err != nil {
+		return in, err
+	}
+	raw, err := readFile(f.lock, lock.MaxSize)
+	if err != nil {
+		return in, fmt.Errorf("%w (make it with: rootfs lock --recipe %s --out %s)", err, f.recipe, f.lock)
+	}
+	if in.Lock, err = lock.Parse(raw); err != nil {
+		return in, fmt.Errorf("%s: %w", f.lock, err)
+	}
+	in.Agent, err = readFile(f.agent, maxAgent)
+	return in, err
+}
+
+func openCache(dir string) (*fetch.Cache, error) {
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("--cache is not given: %w", err)
+		}
+		dir = filepath.Join(user, "rootfs")
+	}
+	return &fetch.Cache{Dir: dir, Client: http.DefaultClient}, nil
+}
+
+// writeImage puts the files into a new directory, and that in the place of the
+// old one once it is whole.
+func writeImage(dir string, files map[string][]byte) (err error) {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	for name, content := range files {
+		if strings.ContainsRune(name, '/') {
+			return fmt.Errorf("a file of an image is called %q", name)
+		}
+		if err := os.WriteFile(filepath.Join(tmp, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := removeOld(dir); err != nil {
+		return err
+	}
+	return os.Rename(tmp, dir)
+}
+
+// removeOld removes an image, and nothing else.
+func removeOld(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, build.FileCmdline)); err != nil && len(entries) > 0 {
+		return fmt.Errorf("%s is no image, and is not replaced", dir)
+	}
+	return os.RemoveAll(dir)
+}

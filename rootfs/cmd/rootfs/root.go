@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/fetch"
+)
+
+const rootHelp = `Rootfs builds the guest image: a kernel, the agent as PID 1 and an OCI runtime,
+from packages that are pinned by their hashes. It needs no root, and the same
+inputs make the same bytes.
+
+  rootfs lock    finds the packages that a recipe names, and pins them
+  rootfs build   makes the image`
+
+// cli is what the commands share.
+type cli struct{ out, err io.Writer }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := &cli{out: stdout, err: stderr}
+	root := &cobra.Command{
+		Use:   "rootfs",
+		Short: "Build the guest image, reproducibly",
+		Long:  rootHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Errors are printed below, once, with an exit code.
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.AddCommand(c.lockCommand(), c.buildCommand())
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		_, _ = fmt.Fprintf(c.err, "rootfs: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return fault.ExitOK
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fetch.ErrGone):
+		return fault.ExitNotFound
+	case errors.Is(err, fs.ErrExist):
+		return fault.ExitConflict
+	case errors.Is(err, context.Canceled):
+		return fault.ExitUnavailable
+	}
+	return fault.ExitUsage
+}
+
+func (c *cli) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.err, "rootfs: "+format+"\n", args...)
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return raw, err
+}

@@ -1,0 +1,89 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/cpio"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/tree"
+)
+
+// Form is how an image is started.
+type Form string
+
+// The forms.
+const (
+	Initrd Form = "initrd" // all in the initramfs
+	Verity Form = "verity" // a root under dm-verity
+	UKI    Form = "uki"    // the initrd form as one file for firmware
+)
+
+// Inputs is what an image is made of.
+type Inputs struct {
+	Recipe *recipe.Recipe
+	Lock   *lock.Lock
+	Agent  []byte
+	Form   Form
+}
+
+// Files of an image.
+const (
+	FileKernel  = "vmlinuz"
+	FileInitrd  = "initrd.zst"
+	FileCmdline = "cmdline"
+)
+
+// Image is what was built: files by their names.
+type Image struct {
+	Files map[string][]byte
+	Tree  *tree.Tree
+}
+
+// Make builds. The same inputs give the same bytes.
+func Make(ctx context.Context, in Inputs, from Packages) (*Image, error) {
+	if err := in.Lock.Serves(in.Recipe); err != nil {
+		return nil, err
+	}
+	k, err := readKernel(ctx, in.Recipe, in.Lock, from)
+	if err != nil {
+		return nil, err
+	}
+	t, err := base(in.Recipe, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.addModules(t); err != nil {
+		return nil, err
+	}
+	if err := userland(ctx, t, in.Recipe, in.Lock, from); err != nil {
+		return nil, err
+	}
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	out := &Image{Tree: t, Files: map[string][]byte{FileKernel: k.image, FileCmdline: []byte(in.Recipe.Kernel.Cmdline + "\n")}}
+	out.Files[FileInitrd], err = initramfs(t)
+	return out, err
+}
+
+// initramfs packs a tree as the kernel unpacks it. The encoder runs alone, as
+// its output depends on how work is shared.
+func initramfs(t *tree.Tree) ([]byte, error) {
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(8<<20))
+	if err != nil {
+		return nil, err
+	}
+	if err := cpio.Write(z, t); err != nil {
+		return nil, fmt.Errorf("initramfs: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return nil, fmt.Errorf("initramfs: %w", err)
+	}
+	return b.Bytes(), nil
+}
