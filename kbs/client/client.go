@@ -9,8 +9,9 @@
 // denial (403) or an absent resource (404) never costs another attestation.
 //
 // The guest's key pair is made for each token, stays in this package and dies
-// with the token; only [Client.TokenWithKey] hands one out, and that one is
-// used for nothing else.
+// with the token. What workloads are given is a token of another key pair
+// ([Client.WorkloadToken]), whose private half is thrown away; only
+// [Client.TokenWithKey] hands one out, and that one is used for nothing else.
 //
 // Whatever the broker answers is foreign: sizes are limited, redirects are not
 // followed, and of an error only a known code and a well-formed ticket become
@@ -106,6 +107,7 @@ type Client struct {
 	wait         func(context.Context, time.Duration) error // between attempts
 
 	own        sessions
+	lent       sessions // for workloads; without keys
 	handshakes atomic.Int64
 }
 
@@ -147,6 +149,7 @@ func New(cfg Config) (*Client, error) {
 		c.now = time.Now
 	}
 	c.own.now, c.own.open = c.now, c.handshake
+	c.lent.now, c.lent.open = c.now, c.lend
 	if strings.HasPrefix(base, "http:") {
 		c.log.Warn("the broker is reached without TLS", slog.String("url", base))
 	}
@@ -235,6 +238,26 @@ func (c *Client) Token(ctx context.Context) (Token, error) {
 	return Token{JWT: secret.Copy(s.token.Reveal()), Expires: s.expires}, nil
 }
 
+// WorkloadToken returns an attestation token for a workload to show to others:
+// JSON {"token":JWT}. It is cached like the client's own, and is not that one,
+// so that nobody else can ask in the client's name. What a broker would answer
+// to it cannot be opened by anyone: its key is gone.
+func (c *Client) WorkloadToken(ctx context.Context) (secret.Bytes, error) {
+	s, err := c.lent.get(ctx, nil)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	return tokenJSON(s.token, secret.Bytes{})
+}
+
+func (c *Client) lend(ctx context.Context) (*session, error) {
+	s, err := c.handshake(ctx)
+	if err == nil {
+		s.key = nil
+	}
+	return s, err
+}
+
 // TokenWithKey makes a handshake with a fresh key pair and returns both, for a
 // workload that fetches and opens resources by itself: JSON
 // {"token":JWT,"tee_keypair":PEM} (guest-protocol 7.1). Nothing of it is
@@ -252,10 +275,20 @@ func (c *Client) TokenWithKey(ctx context.Context) (secret.Bytes, error) {
 		return secret.Bytes{}, fault.New(fault.Internal, err)
 	}
 	defer key.Destroy()
-	text, err := json.Marshal(struct {
+	return tokenJSON(s.token, key)
+}
+
+// tokenJSON writes the answer of guest-protocol 7.1, without a key pair if there
+// is none.
+func tokenJSON(token, key secret.Bytes) (secret.Bytes, error) {
+	answer := struct {
 		Token      string `json:"token"`
-		TEEKeypair string `json:"tee_keypair"`
-	}{string(s.token.Reveal()), string(key.Reveal())})
+		TEEKeypair string `json:"tee_keypair,omitempty"`
+	}{Token: string(token.Reveal())}
+	if key.Len() > 0 {
+		answer.TEEKeypair = string(key.Reveal())
+	}
+	text, err := json.Marshal(answer)
 	if err != nil {
 		return secret.Bytes{}, fault.New(fault.Internal, err)
 	}

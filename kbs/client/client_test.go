@@ -257,6 +257,35 @@ func TestTokenExpiredOnArrival(t *testing.T) {
 	handshakes(t, c, 2)
 }
 
+// What a workload is given serves to show, and for nothing that the client does.
+func TestWorkloadToken(t *testing.T) {
+	b := newBroker(t, &broker{resources: map[string]string{"a/b/c": "x"}})
+	c := newClient(t, b)
+	mustGet(t, c, "kbs:///a/b/c", "x")
+	own, err := c.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for range 3 {
+		raw, err := c.WorkloadToken(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(raw.Reveal()))
+	}
+	handshakes(t, c, 2)
+	var got map[string]string
+	if err := json.Unmarshal([]byte(texts[0]), &got); err != nil || len(got) != 1 || got["token"] == "" || got["token"] == string(own.JWT.Reveal()) {
+		t.Fatalf("%d members, %v", len(got), err)
+	}
+	if texts[1] != texts[0] || texts[2] != texts[0] {
+		t.Error("each call attests anew")
+	}
+	mustGet(t, c, "kbs:///a/b/c", "x")
+	handshakes(t, c, 2)
+}
+
 func TestTokenWithKey(t *testing.T) {
 	b := newBroker(t, &broker{resources: map[string]string{"a/b/c": "x"}})
 	c := newClient(t, b)

@@ -88,6 +88,9 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, closeHub()) }()
+	if err := fetchCredentials(ctx, s.Credentials, settings.CredentialDir, h.Resource); err != nil {
+		return err
+	}
 	cfg := kata.Config{
 		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
 		Images:         images{h, s.Agent.ImagePullTimeout},

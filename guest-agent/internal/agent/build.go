@@ -97,6 +97,9 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, progress func(
 	}
 	if guest != nil {
 		cfg.Attester = guest.Attester
+		if cfg.Tokens, err = newTokens(s, guest.Attester, log); err != nil {
+			return nil, nil, err
+		}
 		if cfg.Broker, err = newBrokers(s, guest.Attester, log); err != nil {
 			return nil, nil, err
 		}

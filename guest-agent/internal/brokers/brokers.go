@@ -37,6 +37,7 @@ import (
 // Client is the attested client of one broker. Errors are *fault.Fault.
 type Client interface {
 	Resource(ctx context.Context, uri string) (secret.Bytes, error)
+	WorkloadToken(ctx context.Context) (secret.Bytes, error)
 	TokenWithKey(ctx context.Context) (secret.Bytes, error)
 	ReportRefusal(ctx context.Context, r api.GuestRefusal) (fault.Ticket, error)
 }
@@ -126,6 +127,12 @@ func (s *Set) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
 		order = s.order()
 	}
 	return ask(ctx, s, order, func(ctx context.Context, c Client) (secret.Bytes, error) { return c.Resource(ctx, uri) })
+}
+
+// WorkloadToken returns the token of the first broker that answers, see
+// [client.Client.WorkloadToken].
+func (s *Set) WorkloadToken(ctx context.Context) (secret.Bytes, error) {
+	return ask(ctx, s, s.order(), func(ctx context.Context, c Client) (secret.Bytes, error) { return c.WorkloadToken(ctx) })
 }
 
 // TokenWithKey attests to the first broker that answers, see

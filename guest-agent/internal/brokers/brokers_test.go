@@ -42,6 +42,7 @@ func (s *stub) answer(ctx context.Context) (secret.Bytes, error) {
 
 func (s *stub) Resource(ctx context.Context, _ string) (secret.Bytes, error) { return s.answer(ctx) }
 func (s *stub) TokenWithKey(ctx context.Context) (secret.Bytes, error)       { return s.answer(ctx) }
+func (s *stub) WorkloadToken(ctx context.Context) (secret.Bytes, error)      { return s.answer(ctx) }
 func (s *stub) ReportRefusal(ctx context.Context, _ api.GuestRefusal) (fault.Ticket, error) {
 	_, err := s.answer(ctx)
 	return "T", err
@@ -122,7 +123,7 @@ func TestFailover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a, b, _ := three(t)
 			a.set(c.err, false)
-			_, err := s.TokenWithKey(t.Context())
+			_, err := s.WorkloadToken(t.Context())
 			if (b.asked() == 1) != c.next || (err == nil) != c.next {
 				t.Errorf("the next one was asked %d times: %v", b.asked(), err)
 			}

@@ -34,8 +34,8 @@ func (attestationAgent) GetAdditionalEvidence(context.Context, *attestation.GetA
 	return &attestation.GetEvidenceResponse{}, nil
 }
 
-// GetToken attests anew, as upstream does: the key pair goes with the token, and
-// the agent's own never leaves it.
+// GetToken returns a token that is not the agent's own; the key pair comes with
+// it only where the owner says so (see hub.Tokens).
 func (a attestationAgent) GetToken(ctx context.Context, req *attestation.GetTokenRequest) (*attestation.GetTokenResponse, error) {
 	token, err := a.hub.Token(ctx, req.TokenType)
 	if err != nil {

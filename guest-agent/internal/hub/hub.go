@@ -62,6 +62,7 @@ type Config struct {
 	ParallelLayers int               // see pull.Config
 	LibraryGzip    bool              // see pull.Config
 	Sealed         Sealed
+	Tokens         Tokens
 	Progress       func(pull.Event) // see pull.Config
 	// Journal keeps refusals that the broker could not be told. It holds causes,
 	// so the host must not be able to read it. See [OpenJournal].
@@ -80,12 +81,14 @@ type Hub struct {
 	refuser  *Refuser
 	log      *slog.Logger
 	sealed   Sealed
+	tokens   Tokens
 	bundles  bundles
 }
 
 // Broker is what the hub asks of an attested client, or of several.
 type Broker interface {
 	Resource(ctx context.Context, uri string) (secret.Bytes, error)
+	WorkloadToken(ctx context.Context) (secret.Bytes, error)
 	TokenWithKey(ctx context.Context) (secret.Bytes, error)
 	Reporter
 }
@@ -113,6 +116,7 @@ func New(cfg Config) (*Hub, error) {
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
 		log:      cfg.Logger,
 		sealed:   cfg.Sealed,
+		tokens:   cfg.Tokens,
 	}
 	h.pairs = keyPairs{uris: cfg.ImageKeys, from: locations{fetch: h.fetch, code: fault.ImageKey}}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}
@@ -139,27 +143,6 @@ func (h *Hub) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
 		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectResource, uri, err)
 	}
 	return s, nil
-}
-
-// Token returns a token of the named type, for now only "kbs": the JSON of
-// guest-protocol 7.1 with the token and the key pair it was issued to. Errors
-// are *fault.Fault with a ticket.
-func (h *Hub) Token(ctx context.Context, kind string) (secret.Bytes, error) {
-	t, err := h.token(ctx, kind)
-	if err != nil {
-		return secret.Bytes{}, h.refuser.Refuse(ctx, ObjectToken, kind, err)
-	}
-	return t, nil
-}
-
-func (h *Hub) token(ctx context.Context, kind string) (secret.Bytes, error) {
-	if kind != "kbs" {
-		return secret.Bytes{}, fault.Newf(fault.InvalidRequest, "there is no token type %q", kind)
-	}
-	if h.broker == nil {
-		return secret.Bytes{}, errNoBroker()
-	}
-	return h.broker.TokenWithKey(ctx)
 }
 
 // Evidence returns fresh evidence over at most 64 bytes of runtime data, fitted

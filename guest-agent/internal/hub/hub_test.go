@@ -17,9 +17,10 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
-// One pod: a policy, a cosign key, six layers under one key, five resources for
+// One pod: a policy, a cosign key, twenty layers under one key, five resources for
 // the workload. The broker sees one handshake, and the key is asked for once.
 func TestPodCostsOneHandshake(t *testing.T) {
 	w := newWorld(t, nil)
@@ -418,20 +419,39 @@ func TestTokenAndEvidence(t *testing.T) {
 	if err := json.Unmarshal(getOK(t, api.URL+"/aa/token?token_type=kbs"), &token); err != nil {
 		t.Fatal(err)
 	}
-	if all := w.broker.tokens(); len(all) != 1 || token.Token != all[0] || !strings.Contains(token.Key, "PRIVATE KEY") {
-		t.Error("not the token that the broker gave")
+	if all := w.broker.tokens(); len(all) != 1 || token.Token != all[0] || token.Key != "" {
+		t.Error("not the token that the broker gave, or its key")
 	}
 	var evidence map[string]json.RawMessage
 	if err := json.Unmarshal(getOK(t, api.URL+"/aa/evidence?runtime_data=hello"), &evidence); err != nil || evidence["attestation_report"] == nil {
 		t.Errorf("evidence %v, %v", evidence, err)
 	}
 	for _, err := range []error{
-		second(w.hub.Token(t.Context(), "coco_as")),
+		second(w.hub.Token(t.Context(), "something")),
 		second(w.hub.Evidence(t.Context(), make([]byte, 65))),
 	} {
 		if f, ok := errors.AsType[*fault.Fault](err); !ok || f.Code != fault.InvalidRequest || f.Ticket == "" {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+// Keys leave the agent only where the owner says so by name.
+func TestTokensOfOtherKinds(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.Tokens.UnsafeKeyPairs = true
+		c.Tokens.Service = func(context.Context) (secret.Bytes, error) { return secret.New([]byte("a.b.c")), nil }
+	})
+	raw, err := w.hub.Token(t.Context(), "kbs")
+	if err != nil || !strings.Contains(string(raw.Reveal()), "PRIVATE KEY") {
+		t.Errorf("no key pair: %v", err)
+	}
+	if raw, err = w.hub.Token(t.Context(), "coco_as"); err != nil || string(raw.Reveal()) != "a.b.c" {
+		t.Errorf("%v", err)
+	}
+	w.hub.tokens.Service = nil
+	if _, err := w.hub.Token(t.Context(), "coco_as"); fault.CodeOf(err) != fault.Unavailable {
+		t.Errorf("no service: %v", err)
 	}
 }
 

@@ -233,7 +233,7 @@ func (s handler) token(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	kind := query.Get("token_type")
-	if kind != "kbs" { // the other type of guest-protocol 7.1 is not built
+	if kind != "kbs" && kind != "coco_as" { // guest-protocol 7.1
 		return errBadRequest
 	}
 	value, err := s.tokens.Token(r.Context(), kind)

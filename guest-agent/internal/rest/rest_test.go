@@ -79,7 +79,7 @@ func TestRoutes(t *testing.T) {
 		"token":                  {target: "/aa/token?token_type=kbs", status: 200, body: "\x00value", asked: "kbs"},
 		"token, no type":         {target: "/aa/token", status: 400, body: "BAD REQUEST"},
 		"token, two types":       {target: "/aa/token?token_type=kbs&token_type=x", status: 400, body: "BAD REQUEST"},
-		"token, other type":      {target: "/aa/token?token_type=coco_as", status: 400, body: "BAD REQUEST"},
+		"token, other type":      {target: "/aa/token?token_type=jwt", status: 400, body: "BAD REQUEST"},
 		"evidence, 64 bytes":     {target: "/aa/evidence?runtime_data=" + strings.Repeat("x", 64), status: 200, body: "\x00value"},
 		"evidence, 65 bytes":     {target: "/aa/evidence?runtime_data=" + strings.Repeat("x", 65), status: 400, body: "BAD REQUEST"},
 		"token off":              {target: "/aa/token?token_type=kbs", features: Resource, status: 404, body: "Attestation Feature Not Enabled"},

@@ -26,6 +26,8 @@ type commandLine struct {
 	image             Image  // counts without an [image] table
 	insecurePlainHTTP bool
 	insecureNoPolicy  bool
+	levelSet          bool
+	credentials       []Credential
 	warnings          []string
 }
 
@@ -55,7 +57,10 @@ func parseCommandLine(text string) (commandLine, error) {
 func (c *commandLine) set(key, value string) (err error) {
 	switch key {
 	case "agent.log":
+		c.levelSet = true
 		c.agent.LogLevel, err = parseLevel(value)
+	case "cdh.kbs_resources":
+		c.credentials, err = parseCredentials(value)
 	case "agent.server_addr":
 		c.agent.ServerAddr = value
 	case "agent.cdh_api_timeout":
@@ -86,7 +91,7 @@ func (c *commandLine) set(key, value string) (err error) {
 	case "vouchsafe.insecure_no_agent_policy":
 		c.insecureNoPolicy, err = strconv.ParseBool(value)
 	default:
-		if strings.HasPrefix(key, "agent.") || strings.HasPrefix(key, "vouchsafe.") {
+		if strings.HasPrefix(key, "agent.") || strings.HasPrefix(key, "cdh.") || strings.HasPrefix(key, "vouchsafe.") {
 			c.warnings = append(c.warnings, "kernel command line: "+key)
 		}
 	}

@@ -17,14 +17,23 @@ const maxDocument = 1 << 20
 type aaDocument struct {
 	TokenConfigs struct {
 		KBS *struct {
-			URL  string `toml:"url"`
-			Cert string `toml:"cert"`
+			URL          string `toml:"url"`
+			Cert         string `toml:"cert"`
+			KeyAlgorithm string `toml:"tee_key_algorithm"`
 		} `toml:"kbs"`
+		AS *struct {
+			URL string `toml:"url"`
+		} `toml:"coco_as"`
 	} `toml:"token_configs"`
 	EventLog struct {
 		Enable bool `toml:"enable_eventlog"`
 		PCR    *int `toml:"init_pcr"`
 	} `toml:"eventlog_config"`
+	Log logTable `toml:"log"`
+}
+
+type logTable struct {
+	Level string `toml:"level"`
 }
 
 // cdhDocument is the part of cdh.toml that we use (guest-protocol 8.2, 14.1),
@@ -35,10 +44,17 @@ type cdhDocument struct {
 		URL     string `toml:"url"`
 		KBSCert string `toml:"kbs_cert"`
 	} `toml:"kbc"`
-	SkipSealedVerification bool        `toml:"skip_sealed_secret_verification"`
-	Image                  *imageTable `toml:"image"`
-	Vouchsafe              struct {
+	SkipSealedVerification bool              `toml:"skip_sealed_secret_verification"`
+	Socket                 string            `toml:"socket"`
+	Credentials            []credentialTable `toml:"credentials"`
+	Image                  *imageTable       `toml:"image"`
+	Log                    logTable          `toml:"log"`
+	AA                     struct {
+		Socket string `toml:"aa_socket"`
+	} `toml:"aa"`
+	Vouchsafe struct {
 		InsecurePlainHTTP     bool `toml:"insecure_plain_http"`
+		InsecureTokenKeyPairs bool `toml:"insecure_token_keypairs"`
 		InsecureNoAgentPolicy bool `toml:"insecure_no_agent_policy"`
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
 		// Brokers come after the one of [kbc].

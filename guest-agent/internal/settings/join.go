@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
+
+// keyAlgorithms are those of the guest's key pairs, "" for the usual one.
+var keyAlgorithms = []string{"", "ECDH-ES+A256KW-P256", "ECDH-ES+A256KW-P384", "ECDH-ES+A256KW-P521", "RSA-OAEP-256", "ML-KEM-768+A192KW"}
 
 // kbcName is the only key broker client there is: the KBS protocol.
 const kbcName = "cc_kbc"
@@ -34,6 +38,7 @@ func joinBroker(cmd commandLine, docs documents) (Broker, error) {
 	var certs []string
 	if docs.aa != nil && docs.aa.TokenConfigs.KBS != nil {
 		b.URL = docs.aa.TokenConfigs.KBS.URL
+		b.KeyAlgorithm = docs.aa.TokenConfigs.KBS.KeyAlgorithm
 		certs = append(certs, docs.aa.TokenConfigs.KBS.Cert)
 	}
 	b.URL = strings.TrimRight(b.URL, "/")
@@ -72,7 +77,7 @@ func joinStandby(first Broker, docs documents) (all []Broker, err error) {
 	for n, t := range tables {
 		b := Broker{
 			URL: strings.TrimRight(t.URL, "/"), RootCertificates: joinPEM([]string{t.Roots}),
-			InsecurePlainHTTP: first.InsecurePlainHTTP, NamedOnly: t.NamedOnly,
+			InsecurePlainHTTP: first.InsecurePlainHTTP, KeyAlgorithm: first.KeyAlgorithm, NamedOnly: t.NamedOnly,
 		}
 		switch err := b.validate(); {
 		case err != nil:
@@ -104,6 +109,9 @@ func (b Broker) validate() error {
 	}
 	if _, err := b.RootCAs(); err != nil {
 		return fmt.Errorf("the broker's certificate: %w", err)
+	}
+	if !slices.Contains(keyAlgorithms, b.KeyAlgorithm) {
+		return fmt.Errorf("token_configs.kbs.tee_key_algorithm %.40q: want one of %s", b.KeyAlgorithm, strings.Join(keyAlgorithms[1:], ", "))
 	}
 	return nil
 }

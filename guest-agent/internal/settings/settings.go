@@ -46,11 +46,22 @@ type Settings struct {
 	InitData *initdata.Document // nil when none was given
 	Broker   Broker
 	// Standby are further brokers, in the order in which they stand in for Broker.
-	Standby  []Broker
-	Image    Image
-	EventLog EventLog
+	Standby []Broker
+	// AttestationService gives tokens of type coco_as.
+	AttestationService AttestationService
+	// Credentials are written to files before anything is served.
+	Credentials []Credential
+	// AttestationSocket and DataHubSocket are where the documents want the
+	// services of these components: unix://PATH, or the address of their gRPC form
+	// on loopback. Empty: as the command line says.
+	AttestationSocket, DataHubSocket string
+	Image                            Image
+	EventLog                         EventLog
 	// SkipSealedVerification accepts sealed secrets that nobody signed.
 	SkipSealedVerification bool
+	// InsecureTokenKeyPairs hands tokens out with the private key that answers to
+	// them are sealed to: insecure_token_keypairs of [vouchsafe] in cdh.toml.
+	InsecureTokenKeyPairs bool
 	// Warnings names each key that was seen and ignored.
 	Warnings []string
 }
@@ -88,6 +99,8 @@ type Broker struct {
 	// InsecurePlainHTTP permits an http:// URL. Answers stay encrypted to the
 	// attested guest, but the bearer token travels in the clear.
 	InsecurePlainHTTP bool
+	// KeyAlgorithm of the guest's key pairs (guest-protocol 3.2); empty: the usual.
+	KeyAlgorithm string
 	// NamedOnly is of a standby that is asked only by the URIs that name it.
 	NamedOnly bool
 }
@@ -140,6 +153,9 @@ func Load(src Sources) (*Settings, error) {
 		return nil, err
 	}
 	if s.Standby, err = joinStandby(s.Broker, docs); err != nil {
+		return nil, err
+	}
+	if err = s.joinComponents(cmd, docs); err != nil {
 		return nil, err
 	}
 	if s.Image, err = joinImage(cmd, docs); err != nil {

@@ -48,8 +48,8 @@ func certificate(t *testing.T) string {
 func TestLoadInitData(t *testing.T) {
 	cert := certificate(t)
 	raw := document(map[string]string{
-		"aa.toml": "[token_configs.kbs]\nurl = \"https://kbs.example:8080/\"\ncert = \"\"\"" + cert + "\"\"\"\n[eventlog_config]\ninit_pcr = 17\nenable_eventlog = true\n[log]\nlevel = \"info\"",
-		"cdh.toml": `socket = "unix:///x"
+		"aa.toml": "[token_configs.kbs]\nurl = \"https://kbs.example:8080/\"\ncert = \"\"\"" + cert + "\"\"\"\n[eventlog_config]\ninit_pcr = 17\nenable_eventlog = true\n[later]\nkey = \"info\"",
+		"cdh.toml": `later = "a key of tomorrow"
 [kbc]
 name = "cc_kbc"
 url = "https://kbs.example:8080"
@@ -108,7 +108,7 @@ location = "quay.io"`,
 			if s.Agent.LogLevel != slog.LevelDebug || s.Agent.ImagePullTimeout != time.Minute || s.Agent.DataHubTimeout != 50*time.Second {
 				t.Errorf("agent %+v", s.Agent)
 			}
-			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: log", "cdh.toml: socket"} {
+			for _, want := range []string{"kernel command line: agent.debug_console", "aa.toml: later", "cdh.toml: later"} {
 				if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 					t.Errorf("no warning of %q in %q", want, s.Warnings)
 				}
