@@ -78,6 +78,23 @@ func (i *Image) Unmount(target string) error {
 	return nil
 }
 
+// MoveTo makes of the image one directory at target, which is absent or empty
+// and on the file system of the store. The image is released by it: its layers
+// leave the store, which nobody else may be using. Errors are a [*fault.Fault],
+// and then nothing is at target.
+func (i *Image) MoveTo(ctx context.Context, target string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.released || len(i.mounts) > 0 {
+		return fault.Newf(fault.Internal, "move %s: the image is mounted, or was released", i.Reference)
+	}
+	if err := i.store.Flatten(ctx, i.layers, target); err != nil {
+		return fault.New(fault.Internal, err)
+	}
+	i.released, i.layers = true, nil
+	return nil
+}
+
 // Release unmounts what is still mounted and gives the layers up. They stay in
 // the store for the next pull until its GC. On an error the image stays held.
 func (i *Image) Release() error {

@@ -53,6 +53,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("KBS_TOKEN_FILE", broker.AdminTokenPath(state))
 			return b.issue(admin.Owner)
 		},
+		Condition: func(c string) (bool, error) {
+			if c != "root" {
+				return false, fmt.Errorf("no condition %q", c)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"corim":    cmdCoRIM,
 			"flip":     cmdFlip,

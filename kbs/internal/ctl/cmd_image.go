@@ -18,8 +18,8 @@ import (
 func (c *cli) imageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Encrypt, sign and check images; no daemon is needed",
-		Long: `Encrypt, sign and check images. An image is named as container tools name it, or
+		Short: "Encrypt, sign, check and pull images; no daemon is needed",
+		Long: `Encrypt, sign, check and pull images. An image is named as container tools name it, or
 as oci:DIR[:TAG] for an OCI layout on disk. Registry credentials come from
 --authfile, or from where docker and podman keep theirs.
 
@@ -31,7 +31,7 @@ From a plain image to a pod:
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.imageKeygenCommand(), c.imageEncryptCommand(), c.imageSignCommand(),
+	cmd.AddCommand(c.imageKeygenCommand(), c.imageEncryptCommand(), c.imageSignCommand(), c.imagePullCommand(),
 		c.imageInspectCommand(), c.imageVerifyCommand(), c.imageRekeyCommand(), c.imageKeyProviderCommand())
 	return cmd
 }

@@ -68,9 +68,8 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// ours pulls the image and returns where it is mounted, and the directory in
-// which the store has its layers.
-func ours(t testing.TB, img v1.Image) (mounted, layers string) {
+// fetch pulls the image into a store of its own in dir.
+func fetch(t testing.TB, img v1.Image, dir string) *pull.Image {
 	t.Helper()
 	server := httptest.NewServer(cregistry.New(cregistry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
@@ -78,7 +77,6 @@ func ours(t testing.TB, img v1.Image) (mounted, layers string) {
 	ref, err := name.ParseReference(host+"/trees:"+tag, name.Insecure)
 	must(t, err)
 	must(t, remote.Write(ref, img, remote.WithContext(t.Context())))
-	dir := filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(dir)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
@@ -91,6 +89,15 @@ func ours(t testing.TB, img v1.Image) (mounted, layers string) {
 	must(t, err)
 	pulled, err := p.Pull(t.Context(), ref.String())
 	must(t, err)
+	return pulled
+}
+
+// ours pulls the image and returns where it is mounted, and the directory in
+// which the store has its layers.
+func ours(t testing.TB, img v1.Image) (mounted, layers string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "store")
+	pulled := fetch(t, img, dir)
 	target := filepath.Join(t.TempDir(), "rootfs")
 	must(t, pulled.Mount(t.Context(), target))
 	t.Cleanup(func() { must(t, pulled.Release()) })
@@ -197,6 +204,12 @@ func TestTrees(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mounted, layers := ours(t, img)
 			mine := settled(read(t, mounted), start)
+			t.Run("as one directory", func(t *testing.T) {
+				dir := t.TempDir()
+				pulled, target := fetch(t, img, filepath.Join(dir, "store")), filepath.Join(dir, "rootfs")
+				must(t, pulled.MoveTo(t.Context(), target))
+				compare(t, "our directory's", mine, settled(read(t, target), start))
+			})
 			t.Run("umoci", func(t *testing.T) {
 				bundle := filepath.Join(t.TempDir(), "bundle")
 				run(t, "umoci", "unpack", "--image", writeLayout(t, img)+":"+tag, bundle)
