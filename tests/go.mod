@@ -15,6 +15,7 @@ require (
 	github.com/vouchsafe-cc/vouchsafe/image v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/kbs v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/measure v0.0.0
+	github.com/vouchsafe-cc/vouchsafe/rootfs v0.0.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 )
@@ -124,3 +125,5 @@ replace github.com/vouchsafe-cc/vouchsafe/image => ../image
 replace github.com/vouchsafe-cc/vouchsafe/kbs => ../kbs
 
 replace github.com/vouchsafe-cc/vouchsafe/guest-agent => ../guest-agent
+
+replace github.com/vouchsafe-cc/vouchsafe/rootfs => ../rootfs

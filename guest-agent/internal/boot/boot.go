@@ -68,7 +68,7 @@ func Start(ctx context.Context, log *slog.Logger) (*Machine, error) {
 		name string
 		do   func() error
 	}{
-		{"move off the initial root", func() error { return leaveInitramfs(p) }},
+		{"enter the root", func() error { return enterRoot(p, log) }},
 		{"mount what the kernel offers", mountAll},
 		{"load modules", func() error { return loadModules(p, log) }},
 		{"mount what modules offer", mountLate},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/dm"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
@@ -98,12 +99,29 @@ func splitASCII(text string) []string {
 }
 
 func TestParseModules(t *testing.T) {
-	got, err := parseModules("# in this order\n/lib/modules/a.ko\n\n  /lib/modules/b.ko.xz \n")
-	if want := []string{"/lib/modules/a.ko", "/lib/modules/b.ko.xz"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
+	got, err := parseModules("/lib/modules/a.ko\n-/lib/modules/b.ko.xz\n")
+	if want := []module{{"/lib/modules/a.ko", false}, {"/lib/modules/b.ko.xz", true}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"a.ko", "/lib/../a.ko", "/lib//a.ko"} {
+	for _, bad := range []string{"a.ko", "/lib/../a.ko", "/lib//a.ko", "-", "\n", "# comment"} {
 		if _, err := parseModules(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func TestParseVerity(t *testing.T) {
+	const params = "1 /dev/vda1 /dev/vda2 4096 4096 2 0 sha256 aa -"
+	p, err := parse(`dm-mod.create="dm-verity,,,ro,0 16 verity ` + params + `" root=/dev/dm-0 rootfstype=ext4`)
+	want := &verity{"dm-verity", dm.Target{Kind: "verity", Sectors: 16, Params: params, ReadOnly: true}, "ext4"}
+	if err != nil || !reflect.DeepEqual(p.verity, want) {
+		t.Errorf("%+v, %v", p.verity, err)
+	}
+	for _, bad := range []string{
+		"", "x", ",,,ro,0 16 verity " + params, "x,,,rw,0 16 verity " + params, "x,,,ro,8 16 verity " + params, "x,,,ro,0 -1 verity " + params,
+		"x,,,ro,0 16 linear /dev/vda 0", "x,,,ro,0 16 verity " + params + ",16 16 linear /dev/vda 0", "x,,,ro,0 16 verity " + params + ";y,,,ro,0 1 zero",
+	} {
+		if _, err := parseVerity(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}

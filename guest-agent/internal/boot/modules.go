@@ -11,34 +11,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ModuleList is the file of the image that names the kernel modules to load: one
-// absolute path a line, each after those that it depends on; lines that begin
-// with # are comments. Whoever builds the image resolves the dependencies, so
-// that a guest needs neither an index nor modprobe. Modules may be compressed,
-// if the kernel takes them so (CONFIG_MODULE_DECOMPRESS).
-const ModuleList = "/etc/vouchsafe/modules"
+// moduleList is the file of the image that names the kernel modules to load: one
+// absolute path a line, each after those that it depends on. One after "-" may
+// fail, as the driver of another vendor's platform does, or what the processor is
+// too old for; what needs it says so. Whoever builds the image resolves the
+// dependencies, so that a guest needs neither an index nor modprobe.
+const moduleList = "/usr/lib/modules/load"
 
 // modulesDisabled ends the loading of modules until the next boot.
 const modulesDisabled = "/proc/sys/kernel/modules_disabled"
 
 // loadModules loads the listed modules, and then none ever more: neither the
-// host, by a device that it plugs, nor a container can bring one in. A module
-// that the machine has no use for, as the driver of another vendor's platform,
-// says so and is skipped; what needs it fails by itself.
+// host, by a device that it plugs, nor a container can bring one in.
 func loadModules(p parameters, log *slog.Logger) error {
-	text, err := readSmall(ModuleList)
-	if errors.Is(err, os.ErrNotExist) {
-		log.Debug("the image lists no modules")
-	} else if err != nil {
+	text, err := readSmall(moduleList)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	files, err := parseModules(text)
+	list, err := parseModules(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", ModuleList, err)
+		return fmt.Errorf("%s: %w", moduleList, err)
 	}
-	for _, file := range files {
-		if err := loadModule(file); err != nil {
-			log.Info("a module was not loaded", slog.String("file", filepath.Base(file)), slog.Any("err", err))
+	for _, m := range list {
+		err := loadModule(m.file)
+		if err != nil && !m.optional {
+			return fmt.Errorf("%s: %w", m.file, err)
+		}
+		if err != nil {
+			log.Debug("a module was not loaded", slog.String("file", filepath.Base(m.file)), slog.Any("err", err))
 		}
 	}
 	if p.keepModules {
@@ -52,18 +52,20 @@ func loadModules(p parameters, log *slog.Logger) error {
 	return err
 }
 
-func parseModules(text string) (files []string, err error) {
+type module struct {
+	file     string
+	optional bool
+}
+
+func parseModules(text string) (list []module, err error) {
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+		file, optional := strings.CutPrefix(strings.TrimSpace(line), "-")
+		if !filepath.IsAbs(file) || filepath.Clean(file) != file {
+			return nil, fmt.Errorf("%.128q is no absolute path", file)
 		}
-		if !filepath.IsAbs(line) || filepath.Clean(line) != line {
-			return nil, fmt.Errorf("%.128q is no absolute path", line)
-		}
-		files = append(files, line)
+		list = append(list, module{file, optional})
 	}
-	return files, nil
+	return list, nil
 }
 
 // initCompressed is MODULE_INIT_COMPRESSED_FILE (include/uapi/linux/module.h).

@@ -23,6 +23,9 @@ const (
 	scratch = unix.MS_NOSUID | unix.MS_NODEV
 )
 
+// topMounts are where mountAll mounts below nothing else.
+var topMounts = []string{"/proc", "/sys", "/dev", "/run", "/tmp"}
+
 // mountAll mounts what an init has to (kata-agent 3.1), and gives the process a
 // console. What is mounted already, as after a root that came from a disk, stays.
 func mountAll() error {

@@ -13,6 +13,7 @@ const maxCommandLine = 64 << 10
 // agent's own are read by package settings.
 type parameters struct {
 	network     *network
+	verity      *verity
 	keepModules bool // vouchsafe.insecure_module_loading
 }
 
@@ -20,17 +21,25 @@ func parse(text string) (p parameters, err error) {
 	if len(text) > maxCommandLine {
 		return p, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
 	}
+	fstype := "erofs"
 	for _, word := range words(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "ip":
 			p.network, err = parseNetwork(value)
+		case "dm-mod.create":
+			p.verity, err = parseVerity(value)
+		case "rootfstype":
+			fstype = value
 		case "vouchsafe.insecure_module_loading":
 			p.keepModules, err = strconv.ParseBool(value)
 		}
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", key, err)
 		}
+	}
+	if p.verity != nil {
+		p.verity.fstype = fstype
 	}
 	return p, nil
 }

@@ -27,6 +27,12 @@ func dialKata(ctx context.Context, socket, cgroup string) (*Kata, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newKata(ctx, conn, cgroup)
+}
+
+// newKata waits for the agent to answer over a connection, which it closes if
+// that fails.
+func newKata(ctx context.Context, conn net.Conn, cgroup string) (*Kata, error) {
 	client := ttrpc.NewClient(conn)
 	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client, cgroup}
 	if _, err := k.Check(ctx, &agent.CheckRequest{}); err != nil {

@@ -1,0 +1,167 @@
+// Package qemu runs a guest image in QEMU: measured into a software TPM, with its
+// root, its init-data and a channel to the agent. It is what `rootfs run` and the
+// tests of booted guests use; a Kata runtime has a hypervisor layer of its own.
+//
+// The guest's devices are those that a Kata runtime gives it, as far as QEMU has
+// them without privileges: vsock needs a driver of the host's kernel, so the
+// agent is reached over a virtio-serial port ([Channel]). Nothing needs root.
+//
+// A machine belongs to the caller of [Start]: it lives until [Machine.Stop], or
+// until the guest switches itself off ([Machine.Wait]).
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Channel is the name of the port over which the agent serves: in the guest's
+// command line, agent.server_addr=virtio-serial://agent.0.
+const Channel = "agent.0"
+
+// Gateway is the address at which a guest with a network reaches its host, and
+// Network the parameter of its command line that sets up its own end.
+const (
+	Gateway = "10.0.2.2"
+	Network = "ip=10.0.2.15::" + Gateway + ":255.255.255.0::eth0:none:10.0.2.3 net.ifnames=0"
+)
+
+// Config says what a machine is made of. Paths are files of the host.
+type Config struct {
+	// Kernel, Initrd and CommandLine, or UKI, are what is booted.
+	Kernel, Initrd, CommandLine string
+	UKI                         string
+	// Disk is the root, read-only; empty for none.
+	Disk string
+	// InitData is the document, as TOML; the machine's disk is made of it. Empty
+	// for none.
+	InitData string
+	// Firmware is an OVMF that measures what it starts; empty for QEMU's own BIOS,
+	// which measures nothing of use.
+	Firmware string
+	// TPM is the state directory of a software TPM (see [Manufacture]); empty for
+	// no TPM. One machine at a time may use it.
+	TPM string
+	// Network gives the guest a network of its own, with the host at [Gateway]. The
+	// host's loopback services are in its reach there, so a guest that is to
+	// reach nothing else has none.
+	Network bool
+
+	Memory       int // MiB; 0 is 512
+	VCPUs        int // 0 is 1
+	Accelerator  string
+	RestoreFrom  string // snapshot to go on from; everything else as it was saved
+	Program      string // empty: qemu-system-x86_64
+	Dir          string // of sockets and logs; it must exist, and its path be short
+	ExtraDevices []string
+}
+
+const (
+	defaultProgram = "qemu-system-x86_64"
+	defaultMemory  = 512
+)
+
+func (c Config) withDefaults() Config {
+	if c.Program == "" {
+		c.Program = defaultProgram
+	}
+	if c.Memory == 0 {
+		c.Memory = defaultMemory
+	}
+	if c.VCPUs == 0 {
+		c.VCPUs = 1
+	}
+	return c
+}
+
+// maxSocket is the longest path of a unix socket.
+const maxSocket = 107
+
+func (c Config) check() error {
+	switch {
+	case (c.Kernel == "") == (c.UKI == ""):
+		return errors.New("either a kernel or a unified kernel image is needed")
+	case c.UKI != "" && (c.Initrd != "" || c.CommandLine != ""):
+		return errors.New("a unified kernel image brings its initrd and its command line")
+	case c.UKI != "" && c.Firmware == "":
+		return errors.New("a unified kernel image needs a firmware")
+	case c.Accelerator != KVM && c.Accelerator != TCG:
+		return fmt.Errorf("accelerator %q: want %s or %s", c.Accelerator, KVM, TCG)
+	case !filepath.IsAbs(c.Dir) || len(c.path("console.sock")) > maxSocket:
+		return fmt.Errorf("the directory %q must be absolute and short", c.Dir)
+	}
+	for _, path := range []string{c.Kernel, c.Initrd, c.UKI, c.Disk, c.Firmware, c.TPM} {
+		if strings.ContainsAny(path, ",\n") {
+			return fmt.Errorf("QEMU cannot be told of the path %q", path)
+		}
+	}
+	return nil
+}
+
+// Files of a machine's directory.
+func (c Config) path(name string) string { return filepath.Join(c.Dir, name) }
+
+const (
+	fileConsole  = "console.log"
+	fileChannel  = "agent.sock"
+	fileMonitor  = "qmp.sock"
+	fileTPM      = "tpm.sock"
+	fileInitData = "initdata.img"
+	fileLog      = "qemu.log"
+)
+
+// arguments is QEMU's command line. A restored machine needs the same.
+func (c Config) arguments() []string {
+	args := []string{
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-machine", "q35,accel=" + c.Accelerator, "-cpu", "max", "-m", strconv.Itoa(c.Memory), "-smp", strconv.Itoa(c.VCPUs),
+		"-chardev", "file,id=console,path=" + c.path(fileConsole), "-serial", "chardev:console",
+		"-qmp", "unix:" + c.path(fileMonitor) + ",server=on,wait=off",
+		"-device", "virtio-rng-pci",
+		// A guest that goes on from a snapshot is told that it is another one, so
+		// that it does not repeat its random numbers.
+		"-device", "vmgenid,guid=auto",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=agent,path=" + c.path(fileChannel) + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=agent,name=" + Channel,
+	}
+	if c.Firmware != "" {
+		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+c.Firmware)
+	}
+	if c.Kernel != "" {
+		args = append(args, "-kernel", c.Kernel, "-append", c.CommandLine)
+	} else {
+		args = append(args, "-kernel", c.UKI)
+	}
+	if c.Initrd != "" {
+		args = append(args, "-initrd", c.Initrd)
+	}
+	for _, disk := range c.disks() {
+		id := strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
+		args = append(args, "-drive", "if=none,format=raw,readonly=on,id="+id+",file="+disk, "-device", "virtio-blk-pci,drive="+id)
+	}
+	if c.TPM != "" {
+		args = append(args, "-chardev", "socket,id=tpm,path="+c.path(fileTPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+	}
+	if c.Network {
+		args = append(args, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	if c.RestoreFrom != "" {
+		args = append(args, "-incoming", "defer")
+	}
+	return append(args, c.ExtraDevices...)
+}
+
+// disks lists them in the order in which the guest finds them.
+func (c Config) disks() (list []string) {
+	if c.Disk != "" {
+		list = append(list, c.Disk)
+	}
+	if c.InitData != "" {
+		list = append(list, c.path(fileInitData))
+	}
+	return list
+}

@@ -1,0 +1,89 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// startTPM starts swtpm with the machine's state. It ends with QEMU's connection.
+func startTPM(cfg Config) (*process, error) {
+	path := cfg.path(fileTPM)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	unixListener, ok := listener.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(errors.New("no unix socket"), listener.Close())
+	}
+	unixListener.SetUnlinkOnClose(false) // swtpm has it from now on
+	socket, err := unixListener.File()
+	if err = errors.Join(err, listener.Close()); err != nil {
+		return nil, err
+	}
+	// The socket listens before swtpm takes it over, so nobody waits for it.
+	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+cfg.TPM, "--ctrl", "type=unixio,fd=3", "--terminate") //nolint:gosec,noctx // ended with the machine
+	cmd.ExtraFiles = []*os.File{socket}
+	p, err := start(cmd, cfg.path("swtpm.log"))
+	return p, errors.Join(err, socket.Close())
+}
+
+// Manufacture makes the state of a new software TPM in a directory: with an
+// endorsement key, and its certificate by a manufacturer whose CA lies in another
+// directory and is made there the first time. The CA's certificates are
+// [RootFile] and [IssuerFile].
+func Manufacture(ctx context.Context, state, manufacturer string) error {
+	for _, dir := range []string{state, manufacturer} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	config, err := writeManufacturer(manufacturer)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--tpmstate", state, "--config", config, //nolint:gosec // paths of the caller's
+		"--create-ek-cert", "--pcr-banks", "sha256", "--overwrite", "--lock-nvram")
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+manufacturer)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("swtpm_setup: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Certificates in a manufacturer's directory, PEM: the root, and the CA below it
+// that signs those of endorsement keys.
+const (
+	RootFile   = "swtpm-localca-rootca-cert.pem"
+	IssuerFile = "issuercert.pem"
+)
+
+// writeManufacturer writes the configuration of swtpm's local CA.
+func writeManufacturer(dir string) (setup string, err error) {
+	tool, err := exec.LookPath("swtpm_localca")
+	if err != nil {
+		return "", err
+	}
+	setup = filepath.Join(dir, "swtpm_setup.conf")
+	ca, options := filepath.Join(dir, "swtpm-localca.conf"), filepath.Join(dir, "swtpm-localca.options")
+	for file, text := range map[string]string{
+		setup: fmt.Sprintf("create_certs_tool = %s\ncreate_certs_tool_config = %s\ncreate_certs_tool_options = %s\n", tool, ca, options),
+		ca: fmt.Sprintf("statedir = %[1]s\nsigningkey = %[1]s/signkey.pem\nissuercert = %[1]s/%[2]s\ncertserial = %[1]s/certserial\n",
+			dir, IssuerFile),
+		options: "--platform-manufacturer Vouchsafe\n--platform-version 1\n--platform-model simulated\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	return setup, nil
+}
