@@ -68,9 +68,8 @@ test-kernel: ## layers as images under dm-verity, on Debian's kernel in QEMU (ne
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)
 	@build/need qemu-system-x86_64=qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf swtpm=swtpm swtpm_setup=swtpm-tools
-	@$(MAKE) --no-print-directory build
-	@build/guestimage $(BIN)/guest-agent $(CACHE)/guest
-	@cd tests && VOUCHSAFE_GUEST_IMAGE=$(CACHE)/guest VOUCHSAFE_BIN=$(BIN) go test -count=1 -timeout 30m -v ./boot
+	@$(MAKE) --no-print-directory rootfs
+	@cd tests && VOUCHSAFE_GUEST_IMAGE=$(CACHE)/rootfs/image VOUCHSAFE_BIN=$(BIN) go test -count=1 -timeout 30m -v ./boot
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them for a minute)

@@ -25,14 +25,18 @@ func image(t *testing.T) string {
 	return dir
 }
 
-const serveHere = "console=ttyS0 panic=-1 quiet agent.server_addr=virtio-serial://" + qemu.Channel
-
 // plain is a machine without firmware that measures, for what needs no evidence.
 func plain(t *testing.T, commandLine string) qemu.Config {
+	t.Helper()
 	dir := image(t)
+	own, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commandLine = strings.TrimSpace(string(own)) + " agent.server_addr=virtio-serial://" + qemu.Channel + " " + commandLine
 	return qemu.Config{
 		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.zst"),
-		CommandLine: serveHere + " " + commandLine, Accelerator: qemu.TCG,
+		CommandLine: commandLine, Accelerator: qemu.TCG,
 	}
 }
 
