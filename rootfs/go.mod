@@ -15,6 +15,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/ulikunitz/xz v0.5.17
 	github.com/vouchsafe-cc/vouchsafe v0.0.0
+	github.com/vouchsafe-cc/vouchsafe/image v0.0.0
 	github.com/vouchsafe-cc/vouchsafe/measure v0.0.0
 )
 

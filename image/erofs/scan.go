@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 // A node is one inode of the image.
 type node struct {
 	path       string // a name of it, for content is read twice
+	memory     []byte // its content, where it does not lie in a directory
 	stat       unix.Stat_t
 	number     uint32
 	links      uint32
@@ -214,7 +216,7 @@ func (n *node) findHoles() error {
 
 // content calls f with the content's parts that take blocks, in order.
 func (n *node) content(f func(io.Reader, int64) error) error {
-	file, err := os.OpenFile(n.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	file, err := n.open()
 	if err != nil {
 		return err
 	}
@@ -237,3 +239,22 @@ func (n *node) content(f func(io.Reader, int64) error) error {
 	}
 	return nil
 }
+
+type content interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
+}
+
+// open returns the content of a file for reading.
+func (n *node) open() (content, error) {
+	if n.memory != nil {
+		return inMemory{bytes.NewReader(n.memory)}, nil
+	}
+	return os.OpenFile(n.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+}
+
+type inMemory struct{ *bytes.Reader }
+
+// Close does nothing.
+func (inMemory) Close() error { return nil }

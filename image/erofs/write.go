@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +23,10 @@ func Write(ctx context.Context, w io.Writer, dir string) (int64, error) {
 	if root.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return 0, errors.New("an image is that of a directory")
 	}
+	return s.write(ctx, w, root)
+}
+
+func (s *scanner) write(ctx context.Context, w io.Writer, root *node) (int64, error) {
 	total, err := s.place()
 	if err != nil {
 		return 0, err
@@ -155,7 +158,7 @@ func (w *writer) inode(n *node) error {
 
 // tail writes the end of a file's content.
 func (w *writer) tail(n *node) error {
-	f, err := os.OpenFile(n.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := n.open()
 	if err != nil {
 		return err
 	}

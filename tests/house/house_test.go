@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"kbs":         {"measure", "image"},
 	"kbs-pkcs11":  {"kbs/api"},
 	"guest-agent": {"measure", "image", "kbs/api", "kbs/client", "kbs/sealed"},
-	"rootfs":      {"measure"},
+	"rootfs":      {"measure", "image/erofs", "image/verity"},
 	"tests":       {"measure", "image", "kbs", "guest-agent", "rootfs"},
 }
 

@@ -22,7 +22,10 @@ agent. Packages are fetched into the cache and checked against the lock whenever
 they are used; with all of them there, no network is needed.
 
 Forms:
-  initrd   vmlinuz, initrd.zst, cmdline: everything is in the initramfs`
+  initrd   vmlinuz, initrd.zst, cmdline: everything is in the initramfs
+  verity   and rootfs.img, kernel_verity_params: the root is a disk, of which the
+           kernel checks every block. As the Kata runtime takes it
+  uki      guest.efi, cmdline: the initrd form as one file that a firmware starts`
 
 type buildFlags struct {
 	recipe, lock, agent, out, cache, form string
@@ -44,7 +47,7 @@ func (c *cli) buildCommand() *cobra.Command {
 	s.StringVar(&f.agent, "agent", "", "`FILE` with the static guest-agent, which becomes PID 1")
 	s.StringVar(&f.out, "out", "", "`DIR` to write the image to; one that is there is replaced")
 	s.StringVar(&f.cache, "cache", "", "`DIR` to keep packages in (default rootfs in the user's cache)")
-	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd")
+	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd, verity or uki")
 	for _, name := range []string{"recipe", "lock", "agent", "out"} {
 		_ = cmd.MarkFlagRequired(name)
 	}

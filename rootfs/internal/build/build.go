@@ -33,15 +33,20 @@ type Inputs struct {
 
 // Files of an image.
 const (
-	FileKernel  = "vmlinuz"
-	FileInitrd  = "initrd.zst"
-	FileCmdline = "cmdline"
+	FileKernel     = "vmlinuz"
+	FileInitrd     = "initrd.zst"
+	FileCmdline    = "cmdline"
+	FileDisk       = "rootfs.img"
+	FileParameters = "kernel_verity_params"
+	FileUKI        = "guest.efi"
 )
 
 // Image is what was built: files by their names.
 type Image struct {
 	Files map[string][]byte
-	Tree  *tree.Tree
+	// Trees are what is in the initramfs and in the root, by the file that has it.
+	Trees   map[string]*tree.Tree
+	Release string // of the kernel
 }
 
 // Make builds. The same inputs give the same bytes.
@@ -53,22 +58,21 @@ func Make(ctx context.Context, in Inputs, from Packages) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := base(in.Recipe, in.Agent)
+	m := &maker{Inputs: in, from: from, kernel: k, out: &Image{Files: map[string][]byte{}, Trees: map[string]*tree.Tree{}, Release: k.release}}
+	switch in.Form {
+	case Initrd:
+		err = m.initrdForm(ctx)
+	case Verity:
+		err = m.verityForm(ctx)
+	case UKI:
+		err = m.ukiForm(ctx)
+	default:
+		err = fmt.Errorf("%q is no form of an image: want initrd, verity or uki", in.Form)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := k.addModules(t); err != nil {
-		return nil, err
-	}
-	if err := userland(ctx, t, in.Recipe, in.Lock, from); err != nil {
-		return nil, err
-	}
-	if err := t.Check(); err != nil {
-		return nil, err
-	}
-	out := &Image{Tree: t, Files: map[string][]byte{FileKernel: k.image, FileCmdline: []byte(in.Recipe.Kernel.Cmdline + "\n")}}
-	out.Files[FileInitrd], err = initramfs(t)
-	return out, err
+	return m.out, nil
 }
 
 // initramfs packs a tree as the kernel unpacks it. The encoder runs alone, as

@@ -1,0 +1,138 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/disk"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/tree"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/uki"
+)
+
+// maker joins the parts of an image.
+type maker struct {
+	Inputs
+	from   Packages
+	kernel *kernel
+	out    *Image
+}
+
+// initrdForm has all in the initramfs.
+func (m *maker) initrdForm(ctx context.Context) error {
+	t, err := base(m.Recipe, m.Agent)
+	if err != nil {
+		return err
+	}
+	if err := m.kernel.addModules(t); err != nil {
+		return err
+	}
+	if err := userland(ctx, t, m.Recipe, m.Lock, m.from); err != nil {
+		return err
+	}
+	if m.out.Files[FileInitrd], err = initramfs(t); err != nil {
+		return err
+	}
+	m.out.Files[FileKernel] = m.kernel.image
+	m.out.Files[FileCmdline] = []byte(m.Recipe.Kernel.Cmdline + "\n")
+	return m.have(FileInitrd, t)
+}
+
+// verityForm has the root on a disk, and what mounts it in the initramfs.
+func (m *maker) verityForm(ctx context.Context) error {
+	first, err := base(m.Recipe, m.Agent)
+	if err != nil {
+		return err
+	}
+	if err := m.kernel.addModules(first); err != nil {
+		return err
+	}
+	root, err := base(m.Recipe, m.Agent)
+	if err != nil {
+		return err
+	}
+	if err := userland(ctx, root, m.Recipe, m.Lock, m.from); err != nil {
+		return err
+	}
+	salt := sha256.Sum256([]byte("root of " + m.Recipe.Name))
+	image, params, err := disk.Make(ctx, root, salt[:])
+	if err != nil {
+		return err
+	}
+	if m.out.Files[FileInitrd], err = initramfs(first); err != nil {
+		return err
+	}
+	m.out.Files[FileKernel] = m.kernel.image
+	m.out.Files[FileDisk] = image
+	m.out.Files[FileParameters] = []byte(params.Parameters() + "\n")
+	line := params.CommandLine()
+	if m.Recipe.Kernel.Cmdline != "" {
+		line = m.Recipe.Kernel.Cmdline + " " + line
+	}
+	m.out.Files[FileCmdline] = []byte(line + "\n")
+	if err := m.have(FileInitrd, first); err != nil {
+		return err
+	}
+	return m.have(FileDisk, root)
+}
+
+// ukiForm is the initrd form in one file.
+func (m *maker) ukiForm(ctx context.Context) error {
+	if m.Recipe.UKI == nil {
+		return fmt.Errorf("the recipe has no [uki], which names the stub of a unified kernel image")
+	}
+	stub, _, err := fileOf(ctx, m.Lock, m.from, m.Recipe.UKI.Package, m.Recipe.UKI.File)
+	if err != nil {
+		return err
+	}
+	if err := m.initrdForm(ctx); err != nil {
+		return err
+	}
+	release := fmt.Sprintf("ID=%s\nNAME=%q\nPRETTY_NAME=%q\n", m.Recipe.Name, m.Recipe.Name, m.Recipe.Name)
+	// The kernel comes last, for it may use memory behind itself.
+	image, err := uki.Make(stub, []uki.Section{
+		{Name: ".osrel", Content: []byte(release)},
+		{Name: ".cmdline", Content: []byte(m.Recipe.Kernel.Cmdline)},
+		{Name: ".uname", Content: []byte(m.kernel.release)},
+		{Name: ".initrd", Content: m.out.Files[FileInitrd]},
+		{Name: ".linux", Content: m.kernel.image},
+	})
+	if err != nil {
+		return err
+	}
+	delete(m.out.Files, FileKernel)
+	delete(m.out.Files, FileInitrd)
+	m.out.Files[FileUKI] = image
+	return nil
+}
+
+// have checks a tree and remembers it for what is told of the image.
+func (m *maker) have(where string, t *tree.Tree) error {
+	m.out.Trees[where] = t
+	return t.Check()
+}
+
+// fileOf reads one file of a package, with what names the package.
+func fileOf(ctx context.Context, l *lock.Lock, from Packages, name, file string) ([]byte, lock.Package, error) {
+	p, ok := l.Find(name)
+	if !ok {
+		return nil, p, fmt.Errorf("the lock has no package %s: lock again", name)
+	}
+	c := collection{}
+	if err := c.collect(ctx, from, p, everything); err != nil {
+		return nil, p, err
+	}
+	_, f, err := c.resolve(file)
+	if err != nil {
+		return nil, p, fmt.Errorf("package %s: %w", name, err)
+	}
+	return f.content, p, nil
+}
+
+// Firmware returns a firmware of the recipe.
+func Firmware(ctx context.Context, f recipe.Firmware, l *lock.Lock, from Packages) ([]byte, error) {
+	raw, _, err := fileOf(ctx, l, from, f.Package, f.File)
+	return raw, err
+}
