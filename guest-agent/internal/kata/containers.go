@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -23,6 +25,8 @@ type record struct {
 	execID   string // what the runtime calls the first process, beside ""
 	ctr      *container.Container
 	volumes  *sandbox.Volumes
+	memory   *oom.Watch // nil where the kernel does not tell
+	message  *os.File   // the container's last words; nil if there are none
 	removing bool
 }
 
@@ -38,7 +42,7 @@ func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainer
 	defer s.creations.Done()
 	ctx, stop := untilDone(ctx, s.destroying)
 	defer stop()
-	ctr, volumes, err := s.create(ctx, req)
+	made, err := s.create(ctx, req)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -48,8 +52,8 @@ func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainer
 		}
 		return nil, err
 	}
-	r := s.containers[req.ContainerId]
-	r.ctr, r.volumes = ctr, volumes
+	made.execID = req.ExecId
+	s.containers[req.ContainerId] = made
 	s.log.Info("container created", slog.String("container", req.ContainerId))
 	return empty, nil
 }
@@ -95,11 +99,11 @@ func (s *Server) reserve(req *agent.CreateContainerRequest) error {
 	return nil
 }
 
-func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) (_ *container.Container, _ *sandbox.Volumes, err error) {
+func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) (_ *record, err error) {
 	id := req.ContainerId
 	bundle, err := s.sandbox.NewBundle(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var volumes *sandbox.Volumes
 	defer func() {
@@ -112,34 +116,50 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 		err = errors.Join(err, s.sandbox.RemoveBundle(id))
 	}()
 	if volumes, err = s.sandbox.Prepare(ctx, id, req.Storages); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err = s.unsealMounts(ctx, req.GetOCI().GetMounts()); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	spec, err := s.spec(req, volumes)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if spec.Process.Env, err = s.unsealEnv(ctx, spec.Process.Env); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err = s.measure(ctx, req, volumes.Image); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err = setParameters(s.parameters, takeNetworkParameters(spec)); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ctr, err := s.runtime.Create(ctx, id, bundle, spec)
-	if err != nil {
-		return nil, nil, err
+	r := &record{volumes: volumes, message: s.openMessage(req.GetOCI())}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.ctr, err = s.runtime.Create(ctx, id, bundle, spec); err != nil {
+		return nil, err
 	}
 	// The sandbox's first container holds the pid namespace that later ones may
 	// ask to share.
-	if err = s.sandbox.SharePID(ctr.PID()); err != nil {
-		return nil, nil, errors.Join(err, ctr.Delete(context.WithoutCancel(ctx)))
+	if err = s.sandbox.SharePID(r.ctr.PID()); err != nil {
+		return nil, errors.Join(err, r.ctr.Delete(context.WithoutCancel(ctx)))
 	}
-	return ctr, volumes, nil
+	r.memory = s.watchMemory(id, r.ctr.PID())
+	return r, nil
+}
+
+// close gives up what the agent keeps open for a container.
+func (r *record) close() {
+	if r.memory != nil {
+		_ = r.memory.Close()
+	}
+	if r.message != nil {
+		_ = r.message.Close()
+	}
 }
 
 // spec says where the container lives. After a guest pull its root is the
@@ -226,6 +246,9 @@ func (s *Server) remove(ctx context.Context, id string) error {
 	}
 	if err == nil {
 		err = s.sandbox.RemoveBundle(id)
+	}
+	if err == nil {
+		r.close()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

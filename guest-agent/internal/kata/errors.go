@@ -11,6 +11,8 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
@@ -61,13 +63,17 @@ func wireError(err error) error {
 func errorCode(err error) codes.Code {
 	var invalid *sandbox.InvalidError
 	var malformed *network.InvalidError
+	var device *machine.InvalidError
+	var rules *iptables.InvalidError
 	switch {
-	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid), errors.As(err, &malformed):
+	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid), errors.As(err, &malformed), errors.As(err, &device), errors.As(err, &rules):
 		return codes.InvalidArgument
 	case errors.Is(err, network.ErrLinkNotFound), errors.Is(err, container.ErrNotFound), errors.Is(err, container.ErrNoProcess):
 		return codes.NotFound
 	case errors.Is(err, container.ErrExists):
 		return codes.AlreadyExists
+	case errors.Is(err, machine.ErrUnsupported), errors.Is(err, iptables.ErrUnsupported):
+		return codes.Unimplemented
 	case errors.Is(err, container.ErrState), errors.Is(err, container.ErrStdinClosed), errors.Is(err, container.ErrNoTerminal):
 		return codes.FailedPrecondition
 	case errors.Is(err, context.DeadlineExceeded):

@@ -106,7 +106,8 @@ func newPod(t *testing.T, options ...podOption) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{StateDir: filepath.Join(dir, "state"), Runtime: "runc", Reaper: reaper, Version: "test", Logger: testLogger(), UnsafeNoPolicy: true}
+	cfg := Config{StateDir: filepath.Join(dir, "state"), Runtime: "runc", Reaper: reaper, Version: "test", Logger: testLogger(), UnsafeNoPolicy: true,
+		Machine: &fakeMachine{}, Tables: &fakeTables{}} // no test changes the machine that it runs on
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -80,8 +80,7 @@ func (c *hearing) judge(m proto.Message) error {
 	}
 	if request == "GetOOMEventRequest" {
 		// Runtimes ask again at once after an error.
-		_, err := c.s.GetOOMEvent(c.ctx, nil)
-		return err
+		return c.s.noEvents(c.ctx)
 	}
 	err = c.s.denied(c.ctx, request, err)
 	if request == "ReadStreamRequest" {
@@ -107,6 +106,8 @@ func (s *Server) denied(ctx context.Context, request string, err error) error {
 func (s *Server) unjudged(request string) error {
 	switch request {
 	case "CreateContainerRequest", "ExecProcessRequest":
+	case "SetIPTablesRequest", "AddSwapRequest", "AddSwapPathRequest", "MemHotplugByProbeRequest", "SetGuestDateTimeRequest":
+		return unpermitted(request)
 	default:
 		return nil
 	}
@@ -114,6 +115,12 @@ func (s *Server) unjudged(request string) error {
 		return nil
 	}
 	return refusef(codes.PermissionDenied, "%s is blocked by policy: no agent policy is in force, and init-data does not waive it (insecure_no_agent_policy)", request)
+}
+
+// unpermitted is the answer to what changes the machine below the pod, which the
+// host may do only where a policy allows it by name: waiving the policy does not.
+func unpermitted(request string) error {
+	return refusef(codes.PermissionDenied, "%s is blocked by policy: it needs an agent policy that allows it, and there is none", request)
 }
 
 // muted says whether the policy denies the output that a call reads.

@@ -45,6 +45,19 @@ var emptyRequests = map[string]codes.Code{
 	"TtyWinResize":    codes.InvalidArgument,
 	"CopyFile":        codes.InvalidArgument,
 	"SetPolicy":       codes.FailedPrecondition,
+
+	"UpdateEphemeralMounts": codes.OK, // of nothing
+	"GetDiagnosticData":     codes.InvalidArgument,
+	"GetVolumeStats":        codes.InvalidArgument,
+	"ResizeVolume":          codes.InvalidArgument,
+	"GetIPTables":           codes.OK,
+	"SetIPTables":           codes.PermissionDenied, // no policy allows it by name
+	"OnlineCPUMem":          codes.OK,
+	"MemHotplugByProbe":     codes.PermissionDenied,
+	"ReseedRandomDev":       codes.OK,
+	"SetGuestDateTime":      codes.PermissionDenied,
+	"AddSwap":               codes.PermissionDenied,
+	"AddSwapPath":           codes.PermissionDenied,
 }
 
 func TestEmptyRequests(t *testing.T) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"strconv"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -22,14 +20,17 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 	if req.GuestHookPath != "" {
 		return nil, invalidf("guest hooks are not supported")
 	}
-	if len(req.KernelModules) > 0 {
-		return nil, invalidf("loading kernel modules is not supported")
+	if len(req.KernelModules) > 0 && s.policy == nil {
+		return nil, unpermitted("a sandbox with kernel modules")
 	}
 	if err := s.beginSandbox(); err != nil {
 		return nil, err
 	}
 	defer s.creations.Done()
-	err := s.sandbox.Setup(ctx, sandbox.Request{Hostname: req.Hostname, DNS: req.Dns, Storages: req.Storages})
+	err := s.machine.LoadModules(ctx, modules(req.KernelModules))
+	if err == nil {
+		err = s.sandbox.Setup(ctx, sandbox.Request{Hostname: req.Hostname, DNS: req.Dns, Storages: req.Storages})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -95,43 +96,17 @@ func (s *Server) GetGuestDetails(_ context.Context, req *agent.GuestDetailsReque
 		SupportsSeccomp: s.seccomp(),
 	}}
 	if req.MemBlockSize {
-		resp.MemBlockSizeBytes = memoryBlockSize()
+		resp.MemBlockSizeBytes = s.machine.MemoryBlockSize()
 	}
 	if req.MemHotplugProbe {
-		_, err := os.Stat("/sys/devices/system/memory/probe")
-		resp.SupportMemHotplugProbe = err == nil
+		resp.SupportMemHotplugProbe = s.machine.HasProbe()
 	}
 	return resp, nil
-}
-
-// memoryBlockSize is 0 where memory cannot be hot-plugged.
-func memoryBlockSize() uint64 {
-	raw, err := os.ReadFile("/sys/devices/system/memory/block_size_bytes")
-	if err != nil {
-		return 0
-	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 16, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // CopyFile takes a file from the host into the shared directory.
 func (s *Server) CopyFile(_ context.Context, req *agent.CopyFileRequest) (*emptypb.Empty, error) {
 	return empty, s.sandbox.CopyFile(req)
-}
-
-// GetOOMEvent would tell of a container that ran out of memory. Such events are
-// not collected, so it waits until the end; a runtime asks again at once after
-// any other error (kata-agent 1.5).
-func (s *Server) GetOOMEvent(ctx context.Context, _ *agent.GetOOMEventRequest) (*agent.OOMEvent, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-s.destroying:
-		return nil, errDestroyed
-	}
 }
 
 // RemoveStaleVirtiofsShareMounts has nothing to do: there is no virtio-fs here.

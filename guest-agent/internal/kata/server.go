@@ -30,6 +30,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -46,6 +49,10 @@ type Config struct {
 	Images sandbox.Images
 	// Network is the guest's; nil does not serve its methods.
 	Network Network
+	// Machine is the guest's kernel; nil for the one that runs this.
+	Machine Machine
+	// Tables are its packet filter; nil for that of the guest's image.
+	Tables Tables
 	// Events records what is started; nil records nothing.
 	Events Events
 	// Secrets opens sealed secrets; nil refuses containers that have some.
@@ -75,12 +82,14 @@ type Config struct {
 
 // Server implements grpc.AgentService and grpc.Health for one sandbox.
 type Server struct {
-	absent
 	sandbox *sandbox.Sandbox
 	runtime *container.Runtime
 	secrets Secrets
 	events  Events
 	network Network
+	machine Machine
+	tables  Tables
+	oom     oom.Queue
 	version string
 	// parameters is where kernel parameters of the pod's network are written.
 	parameters string
@@ -132,6 +141,12 @@ func NewServer(cfg Config) (*Server, error) {
 	}
 	if s.parameters = cfg.KernelParameters; s.parameters == "" {
 		s.parameters = "/proc/sys"
+	}
+	if s.machine = cfg.Machine; s.machine == nil {
+		s.machine = &machine.Machine{}
+	}
+	if s.tables = cfg.Tables; s.tables == nil {
+		s.tables = iptables.Tables{}
 	}
 	if s.refuse == nil {
 		s.refuse = untold

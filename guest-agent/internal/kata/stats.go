@@ -69,9 +69,9 @@ func blkioEntries(in []runc.BlkioEntry) []*agent.BlkioStatsEntry {
 
 // GetMetrics returns what the agent counts, in the Prometheus text format. The
 // host has seen the traffic that is counted.
-func (s *Server) GetMetrics(ctx context.Context, r *agent.GetMetricsRequest) (*agent.Metrics, error) {
+func (s *Server) GetMetrics(_ context.Context, _ *agent.GetMetricsRequest) (*agent.Metrics, error) {
 	if s.metrics == nil {
-		return s.absent.GetMetrics(ctx, r)
+		return nil, errAbsent("GetMetrics")
 	}
 	return &agent.Metrics{Metrics: s.metrics()}, nil
 }

@@ -109,6 +109,20 @@ func (s *Sandbox) Rootfs(path string) (string, error) { return s.real("root path
 // also be a file.
 func (s *Sandbox) MountSource(path string) (string, error) { return s.real("mount source", path) }
 
+// OpenSource opens what MountSource finds, for reading.
+func (s *Sandbox) OpenSource(path string) (*os.File, error) {
+	rel, err := s.rel(path)
+	if err != nil {
+		return nil, err
+	}
+	part, name, err := s.open(rel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = part.Close() }()
+	return part.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hold us
+}
+
 func (s *Sandbox) real(what, path string) (string, error) {
 	rel, err := s.rel(path)
 	if err != nil {

@@ -75,6 +75,22 @@ func (t *table) join(key, driver string) (e *entry, first bool, gone <-chan stru
 	return e, false, nil, nil
 }
 
+// has says whether a storage of this driver is there.
+func (t *table) has(key, driver string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[key]
+	if e == nil || e.driver != driver || e.gone != nil {
+		return false
+	}
+	select {
+	case <-e.ready:
+		return e.err == nil
+	default:
+		return false
+	}
+}
+
 func (t *table) fill(ctx context.Context, e *entry, mk func(context.Context) (undo, error)) error {
 	e.undo, e.err = mk(ctx)
 	if e.err != nil {

@@ -1,0 +1,204 @@
+package oom
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestLocate(t *testing.T) {
+	const (
+		v1   = "25 20 0:21 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory\n"
+		sub  = "25 20 0:21 /pod /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+		v2   = "26 20 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+		both = "24 20 0:20 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n" + v1
+	)
+	for name, c := range map[string]struct {
+		cgroup, mounts string
+		want           place
+	}{
+		"v1":                     {"3:cpu,cpuacct:/x\n2:memory:/a/b\n", v1, place{"/sys/fs/cgroup/memory/a/b", false}},
+		"v1, mounted from below": {"2:memory:/pod/b\n", sub, place{"/sys/fs/cgroup/memory/b", false}},
+		"v2":                     {"0::/a:b\n", v2, place{"/sys/fs/cgroup/a:b", true}},
+		"both":                   {"2:memory:/a\n0::/u\n", both, place{"/sys/fs/cgroup/memory/a", false}},
+	} {
+		if got, err := locate([]byte(c.cgroup), []byte(c.mounts)); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	for name, c := range map[string][2]string{
+		"nothing": {"", ""}, "no mount": {"2:memory:/a\n", v2}, "elsewhere": {"2:memory:/other\n", sub}, "malformed": {"x\n2:memory\n", "- -\n"},
+	} {
+		if got, err := locate([]byte(c[0]), []byte(c[1])); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+func FuzzLocate(f *testing.F) {
+	f.Add([]byte("2:memory:/a/b\n0::/x\n"), []byte("25 20 0:21 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"))
+	f.Fuzz(func(t *testing.T, cgroups, mounts []byte) {
+		if at, err := locate(cgroups, mounts); err == nil && at.dir == "" {
+			t.Error("found, and nowhere")
+		}
+		_, _ = parseKills(cgroups)
+	})
+}
+
+func TestParseKills(t *testing.T) {
+	if n, err := parseKills([]byte("low 0\nhigh 0\nmax 17\noom 3\noom_kill 2\noom_group_kill 0\n")); err != nil || n != 2 {
+		t.Errorf("%d, %v", n, err)
+	}
+	for _, text := range []string{"", "oom 1\n", "oom_kill x\n"} {
+		if _, err := parseKills([]byte(text)); err == nil {
+			t.Errorf("%q was understood", text)
+		}
+	}
+}
+
+// A cgroup of version 2 is a directory whose memory.events changes: what is not
+// a kill is no event.
+func TestVersion2(t *testing.T) {
+	dir := t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "memory.events"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("oom 0\noom_kill 0\n")
+	w, err := openV2(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan struct{}, 8)
+	w.done.Go(func() { w.run(func() { told <- struct{}{} }) })
+	write("oom 1\noom_kill 0\n")
+	write("oom 1\noom_kill 1\n")
+	<-told
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(told) > 0 {
+		t.Error("one kill was told twice")
+	}
+}
+
+// The kernel kills a process that wants more than its cgroup has, and says so;
+// the end of the cgroup is no event.
+func TestKilled(t *testing.T) {
+	const controller = "/sys/fs/cgroup/memory"
+	if _, err := os.Stat(controller + "/cgroup.event_control"); err != nil || os.Getuid() != 0 {
+		t.Skip("needs root and the memory controller of cgroup v1 (version 2 is tried in a guest)")
+	}
+	at, err := ourMemory()
+	if err != nil {
+		t.Skip(err)
+	}
+	dir, err := os.MkdirTemp(at, "vouchsafe-oom-")
+	if err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	removed := false
+	t.Cleanup(func() {
+		if !removed {
+			_ = os.Remove(dir)
+		}
+	})
+	if err := os.WriteFile(dir+"/memory.limit_in_bytes", []byte("8388608"), 0); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "echo $$ >"+dir+"/cgroup.procs && read x && head -c 64000000 /dev/zero | tail")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for raw := []byte(nil); len(raw) == 0; raw, _ = os.ReadFile(dir + "/cgroup.procs") {
+		if t.Context().Err() != nil {
+			t.Fatal("the process does not enter its cgroup")
+		}
+	}
+	told := make(chan struct{}, 64)
+	w, err := Open(cmd.Process.Pid, func() { told <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	_ = cmd.Wait()
+	for len(told) > 0 {
+		<-told
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	removed = true
+	w.done.Wait() // the end of the cgroup ends the watch
+	if len(told) > 0 {
+		t.Error("the end of the cgroup was told as a lack of memory")
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func ourMemory() (string, error) {
+	cgroups, err := readLimited("/proc/" + strconv.Itoa(os.Getpid()) + "/cgroup")
+	if err != nil {
+		return "", err
+	}
+	mounts, err := readLimited("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	at, err := locate(cgroups, mounts)
+	return at.dir, err
+}
+
+func TestQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q Queue
+		q.Add("a")
+		q.Add("b")
+		q.Add("a")
+		for _, want := range []string{"a", "b"} {
+			if got, err := q.Next(t.Context()); err != nil || got != want {
+				t.Errorf("%q, %v, want %q", got, err, want)
+			}
+		}
+		// A caller that gave up takes nothing from the one after it.
+		gone, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := q.Next(gone); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		q.Add("c")
+		if _, err := q.Next(gone); err == nil {
+			t.Error("a caller that is gone took an event")
+		}
+		got := make(chan string)
+		go func() { c, _ := q.Next(t.Context()); d, _ := q.Next(t.Context()); got <- c + d }()
+		synctest.Wait()
+		q.Add("d")
+		if all := <-got; all != "cd" {
+			t.Error(all)
+		}
+		for i := range 2 * maxWaiting {
+			q.Add(strconv.Itoa(i))
+		}
+		if len(q.waiting) != maxWaiting || q.waiting[0] != strconv.Itoa(maxWaiting) {
+			t.Errorf("%d events wait, from %s", len(q.waiting), q.waiting[0])
+		}
+	})
+}
