@@ -40,16 +40,22 @@ type Config struct {
 	Registries *Registries
 	UserAgent  string
 	Retry      Retry
-	Clock      Clock // nil: the system's
+	// Window is how many bytes of large blobs may be in memory ahead of who reads
+	// them, fetched over several connections where one is slower than the reader.
+	// 0: 6 MiB, or an eighth of the process's memory limit if that is less.
+	// Below 3 MiB, also below 0: every blob comes over one connection.
+	Window int64
+	Clock  Clock // nil: the system's
 }
 
 // A Client reaches repositories under one configuration. It is safe for
 // concurrent use and keeps connections and tokens for as long as it lives.
 type Client struct {
-	cfg   Config
-	rules []Rule
-	creds credentials
-	wire  http.RoundTripper
+	cfg    Config
+	rules  []Rule
+	creds  credentials
+	wire   http.RoundTripper
+	window *window
 
 	mu    sync.Mutex
 	ready map[string]http.RoundTripper // authenticated, by repository and scope
@@ -73,7 +79,7 @@ func NewClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: c, rules: rules, creds: creds, wire: wire, ready: map[string]http.RoundTripper{}}, nil
+	return &Client{cfg: c, rules: rules, creds: creds, wire: wire, window: newWindow(c.Window), ready: map[string]http.RoundTripper{}}, nil
 }
 
 // Repository returns the repository that ref lies in. It makes no connection.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -36,6 +34,11 @@ type resumer struct {
 	offset   int64 // bytes handed out
 	mark     int64 // offset at the last break
 	failures int   // in a row without headway
+
+	pace   pace
+	spread *spread // the body, while there are several connections
+	over   handover
+	whence whence // of the body that is open, or was last
 }
 
 // newResumer opens the blob.
@@ -44,7 +47,7 @@ func newResumer(ctx context.Context, repo *Repository, desc ocispec.Descriptor) 
 	if right := repo.suspects.without(desc.Digest, order); len(right) > 0 {
 		order = right
 	}
-	r := &resumer{ctx: ctx, desc: desc, at: order[0], left: order[1:], failed: failures{origin: repo.origin()}}
+	r := &resumer{ctx: ctx, desc: desc, at: order[0], left: order[1:], failed: failures{origin: repo.origin()}, pace: newPace(maxLanes)}
 	if cause := r.open(); cause != nil {
 		if err := r.elsewhere(cause); err != nil {
 			return nil, err
@@ -65,6 +68,7 @@ func (r *resumer) elsewhere(cause error) error {
 			return r.failed.err()
 		}
 		r.at, r.left, r.failures = r.left[0], r.left[1:], 0
+		r.pace = newPace(maxLanes)
 		if cause = r.open(); cause == nil {
 			return nil
 		}
@@ -73,9 +77,17 @@ func (r *resumer) elsewhere(cause error) error {
 
 // Read never returns an error together with bytes, except at the end.
 func (r *resumer) Read(p []byte) (int, error) {
+	clock := r.at.client.cfg.Clock
 	for {
+		before := clock.Now()
+		if r.over.to != nil && len(p) > 0 {
+			p = p[:min(int64(len(p)), r.over.at-r.offset)]
+		}
 		n, err := r.body.Read(p)
 		r.offset += int64(n)
+		if err == nil {
+			r.keepPace(n, before, clock.Now())
+		}
 		if (n > 0 || errors.Is(err, io.EOF)) && (len(r.sent) == 0 || r.sent[len(r.sent)-1] != r.at) {
 			r.sent = append(r.sent, r.at)
 		}
@@ -89,8 +101,13 @@ func (r *resumer) Read(p []byte) (int, error) {
 		if !short { // all bytes came, only the end of the message did not
 			return n, io.EOF
 		}
-		if again := r.resume(err); again != nil {
-			return n, again
+		if errors.Is(err, errNoLanes) {
+			err = r.oneLane()
+		}
+		if err != nil {
+			if again := r.resume(err); again != nil {
+				return n, again
+			}
 		}
 		if n > 0 {
 			return n, nil
@@ -100,7 +117,8 @@ func (r *resumer) Read(p []byte) (int, error) {
 
 // resume replaces the broken body. cause is why it broke.
 func (r *resumer) resume(cause error) error {
-	_ = r.body.Close()
+	_ = r.abandon()
+	r.pace.restart()
 	if r.ctx.Err() != nil {
 		return r.ctx.Err()
 	}
@@ -128,7 +146,7 @@ func (r *resumer) resume(cause error) error {
 
 // open asks for everything from the offset on.
 func (r *resumer) open() error {
-	r.body = http.NoBody
+	r.body, r.spread = http.NoBody, nil
 	header := http.Header{"Accept": {"*/*"}}
 	want := http.StatusOK
 	if r.offset > 0 {
@@ -140,7 +158,7 @@ func (r *resumer) open() error {
 		return err
 	}
 	if r.offset > 0 {
-		err = checkPartial(resp, r.offset, r.desc.Size)
+		err = checkPartial(resp, r.offset, r.desc.Size, r.desc.Size)
 	}
 	if seen := r.offset + resp.ContentLength; err == nil && resp.ContentLength >= 0 && seen != r.desc.Size {
 		err = &SizeError{Digest: r.desc.Digest, Wanted: r.desc.Size, Seen: min(seen, r.desc.Size+1)}
@@ -149,46 +167,10 @@ func (r *resumer) open() error {
 		_ = resp.Body.Close()
 		return err
 	}
-	r.body = resp.Body
+	r.body, r.whence = resp.Body, whenceOf(resp)
 	r.implicit = resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 	return nil
 }
 
-// checkPartial holds the answer to a range request against what was asked for
-// (RFC 9110 section 14.4): "bytes first-last/size", the size possibly "*".
-func checkPartial(resp *http.Response, from, size int64) error {
-	if resp.StatusCode != http.StatusPartialContent {
-		return fmt.Errorf("%w: status %d to a range request", ErrNoResume, resp.StatusCode)
-	}
-	v := resp.Header.Get("Content-Range")
-	first, last, total, ok := parseContentRange(v)
-	if !ok || first != from || last != size-1 || (total != size && total != -1) {
-		return fmt.Errorf("%w: content range %.80q, wanted bytes %d-%d/%d", ErrNoResume, v, from, size-1, size)
-	}
-	return nil
-}
-
-// parseContentRange returns -1 for a size of "*".
-func parseContentRange(v string) (first, last, total int64, ok bool) {
-	rest, ok := strings.CutPrefix(v, "bytes ")
-	span, size, ok2 := strings.Cut(rest, "/")
-	a, b, ok3 := strings.Cut(span, "-")
-	if !ok || !ok2 || !ok3 {
-		return 0, 0, 0, false
-	}
-	numbers := [3]int64{2: -1}
-	for i, s := range []string{a, b, size} {
-		if i == 2 && s == "*" {
-			continue
-		}
-		n, err := strconv.ParseUint(s, 10, 62)
-		if err != nil {
-			return 0, 0, 0, false
-		}
-		numbers[i] = int64(n)
-	}
-	return numbers[0], numbers[1], numbers[2], numbers[0] <= numbers[1]
-}
-
 // Close gives the connection up.
-func (r *resumer) Close() error { return r.body.Close() }
+func (r *resumer) Close() error { return r.abandon() }

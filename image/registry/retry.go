@@ -75,7 +75,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	repeatable := (req.Method == http.MethodGet || req.Method == http.MethodHead) && (req.Body == nil || req.Body == http.NoBody)
 	for failures := 1; ; failures++ {
 		resp, err := r.next.RoundTrip(req)
-		if !repeatable || failures >= r.policy.Attempts || req.Context().Err() != nil || !passing(resp, err) {
+		if !repeatable || isLane(req.Context()) || failures >= r.policy.Attempts || req.Context().Err() != nil || !passing(resp, err) {
 			return resp, err
 		}
 		wait := r.policy.wait(failures)

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -146,6 +147,15 @@ func TestBrokenBlobRestarts(t *testing.T) {
 	}
 }
 
+func hangUpOnRanges(f *imagetest.Flaky) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			panic(http.ErrAbortHandler)
+		}
+		f.ServeHTTP(w, r)
+	}
+}
+
 func TestBrokenBlobIsGivenUp(t *testing.T) {
 	partial := func(contentRange string, code int) func(*imagetest.Flaky) http.HandlerFunc {
 		return func(f *imagetest.Flaky) http.HandlerFunc {
@@ -179,6 +189,7 @@ func TestBrokenBlobIsGivenUp(t *testing.T) {
 		"nonsense":         {&imagetest.Flaky{Breaks: []int{1000}}, partial("bytes 1000--1/*", 206), registry.ErrNoResume},
 		"not satisfiable":  {&imagetest.Flaky{Breaks: []int{1000}}, partial("", 416), nil},
 		"gone in between":  {&imagetest.Flaky{Breaks: []int{1000}}, partial("", 404), registry.ErrNotFound},
+		"hung up on":       {&imagetest.Flaky{Breaks: []int{1000}}, hangUpOnRanges, io.ErrUnexpectedEOF},
 		"refused in betw.": {&imagetest.Flaky{Breaks: []int{1000}}, partial("", 403), nil},
 	}
 	for name, tt := range tests {

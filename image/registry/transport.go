@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 )
@@ -38,6 +39,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
 		cancel()
+		if errors.Is(err, io.EOF) { // hung up on; whoever reads a blob would take it for the end
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, err
 	}
 	body := &stallReader{body: resp.Body, limit: g.cfg.Retry.Stall, clock: g.cfg.Clock, abort: cancel}

@@ -88,19 +88,27 @@ func (p Proxy) direct(u *url.URL) bool {
 	return false
 }
 
-// wires makes the connections: one transport for the hosts that need something
-// of their own each, and one for all the others.
+// wires makes the connections: one wire for the hosts that need something of
+// their own each, and one for all the others.
 type wires struct {
-	own  map[string]http.RoundTripper // by host:port
-	rest http.RoundTripper
+	own  map[string]wire // by host:port
+	rest wire
 }
 
 func (w *wires) RoundTrip(req *http.Request) (*http.Response, error) {
-	if own, ok := w.own[withPort(req.URL.Host, req.URL.Scheme)]; ok {
-		return own.RoundTrip(req)
+	to, ok := w.own[withPort(req.URL.Host, req.URL.Scheme)]
+	if !ok {
+		to = w.rest
 	}
-	return w.rest.RoundTrip(req)
+	if isLane(req.Context()) {
+		return to.lanes.RoundTrip(req)
+	}
+	return to.shared.RoundTrip(req)
 }
+
+// A wire leads to a host. Requests at the same time may share a connection of
+// HTTP/2; those for the pieces of one blob have one each.
+type wire struct{ shared, lanes http.RoundTripper }
 
 func newWires(c Config) (*wires, error) {
 	proxy, err := c.Proxy.rule()
@@ -110,7 +118,7 @@ func newWires(c Config) (*wires, error) {
 	if proxy == nil && c.ProxyFromEnvironment {
 		proxy = http.ProxyFromEnvironment
 	}
-	w := &wires{own: map[string]http.RoundTripper{}, rest: newWire(HostTLS{RootCAs: c.RootCAs}, proxy)}
+	w := &wires{own: map[string]wire{}, rest: newWire(HostTLS{RootCAs: c.RootCAs}, proxy)}
 	for host, t := range c.TLS {
 		if t.RootCAs == nil {
 			t.RootCAs = c.RootCAs
@@ -126,7 +134,14 @@ func newWires(c Config) (*wires, error) {
 	return w, nil
 }
 
-func newWire(t HostTLS, proxy func(*http.Request) (*url.URL, error)) http.RoundTripper {
+func newWire(t HostTLS, proxy func(*http.Request) (*url.URL, error)) wire {
+	lanes := newTransport(t, proxy)
+	lanes.ForceAttemptHTTP2, lanes.Protocols = false, new(http.Protocols)
+	lanes.Protocols.SetHTTP1(true)
+	return wire{shared: newTransport(t, proxy), lanes: lanes}
+}
+
+func newTransport(t HostTLS, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
 	config := &tls.Config{RootCAs: t.RootCAs, MinVersion: tls.VersionTLS12}
 	if t.Certificate != nil {
