@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -33,31 +29,53 @@ const (
 // RekeyOptions say who shall be able to open an image from now on.
 type RekeyOptions struct {
 	Recipients []crypt.Recipient
-	Unwrapper  crypt.KeyUnwrapper // opens what the image has now
+	Unwrapper  crypt.KeyUnwrapper // opens what the image has now; nil: nobody comes, some only go
 	Replace    bool               // the recipients of before are left out
-	Keys       KeyPlace
-	Registry   registry.Config
-	Platform   registry.Platform // of a multi-platform image; zero: linux on this architecture
+	// Remove leaves out the packets of these readers alone: key IDs, or a scheme
+	// (jwe, pkcs7, pkcs11), whose packets name nobody.
+	Remove   []string
+	Keys     KeyPlace
+	Registry registry.Config
+	Platform registry.Platform // of a multi-platform image; zero: all of them
 }
 
 // RekeyResult tells what happened.
 type RekeyResult struct {
-	Reference string   `json:"reference"` // by digest where the destination is a registry
-	Digest    string   `json:"digest"`    // of the manifest, now
-	Before    string   `json:"before"`    // of the manifest, before; another one: it has to be signed again
-	Keys      KeyPlace `json:"keys"`
-	KeySet    string   `json:"keySet,omitempty"` // digest of the referrer
-	Layers    int      `json:"layers"`           // that are encrypted
+	Reference string         `json:"reference"` // by digest where the destination is a registry
+	Digest    string         `json:"digest"`    // of what the name points to, now: the manifest, or the index of several platforms
+	Before    string         `json:"before"`    // the same, before; another one: it has to be signed again
+	Images    []RekeyedImage `json:"images"`    // one for each platform
 	// Left says where keys for readers of before may still be found, although they
-	// were to be replaced. Whoever had a key may have kept it in any case.
+	// were to be left out. Whoever had a key may have kept it in any case.
 	Left []string `json:"left,omitempty"`
 }
 
-// Rekey wraps the keys of an encrypted image for other recipients. The layers
-// stay as they are, and none is downloaded.
+// RekeyedImage is the image of one platform.
+type RekeyedImage struct {
+	Platform string   `json:"platform,omitempty"` // as the index says it
+	Digest   string   `json:"digest"`             // of the manifest, now
+	Before   string   `json:"before"`             // of the manifest, before
+	Keys     KeyPlace `json:"keys"`
+	KeySet   string   `json:"keySet,omitempty"` // digest of the referrer
+	Layers   int      `json:"layers"`           // that are encrypted
+}
+
+// Digests returns those of the manifests that guests run, and name when they
+// ask for the key.
+func (r RekeyResult) Digests() (all []string) {
+	for _, i := range r.Images {
+		all = append(all, i.Digest)
+	}
+	return all
+}
+
+// Rekey wraps the keys of an encrypted image for other recipients, for every
+// platform of an index. The layers stay as they are, and none is downloaded. All
+// keys are wrapped before anything is written. Where manifests of an index
+// change, so does the index; attestations about those of before are left behind.
 func Rekey(ctx context.Context, ref string, o RekeyOptions) (RekeyResult, error) {
-	if len(o.Recipients) == 0 || o.Unwrapper == nil {
-		return RekeyResult{}, errors.New("rekey needs recipients, and what opens the keys of now")
+	if err := o.check(); err != nil {
+		return RekeyResult{}, err
 	}
 	client, err := registry.NewClient(o.Registry)
 	if err != nil {
@@ -67,195 +85,141 @@ func Rekey(ctx context.Context, ref string, o RekeyOptions) (RekeyResult, error)
 	if err != nil {
 		return RekeyResult{}, err
 	}
-	if o.Platform == (registry.Platform{}) {
-		o.Platform = registry.Native()
-	}
-	resolved, err := registry.Resolve(ctx, at.source, at.version, o.Platform)
+	root, err := at.source.Manifest(ctx, at.version)
 	if err != nil {
 		return RekeyResult{}, err
 	}
-	beside, err := keyset.Fetch(ctx, at.source, resolved.Manifest.Digest)
+	images, err := imagesOf(ctx, at, o.Platform)
 	if err != nil {
 		return RekeyResult{}, err
 	}
-	r := &rekeying{o: o, at: at, image: resolved, beside: beside, wrapped: keyset.Set{}, inManifest: keyset.Set{}}
-	named := crypt.Image{Digest: resolved.Manifest.Digest.String(), Reference: ref}
-	if err := r.wrap(crypt.WithImage(ctx, named)); err != nil {
-		return RekeyResult{}, err
+	var all []*rekeying
+	changes := false
+	for _, image := range images {
+		r, err := readRekeying(ctx, at, image, o)
+		if err != nil {
+			return RekeyResult{}, err
+		}
+		named := crypt.Image{Digest: image.Manifest.Digest.String(), Reference: ref}
+		if err := r.wrap(crypt.WithImage(ctx, named)); err != nil {
+			return RekeyResult{}, r.blame(err)
+		}
+		all = append(all, r)
+		changes = changes || r.place() == KeysInManifest
 	}
-	if r.place() == KeysBeside {
-		return r.toSet(ctx)
+	if changes && at.tag == "" {
+		return RekeyResult{}, errors.New("the image is named by its digest, which would change: name its tag, or keep its keys beside it")
 	}
-	return r.toManifest(ctx)
+	return writeRekeyed(ctx, at, root, all)
 }
 
-type rekeying struct {
-	o          RekeyOptions
-	at         *place
-	image      *registry.Resolved
-	beside     keyset.Found
-	inManifest keyset.Set // what the layers' annotations hold
-	wrapped    keyset.Set // for the new recipients
-}
-
-func (r *rekeying) place() KeyPlace {
+func (o *RekeyOptions) check() error {
 	switch {
-	case r.o.Keys != KeysWhereTheyAre:
-		return r.o.Keys
-	case len(r.beside.Manifests) > 0 || len(r.inManifest) == 0:
-		return KeysBeside
-	}
-	return KeysInManifest
-}
-
-// wrap opens the keys of all layers and wraps them for the recipients, before
-// anything is written.
-func (r *rekeying) wrap(ctx context.Context) error {
-	encrypted := 0
-	for i, l := range r.image.Image.Layers {
-		if !strings.HasSuffix(l.MediaType, crypt.MediaSuffix) {
-			continue
-		}
-		encrypted++
-		if r.wrapped[l.Digest] != nil {
-			continue
-		}
-		if err := r.wrapLayer(ctx, l); err != nil {
-			return fmt.Errorf("layer %d: %w", i, err)
-		}
-	}
-	if encrypted == 0 {
-		return errors.New("the image has no encrypted layer")
+	case len(o.Recipients) == 0 && len(o.Remove) == 0:
+		return errors.New("rekey needs recipients, or some who go")
+	case len(o.Recipients) > 0 && o.Unwrapper == nil:
+		return errors.New("recipients need what opens the keys of now")
+	case len(o.Recipients) == 0 && o.Replace:
+		return errors.New("nobody could open the image any more: replacing needs recipients")
 	}
 	return nil
 }
 
-func (r *rekeying) wrapLayer(ctx context.Context, l ocispec.Descriptor) error {
-	_, keys, err := crypt.ParseAnnotations(l.Annotations)
+// imagesOf returns the images of an index, or the one of a platform.
+func imagesOf(ctx context.Context, at *place, p registry.Platform) ([]platformImage, error) {
+	s, err := readShipment(ctx, at, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(keys) > 0 {
-		r.inManifest[l.Digest] = keys
-	}
-	var errs []error
-	for _, w := range slices.Concat(keys, r.beside.Keys[l.Digest]) {
-		doc, err := r.o.Unwrapper.Unwrap(ctx, w)
-		if err == nil {
-			defer doc.Destroy()
-			var private crypt.Private
-			if private, err = crypt.ParsePrivate(doc); err == nil {
-				private.Key.Destroy()
-				r.wrapped[l.Digest], err = crypt.WrapFor(doc, r.o.Recipients...)
-				return err
-			}
+	var all []platformImage
+	for i, r := range s.images {
+		image := platformImage{Resolved: r}
+		if s.index != nil {
+			image.platform = platformText(s.index.Manifests[i].Platform)
 		}
-		errs = append(errs, err)
+		all = append(all, image)
 	}
-	if len(errs) == 0 {
-		return errors.New("there is no key packet, neither in the manifest nor beside the image")
-	}
-	return errors.Join(errs...)
+	return all, nil
 }
 
-// toSet stores a new key set and takes those of before away: each new set has
-// all that shall be there.
-func (r *rekeying) toSet(ctx context.Context) (RekeyResult, error) {
-	d := r.image.Manifest.Digest
-	m, err := keyset.Push(ctx, r.at, r.image.Manifest.Descriptor(), r.with(r.beside.Keys))
+// platformImage is an image, and the platform by which an index names it.
+type platformImage struct {
+	*registry.Resolved
+
+	platform string
+}
+
+func readRekeying(ctx context.Context, at *place, image platformImage, o RekeyOptions) (*rekeying, error) {
+	beside, err := keyset.Fetch(ctx, at.source, image.Manifest.Digest)
 	if err != nil {
-		return RekeyResult{}, err
+		return nil, err
 	}
-	done := r.result(d)
-	done.Keys, done.KeySet = KeysBeside, m.Digest.String()
-	for _, old := range r.beside.Manifests {
-		if old == m.Digest {
-			continue
+	return &rekeying{
+		o: o, at: at, image: image, beside: beside, wrapped: keyset.Set{}, inManifest: keyset.Set{}, removed: map[string]bool{},
+	}, nil
+}
+
+// writeRekeyed writes the new keys of every image, and last what the name
+// points to.
+func writeRekeyed(ctx context.Context, at *place, root registry.Manifest, all []*rekeying) (RekeyResult, error) {
+	done := RekeyResult{Before: root.Digest.String(), Digest: root.Digest.String()}
+	now := map[string]ocispec.Descriptor{} // manifests that changed, by their digest of before
+	for _, r := range all {
+		r.tag = at.tag
+		if root.IsIndex() {
+			r.tag = ""
 		}
-		if gone, err := registry.Detach(ctx, r.at, d, old); err != nil {
-			return done, fmt.Errorf("the new keys are in place, those of before are too: %w", err)
-		} else if !gone && r.o.Replace {
-			done.Left = append(done.Left, "the key set "+old.String()+", which the registry does not delete")
+		write := r.toManifest
+		if r.place() == KeysBeside {
+			write = r.toSet
+		}
+		if err := write(ctx); err != nil {
+			return done, r.blame(err)
+		}
+		done.Images, done.Left = append(done.Images, r.done), append(done.Left, r.left...)
+		if r.done.Digest != r.done.Before {
+			now[r.done.Before] = r.now
 		}
 	}
-	if r.o.Replace && len(r.inManifest) > 0 {
-		done.Left = append(done.Left, "the manifest itself, which has keys in its annotations")
+	switch {
+	case root.IsIndex() && len(now) > 0:
+		m, err := rewriteIndex(ctx, at, root, now)
+		if err != nil {
+			return done, err
+		}
+		done.Digest = m.Digest.String()
+	case !root.IsIndex():
+		done.Digest = all[0].done.Digest
 	}
+	done.Reference = at.show(done.Digest)
 	return done, nil
 }
 
-// with adds the new packets to those that stay. A key ID means one key, so an
-// old packet for the same one goes.
-func (r *rekeying) with(old keyset.Set) keyset.Set {
-	all := maps.Clone(r.wrapped)
-	if !r.o.Replace {
-		for d := range all {
-			stays := slices.DeleteFunc(slices.Clone(old[d]), func(w crypt.WrappedKey) bool { return sameKID(w, r.wrapped[d]) })
-			all[d] = slices.Concat(stays, r.wrapped[d])
-		}
+// rewriteIndex puts changed manifests into the index. What speaks about those
+// of before is left out.
+func rewriteIndex(ctx context.Context, at *place, root registry.Manifest, now map[string]ocispec.Descriptor) (registry.Manifest, error) {
+	index, err := root.Index()
+	if err != nil {
+		return registry.Manifest{}, err
 	}
-	return all
-}
-
-func sameKID(w crypt.WrappedKey, keys []crypt.WrappedKey) bool {
-	name, err := w.Reader()
-	return err == nil && w.Scheme.IsProvider() && slices.ContainsFunc(keys, func(k crypt.WrappedKey) bool {
-		other, err := k.Reader()
-		return err == nil && k.Scheme.IsProvider() && other == name
-	})
-}
-
-// toManifest writes the manifest again with other annotations.
-func (r *rekeying) toManifest(ctx context.Context) (RekeyResult, error) {
-	if r.image.Root.Digest != r.image.Manifest.Digest {
-		return RekeyResult{}, errors.New("the image is one of an index, which would have to change too: keep its keys beside it, or name its tag")
-	}
-	if r.at.tag == "" {
-		return RekeyResult{}, errors.New("the image is named by its digest, which would change: name its tag, or keep its keys beside it")
-	}
-	old := keyset.Set{}
-	for d := range r.wrapped {
-		old[d] = slices.Concat(r.inManifest[d], r.beside.Keys[d])
-	}
-	keys := r.with(old)
-	doc := *r.image.Image
-	doc.Layers = slices.Clone(doc.Layers)
-	for i, l := range doc.Layers {
-		if keys[l.Digest] == nil {
+	doc := *index
+	doc.Manifests = nil
+	for _, d := range index.Manifests {
+		if _, stale := now[d.Annotations[attestationSubject]]; stale && d.Annotations[attestationMark] != "" {
 			continue
 		}
-		added, err := crypt.KeyAnnotations(keys[l.Digest]...)
-		if err != nil {
-			return RekeyResult{}, fmt.Errorf("layer %d: %w", i, err)
+		if to, changed := now[d.Digest.String()]; changed {
+			d.MediaType, d.Digest, d.Size = to.MediaType, to.Digest, to.Size
 		}
-		a := crypt.WithoutKeys(l.Annotations)
-		maps.Copy(a, added)
-		doc.Layers[i].Annotations = a
+		doc.Manifests = append(doc.Manifests, d)
 	}
 	raw, err := json.Marshal(doc)
 	if err != nil {
-		return RekeyResult{}, err
+		return registry.Manifest{}, err
 	}
-	m, err := r.at.sink.PushManifest(ctx, r.at.tag, r.image.Manifest.MediaType, raw)
+	m, err := at.sink.PushManifest(ctx, at.tag, root.MediaType, raw)
 	if err != nil {
-		return RekeyResult{}, err
+		return m, fmt.Errorf("the index: %w", err)
 	}
-	done := r.result(m.Digest)
-	done.Keys = KeysInManifest
-	if r.o.Replace {
-		done.Left = append(done.Left, "the manifest of before, "+done.Before)
-	}
-	return done, nil
-}
-
-func (r *rekeying) result(now digest.Digest) RekeyResult {
-	encrypted := 0
-	for _, l := range r.image.Image.Layers {
-		if r.wrapped[l.Digest] != nil {
-			encrypted++
-		}
-	}
-	return RekeyResult{
-		Reference: r.at.show(now.String()), Digest: now.String(), Before: r.image.Manifest.Digest.String(), Layers: encrypted,
-	}
+	return m, nil
 }

@@ -49,6 +49,13 @@ func keks(kek secret.Bytes) crypt.KEKs {
 	}
 }
 
+// rekeyed is what became of an image that no index names.
+type rekeyed struct {
+	ship.RekeyedImage
+
+	Left []string
+}
+
 // opens reports whether u opens every layer with a packet of the manifest, and
 // with one beside the image.
 func opens(t testing.TB, src registry.Source, version string, u crypt.KeyUnwrapper) (inManifest, beside bool) {
@@ -100,15 +107,15 @@ func TestRekey(t *testing.T) {
 					t.Errorf("%s: in the manifest %v, beside %v, want %v and %v", what, m, b, inManifest, beside)
 				}
 			}
-			rekey := func(o ship.RekeyOptions) ship.RekeyResult {
+			rekey := func(o ship.RekeyOptions) rekeyed {
 				t.Helper()
 				o.Registry = s.Config()
 				done, err := ship.Rekey(t.Context(), dst, o)
 				must(t, err)
-				if done.Layers != 2 || !strings.Contains(done.Reference, strings.TrimSuffix(dst, ":v1")) {
-					t.Errorf("%+v", done)
+				if len(done.Images) != 1 || done.Images[0].Layers != 2 || !strings.Contains(done.Reference, strings.TrimSuffix(dst, ":v1")) || done.Digest != done.Images[0].Digest {
+					t.Fatalf("%+v", done)
 				}
-				return done
+				return rekeyed{done.Images[0], done.Left}
 			}
 			check("the broker's key", keks(kek), true, false)
 			check("the first reader", first.keys, true, false)
@@ -173,7 +180,7 @@ func TestEncryptWithKeysBeside(t *testing.T) {
 	}
 	done, err := ship.Rekey(t.Context(), s.Host+"/enc:v1", ship.RekeyOptions{Recipients: []crypt.Recipient{other}, Unwrapper: keks(kek), Replace: true, Registry: s.Config()})
 	must(t, err)
-	if done.Digest != res.Digest || done.Keys != ship.KeysBeside || len(done.Left) != 0 {
+	if done.Digest != res.Digest || done.Images[0].Keys != ship.KeysBeside || len(done.Left) != 0 {
 		t.Errorf("%+v", done)
 	}
 	if _, b := opens(t, repo, "v1", other.keys); !b {
@@ -209,7 +216,7 @@ func TestRekeyRefuses(t *testing.T) {
 	imagetest.Manifest(t, repo, "keyless", *doc)
 	entry := m.Descriptor()
 	entry.Platform = &ocispec.Platform{OS: "linux", Architecture: registry.Native().Architecture}
-	_, err = repo.PushManifest(t.Context(), "index", ocispec.MediaTypeImageIndex, imagetest.JSON(t, ocispec.Index{
+	index, err := repo.PushManifest(t.Context(), "index", ocispec.MediaTypeImageIndex, imagetest.JSON(t, ocispec.Index{
 		MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{entry},
 		Versioned: specs.Versioned{SchemaVersion: 2},
 	}))
@@ -220,19 +227,23 @@ func TestRekeyRefuses(t *testing.T) {
 		o    func(*ship.RekeyOptions)
 		want string
 	}{
-		"nobody":            {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients = nil }, "recipients"},
-		"nothing to open":   {"/enc:v1", func(o *ship.RekeyOptions) { o.Unwrapper = nil }, "recipients"},
-		"a plain image":     {"/plain:v1", nil, "no encrypted layer"},
-		"another's image":   {"/others:v1", nil, "not opened here"},
-		"another's key":     {"/enc:v1", func(o *ship.RekeyOptions) { o.Unwrapper = keks(secret.Random(32)) }, "does not open"},
-		"a broken packet":   {"/enc:broken", nil, "key packet"},
-		"no packet":         {"/enc:keyless", nil, "no key packet"},
-		"by digest":         {"/enc@" + m.Digest.String(), nil, "name its tag"},
-		"through an index":  {"/enc:index", nil, "index"},
-		"no image":          {"/enc:v2", nil, "not found"},
-		"too many at once":  {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients = slices.Repeat(o.Recipients, 16) }, "at most"},
-		"too many, beside":  {"/enc:v1", func(o *ship.RekeyOptions) { o.Keys, o.Recipients = ship.KeysBeside, slices.Repeat(o.Recipients, 17) }, "at most"},
-		"not a place there": {"oci:" + filepath.Join(t.TempDir(), "none"), nil, "no such file"},
+		"nobody":                 {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients = nil }, "recipients"},
+		"nothing to open":        {"/enc:v1", func(o *ship.RekeyOptions) { o.Unwrapper = nil }, "what opens"},
+		"a plain image":          {"/plain:v1", nil, "no encrypted layer"},
+		"another's image":        {"/others:v1", nil, "not opened here"},
+		"another's key":          {"/enc:v1", func(o *ship.RekeyOptions) { o.Unwrapper = keks(secret.Random(32)) }, "does not open"},
+		"a broken packet":        {"/enc:broken", nil, "key packet"},
+		"no packet":              {"/enc:keyless", nil, "no key packet"},
+		"by digest":              {"/enc@" + m.Digest.String(), nil, "name its tag"},
+		"an index by digest":     {"/enc@" + index.Digest.String(), nil, "name its tag"},
+		"nothing but to replace": {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients, o.Replace, o.Remove = nil, true, []string{kid} }, "nobody could"},
+		"the last who can":       {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients, o.Remove = nil, []string{kid} }, "nobody could open layer"},
+		"a reader who is none":   {"/enc:v1", func(o *ship.RekeyOptions) { o.Remove = []string{"jwe"} }, "no key packet is for jwe"},
+		"a reader elsewhere":     {"/enc:v1", func(o *ship.RekeyOptions) { o.Keys, o.Remove = ship.KeysBeside, []string{kid} }, "are in the manifest"},
+		"no image":               {"/enc:v2", nil, "not found"},
+		"too many at once":       {"/enc:v1", func(o *ship.RekeyOptions) { o.Recipients = slices.Repeat(o.Recipients, 16) }, "at most"},
+		"too many, beside":       {"/enc:v1", func(o *ship.RekeyOptions) { o.Keys, o.Recipients = ship.KeysBeside, slices.Repeat(o.Recipients, 17) }, "at most"},
+		"not a place there":      {"oci:" + filepath.Join(t.TempDir(), "none"), nil, "no such file"},
 	} {
 		o := good
 		if c.o != nil {
@@ -249,12 +260,93 @@ func TestRekeyRefuses(t *testing.T) {
 	if again, err := repo.Manifest(t.Context(), "v1"); err != nil || again.Digest != m.Digest {
 		t.Errorf("a refused image was changed: %s, %v", again.Digest, err)
 	}
-	// Beside it, the image of an index can get keys.
-	good.Keys = ship.KeysBeside
-	if done, err := ship.Rekey(t.Context(), s.Host+"/enc:index", good); err != nil || done.Digest != m.Digest.String() {
-		t.Errorf("beside an image of an index: %+v, %v", done, err)
-	}
 	if _, err := ship.Encrypt(t.Context(), s.Host+"/plain:v1", s.Host+"/x:v1", ship.EncryptOptions{Registry: s.Config()}); err == nil {
 		t.Error("encrypted for nobody")
+	}
+}
+
+// Every platform of an index, and then one of them, with the keys in the
+// manifests and beside them.
+func TestRekeyIndex(t *testing.T) {
+	for name, place := range map[string]ship.KeyPlace{"in the manifests": ship.KeysInManifest, "beside them": ship.KeysBeside} {
+		t.Run(name, func(t *testing.T) {
+			s := imagetest.Serve(t)
+			arches := []string{"s390x", registry.Native().Architecture}
+			pushMulti(t, s, arches...)
+			kek, first, second := secret.Random(32), newReader(t), newReader(t)
+			encrypted, err := ship.Encrypt(t.Context(), s.Host+"/multi:v1", s.Host+"/enc:v1", ship.EncryptOptions{KID: kid, KEK: kek, Keys: place, Registry: s.Config()})
+			must(t, err)
+			rekey := func(o ship.RekeyOptions) ship.RekeyResult {
+				t.Helper()
+				o.Registry = s.Config()
+				done, err := ship.Rekey(t.Context(), s.Host+"/enc:v1", o)
+				must(t, err)
+				return done
+			}
+			opened := func(arch string, u crypt.KeyUnwrapper) bool {
+				t.Helper()
+				repo, _ := imagetest.Repository(t, s.Config(), s.Host+"/enc")
+				res, err := registry.Resolve(t.Context(), repo, "v1", registry.Platform{OS: "linux", Architecture: arch})
+				must(t, err)
+				in, beside := opens(t, repo, res.Manifest.Digest.String(), u)
+				return in || beside
+			}
+			done := rekey(ship.RekeyOptions{Recipients: []crypt.Recipient{first}, Unwrapper: keks(kek)})
+			stays := place == ship.KeysBeside
+			if len(done.Images) != 2 || done.Before != encrypted.Digest || (done.Digest == done.Before) != stays || len(done.Digests()) != 2 {
+				t.Fatalf("%+v", done)
+			}
+			for i, arch := range arches {
+				if im := done.Images[i]; im.Platform != "linux/"+arch || im.Keys != place || (im.Digest == im.Before) != stays || im.Layers != 2 {
+					t.Errorf("%+v", im)
+				}
+				if !opened(arch, first.keys) || !opened(arch, keks(kek)) {
+					t.Errorf("%s does not open for both", arch)
+				}
+			}
+			// One goes, without any key being opened.
+			rekey(ship.RekeyOptions{Remove: []string{kid}})
+			// One platform alone.
+			only := rekey(ship.RekeyOptions{Recipients: []crypt.Recipient{second}, Unwrapper: first.keys, Platform: registry.Platform{OS: "linux", Architecture: arches[0]}})
+			if len(only.Images) != 1 || (only.Digest == only.Before) != stays {
+				t.Errorf("%+v", only)
+			}
+			for i, arch := range arches {
+				if opened(arch, keks(kek)) || !opened(arch, first.keys) || opened(arch, second.keys) != (i == 0) {
+					t.Errorf("%s opens for others than it should", arch)
+				}
+			}
+		})
+	}
+}
+
+// An index keeps what is not about the manifests that changed.
+func TestRekeyIndexWithAttestations(t *testing.T) {
+	s := imagetest.Serve(t)
+	repo, _ := imagetest.Repository(t, s.Config(), s.Host+"/enc")
+	imagetest.Push(t, s, s.Host+"/plain:v1", nil, imagetest.GzipLayer(t, imagetest.File("a", "a")))
+	kek := secret.Random(32)
+	_, err := ship.Encrypt(t.Context(), s.Host+"/plain:v1", s.Host+"/enc:one", ship.EncryptOptions{KID: kid, KEK: kek, Registry: s.Config()})
+	must(t, err)
+	m, err := repo.Manifest(t.Context(), "one")
+	must(t, err)
+	entry, stale, other := m.Descriptor(), m.Descriptor(), m.Descriptor()
+	entry.Platform = &ocispec.Platform{OS: "linux", Architecture: registry.Native().Architecture}
+	about := func(subject string) map[string]string {
+		return map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": subject}
+	}
+	stale.Annotations, other.Annotations = about(m.Digest.String()), about("sha256:"+strings.Repeat("0", 64))
+	_, err = repo.PushManifest(t.Context(), "v1", ocispec.MediaTypeImageIndex, imagetest.JSON(t, ocispec.Index{
+		MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{entry, stale, other}, Versioned: specs.Versioned{SchemaVersion: 2},
+	}))
+	must(t, err)
+	_, err = ship.Rekey(t.Context(), s.Host+"/enc:v1", ship.RekeyOptions{Recipients: []crypt.Recipient{newReader(t)}, Unwrapper: keks(kek), Registry: s.Config()})
+	must(t, err)
+	root, err := repo.Manifest(t.Context(), "v1")
+	must(t, err)
+	index, err := root.Index()
+	must(t, err)
+	if len(index.Manifests) != 2 || index.Manifests[0].Digest == m.Digest || index.Manifests[1].Annotations["vnd.docker.reference.digest"] != other.Annotations["vnd.docker.reference.digest"] {
+		t.Errorf("%+v", index.Manifests)
 	}
 }

@@ -24,8 +24,11 @@ type shipment struct {
 }
 
 // attestationMark is what BuildKit writes on the entries of an index that are no
-// images but speak about one by its digest.
-const attestationMark = "vnd.docker.reference.type"
+// images but speak about one, and its digest.
+const (
+	attestationMark    = "vnd.docker.reference.type"
+	attestationSubject = "vnd.docker.reference.digest"
+)
 
 func readShipment(ctx context.Context, from *place, p registry.Platform) (*shipment, error) {
 	root, err := from.source.Manifest(ctx, from.version)
