@@ -47,7 +47,7 @@ func parseDecryptionKey(doc []byte) (crypto.PrivateKey, error) {
 	der := doc
 	if block, _ := pem.Decode(doc); block != nil {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-			return nil, errors.New("the private key has a password: decrypt it first (openssl pkey)")
+			return nil, errors.New("the private key has a password (package keyfile takes it off)")
 		}
 		der = block.Bytes
 		defer clear(der)

@@ -39,6 +39,8 @@ func NewRecipient(s Scheme, doc []byte) (Recipient, error) {
 		return newCertRecipient(doc)
 	case SchemePKCS11:
 		return newTokenRecipient(doc)
+	case schemePGP:
+		return nil, fmt.Errorf("recipients of kind %.40q (OpenPGP) are not supported: a key pair of any other kind does", s)
 	case SchemeProvider: // has no key pair, see BrokerRecipient
 	}
 	return nil, fmt.Errorf("recipients of kind %.40q are not supported: %s, %s and %s are", s, SchemeJWE, SchemePKCS7, SchemePKCS11)

@@ -18,7 +18,8 @@ const (
 	SchemePKCS11   Scheme = "pkcs11"
 	SchemeProvider Scheme = providerPrefix + "attestation-agent"
 
-	providerPrefix = "provider."
+	schemePGP      Scheme = "pgp" // known, and not opened
+	providerPrefix        = "provider."
 )
 
 // IsProvider reports whether the packet is one of a key provider, which

@@ -42,7 +42,12 @@ func (c Chain) Unwrap(ctx context.Context, w WrappedKey) (secret.Bytes, error) {
 	return secret.Bytes{}, errors.Join(errs...)
 }
 
-func schemeError(w WrappedKey) error { return fmt.Errorf("%.40q: %w", w.Scheme, ErrScheme) }
+func schemeError(w WrappedKey) error {
+	if w.Scheme == schemePGP {
+		return fmt.Errorf("%.40q, of OpenPGP: %w: only the tool that wrote them knows their keys, and can encrypt the image anew for others", w.Scheme, ErrScheme)
+	}
+	return fmt.Errorf("%.40q: %w", w.Scheme, ErrScheme)
+}
 
 // KEKs unwraps packets of key providers with the key-encrypting keys that the
 // function finds by the normalised key ID. What it returns is not destroyed.

@@ -31,6 +31,11 @@ Nothing is released before the image is written, signed, and its policy in place
 --sign signs the image as image sign does, and holds the signature against the
 key. --recipient lets others open it too, with keys of their own and no broker.
 
+With --recipient alone, and no --key, --register or --policy, no broker is asked
+and NO GUEST CAN OPEN THE IMAGE: only the recipients can, wherever they are and
+without any evidence. image rekey --key adds a key of the broker later, with a
+recipient's private key.
+
 A key that is there already is not replaced unless --overwrite is given: images
 that were encrypted with it could not be opened any more. With --kek-file the 32
 bytes of that file are the key; --register stores them at the broker.`
@@ -47,6 +52,7 @@ type encryption struct {
 	keys      string // where they travel
 	others    []crypt.Recipient
 	sign      string // file
+	words     passwordFlags
 	policy    string // file or template
 	release   *releasePolicy
 	registry  registry.Config
@@ -105,6 +111,7 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	f.StringVar(&e.policy, "policy", "", "who gets the key: Rego `FILE` or name of a template, installed for this key alone")
 	f.StringVar(&e.keys, "keys", "", "where the wrapped keys travel: manifest (default), or beside it, in a referrer that only guests of this project read")
 	_ = cmd.RegisterFlagCompletionFunc("keys", cobra.FixedCompletions([]string{"beside", "manifest"}, cobra.ShellCompDirectiveNoFileComp))
+	e.words.add(cmd)
 	overwriteFlag(cmd, &e.overwrite)
 	to.add(cmd)
 	platform.add(cmd, "all of them")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/keyfile"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -60,13 +61,15 @@ func imageError(err error) error {
 }
 
 func (c *cli) imageKeygenCommand() *cobra.Command {
-	var out string
+	var out, password string
 	cmd := &cobra.Command{
 		Use:   "keygen --out PREFIX",
 		Short: "Make a key pair for signing images",
 		Long: `Make an ECDSA P-256 key pair: PREFIX.key (PEM PKCS#8, readable by you alone) and
-PREFIX.pub (PEM), which the image policy names. Existing files are not touched.`,
-		Example: "  kbsctl image keygen --out release",
+PREFIX.pub (PEM), which the image policy names. With --password-file the private
+key has a password, which is asked for wherever the key is used. Existing files are
+not touched.`,
+		Example: "  kbsctl image keygen --out release\n  kbsctl image keygen --out release --password-file word",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			private, public, err := ship.GenerateKey()
@@ -74,6 +77,16 @@ PREFIX.pub (PEM), which the image policy names. Existing files are not touched.`
 				return err
 			}
 			defer private.Destroy()
+			if password != "" {
+				word, err := readPassword(password)
+				if err != nil {
+					return err
+				}
+				defer word.Destroy()
+				if private, err = keyfile.Lock(private, word); err != nil {
+					return err
+				}
+			}
 			if err := writeKeyPair(out, private, public); err != nil {
 				return usagef("%w", err)
 			}
@@ -81,6 +94,7 @@ PREFIX.pub (PEM), which the image policy names. Existing files are not touched.`
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "where to write: `PREFIX`.key and PREFIX.pub")
+	cmd.Flags().StringVar(&password, "password-file", "", "`file` with a password for the private key, one line")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
 }

@@ -31,6 +31,7 @@ func (c *cli) imageSignCommand() *cobra.Command {
 	var key, certificate string
 	var forms []string
 	var annotations map[string]string
+	var words passwordFlags
 	var reg registryFlags
 	cmd := &cobra.Command{
 		Use:   "sign REF --key FILE",
@@ -55,7 +56,7 @@ func (c *cli) imageSignCommand() *cobra.Command {
 				return usagef("--form notation and --certificate belong together").
 					hint("--form notation --certificate CHAIN.pem, the certificate of the key first and the root last")
 			}
-			private, err := readKey(key, maxConfig)
+			private, err := words.readKey(key)
 			if err != nil {
 				return err
 			}
@@ -74,12 +75,13 @@ func (c *cli) imageSignCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8)")
+	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8, with a password or without)")
 	f.StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
 	f.StringSliceVar(&forms, "form", nil, "`form` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
 	f.StringVar(&certificate, "certificate", "", "PEM `file` with the key's certificate and those above it, with the root, for --form notation")
 	_ = cmd.RegisterFlagCompletionFunc("form", cobra.FixedCompletions(formNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagRequired("key")
+	words.add(cmd)
 	reg.add(cmd)
 	return cmd
 }

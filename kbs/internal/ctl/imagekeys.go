@@ -49,12 +49,14 @@ func (f *recipientFlags) read() ([]crypt.Recipient, error) {
 // openFlags say what opens the keys that an image has now.
 type openFlags struct {
 	keys, keks []string
+	words      passwordFlags
 	agent      string
 }
 
 func (f *openFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA; repeatable)")
+	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA, with a password or without; repeatable)")
+	f.words.add(cmd)
 	fl.StringArrayVar(&f.keks, "with-kek", nil, "open with a key-encrypting key: `URI=FILE` with its 32 bytes (repeatable)")
 	fl.StringVar(&f.agent, "with-agent", "", "inside a guest: open with keys that its agent gets, at this `address` (http://127.0.0.1:8006)")
 }
@@ -70,11 +72,12 @@ func (f *openFlags) open() (crypt.Chain, func(), error) {
 		}
 	}
 	for _, file := range f.keys {
-		doc, err := readKey(file, maxConfig)
-		if err == nil {
-			err = ring.Add(doc)
-			doc.Destroy()
+		doc, err := f.words.readKey(file)
+		if err != nil {
+			return nil, wipe, err
 		}
+		err = ring.Add(doc)
+		doc.Destroy()
 		if err != nil {
 			return nil, wipe, usagef("--with-key %s: %w", file, err)
 		}

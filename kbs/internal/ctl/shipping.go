@@ -99,7 +99,7 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 	var key secret.Bytes
 	if e.sign != "" { // before anything is written
 		var err error
-		if key, err = readKey(e.sign, maxConfig); err != nil {
+		if key, err = e.words.readKey(e.sign); err != nil {
 			return shipped{}, err
 		}
 		defer key.Destroy()
@@ -119,7 +119,7 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 	show.Close()
 	done := shipped{Result: written, Key: e.key}
 	if !written.Checked {
-		c.warnf("nobody but the recipients can open the image: that they can was not checked")
+		c.warnf("WARNING: no guest can open the image, only the recipients: without any evidence, and that they can was not checked")
 	}
 	if e.sign == "" {
 		return done, nil
