@@ -69,7 +69,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(),
-		c.obtainCommand(), c.collateralCommand(), c.simCommand())
+		c.obtainCommand(), c.enrollCommand(), c.collateralCommand(), c.simCommand())
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.err)
