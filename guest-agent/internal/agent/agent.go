@@ -123,14 +123,18 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		defer cancel()
 		err = errors.Join(err, server.Destroy(bounded))
 	}()
-	return serve(ctx, o, s.Agent, server, h, log)
+	side, err := newDoors(s, h, server.Containers, log)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, o, s, server, side, log)
 }
 
 // serve answers until the sandbox was destroyed or ctx is done.
-func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server, h *hub.Hub, log *slog.Logger) error {
+func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Server, side doors, log *slog.Logger) error {
 	listen := o.Listen
 	if listen == "" {
-		listen = s.ServerAddr
+		listen = s.Agent.ServerAddr
 	}
 	addr, err := parseAddress(listen)
 	if err != nil {
@@ -144,7 +148,7 @@ func serve(ctx context.Context, o Options, s settings.Agent, server *kata.Server
 	if err != nil {
 		return err
 	}
-	services, err := openServices(ctx, o, s, h, log)
+	services, err := side.open(ctx, o, s)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

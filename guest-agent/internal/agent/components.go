@@ -6,11 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
 
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/access"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/caller"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
@@ -23,10 +30,28 @@ type service struct {
 	serve    func(ctx context.Context, l net.Listener) error
 }
 
-// openServices opens what the settings and the command line ask for beside the
-// runtime's own door: the sockets of the components that this agent stands in
+// doors opens the side doors: what is served, to whom.
+type doors struct {
+	guard  *access.Guard
+	finder *caller.Finder
+	log    *slog.Logger
+}
+
+func newDoors(s *settings.Settings, h *hub.Hub, containers func() []caller.Container, log *slog.Logger) (doors, error) {
+	var rules []access.Rule
+	for _, r := range s.Access {
+		rules = append(rules, access.Rule(r))
+	}
+	if err := access.Validate(rules); err != nil {
+		return doors{}, fmt.Errorf("%s: vouchsafe.%w", settings.DocumentCDH, err)
+	}
+	return doors{access.New(h, rules), &caller.Finder{Containers: containers}, log}, nil
+}
+
+// open opens what the settings and the command line ask for beside the
+// runtime's own door: the services of the components that this agent stands in
 // for, and the REST API. It opens all or none.
-func openServices(ctx context.Context, o Options, s settings.Agent, h *hub.Hub, log *slog.Logger) (all []service, err error) {
+func (d doors) open(ctx context.Context, o Options, s *settings.Settings) (all []service, err error) {
 	defer func() {
 		if err != nil {
 			for _, open := range all {
@@ -36,36 +61,79 @@ func openServices(ctx context.Context, o Options, s settings.Agent, h *hub.Hub, 
 		}
 	}()
 	for _, c := range []struct {
-		needs settings.Components
-		path  string
-		make  func() (*ttrpc.Server, error)
+		needs       settings.Components
+		flag, asked string
+		ttrpc       func() (*ttrpc.Server, error)
+		grpc        func() *grpc.Server
 	}{
-		{settings.Attestation, o.AttestationSocket, func() (*ttrpc.Server, error) { return components.NewAttestation(h, log) }},
-		{settings.DataHub, o.DataHubSocket, func() (*ttrpc.Server, error) { return components.NewDataHub(h, log) }},
+		{settings.Attestation, o.AttestationSocket, s.AttestationSocket,
+			func() (*ttrpc.Server, error) { return components.NewAttestation(d.guard, d.log) },
+			func() *grpc.Server { return components.NewAttestationGRPC(d.guard, d.tag, d.log) }},
+		{settings.DataHub, o.DataHubSocket, s.DataHubSocket,
+			func() (*ttrpc.Server, error) { return components.NewDataHub(d.guard, d.log) },
+			func() *grpc.Server { return components.NewDataHubGRPC(d.guard, d.tag, d.log) }},
 	} {
-		if s.Components < c.needs || c.path == "" {
+		if s.Agent.Components < c.needs {
 			continue
 		}
-		server, err := c.make()
+		socket := c.flag
+		if path, ok := strings.CutPrefix(c.asked, "unix://"); ok {
+			socket = path
+		} else if c.asked != "" {
+			l, err := net.Listen("tcp", c.asked)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, service{l, untilStopped(c.grpc())})
+		}
+		if socket == "" {
+			continue
+		}
+		server, err := c.ttrpc()
 		if err != nil {
 			return all, err
 		}
-		l, err := listenSocket(ctx, c.path)
+		l, err := listenSocket(ctx, socket)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, service{l, untilEnd(server)})
+		all = append(all, service{l, d.untilClosed(server)})
 	}
-	if s.Components >= settings.REST && o.RESTListen != "" {
+	if s.Agent.Components >= settings.REST && o.RESTListen != "" {
 		l, err := net.Listen("tcp", o.RESTListen)
 		if err != nil {
 			return all, err
 		}
 		all = append(all, service{l, func(ctx context.Context, l net.Listener) error {
-			return rest.Serve(ctx, l, rest.NewHandler(h, h, s.RESTFeatures), log)
+			return rest.Serve(ctx, l, d.known(rest.NewHandler(d.guard, d.guard, s.Agent.RESTFeatures)), d.log)
 		}})
 	}
 	return all, nil
+}
+
+// known gives each request the context of its connection.
+func (d doors) known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		remote, _ := netip.ParseAddrPort(r.RemoteAddr)
+		next.ServeHTTP(w, r.WithContext(d.throughTCP(r.Context(), local, remote)))
+	})
+}
+
+// tag gives the calls of a gRPC connection its context.
+func (d doors) tag(ctx context.Context, i *stats.ConnTagInfo) context.Context {
+	remote, _ := netip.ParseAddrPort(i.RemoteAddr.String())
+	return d.throughTCP(ctx, i.LocalAddr, remote)
+}
+
+func (d doors) throughTCP(ctx context.Context, local net.Addr, remote netip.AddrPort) context.Context {
+	return caller.Through(ctx, false, func() (caller.Caller, error) {
+		a, ok := local.(*net.TCPAddr)
+		if !ok {
+			return caller.Caller{}, errors.New("not a TCP connection")
+		}
+		return d.finder.TCP(a.AddrPort(), remote)
+	})
 }
 
 // listenSocket makes a socket that root alone can connect to.
@@ -77,23 +145,4 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	return address{network: "unix", path: path}.listen(ctx)
-}
-
-// untilEnd serves until ctx is done; calls under way are ended with it.
-func untilEnd(server *ttrpc.Server) func(context.Context, net.Listener) error {
-	return func(ctx context.Context, l net.Listener) error {
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(ctx, l) }()
-		var closed error
-		select {
-		case err := <-served:
-			return fmt.Errorf("serve %s: %w", l.Addr(), err)
-		case <-ctx.Done():
-			closed = server.Close()
-		}
-		if err := <-served; !errors.Is(err, ttrpc.ErrServerClosed) {
-			return errors.Join(closed, err)
-		}
-		return closed
-	}
 }

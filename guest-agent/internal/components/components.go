@@ -4,8 +4,10 @@
 // our attestation agent, tools that decrypt images, sidecars outside of
 // containers.
 //
-// Whoever can connect is trusted as these programs are: the sockets belong to
-// root alone. Workloads in containers have the REST API (package rest).
+// The sockets belong to root alone. Where the configuration asks for it, the
+// services are had over gRPC on loopback too, as from the field's gRPC builds;
+// there every process of the pod can connect. Who may have what is decided by
+// package access, which the hub that is served stands behind.
 //
 // Every failure is the status Internal with upstream's text (guest-protocol
 // 2.1), followed by the code and the ticket of the refusal.
@@ -57,28 +59,35 @@ func NewDataHub(h DataHub, log *slog.Logger) (*ttrpc.Server, error) {
 	return s, nil
 }
 
-// guard keeps a bug in one call from ending the agent, and turns errors into
-// what the caller may see.
+// guard is [protect] for ttrpc.
 func guard(log *slog.Logger, prefix string) ttrpc.UnaryServerInterceptor {
-	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
-		name := filepath.Base(info.FullMethod)
-		defer func() {
-			if p := recover(); p != nil {
-				log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-				resp, err = nil, status.Error(codes.Internal, prefix+" "+name+" failed")
-			}
-		}()
-		resp, err = method(ctx, unmarshal)
-		if err == nil {
-			return resp, nil
-		}
-		if _, said := status.FromError(err); said {
-			return nil, err // not served, or not a message
-		}
-		log.Warn("call refused", slog.String("method", name), slog.Any("err", err))
-		return nil, status.Error(codes.Internal, prefix+" "+text(name)+": "+fault.New(fault.Internal, err).Public())
+	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+		return protect(log, prefix, filepath.Base(info.FullMethod), func() (any, error) { return method(ctx, unmarshal) })
 	}
 }
+
+// protect keeps a bug in one call from ending the agent, and turns errors into
+// what the caller may see.
+func protect(log *slog.Logger, prefix, name string, call func() (any, error)) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			resp, err = nil, status.Error(codes.Internal, prefix+" "+name+" failed")
+		}
+	}()
+	resp, err = call()
+	if err == nil {
+		return resp, nil
+	}
+	if _, said := status.FromError(err); said {
+		return nil, err // not served, or not a message
+	}
+	log.Warn("call refused", slog.String("method", name), slog.Any("err", err))
+	return nil, status.Error(codes.Internal, prefix+" "+text(name)+": "+public(err))
+}
+
+// public is what a caller may see of an error.
+func public(err error) string { return fault.New(fault.Internal, err).Public() }
 
 // texts are those of upstream's errors (guest-protocol 2.1).
 var texts = map[string]string{

@@ -22,6 +22,7 @@ import (
 // record is one container of the sandbox. It is entered when its creation
 // begins and can be used when ctr is set.
 type record struct {
+	name     string // in the pod; the host's word
 	execID   string // what the runtime calls the first process, beside ""
 	ctr      *container.Container
 	volumes  *sandbox.Volumes
@@ -94,7 +95,7 @@ func (s *Server) reserve(req *agent.CreateContainerRequest) error {
 	if s.containers[req.ContainerId] != nil {
 		return refusef(codes.AlreadyExists, "container %q exists already", req.ContainerId)
 	}
-	s.containers[req.ContainerId] = &record{execID: req.ExecId}
+	s.containers[req.ContainerId] = &record{name: req.GetOCI().GetAnnotations()[containerName], execID: req.ExecId}
 	s.creations.Add(1)
 	return nil
 }

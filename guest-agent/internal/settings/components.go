@@ -28,6 +28,17 @@ const CredentialDir = "/run/confidential-containers/cdh/kbs"
 
 const maxCredentials = 64
 
+// AccessRule is one of [[vouchsafe.access]] in cdh.toml: what one container of
+// the pod may have. Its meaning is in package access.
+type AccessRule struct {
+	Container string   `toml:"container"`
+	Resources []string `toml:"resources"`
+	Tokens    []string `toml:"tokens"`
+	Evidence  bool     `toml:"evidence"`
+	Events    bool     `toml:"events"`
+	Sealed    bool     `toml:"sealed"`
+}
+
 type credentialTable struct {
 	ResourceURI string `toml:"resource_uri"`
 	Path        string `toml:"path"`
@@ -60,6 +71,7 @@ func (s *Settings) joinComponents(cmd commandLine, docs documents) (err error) {
 		}
 	}
 	s.AttestationSocket, s.DataHubSocket = d.AA.Socket, d.Socket
+	s.Access = d.Vouchsafe.Access
 	s.InsecureTokenKeyPairs = d.Vouchsafe.InsecureTokenKeyPairs
 	s.Credentials = nil
 	for _, c := range d.Credentials {

@@ -59,6 +59,8 @@ type cdhDocument struct {
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
 		// Brokers come after the one of [kbc].
 		Brokers []standbyTable `toml:"brokers"`
+		// Access gives containers what the agent can have.
+		Access []AccessRule `toml:"access"`
 		// RegistryTLS is for registries that need more than [image] can say.
 		RegistryTLS []registryTLSTable `toml:"registry_tls"`
 		// ImageKeys locate private keys that open layers.

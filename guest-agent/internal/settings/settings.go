@@ -49,6 +49,8 @@ type Settings struct {
 	Standby []Broker
 	// AttestationService gives tokens of type coco_as.
 	AttestationService AttestationService
+	// Access is which container of the pod may have what; none: whoever can ask.
+	Access []AccessRule
 	// Credentials are written to files before anything is served.
 	Credentials []Credential
 	// AttestationSocket and DataHubSocket are where the documents want the

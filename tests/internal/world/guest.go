@@ -58,6 +58,7 @@ type Pod struct {
 	Image   string   // reference
 	Command []string // empty: the image's
 	Env     []string // NAME=VALUE, beside the image's
+	DataHub string   // what cdh.toml begins with, beside what every guest needs
 }
 
 // Launch plays the hypervisor: it writes the init-data, measures and launches
@@ -238,6 +239,7 @@ cert = """
 %[2]s"""
 '''
 "cdh.toml" = '''
+%[6]s
 [kbc]
 name = "cc_kbc"
 url = "%[1]s"
@@ -251,7 +253,7 @@ extra_root_certificates = ["""
 '''
 "policy.rego" = '''
 %[5]s'''
-`, w.Broker.URL, broker, PolicyResource, w.Registry.CA, rego), nil
+`, w.Broker.URL, broker, PolicyResource, w.Registry.CA, rego, pod.DataHub), nil
 }
 
 // PID is a process in the guest's namespaces, for people who want to look in.

@@ -75,6 +75,9 @@ func (k *Kata) Container(ctx context.Context, id, image string, config v1.Config
 		"io.kubernetes.cri.image-name":     image,
 		"io.kubernetes.cri.sandbox-id":     sandboxID,
 	}
+	if kind == "container" {
+		annotations["io.kubernetes.cri.container-name"] = "app" // the only one of the pod
+	}
 	metadata, err := json.Marshal(map[string]any{"metadata": annotations})
 	if err != nil {
 		return err

@@ -1,0 +1,133 @@
+// Package caller finds out who is at the other end of a connection within the
+// guest: which process, and which of the pod's containers it belongs to.
+//
+// Nothing a caller says is believed. Of a unix socket the kernel knows the
+// process that connected (SO_PEERCRED). Of a TCP connection over loopback it
+// knows which socket is the other end (/proc/net/tcp), and which processes hold
+// that one (/proc/PID/fd). A process is in the container whose cgroups it is in;
+// it cannot leave them without rights over the whole guest.
+//
+// What cannot be told is an error, and so is what could be two containers: two
+// containers that share a socket, or to which the host gave the same cgroup, are
+// not told apart.
+package caller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Container is one of the pod's.
+type Container struct {
+	ID   string
+	Name string // in the pod, as the runtime says
+	PID  int    // of its first process, in the agent's namespace
+}
+
+// Caller is a process of the guest.
+type Caller struct {
+	PID int
+	UID uint32
+	// Container is nil for a program of the guest itself.
+	Container *Container
+}
+
+// Finder finds callers. It is safe for concurrent use.
+type Finder struct {
+	// Containers lists those that run.
+	Containers func() []Container
+
+	proc string // another place for /proc, in tests
+}
+
+func (f *Finder) dir() string {
+	if f.proc == "" {
+		return "/proc"
+	}
+	return f.proc
+}
+
+// Unix finds who connected a unix socket.
+func (f *Finder) Unix(conn *net.UnixConn) (Caller, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return Caller{}, err
+	}
+	var cred *unix.Ucred
+	var opt error
+	if err := raw.Control(func(fd uintptr) {
+		cred, opt = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return Caller{}, err
+	}
+	if opt != nil {
+		return Caller{}, fmt.Errorf("peer of a unix socket: %w", opt)
+	}
+	if cred.Pid <= 0 {
+		return Caller{}, errors.New("the peer of the socket is in no namespace that can be seen from here")
+	}
+	c := Caller{PID: int(cred.Pid), UID: cred.Uid}
+	c.Container, err = f.containerOf(c.PID)
+	return c, err
+}
+
+// TCP finds who holds the other end of a connection over loopback: the one whose
+// own address is remote, as the server sees it.
+func (f *Finder) TCP(local, remote netip.AddrPort) (Caller, error) {
+	inode, uid, err := f.socketOf(remote, local)
+	if err != nil {
+		return Caller{}, err
+	}
+	pids, err := f.holders(inode)
+	if err != nil {
+		return Caller{}, err
+	}
+	var found *Caller
+	for _, pid := range pids {
+		in, err := f.containerOf(pid)
+		if err != nil {
+			return Caller{}, err
+		}
+		switch {
+		case found == nil:
+			found = &Caller{PID: pid, UID: uid, Container: in}
+		case (found.Container == nil) != (in == nil), in != nil && found.Container.ID != in.ID:
+			return Caller{}, errors.New("the connection is held by processes of several containers")
+		}
+	}
+	if found == nil {
+		return Caller{}, errors.New("no process holds the other end of the connection")
+	}
+	return *found, nil
+}
+
+// door is what a connection is known to be; who is behind it is found when
+// somebody wants to know.
+type door struct {
+	find   func() (Caller, error)
+	rooted bool
+}
+
+type doorKey struct{}
+
+// Through returns a context for the calls of one connection. rooted says that
+// root alone could connect. find is called at most once.
+func Through(ctx context.Context, rooted bool, find func() (Caller, error)) context.Context {
+	return context.WithValue(ctx, doorKey{}, door{sync.OnceValues(find), rooted})
+}
+
+// From returns who asks. It is an error if the context is of no connection.
+func From(ctx context.Context) (c Caller, rooted bool, err error) {
+	d, ok := ctx.Value(doorKey{}).(door)
+	if !ok {
+		return Caller{}, false, errors.New("the request came through no known door")
+	}
+	c, err = d.find()
+	return c, d.rooted, err
+}
