@@ -62,8 +62,8 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 	@$(MAKE) --no-print-directory fuzz
 
 .PHONY: test-kernel
-test-kernel: ## layers as images under dm-verity, on Debian's kernel in QEMU (needs no KVM; a minute)
-	@build/onkernel image/store image/erofs
+test-kernel: ## layers as images under dm-verity, encrypted volumes, on Debian's kernel in QEMU (needs no KVM; two minutes)
+	@build/onkernel image/store image/erofs guest-agent/internal/securemount
 
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)

@@ -48,6 +48,9 @@ const (
 	ImageMalformed     Code = "image_malformed"
 	ImageUnavailable   Code = "image_unavailable"
 	SealedInvalid      Code = "sealed_secret_invalid"
+	VolumeRefused      Code = "volume_refused"
+	VolumeNotEmpty     Code = "volume_not_empty"
+	VolumeBusy         Code = "volume_busy"
 )
 
 // Entry is one row of the code table.
@@ -113,6 +116,9 @@ func Table() []Entry {
 		{ImageMalformed, http.StatusForbidden, ExitUsage, "The image or an archive in it is not well formed."},
 		{ImageUnavailable, http.StatusServiceUnavailable, ExitUnavailable, "The registry could not deliver the image."},
 		{SealedInvalid, http.StatusForbidden, ExitEvidence, "The sealed secret is malformed, or nobody signed it whose key the guest knows."},
+		{VolumeRefused, http.StatusForbidden, ExitEvidence, "The volume is weaker than is accepted, was altered, or belongs to another key."},
+		{VolumeNotEmpty, http.StatusConflict, ExitConflict, "There is something on the device, so it is not formatted."},
+		{VolumeBusy, http.StatusConflict, ExitConflict, "The device or the mount point is in use."},
 	}
 }
 

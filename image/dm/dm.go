@@ -24,7 +24,10 @@ const (
 	bufferSize = 4096
 	maxName    = 127 // DM_NAME_LEN with its zero byte is 128
 
-	readOnly = 1 << 0 // DM_READONLY_FLAG
+	readOnly    = 1 << 0  // DM_READONLY_FLAG
+	suspend     = 1 << 1  // DM_SUSPEND_FLAG
+	skipLockFS  = 1 << 10 // DM_SKIP_LOCKFS_FLAG
+	withoutDone = 1 << 11 // DM_NOFLUSH_FLAG
 
 	// SectorSize is the unit of all lengths here, whatever the device's own is.
 	SectorSize = 512
@@ -92,6 +95,7 @@ type Target struct {
 type request struct {
 	cmd    uint
 	name   string
+	flags  uint32
 	target *Target
 }
 
@@ -107,10 +111,11 @@ func (r request) sendFor(c *os.File) (uint64, error) {
 	ne.PutUint32(b[0:], 4) // version of the interface
 	ne.PutUint32(b[12:], bufferSize)
 	ne.PutUint32(b[16:], headerSize)
+	ne.PutUint32(b[28:], r.flags)
 	copy(b[48:48+maxName], r.name)
 	if t := r.target; t != nil {
 		if t.ReadOnly {
-			ne.PutUint32(b[28:], readOnly)
+			ne.PutUint32(b[28:], r.flags|readOnly)
 		}
 		ne.PutUint32(b[20:], 1)
 		spec := b[headerSize:]
@@ -175,6 +180,27 @@ func (d Device) open(t Target) error {
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("resume: %w", err), d.Close())
+	}
+	return nil
+}
+
+// Fail replaces what the device does by errors, also for those who have it
+// open: what is read or written fails from then on, and the kernel forgets the
+// table with its key. Sectors is the device's length.
+func (d Device) Fail(sectors int64) error {
+	c, err := openControl()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	for _, r := range []request{
+		{cmd: cmdSuspend, name: d.name, flags: suspend | skipLockFS | withoutDone},
+		{cmd: cmdLoad, name: d.name, target: &Target{Kind: "error", Sectors: sectors}},
+		{cmd: cmdSuspend, name: d.name},
+	} {
+		if err := r.send(c); err != nil {
+			return fmt.Errorf("make the device %s fail: %w", d.name, err)
+		}
 	}
 	return nil
 }
