@@ -37,14 +37,32 @@ build-pkcs11: ## build kbs-pkcs11, which holds the master key in a token, into b
 	CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./kbs-pkcs11/cmd/kbs-pkcs11
 
 # The agent of an image says nothing of the checkout that it was built in, so that
-# two checkouts of one commit give the same image.
+# two checkouts of one commit give the same image. Lock and key are the user's: they
+# are made where they are absent, and kept.
+GUEST  := $(CACHE)/rootfs
+RECIPE := rootfs/recipes/guest.toml
+
+$(GUEST)/guest.lock: $(RECIPE) | build
+	@mkdir -p $(GUEST)
+	@ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || apt-get -qq update
+	@$(BIN)/rootfs lock --recipe $(RECIPE) --out $@
+
+$(GUEST)/release.key:
+	@build/need openssl=openssl
+	@mkdir -p $(GUEST)
+	@umask 077 && openssl genpkey -algorithm ed25519 -out $@
+	@openssl pkey -in $@ -pubout -out $(GUEST)/release.pub
+
 .PHONY: rootfs
-rootfs: build ## a guest image from Debian's packages into .cache/rootfs/image (FORM=initrd)
-	@mkdir -p $(CACHE)/rootfs
-	@$(GOBUILD) -buildvcs=false -ldflags "-s -w -buildid=" -o $(CACHE)/rootfs/guest-agent ./guest-agent/cmd/guest-agent
-	@test -f $(CACHE)/rootfs/guest.lock || $(BIN)/rootfs lock --recipe rootfs/recipes/guest.toml --out $(CACHE)/rootfs/guest.lock
-	@$(BIN)/rootfs build --recipe rootfs/recipes/guest.toml --lock $(CACHE)/rootfs/guest.lock --agent $(CACHE)/rootfs/guest-agent \
-		--cache $(CACHE)/rootfs/packages --form $(or $(FORM),initrd) --out $(CACHE)/rootfs/image
+rootfs: build $(GUEST)/guest.lock $(GUEST)/release.key ## a guest image from Debian's packages into .cache/rootfs/image (FORM=initrd|verity|uki)
+	@$(GOBUILD) -buildvcs=false -ldflags "-s -w -buildid=" -o $(GUEST)/guest-agent ./guest-agent/cmd/guest-agent
+	@$(BIN)/rootfs build --recipe $(RECIPE) --lock $(GUEST)/guest.lock --agent $(GUEST)/guest-agent --key $(GUEST)/release.key \
+		--cache $(GUEST)/packages --form $(or $(FORM),initrd) --out $(GUEST)/image
+
+.PHONY: repro
+repro: build $(GUEST)/guest.lock ## build every form of the guest image twice, on two paths, and compare
+	@build/need openssl=openssl git=git
+	@build/repro $(BIN) $(RECIPE) $(GUEST)/guest.lock $(GUEST)/packages
 
 .PHONY: demo
 demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KEEP=1 leaves it up, IMAGE=ref takes any image)

@@ -8,13 +8,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/fetch"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/publish"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 )
 
 const buildHelp = `Build makes an image from a recipe, the lock that pins its packages, and the
@@ -25,21 +29,39 @@ Forms:
   initrd   vmlinuz, initrd.zst, cmdline: everything is in the initramfs
   verity   and rootfs.img, kernel_verity_params: the root is a disk, of which the
            kernel checks every block. As the Kata runtime takes it
-  uki      guest.efi, cmdline: the initrd form as one file that a firmware starts`
+  uki      guest.efi, cmdline: the initrd form as one file that a firmware starts
+
+
+Beside the image it writes what others need to believe it:
+
+  manifest.json         every file in the image, and the packages it was taken from
+  sbom.spdx.json, sbom.cdx.json   what the image is made of
+  prediction-*.json     what guests measure to, for each firmware (firmware-*.fd)
+                        and each shape of machine: see 'measure predict'
+  refvalues.cbor        the same as one signed document, for 'kbsctl apply -f'
+  provenance.dsse.json  how all of this was made, signed (in-toto, SLSA)
+  SHA256SUMS
+
+The recipe names firmware and machines; --firmware adds one, and --vcpus, --memory
+and --cpu take the place of the recipe's. With an Ed25519 key two builds are the
+same to the byte; the signature of a document by an EC key is another each time.`
 
 type buildFlags struct {
-	recipe, lock, agent, out, cache, form string
+	recipe, lock, agent, out, cache, form, extra string
+	publishFlags
 }
 
 func (c *cli) buildCommand() *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:     "build --recipe FILE --lock FILE --agent FILE --out DIR",
-		Short:   "Make an image",
-		Long:    buildHelp,
-		Example: `  rootfs build --recipe rootfs/recipes/guest.toml --lock guest.lock --agent bin/guest-agent --out image`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.build(cmd.Context(), f) },
+		Use:   "build --recipe FILE --lock FILE --agent FILE --key FILE --out DIR",
+		Short: "Make an image, and the documents that vouch for it",
+		Long:  buildHelp,
+		Example: `  rootfs build --recipe rootfs/recipes/guest.toml --lock guest.lock --agent bin/guest-agent \
+      --key release.key --out image
+  kbsctl apply -f image/refvalues.cbor`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.build(cmd.Context(), f) },
 	}
 	s := cmd.Flags()
 	s.StringVar(&f.recipe, "recipe", "", "`FILE` that says what the image is made of")
@@ -48,9 +70,11 @@ func (c *cli) buildCommand() *cobra.Command {
 	s.StringVar(&f.out, "out", "", "`DIR` to write the image to; one that is there is replaced")
 	s.StringVar(&f.cache, "cache", "", "`DIR` to keep packages in (default rootfs in the user's cache)")
 	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd, verity or uki")
+	s.StringVar(&f.extra, "append", "", "`TEXT` to put behind the command line of the recipe")
 	for _, name := range []string{"recipe", "lock", "agent", "out"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
+	f.add(cmd)
 	return cmd
 }
 
@@ -58,6 +82,10 @@ func (c *cli) buildCommand() *cobra.Command {
 const maxAgent = 512 << 20
 
 func (c *cli) build(ctx context.Context, f buildFlags) error {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
 	in, err := c.buildInputs(f)
 	if err != nil {
 		return err
@@ -70,19 +98,35 @@ func (c *cli) build(ctx context.Context, f buildFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := writeImage(f.out, image.Files); err != nil {
+	if err := f.complete(ctx, &o, in, cache); err != nil {
+		return err
+	}
+	files, err := publish.Files(in, image, o)
+	if err != nil {
+		return err
+	}
+	if err := writeImage(f.out, files); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(image.Files)) {
 		c.say("%s: %d bytes", filepath.Join(f.out, name), len(image.Files[name]))
+	}
+	if o.Key == nil {
+		c.say("UNSIGNED, as --insecure-unsigned asked for: nobody but you can tell that this image is yours")
 	}
 	return nil
 }
 
 func (c *cli) buildInputs(f buildFlags) (in build.Inputs, err error) {
 	in.Form = build.Form(f.form)
-	if in.Recipe, err = readRecipe(f.recipe); err != nil {
+	if in.RecipeText, err = readFile(f.recipe, recipe.MaxSize); err != nil {
 		return in, err
+	}
+	if in.Recipe, err = recipe.Parse(in.RecipeText); err != nil {
+		return in, fmt.Errorf("%s: %w", f.recipe, err)
+	}
+	if err := in.Recipe.Append(f.extra); err != nil {
+		return in, fmt.Errorf("--append: %w", err)
 	}
 	raw, err := readFile(f.lock, lock.MaxSize)
 	if err != nil {
@@ -91,8 +135,23 @@ func (c *cli) buildInputs(f buildFlags) (in build.Inputs, err error) {
 	if in.Lock, err = lock.Parse(raw); err != nil {
 		return in, fmt.Errorf("%s: %w", f.lock, err)
 	}
+	if in.Created, err = sourceDate(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
+		return in, err
+	}
 	in.Agent, err = readFile(f.agent, maxAgent)
 	return in, err
+}
+
+// sourceDate reads the time that reproducible builds say they were made at.
+func sourceDate(s string) (time.Time, error) {
+	if s == "" {
+		return time.Unix(0, 0), nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH=%q is no number of seconds", s)
+	}
+	return time.Unix(n, 0), nil
 }
 
 func openCache(dir string) (*fetch.Cache, error) {

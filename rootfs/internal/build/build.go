@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -26,9 +27,14 @@ const (
 // Inputs is what an image is made of.
 type Inputs struct {
 	Recipe *recipe.Recipe
-	Lock   *lock.Lock
-	Agent  []byte
-	Form   Form
+	// RecipeText is the file that it was read from.
+	RecipeText []byte
+	Lock       *lock.Lock
+	Agent      []byte
+	Form       Form
+	// Created is what bills of materials say; the zero time of Unix unless
+	// SOURCE_DATE_EPOCH tells another.
+	Created time.Time
 }
 
 // Files of an image.

@@ -135,8 +135,8 @@ func (r *Recipe) check() error {
 			add("[kernel] modules: %q cannot be the name of a module", m)
 		}
 	}
-	if strings.TrimSpace(r.Kernel.Cmdline) != r.Kernel.Cmdline || strings.ContainsFunc(r.Kernel.Cmdline, func(c rune) bool { return c < ' ' || c > '~' }) {
-		add("[kernel] cmdline: want one line of printable ASCII without spaces around it")
+	if err := line(r.Kernel.Cmdline); err != nil {
+		add("[kernel] cmdline: %w", err)
 	}
 	if !absolute(r.Agent.Path) {
 		add("[agent] path = %q: want the absolute path of PID 1 in the guest", r.Agent.Path)
@@ -184,6 +184,23 @@ func (p Part) check(kind string, patterns bool) []error {
 }
 
 func absolute(p string) bool { return path.IsAbs(p) && path.Clean(p) == p && p != "/" }
+
+// line checks a part of a kernel's command line.
+func line(s string) error {
+	if strings.TrimSpace(s) != s || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return errors.New("want one line of printable ASCII without spaces around it")
+	}
+	return nil
+}
+
+// Append puts text behind the kernel's command line.
+func (r *Recipe) Append(text string) error {
+	if err := line(text); err != nil {
+		return err
+	}
+	r.Kernel.Cmdline = strings.TrimSpace(r.Kernel.Cmdline + " " + text)
+	return nil
+}
 
 // Packages lists the packages that the recipe names, each once: of a list of
 // alternatives all.
