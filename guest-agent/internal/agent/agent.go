@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
@@ -96,6 +97,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		Images:         images{h, s.Agent.ImagePullTimeout},
 		Secrets:        h,
 		Events:         h,
+		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)

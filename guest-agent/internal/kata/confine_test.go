@@ -25,8 +25,8 @@ var escapes = map[string]func(*agent.Spec){
 	"the network of a process":                  inNetwork("/proc/1/ns/net"),
 	"a network by dots":                         inNetwork("/run/netns/../../proc/1/ns/net"),
 	"a network of no name":                      inNetwork("/run/netns/"),
-	"a device outside":                          device("/dev/../../etc/x"),
-	"a device at a relative place":              device("etc/x"),
+	"a device outside":                          deviceAt("/dev/../../etc/x"),
+	"a device at a relative place":              deviceAt("etc/x"),
 	"the kernel's core pattern":                 parameter("kernel.core_pattern"),
 	"the kernel's modules":                      parameter("kernel.modprobe"),
 	"a parameter by slashes":                    parameter("kernel/core_pattern"),
@@ -41,7 +41,7 @@ func inNetwork(path string) func(*agent.Spec) {
 	}
 }
 
-func device(path string) func(*agent.Spec) {
+func deviceAt(path string) func(*agent.Spec) {
 	return func(s *agent.Spec) {
 		s.Linux.Devices = []*agent.LinuxDevice{{Path: path, Type: "c", Major: 1, Minor: 3}}
 	}
@@ -82,7 +82,7 @@ func TestConfineLetsThrough(t *testing.T) {
 		"a slave":               func(s *agent.Spec) { s.Linux.RootfsPropagation = "rslave" },
 		"a directory":           func(s *agent.Spec) { s.Process.Cwd = "/processes" },
 		"a named network":       inNetwork("/run/netns/podns"),
-		"a device":              device("/dev/fuse"),
+		"a device":              deviceAt("/dev/fuse"),
 		"shared memory":         parameter("kernel.shm_rmid_forced"),
 		"message queues":        parameter("fs.mqueue.msg_max"),
 		"ports":                 parameter("net.ipv4.ip_unprivileged_port_start"),

@@ -11,10 +11,12 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
@@ -66,8 +68,6 @@ func checkCreate(req *agent.CreateContainerRequest) error {
 		return sandbox.ErrBadID
 	case len(req.ExecId) > maxExecID:
 		return invalidf("the exec id is too long")
-	case len(req.Devices) > 0:
-		return invalidf("devices are not supported")
 	case len(req.SharedMounts) > 0:
 		return invalidf("mounts shared between containers are not supported")
 	}
@@ -116,13 +116,17 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 		}
 		err = errors.Join(err, s.sandbox.RemoveBundle(id))
 	}()
+	disks, err := s.plugged(ctx, req.Devices)
+	if err != nil {
+		return nil, err
+	}
 	if volumes, err = s.sandbox.Prepare(ctx, id, req.Storages); err != nil {
 		return nil, err
 	}
 	if err = s.unsealMounts(ctx, req.GetOCI().GetMounts()); err != nil {
 		return nil, err
 	}
-	spec, err := s.spec(req, volumes)
+	spec, err := s.spec(req, volumes, disks)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (r *record) close() {
 
 // spec says where the container lives. After a guest pull its root is the
 // image's, whatever the host wrote.
-func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes) (*specs.Spec, error) {
+func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, disks map[string]device.Block) (*specs.Spec, error) {
 	s.mu.Lock()
 	share, hostname := s.sharePID || req.SandboxPidns, s.hostname
 	s.mu.Unlock()
@@ -188,7 +192,14 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes) (*s
 	if err := confine(req.OCI); err != nil {
 		return nil, err
 	}
-	return runtimeSpec(req.OCI, p)
+	sent := req.OCI
+	if len(disks) > 0 { // what the host sent is measured as it is
+		sent = proto.CloneOf(sent)
+		if err := renumber(sent.GetLinux(), disks); err != nil {
+			return nil, err
+		}
+	}
+	return runtimeSpec(sent, p)
 }
 
 // container finds a container that can be used.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
@@ -63,10 +64,11 @@ func wireError(err error) error {
 func errorCode(err error) codes.Code {
 	var invalid *sandbox.InvalidError
 	var malformed *network.InvalidError
-	var device *machine.InvalidError
+	var change *machine.InvalidError
 	var rules *iptables.InvalidError
+	var address *device.InvalidError
 	switch {
-	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid), errors.As(err, &malformed), errors.As(err, &device), errors.As(err, &rules):
+	case errors.Is(err, sandbox.ErrBadID), errors.As(err, &invalid), errors.As(err, &malformed), errors.As(err, &change), errors.As(err, &rules), errors.As(err, &address):
 		return codes.InvalidArgument
 	case errors.Is(err, network.ErrLinkNotFound), errors.Is(err, container.ErrNotFound), errors.Is(err, container.ErrNoProcess):
 		return codes.NotFound
@@ -74,7 +76,9 @@ func errorCode(err error) codes.Code {
 		return codes.AlreadyExists
 	case errors.Is(err, machine.ErrUnsupported), errors.Is(err, iptables.ErrUnsupported):
 		return codes.Unimplemented
-	case errors.Is(err, container.ErrState), errors.Is(err, container.ErrStdinClosed), errors.Is(err, container.ErrNoTerminal):
+	case errors.Is(err, device.ErrTimeout):
+		return codes.DeadlineExceeded
+	case errors.Is(err, device.ErrBusy), errors.Is(err, container.ErrState), errors.Is(err, container.ErrStdinClosed), errors.Is(err, container.ErrNoTerminal):
 		return codes.FailedPrecondition
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

@@ -162,7 +162,9 @@ func TestRefusedCreations(t *testing.T) {
 			r.OCI.Hooks = &agent.Hooks{Poststop: []*agent.Hook{{Path: "/bin/sh"}}}
 		}, codes.InvalidArgument, "hooks"},
 		{"windows", func(r *agent.CreateContainerRequest) { r.OCI.Windows = &agent.Windows{} }, codes.InvalidArgument, "another system"},
-		{"devices", func(r *agent.CreateContainerRequest) { r.Devices = []*agent.Device{{Type: "blk"}} }, codes.InvalidArgument, "devices"},
+		{"devices", func(r *agent.CreateContainerRequest) {
+			r.Devices = []*agent.Device{{Type: "blk", ContainerPath: "/dev/x"}}
+		}, codes.InvalidArgument, "devices"},
 		{"ports", func(r *agent.CreateContainerRequest) { r.StdoutPort = 5 }, codes.InvalidArgument, "ports"},
 		{"user by name", func(r *agent.CreateContainerRequest) { r.StringUser = &agent.StringUser{Uid: "root"} }, codes.InvalidArgument, "users by name"},
 		{"shared mounts", func(r *agent.CreateContainerRequest) { r.SharedMounts = []*agent.SharedMount{{}} }, codes.InvalidArgument, "shared"},
@@ -183,8 +185,8 @@ func TestRefusedCreations(t *testing.T) {
 		}, codes.InvalidArgument, "not supported"},
 		{"the root cgroup", func(r *agent.CreateContainerRequest) { r.OCI.Linux.CgroupsPath = "a/../.." }, codes.InvalidArgument, "leads to the root"},
 		{"unknown driver", func(r *agent.CreateContainerRequest) {
-			r.Storages = []*agent.Storage{ephemeral, {Driver: "blk", Source: "/dev/vda", MountPoint: sandbox.GuestDir + "/x"}}
-		}, codes.InvalidArgument, `storage driver "blk" is not supported`},
+			r.Storages = []*agent.Storage{ephemeral, {Driver: "9p", Source: "tag", MountPoint: sandbox.GuestDir + "/x"}}
+		}, codes.InvalidArgument, `storage driver "9p" is not supported`},
 		{"storage outside", func(r *agent.CreateContainerRequest) {
 			r.Storages = []*agent.Storage{ephemeral, {Driver: "local", MountPoint: "/etc/x"}}
 		}, codes.InvalidArgument, "not below"},

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -22,6 +24,9 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 	}
 	if len(req.KernelModules) > 0 && s.policy == nil {
 		return nil, unpermitted("a sandbox with kernel modules")
+	}
+	if s.policy == nil && !s.trust && slices.ContainsFunc(req.Storages, sandbox.Foreign) {
+		return nil, unpermitted("a sandbox with disks or shares of the host's")
 	}
 	if err := s.beginSandbox(); err != nil {
 		return nil, err
@@ -93,6 +98,7 @@ func (s *Server) GetGuestDetails(_ context.Context, req *agent.GuestDetailsReque
 		Version:         s.version,
 		InitDaemon:      os.Getpid() == 1,
 		StorageHandlers: sandbox.Drivers(),
+		DeviceHandlers:  device.Kinds(),
 		SupportsSeccomp: s.seccomp(),
 	}}
 	if req.MemBlockSize {

@@ -53,6 +53,10 @@ type Config struct {
 	Machine Machine
 	// Tables are its packet filter; nil for that of the guest's image.
 	Tables Tables
+	// Devices finds disks that the host plugs in; nil refuses what needs one.
+	Devices sandbox.Devices
+	// Encrypted encrypts such disks; nil refuses those that must be.
+	Encrypted sandbox.Encrypted
 	// Events records what is started; nil records nothing.
 	Events Events
 	// Secrets opens sealed secrets; nil refuses containers that have some.
@@ -89,6 +93,7 @@ type Server struct {
 	network Network
 	machine Machine
 	tables  Tables
+	devices sandbox.Devices
 	oom     oom.Queue
 	version string
 	// parameters is where kernel parameters of the pod's network are written.
@@ -148,6 +153,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if s.tables = cfg.Tables; s.tables == nil {
 		s.tables = iptables.Tables{}
 	}
+	s.devices = cfg.Devices
 	if s.refuse == nil {
 		s.refuse = untold
 	}
@@ -157,7 +163,7 @@ func NewServer(cfg Config) (*Server, error) {
 	}
 	var err error
 	s.sandbox, err = sandbox.New(sandbox.Config{
-		Dir: cfg.StateDir, Images: images, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
+		Dir: cfg.StateDir, Images: images, Devices: cfg.Devices, Encrypted: cfg.Encrypted, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
 	})
 	if err != nil {
 		return nil, err

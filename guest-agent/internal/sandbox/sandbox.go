@@ -43,6 +43,10 @@ type Config struct {
 	Dir string
 	// Images may be nil: then a container that needs a pull is refused.
 	Images Images
+	// Devices may be nil: then storages on disks are refused.
+	Devices Devices
+	// Encrypted may be nil: then no disk is encrypted.
+	Encrypted Encrypted
 	// PauseBinary is a static program that understands [PauseArgument]: the
 	// agent's own.
 	PauseBinary string

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 )
 
 // Storage drivers (kata-agent 2.10). Others are refused.
@@ -20,21 +21,29 @@ const (
 	driverLocal     = "local"
 	driverBind      = "bind"
 	driverGuestPull = "image_guest_pull"
+	driverShare     = "virtio-fs"
 )
 
 // Drivers lists the storage drivers that the agent has.
 func Drivers() []string {
-	return []string{driverEphemeral, driverLocal, driverBind, driverGuestPull}
+	return append(device.Kinds(), driverEphemeral, driverLocal, driverBind, driverGuestPull, driverShare, driverLayers)
+}
+
+// Foreign says whether the content of a storage is the host's, so that somebody
+// must have allowed it.
+func Foreign(st *agent.Storage) bool {
+	return slices.Contains(device.Kinds(), st.GetDriver()) || st.GetDriver() == driverShare || isLayer(st)
 }
 
 // Volumes are the storages that one container, or the sandbox, uses.
 type Volumes struct {
 	s    *Sandbox
 	held []*entry
-	// Rootfs is the directory that a guest pull has filled; empty if the request
-	// had none.
+	// Rootfs is the directory that a guest pull, or disks of the host's, have
+	// filled; empty if the request had none.
 	Rootfs string
-	// Image is the digest of the manifest of the image in Rootfs.
+	// Image is the digest of the manifest of the image in Rootfs, or "verity:" and
+	// the root hashes of the disks that were allowed.
 	Image string
 	// Pause says that Rootfs holds the built-in pause program instead of an
 	// image.
@@ -45,8 +54,18 @@ type Volumes struct {
 // undone. The owner is a checked container id, or empty for the sandbox itself.
 func (s *Sandbox) Prepare(ctx context.Context, owner string, list []*agent.Storage) (*Volumes, error) {
 	v := &Volumes{s: s}
+	layered := 0
 	for _, st := range list {
-		if err := v.add(ctx, owner, st); err != nil {
+		var err error
+		if isLayer(st) {
+			if layered++; layered > 1 {
+				continue // all together with the first
+			}
+			err = v.addLayers(ctx, owner, slices.DeleteFunc(slices.Clone(list), func(st *agent.Storage) bool { return !isLayer(st) }))
+		} else {
+			err = v.add(ctx, owner, st)
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("storage %q: %w", st.GetMountPoint(), err), v.Release(context.WithoutCancel(ctx)))
 		}
 	}
@@ -79,10 +98,73 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 			v.Image, release, err = v.s.image(ctx, owner, pause, st.GetSource())
 			return release, err
 		}
+	case driverShare:
+		mk = func(context.Context) (undo, error) { return v.s.share(v.s.target(owner, rel), st) }
 	default:
-		return invalidf("storage driver %q is not supported", st.GetDriver())
+		if mk, err = v.disk(owner, rel, st); err != nil {
+			return err
+		}
 	}
 	e, err := v.s.storages.acquire(ctx, rel, st.GetDriver(), mk)
+	if err != nil {
+		return err
+	}
+	v.held = append(v.held, e)
+	return nil
+}
+
+// disk is a storage on a disk of the host's.
+func (v *Volumes) disk(owner, rel string, st *agent.Storage) (func(context.Context) (undo, error), error) {
+	if !slices.Contains(device.Kinds(), st.GetDriver()) {
+		return nil, invalidf("storage driver %q is not supported", st.GetDriver())
+	}
+	own, rest := kataOptions(st.GetOptions())
+	d, err := parseDisk(st, own, rest)
+	if err != nil {
+		return nil, err
+	}
+	t := v.s.target(owner, rel)
+	if t.own {
+		if err := v.root(st); err != nil {
+			return nil, err
+		}
+		if d.verity != nil {
+			v.Image = layers{lower: []disk{d}}.identity()
+		}
+	}
+	return func(ctx context.Context) (undo, error) { return v.s.block(ctx, t, d) }, nil
+}
+
+// root notes that a storage is the container's root, which can be one only.
+func (v *Volumes) root(st *agent.Storage) error {
+	if v.Rootfs != "" {
+		return invalidf("a container has one root")
+	}
+	v.Rootfs = v.s.translate(st.GetMountPoint())
+	return nil
+}
+
+// addLayers makes a root of several storages.
+func (v *Volumes) addLayers(ctx context.Context, owner string, list []*agent.Storage) error {
+	rel, err := v.s.rel(list[0].GetMountPoint())
+	if err != nil {
+		return err
+	}
+	l, err := parseLayers(list)
+	if err != nil {
+		return err
+	}
+	t := v.s.target(owner, rel)
+	if owner == "" || !t.own && rel != filepath.Join(sharedDir, owner, "rootfs") {
+		return invalidf("layers are mounted as the root of their own container alone")
+	}
+	if t.own {
+		if err := v.root(list[0]); err != nil {
+			return err
+		}
+	}
+	v.Image = l.identity()
+	e, err := v.s.storages.acquire(ctx, rel, driverLayers, func(ctx context.Context) (undo, error) { return v.s.stack(ctx, owner, t, l) })
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ func parseCommandLine(text string) (commandLine, error) {
 	c := commandLine{agent: Agent{
 		ServerAddr:       "vsock://-1:1024",
 		DataHubTimeout:   50 * time.Second,
+		HotplugTimeout:   3 * time.Second,
 		ImagePullTimeout: 1200 * time.Second,
 		RESTFeatures:     FeaturesResource,
 		Components:       REST,
@@ -65,6 +66,8 @@ func (c *commandLine) set(key, value string) (err error) {
 		c.agent.ServerAddr = value
 	case "agent.cdh_api_timeout":
 		c.agent.DataHubTimeout, err = parseSeconds(value)
+	case "agent.hotplug_timeout":
+		c.agent.HotplugTimeout, err = parseSeconds(value)
 	case "agent.image_pull_timeout":
 		c.agent.ImagePullTimeout, err = parseSeconds(value)
 	case "agent.guest_components_rest_api":

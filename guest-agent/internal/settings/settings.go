@@ -73,6 +73,7 @@ type Agent struct {
 	LogLevel         slog.Level
 	ServerAddr       string        // agent.server_addr, default "vsock://-1:1024"
 	DataHubTimeout   time.Duration // agent.cdh_api_timeout, default 50 s
+	HotplugTimeout   time.Duration // agent.hotplug_timeout, default 3 s
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
 	Components       Components    // agent.guest_components_procs, default REST: all
