@@ -47,6 +47,7 @@ const (
 	ImageKey           Code = "image_key_refused"
 	ImageMalformed     Code = "image_malformed"
 	ImageUnavailable   Code = "image_unavailable"
+	ImageBlocked       Code = "image_registry_blocked"
 	SealedInvalid      Code = "sealed_secret_invalid"
 	VolumeRefused      Code = "volume_refused"
 	VolumeNotEmpty     Code = "volume_not_empty"
@@ -115,6 +116,7 @@ func Table() []Entry {
 		{ImageKey, http.StatusForbidden, ExitRefused, "The key of a layer could not be obtained."},
 		{ImageMalformed, http.StatusForbidden, ExitUsage, "The image or an archive in it is not well formed."},
 		{ImageUnavailable, http.StatusServiceUnavailable, ExitUnavailable, "The registry could not deliver the image."},
+		{ImageBlocked, http.StatusForbidden, ExitRefused, "The configuration of registries blocks the image's name, so nobody was asked for it."},
 		{SealedInvalid, http.StatusForbidden, ExitEvidence, "The sealed secret is malformed, or nobody signed it whose key the guest knows."},
 		{VolumeRefused, http.StatusForbidden, ExitEvidence, "The volume is weaker than is accepted, was altered, or belongs to another key."},
 		{VolumeNotEmpty, http.StatusConflict, ExitConflict, "There is something on the device, so it is not formatted."},

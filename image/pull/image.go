@@ -32,6 +32,17 @@ type Image struct {
 // Mount mounts the image, writable, at target. Every mount has a writable
 // layer of its own. Errors are a [*fault.Fault].
 func (i *Image) Mount(ctx context.Context, target string) error {
+	return i.mount(ctx, target, i.store.Mount)
+}
+
+// MountReadOnly mounts the image at target so that nothing can be written. The
+// root of a container is no such mount, also where the pod asks for a read-only
+// one: the runtime must be able to make mount points, and then closes it itself.
+func (i *Image) MountReadOnly(ctx context.Context, target string) error {
+	return i.mount(ctx, target, i.store.MountReadOnly)
+}
+
+func (i *Image) mount(ctx context.Context, target string, by func([]*store.Layer, string) (*store.Mount, error)) error {
 	if err := ctx.Err(); err != nil {
 		return fault.New(fault.Internal, err)
 	}
@@ -47,7 +58,7 @@ func (i *Image) Mount(ctx context.Context, target string) error {
 	if i.mounts[abs] != nil {
 		return fault.Newf(fault.Conflict, "the image is mounted at %s already", abs)
 	}
-	m, err := i.store.Mount(i.layers, abs)
+	m, err := by(i.layers, abs)
 	if err != nil {
 		return fault.New(fault.Internal, err)
 	}

@@ -43,7 +43,7 @@ func TestPolicyIsThatOfTheNameAskedFor(t *testing.T) {
 	}
 	w.policy = policy("blocked.test")
 	w.Forget()
-	w.refused("blocked.test/app:v1", fault.InvalidRequest)
+	w.refused("blocked.test/app:v1", fault.ImageBlocked)
 	if n := w.Requests(); n != 0 {
 		t.Errorf("%d requests for a blocked name", n)
 	}

@@ -43,7 +43,8 @@ type Config struct {
 	// Keys resolves a keyPath of the policy to PEM bytes.
 	Keys func(ctx context.Context, keyPath string) ([]byte, error)
 	// Lookaside says where signatures of signedBy lie; nil: nowhere, so that
-	// requirements of that type refuse.
+	// requirements of that type refuse. Where it gives no client for them, they are
+	// reached like the registries of the same pull.
 	Lookaside func(ctx context.Context) (*trust.Lookaside, error)
 	Unwrapper crypt.KeyUnwrapper // nil: encrypted layers are refused
 	Logger    *slog.Logger       // nil: silent
@@ -132,6 +133,9 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 		}
 	}
 	repo, err := client.Repository(ref)
+	if errors.Is(err, registry.ErrBlocked) {
+		return nil, fault.New(fault.ImageBlocked, err)
+	}
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, err)
 	}
@@ -141,7 +145,7 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 	}
 	progress.image(Event{Phase: PhaseJudging, Digest: resolved.Manifest.Digest})
 	subject := trust.Subject{Reference: ref, Root: resolved.Root.Digest, Manifest: resolved.Manifest.Digest}
-	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys, Lookaside: p.cfg.Lookaside})
+	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys, Lookaside: p.lookaside(client)})
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +179,20 @@ func (p *Puller) policy(ctx context.Context) (*trust.Policy, error) {
 		return nil, fault.Newf(fault.ImagePolicyMissing, "no image policy is in force")
 	}
 	return policy, nil
+}
+
+// lookaside completes what the configuration says about lookaside servers.
+func (p *Puller) lookaside(client *registry.Client) func(context.Context) (*trust.Lookaside, error) {
+	if p.cfg.Lookaside == nil {
+		return nil
+	}
+	return func(ctx context.Context) (*trust.Lookaside, error) {
+		aside, err := p.cfg.Lookaside(ctx)
+		if err == nil && aside != nil && aside.Client == nil {
+			aside.Client = trust.NewLookasideClient(client.Transport())
+		}
+		return aside, err
+	}
 }
 
 // configDoc is the image config. ocispec.Image would do, but its platform

@@ -253,6 +253,11 @@ func TestPullEncryptedSigned(t *testing.T) {
 	if read(t, root, "two") != "2" {
 		t.Error("what one mount wrote is in the next one")
 	}
+	closed := t.TempDir()
+	imagetest.Must(t, img.MountReadOnly(t.Context(), closed))
+	if err := os.WriteFile(filepath.Join(closed, "two"), nil, 0o600); read(t, closed, "two") != "2" || !errors.Is(err, unix.EROFS) {
+		t.Errorf("a read-only mount: %v", err)
+	}
 	imagetest.Must(t, img.Release())
 	if err := img.Mount(t.Context(), root); err == nil {
 		t.Error("mounted after the release")

@@ -82,6 +82,11 @@ func NewClient(c Config) (*Client, error) {
 	return &Client{cfg: c, rules: rules, creds: creds, wire: wire, window: newWindow(c.Window), ready: map[string]http.RoundTripper{}}, nil
 }
 
+// Transport makes the connections of the client, by its proxies, CAs and client
+// certificates, for what lies beside registries. It knows no credentials, tries
+// nothing again, and leaves it to its user where plain HTTP is allowed.
+func (c *Client) Transport() http.RoundTripper { return c.wire }
+
 // Repository returns the repository that ref lies in. It makes no connection.
 // It fails with [ErrBlocked] if [Config.Registries] forbids the name.
 func (c *Client) Repository(ref Reference) (*Repository, error) {

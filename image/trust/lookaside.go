@@ -3,8 +3,6 @@ package trust
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +26,7 @@ const maxLookasideConfig = 256 << 10 // bytes of one registries.d file
 // A Lookaside is where signatures lie that no registry keeps
 // (containers-registries.d(5)). The zero value has none.
 type Lookaside struct {
-	Client *http.Client // for http and https; see [NewLookasideClient]
+	Client *http.Client // for http and https; nil: nothing is reached there. See [NewLookasideClient]
 	// InsecureHTTPHosts are the hosts that may be spoken to without TLS.
 	InsecureHTTPHosts []string
 
@@ -120,12 +118,13 @@ func checkLookaside(base string) error {
 	return nil
 }
 
-// NewLookasideClient returns a client for lookaside servers. Redirects are not
-// followed: none of the field's servers makes one.
-func NewLookasideClient(roots *x509.CertPool) *http.Client {
+// NewLookasideClient returns a client for lookaside servers over what reaches
+// registries ([registry.Client.Transport]): their proxies, CAs and client
+// certificates. Redirects are not followed: none of the field's servers makes one.
+func NewLookasideClient(transport http.RoundTripper) *http.Client {
 	return &http.Client{
 		Timeout:       time.Minute,
-		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Proxy: http.ProxyFromEnvironment},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

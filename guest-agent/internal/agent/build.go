@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 )
@@ -144,6 +145,12 @@ func imageConfig(o Options, i settings.Image) (hub.Config, error) {
 		ImageKeys:      i.KeyURIs,
 		ParallelLayers: i.ParallelLayers,
 		LibraryGzip:    o.LibraryGzip,
+	}
+	if i.InMemory {
+		cfg.Store = append(cfg.Store, store.InMemory(store.Usage{Bytes: i.MemoryLimit}))
+	}
+	if i.Verity {
+		cfg.Store = append(cfg.Store, store.AsImages())
 	}
 	if i.WorkDir != "" {
 		cfg.ImageDir = filepath.Join(i.WorkDir, "vouchsafe") // what else lies there is not the store's

@@ -40,6 +40,8 @@ type Config struct {
 	Events Events
 	// ImageDir holds layers and overlays. It is made if it is not there.
 	ImageDir string
+	// Store says what ImageDir lies on, see [store.Open]; none: where it is.
+	Store []store.Option
 	// ImagePolicyURI locates policy.json: kbs://, file:// or an absolute path.
 	// It wins over ImagePolicyInline (guest-protocol 14.1). With neither, every
 	// pull is refused.
@@ -104,7 +106,7 @@ func New(cfg Config) (*Hub, error) {
 		return nil, errors.New("hub: no logger")
 	}
 	// Layers that no container uses must not fill the disk that containers write to.
-	st, err := store.Open(cfg.ImageDir, store.WithShare(50))
+	st, err := store.Open(cfg.ImageDir, append([]store.Option{store.WithShare(50)}, cfg.Store...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
@@ -120,7 +122,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h.pairs = keyPairs{uris: cfg.ImageKeys, from: locations{fetch: h.fetch, code: fault.ImageKey}}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}
-	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, registry: cfg.Registry}
+	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, plain: cfg.Registry.InsecureHTTPHosts}
 	reg := &registrySource{cfg: cfg.Registry, conf: cfg.RegistriesURI, auth: cfg.AuthURI, certs: cfg.Certificates,
 		from: locations{fetch: h.fetch, code: fault.ImageUnavailable}}
 	h.puller, err = pull.New(pull.Config{

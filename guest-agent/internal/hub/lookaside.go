@@ -4,20 +4,20 @@ import (
 	"context"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
-	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
 
 // lookasideSource finds where GPG signatures lie (guest-protocol 15.2). Like
 // the policy it is asked anew for every pull that needs it.
 type lookasideSource struct {
-	uri      string
-	inline   []byte
-	read     func(ctx context.Context, uri string, limit int) ([]byte, error)
-	registry registry.Config // whose roots and waivers hold for lookaside servers too
+	uri    string
+	inline []byte
+	read   func(ctx context.Context, uri string, limit int) ([]byte, error)
+	plain  []string // hosts that may be spoken to without TLS, as registries
 }
 
-// load returns nil, nil when nothing is configured.
+// load returns nil, nil when nothing is configured. How servers are reached is
+// the puller's to say.
 func (l lookasideSource) load(ctx context.Context) (*trust.Lookaside, error) {
 	raw := l.inline
 	if l.uri != "" {
@@ -33,6 +33,6 @@ func (l lookasideSource) load(ctx context.Context) (*trust.Lookaside, error) {
 	if err != nil {
 		return nil, fault.New(fault.PolicyError, err)
 	}
-	aside.Client, aside.InsecureHTTPHosts = trust.NewLookasideClient(l.registry.RootCAs), l.registry.InsecureHTTPHosts
+	aside.InsecureHTTPHosts = l.plain
 	return aside, nil
 }

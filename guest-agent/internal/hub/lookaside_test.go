@@ -12,6 +12,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
 // lookaside serves one signature file.
@@ -74,6 +75,54 @@ func TestImageSignedWithGPG(t *testing.T) {
 	aside.set(path, gpgSigned(t, key, w.ref, w.digest))
 	if _, err := w.hub.PullImage(t.Context(), w.ref, w.bundle()); err != nil {
 		t.Fatalf("pull: %v\n%s", err, w.journalText())
+	}
+}
+
+// A lookaside server is reached as a registry is: through the proxy, by the CA
+// and with the client certificate of its host, and without the registry's password.
+func TestPrivateLookaside(t *testing.T) {
+	p := newPrivate(t)
+	aside := new(lookaside)
+	p.aside = aside
+	const locations = "kbs:///default/sigstore-config/test"
+	key, err := openpgp.NewEntity("release", "", "release@example.com", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ring bytes.Buffer
+	if err := key.Serialize(&ring); err != nil {
+		t.Fatal(err)
+	}
+	pull := func(t *testing.T, change func(*Config)) error {
+		w := newWorld(t, func(c *Config) { // the registry itself is open to all
+			c.LookasideURI = locations
+			c.Registry.Proxy.HTTPS = p.proxy.URL
+			c.Registry.TLS = map[string]registry.HostTLS{privateHost: {RootCAs: p.roots}}
+			c.Certificates = map[string]string{privateHost: "kbs:///" + certificatePath}
+			if change != nil {
+				change(c)
+			}
+		})
+		w.broker.put(certificatePath, p.client)
+		w.broker.put("default/gpg/release", ring.Bytes())
+		w.broker.put(policyPath, []byte(`{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"kbs:///default/gpg/release"}],"transports":{}}`))
+		w.broker.put("default/sigstore-config/test", fmt.Appendf(nil, "default-docker:\n  lookaside: https://%s/sigs\n", privateHost))
+		aside.set("/sigs/shop/app@"+strings.Replace(w.digest, ":", "=", 1)+"/signature-1", gpgSigned(t, key, w.ref, w.digest))
+		return w.pull()
+	}
+	if err := pull(t, nil); err != nil || p.tunnels.Load() == 0 {
+		t.Fatalf("%v, %d connections through the proxy", err, p.tunnels.Load())
+	}
+	for name, spoil := range map[string]func(*Config){
+		"client certificate": func(c *Config) { c.Certificates = nil },
+		"proxy":              func(c *Config) { c.Registry.Proxy = registry.Proxy{} },
+		"roots":              func(c *Config) { c.Registry.TLS = nil },
+	} {
+		t.Run("without "+name, func(t *testing.T) {
+			if err := pull(t, spoil); fault.CodeOf(err) != fault.ImageUnavailable {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

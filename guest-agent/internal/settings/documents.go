@@ -65,6 +65,7 @@ type cdhDocument struct {
 		RegistryTLS []registryTLSTable `toml:"registry_tls"`
 		// ImageKeys locate private keys that open layers.
 		ImageKeys []string `toml:"image_keys"`
+		imageStoreTable
 	} `toml:"vouchsafe"`
 }
 

@@ -45,6 +45,7 @@ type Image struct {
 	WorkDir string
 	// ParallelLayers of one image are pulled at a time; 0: the puller's default.
 	ParallelLayers int
+	ImageStore
 }
 
 // RegistryTLS is what one registry needs to be reached, and only that one.
@@ -137,6 +138,10 @@ func joinImage(cmd commandLine, docs documents) (Image, error) {
 	}
 	if docs.cdh != nil {
 		i.KeyURIs = docs.cdh.Vouchsafe.ImageKeys
+		var err error
+		if i.ImageStore, err = docs.cdh.Vouchsafe.imageStore(); err != nil {
+			return i, err
+		}
 		for _, t := range docs.cdh.Vouchsafe.RegistryTLS {
 			i.RegistryTLS = append(i.RegistryTLS, RegistryTLS{Host: t.Host, Roots: joinPEM([]string{t.Roots}), CertificateURI: t.CertificateURI})
 		}

@@ -56,6 +56,12 @@ image_keys=['kbs:///a/image-key/1', '/key.pem']`,
 		"the older form of proxies": {
 			cdh: "[image]\nimage_pull_proxy='http://p:1'\nskip_proxy_ips='10.0.0.0/8'", want: Image{Proxy: registry.Proxy{HTTPS: "http://p:1", HTTP: "http://p:1", No: "10.0.0.0/8"}},
 		},
+		"a store in memory": {
+			cdh: "[vouchsafe]\nimage_store='memory'\nimage_memory_limit=512", want: Image{ImageStore: ImageStore{InMemory: true, MemoryLimit: 512 << 20}},
+		},
+		"layers that are checked on the disk": {
+			cdh: "[vouchsafe]\nimage_store='disk'\nimage_verity=true", want: Image{ImageStore: ImageStore{Verity: true}},
+		},
 		"inline registries win": {
 			cdh:  "[image]\nregistry_configuration_uri='/x'\n[[image.registry_config.registry]]\nprefix='q.io'\nblocked=true",
 			want: Image{Registries: &registry.Registries{Rules: []registry.Rule{{Prefix: "q.io", Blocked: true}}}},
@@ -102,6 +108,11 @@ func TestImageSettingsRefused(t *testing.T) {
 		"an image key without place":    {cdh: "[vouchsafe]\nimage_keys=['']", refused: "none that is empty"},
 		"too many image keys":           {cdh: "[vouchsafe]\nimage_keys=[" + strings.Repeat("'/k',", 17) + "]", refused: "at most 16"},
 		"an image key elsewhere":        {cdh: "[vouchsafe]\nimage_keys=['https://x/y']", refused: "want kbs://"},
+		"a store that there is not":     {cdh: "[vouchsafe]\nimage_store='tape'", refused: "want disk or memory"},
+		"a limit of the disk":           {cdh: "[vouchsafe]\nimage_memory_limit=1", refused: "limits nothing"},
+		"a limit below nothing":         {cdh: "[vouchsafe]\nimage_store='memory'\nimage_memory_limit=-1", refused: "at most"},
+		"a limit beyond numbers":        {cdh: "[vouchsafe]\nimage_store='memory'\nimage_memory_limit=9223372036854775807", refused: "at most"},
+		"a misspelt store":              {cdh: "[vouchsafe]\nimage_stroe='memory'", refused: "no such key"},
 		"no host":                       {cdh: "[[vouchsafe.registry_tls]]\nclient_certificate_uri='/x'", refused: "host is needed"},
 		"a host twice":                  {cdh: "[[vouchsafe.registry_tls]]\nhost='r.io'\n[[vouchsafe.registry_tls]]\nhost='r.io'", refused: "only once"},
 		"no host at all":                {cdh: "[[vouchsafe.registry_tls]]\nhost='r.io/x'", refused: "no host"},

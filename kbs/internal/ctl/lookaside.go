@@ -42,6 +42,10 @@ func (f *lookasideFlags) read(cfg registry.Config) (*trust.Lookaside, error) {
 	if err != nil {
 		return nil, usagef("%s: %w", f.path, err)
 	}
-	aside.Client, aside.InsecureHTTPHosts = trust.NewLookasideClient(cfg.RootCAs), cfg.InsecureHTTPHosts
+	client, err := registry.NewClient(cfg)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	aside.Client, aside.InsecureHTTPHosts = trust.NewLookasideClient(client.Transport()), cfg.InsecureHTTPHosts
 	return aside, nil
 }
