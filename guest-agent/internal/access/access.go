@@ -46,7 +46,9 @@ type Hub interface {
 	Resource(ctx context.Context, uri string) (secret.Bytes, error)
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]byte, error)
 	Platform() measure.Platform
+	AdditionalPlatforms() []measure.Platform
 	Record(ctx context.Context, e eventlog.RuntimeEvent) error
 	Unseal(ctx context.Context, text string) (secret.Bytes, error)
 	PullImage(ctx context.Context, ref, bundle string) (hub.PulledImage, error)
@@ -159,6 +161,17 @@ func (g *Guard) Evidence(ctx context.Context, runtimeData []byte) ([]byte, error
 	}
 	return g.hub.Evidence(ctx, runtimeData)
 }
+
+// AdditionalEvidence is [hub.Hub.AdditionalEvidence].
+func (g *Guard) AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]byte, error) {
+	if err := g.allowed(ctx, "evidence", func(r Rule) bool { return r.Evidence }); err != nil {
+		return nil, g.hub.Refuse(ctx, hub.ObjectEvidence, "", err)
+	}
+	return g.hub.AdditionalEvidence(ctx, runtimeData)
+}
+
+// AdditionalPlatforms are like [Guard.Platform].
+func (g *Guard) AdditionalPlatforms() []measure.Platform { return g.hub.AdditionalPlatforms() }
 
 // Platform is nothing that anybody needs a right to know.
 func (g *Guard) Platform() measure.Platform { return g.hub.Platform() }

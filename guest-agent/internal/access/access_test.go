@@ -20,11 +20,13 @@ type everything struct{ refused []hub.ObjectKind }
 func (*everything) Resource(context.Context, string) (secret.Bytes, error) {
 	return secret.Bytes{}, nil
 }
-func (*everything) Token(context.Context, string) (secret.Bytes, error)  { return secret.Bytes{}, nil }
-func (*everything) Evidence(context.Context, []byte) ([]byte, error)     { return nil, nil }
-func (*everything) Platform() measure.Platform                           { return measure.SNP }
-func (*everything) Record(context.Context, eventlog.RuntimeEvent) error  { return nil }
-func (*everything) Unseal(context.Context, string) (secret.Bytes, error) { return secret.Bytes{}, nil }
+func (*everything) Token(context.Context, string) (secret.Bytes, error)        { return secret.Bytes{}, nil }
+func (*everything) Evidence(context.Context, []byte) ([]byte, error)           { return nil, nil }
+func (*everything) AdditionalEvidence(context.Context, []byte) ([]byte, error) { return nil, nil }
+func (*everything) AdditionalPlatforms() []measure.Platform                    { return nil }
+func (*everything) Platform() measure.Platform                                 { return measure.SNP }
+func (*everything) Record(context.Context, eventlog.RuntimeEvent) error        { return nil }
+func (*everything) Unseal(context.Context, string) (secret.Bytes, error)       { return secret.Bytes{}, nil }
 func (*everything) PullImage(context.Context, string, string) (hub.PulledImage, error) {
 	return hub.PulledImage{}, nil
 }
@@ -93,7 +95,7 @@ var testRules = []Rule{
 func TestWhoMayHaveWhat(t *testing.T) {
 	served := map[string]string{ // by caller: what is served; "" without rules as with them
 		"app":                    "own resource, exact resource, token, event",
-		"prover":                 "evidence, sealed",
+		"prover":                 "evidence, device evidence, sealed",
 		"all":                    "own resource, exact resource, another's, longer exact, another broker's, plugin",
 		"stranger":               "",
 		"unknown":                "",

@@ -15,6 +15,8 @@ import (
 // Attester is what the attestation-agent's service needs of the hub.
 type Attester interface {
 	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	AdditionalPlatforms() []measure.Platform
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Platform() measure.Platform
 	Record(ctx context.Context, e eventlog.RuntimeEvent) error
@@ -29,9 +31,10 @@ func (a attestationAgent) GetEvidence(ctx context.Context, req *attestation.GetE
 	return &attestation.GetEvidenceResponse{Evidence: evidence}, err
 }
 
-// GetAdditionalEvidence says that there is no further device.
-func (attestationAgent) GetAdditionalEvidence(context.Context, *attestation.GetAdditionalEvidenceRequest) (*attestation.GetEvidenceResponse, error) {
-	return &attestation.GetEvidenceResponse{}, nil
+// GetAdditionalEvidence is empty where there is no further device.
+func (a attestationAgent) GetAdditionalEvidence(ctx context.Context, req *attestation.GetAdditionalEvidenceRequest) (*attestation.GetEvidenceResponse, error) {
+	evidence, err := a.hub.AdditionalEvidence(ctx, req.RuntimeData)
+	return &attestation.GetEvidenceResponse{Evidence: evidence}, err
 }
 
 // GetToken returns a token that is not the agent's own; the key pair comes with
@@ -79,8 +82,12 @@ func (a attestationAgent) GetTeeType(context.Context, *attestation.GetTeeTypeReq
 	return &attestation.GetTeeTypeResponse{Tee: string(p)}, nil
 }
 
-func (attestationAgent) GetAdditionalTees(context.Context, *attestation.GetAdditionalTeesRequest) (*attestation.GetAdditionalTeesResponse, error) {
-	return &attestation.GetAdditionalTeesResponse{}, nil
+func (a attestationAgent) GetAdditionalTees(context.Context, *attestation.GetAdditionalTeesRequest) (*attestation.GetAdditionalTeesResponse, error) {
+	resp := &attestation.GetAdditionalTeesResponse{}
+	for _, p := range a.hub.AdditionalPlatforms() {
+		resp.AdditionalTees = append(resp.AdditionalTees, string(p))
+	}
+	return resp, nil
 }
 
 // take copies a secret into a message, which nobody wipes, and destroys it.

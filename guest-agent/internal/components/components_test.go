@@ -44,6 +44,10 @@ func (f *fakeHub) answer(text string) (secret.Bytes, error) {
 func (f *fakeHub) Evidence(_ context.Context, data []byte) ([]byte, error) {
 	return append([]byte("evidence of "), data...), f.err
 }
+func (f *fakeHub) AdditionalEvidence(_ context.Context, data []byte) ([]byte, error) {
+	return append([]byte("devices over "), data...), f.err
+}
+func (f *fakeHub) AdditionalPlatforms() []measure.Platform { return []measure.Platform{measure.NVIDIA} }
 func (f *fakeHub) Token(_ context.Context, kind string) (secret.Bytes, error) {
 	return f.answer("token " + kind)
 }
@@ -110,9 +114,9 @@ func TestAnswers(t *testing.T) {
 			return string(r.GetEvidence()), err
 		}, "evidence of data"},
 		"GetAdditionalEvidence": {func() (string, error) {
-			r, err := aa.GetAdditionalEvidence(ctx, &attestation.GetAdditionalEvidenceRequest{})
+			r, err := aa.GetAdditionalEvidence(ctx, &attestation.GetAdditionalEvidenceRequest{RuntimeData: []byte("data")})
 			return string(r.GetEvidence()), err
-		}, ""},
+		}, "devices over data"},
 		"GetToken": {func() (string, error) {
 			r, err := aa.GetToken(ctx, &attestation.GetTokenRequest{TokenType: "kbs"})
 			return string(r.GetToken()), err
@@ -124,7 +128,7 @@ func TestAnswers(t *testing.T) {
 		"GetAdditionalTees": {func() (string, error) {
 			r, err := aa.GetAdditionalTees(ctx, &attestation.GetAdditionalTeesRequest{})
 			return strings.Join(r.GetAdditionalTees(), ","), err
-		}, ""},
+		}, "nvidia"},
 		"GetResource": {func() (string, error) {
 			r, err := datahub.NewGetResourceServiceClient(cdh).GetResource(ctx, &datahub.GetResourceRequest{ResourcePath: "kbs:///a/b/c"})
 			return string(r.GetResource()), err

@@ -62,12 +62,12 @@ func TestGRPCAnswers(t *testing.T) {
 		want      proto.Message // nil: unimplemented
 	}{
 		agent + "GetEvidence":              {aa, &attestation.GetEvidenceRequest{RuntimeData: []byte("data")}, &attestation.GetEvidenceResponse{}, &attestation.GetEvidenceResponse{Evidence: []byte("evidence of data")}},
-		agent + "GetAdditionalEvidence":    {aa, &attestation.GetAdditionalEvidenceRequest{}, &attestation.GetEvidenceResponse{}, &attestation.GetEvidenceResponse{}},
+		agent + "GetAdditionalEvidence":    {aa, &attestation.GetAdditionalEvidenceRequest{}, &attestation.GetEvidenceResponse{}, &attestation.GetEvidenceResponse{Evidence: []byte("devices over ")}},
 		agent + "GetToken":                 {aa, &attestation.GetTokenRequest{TokenType: "kbs"}, &attestation.GetTokenResponse{}, &attestation.GetTokenResponse{Token: []byte("token kbs")}},
 		agent + "ExtendRuntimeMeasurement": {aa, &attestation.ExtendRuntimeMeasurementRequest{Domain: "d"}, &attestation.ExtendRuntimeMeasurementResponse{}, &attestation.ExtendRuntimeMeasurementResponse{}},
 		agent + "BindInitData":             {aa, &attestation.BindInitDataRequest{}, &attestation.BindInitDataResponse{}, nil},
 		agent + "GetTeeType":               {aa, &attestation.GetTeeTypeRequest{}, &attestation.GetTeeTypeResponse{}, &attestation.GetTeeTypeResponse{Tee: "snp"}},
-		agent + "GetAdditionalTees":        {aa, &attestation.GetAdditionalTeesRequest{}, &attestation.GetAdditionalTeesResponse{}, &attestation.GetAdditionalTeesResponse{}},
+		agent + "GetAdditionalTees":        {aa, &attestation.GetAdditionalTeesRequest{}, &attestation.GetAdditionalTeesResponse{}, &attestation.GetAdditionalTeesResponse{AdditionalTees: []string{"nvidia"}}},
 		"/api.SealedSecretService/UnsealSecret": {cdh, &datahub.UnsealSecretInput{Secret: []byte("sealed.x")}, &datahub.UnsealSecretOutput{},
 			&datahub.UnsealSecretOutput{Plaintext: []byte("value of sealed.x")}},
 		"/api.GetResourceService/GetResource": {cdh, &datahub.GetResourceRequest{ResourcePath: "kbs:///a/b/c"}, &datahub.GetResourceResponse{},

@@ -36,6 +36,9 @@ type Config struct {
 	Broker Broker
 	// Attester may be nil: then workloads get no evidence.
 	Attester measure.Attester
+	// Devices obtain the evidence of what is attached to the guest, each of
+	// another platform.
+	Devices []measure.Attester
 	// Events records what happens in the guest; nil records nothing.
 	Events Events
 	// ImageDir holds layers and overlays. It is made if it is not there.
@@ -76,6 +79,7 @@ type Config struct {
 type Hub struct {
 	broker   Broker // nil without one
 	attester measure.Attester
+	devices  []measure.Attester
 	events   Events // nil without
 	store    *store.Store
 	puller   *pull.Puller
@@ -113,6 +117,7 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{
 		broker:   cfg.Broker,
 		attester: cfg.Attester,
+		devices:  cfg.Devices,
 		events:   cfg.Events,
 		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
+	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -452,6 +453,29 @@ func TestTokensOfOtherKinds(t *testing.T) {
 	w.hub.tokens.Service = nil
 	if _, err := w.hub.Token(t.Context(), "coco_as"); fault.CodeOf(err) != fault.Unavailable {
 		t.Errorf("no service: %v", err)
+	}
+}
+
+// device is attached to the guest.
+type device struct{}
+
+func (device) Platform() measure.Platform { return measure.NVIDIA }
+func (device) Evidence(_ context.Context, d measure.ReportData) (measure.Evidence, error) {
+	return measure.Evidence{Platform: measure.NVIDIA, Data: fmt.Appendf(nil, `{"nonce":"%x"}`, d[:2])}, nil
+}
+
+func TestAdditionalEvidence(t *testing.T) {
+	w := newWorld(t, nil)
+	if raw, err := w.hub.AdditionalEvidence(t.Context(), []byte("ab")); err != nil || len(raw) != 0 || w.hub.AdditionalPlatforms() != nil {
+		t.Errorf("without devices: %q, %v", raw, err)
+	}
+	w.hub.devices = []measure.Attester{device{}}
+	raw, err := w.hub.AdditionalEvidence(t.Context(), []byte("ab"))
+	if err != nil || string(raw) != `{"nvidia":{"nonce":"6162"}}` || len(w.hub.AdditionalPlatforms()) != 1 {
+		t.Errorf("%s, %v", raw, err)
+	}
+	if _, err := w.hub.AdditionalEvidence(t.Context(), make([]byte, 65)); fault.CodeOf(err) != fault.InvalidRequest {
+		t.Errorf("%v", err)
 	}
 }
 

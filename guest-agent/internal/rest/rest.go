@@ -60,7 +60,10 @@ type Resources interface {
 type Tokens interface {
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	// AdditionalEvidence is that of devices; nothing without any.
+	AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]byte, error)
 	Platform() measure.Platform
+	AdditionalPlatforms() []measure.Platform
 	// Record records a runtime event. Without an event log the error wraps
 	// [aael.ErrDisabled] or [aael.ErrNotSupported].
 	Record(ctx context.Context, e eventlog.RuntimeEvent) error
@@ -80,7 +83,8 @@ func NewHandler(h Resources, a Tokens, features string) http.Handler {
 	mux.Handle("/info", get(s.info))
 	mux.Handle("/cdh/resource/{path...}", s.need(Resource, "Resource Feature Not Enabled", get(s.resource)))
 	mux.Handle("/aa/token", s.need(Attestation, "Attestation Feature Not Enabled", get(s.token)))
-	mux.Handle("/aa/evidence", s.need(Attestation, "Attestation Feature Not Enabled", get(s.evidence)))
+	mux.Handle("/aa/evidence", s.need(Attestation, "Attestation Feature Not Enabled", get(s.evidence(s.tokens.Evidence))))
+	mux.Handle("/aa/additional-evidence", s.need(Attestation, "Attestation Feature Not Enabled", get(s.evidence(s.tokens.AdditionalEvidence))))
 	mux.Handle("/aa/aael", s.need(Attestation, "Attestation Feature Not Enabled", only(http.MethodPost, s.event)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		text(w, http.StatusNotFound, "URL NOT FOUND")
@@ -193,14 +197,18 @@ func binary(w http.ResponseWriter, body []byte) {
 	_, _ = w.Write(body) // the peer may be gone
 }
 
+// version begins as upstream's does, which programs look for.
+const version = "Guest Components Version: Vouchsafe"
+
 func (s handler) info(w http.ResponseWriter, _ *http.Request) error {
 	info := struct {
-		Version string           `json:"version"`
-		TEE     measure.Platform `json:"tee,omitempty"`
-		Feature string           `json:"feature"`
-	}{Version: "Vouchsafe guest agent", Feature: s.features}
+		Version    string             `json:"version"`
+		TEE        measure.Platform   `json:"tee,omitempty"`
+		Additional []measure.Platform `json:"additional_tees,omitempty"`
+		Feature    string             `json:"feature"`
+	}{Version: version, Feature: s.features}
 	if s.enabled(Attestation) {
-		info.TEE = s.tokens.Platform()
+		info.TEE, info.Additional = s.tokens.Platform(), s.tokens.AdditionalPlatforms()
 	}
 	body, err := json.Marshal(info)
 	if err != nil {
@@ -245,33 +253,46 @@ func (s handler) token(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s handler) evidence(w http.ResponseWriter, r *http.Request) error {
+// evidence answers with evidence over what the request brings.
+func (s handler) evidence(obtain func(ctx context.Context, runtimeData []byte) ([]byte, error)) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		data, err := runtimeData(r)
+		if err != nil {
+			return err
+		}
+		evidence, err := obtain(r.Context(), data)
+		if err != nil {
+			return err
+		}
+		binary(w, evidence)
+		return nil
+	}
+}
+
+// runtimeData is what evidence is to be over: the text of the parameter, or with
+// encoding=base64 the bytes of its base64url.
+func runtimeData(r *http.Request) ([]byte, error) {
 	query, err := parameters(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !query.Has("runtime_data") {
-		return errBadRequest
+		return nil, errBadRequest
 	}
 	data := []byte(query.Get("runtime_data"))
 	switch query.Get("encoding") {
 	case "":
 	case "base64":
 		if data, err = base64.RawURLEncoding.Strict().DecodeString(string(data)); err != nil {
-			return errBadRequest
+			return nil, errBadRequest
 		}
 	default:
-		return errBadRequest
+		return nil, errBadRequest
 	}
 	if len(data) > maxRuntimeData {
-		return errBadRequest
+		return nil, errBadRequest
 	}
-	evidence, err := s.tokens.Evidence(r.Context(), data)
-	if err != nil {
-		return err
-	}
-	binary(w, evidence)
-	return nil
+	return data, nil
 }
 
 // parameters parses the query, refusing repeated keys: two readers could

@@ -26,6 +26,8 @@ type pod struct {
 	err   error
 	asked string
 	given secret.Bytes
+
+	devices []measure.Platform
 }
 
 func (p *pod) answer(asked string) (secret.Bytes, error) {
@@ -47,7 +49,12 @@ func (p *pod) Record(_ context.Context, e eventlog.RuntimeEvent) error {
 	p.asked = e.String()
 	return p.err
 }
-func (p *pod) Platform() measure.Platform { return measure.SNP }
+func (p *pod) AdditionalEvidence(_ context.Context, data []byte) ([]byte, error) {
+	p.asked = "devices: " + string(data)
+	return p.value, p.err
+}
+func (p *pod) Platform() measure.Platform              { return measure.SNP }
+func (p *pod) AdditionalPlatforms() []measure.Platform { return p.devices }
 
 func TestRoutes(t *testing.T) {
 	denied := fault.New(fault.PolicyDenied, errors.New("measurement 2f19 unknown")).With("7QK2-M9TD")
@@ -91,8 +98,21 @@ func TestRoutes(t *testing.T) {
 		"evidence hex":           {target: "/aa/evidence?runtime_data=00&encoding=hex", status: 400, body: "BAD REQUEST"},
 		"evidence, no data":      {target: "/aa/evidence", status: 400, body: "BAD REQUEST"},
 		"evidence off":           {target: "/aa/evidence?runtime_data=a", features: Resource, status: 404, body: "Attestation Feature Not Enabled"},
-		"info":                   {target: "/info", status: 200, body: `{"version":"Vouchsafe guest agent","tee":"snp","feature":"all"}`},
-		"info, resource only":    {target: "/info", features: Resource, status: 200, body: `{"version":"Vouchsafe guest agent","feature":"resource"}`},
+		"info":                   {target: "/info", status: 200, body: `{"version":"Guest Components Version: Vouchsafe","tee":"snp","additional_tees":["nvidia"],"feature":"all"}`},
+		"info, attestation only": {target: "/info", features: Attestation, status: 200, body: `{"version":"Guest Components Version: Vouchsafe","tee":"snp","additional_tees":["nvidia"],"feature":"attestation"}`},
+		"info, resource only":    {target: "/info", features: Resource, status: 200, body: `{"version":"Guest Components Version: Vouchsafe","feature":"resource"}`},
+		"token of a service":     {target: "/aa/token?token_type=coco_as", status: 200, body: "\x00value", asked: "coco_as"},
+		"token, no service":      {target: "/aa/token?token_type=coco_as", err: fault.New(fault.Unavailable, nil), status: 503, body: "unavailable"},
+		"token, by rule denied":  {target: "/aa/token?token_type=kbs", err: fault.New(fault.Forbidden, nil), status: 403, body: "forbidden"},
+		"evidence unavailable":   {target: "/aa/evidence?runtime_data=a", err: fault.New(fault.Unavailable, nil), status: 503, body: "unavailable"},
+		"evidence twice":         {target: "/aa/evidence?runtime_data=a&runtime_data=b", status: 400, body: "BAD REQUEST"},
+		"devices":                {target: "/aa/additional-evidence?runtime_data=a%20b", status: 200, body: "\x00value", asked: "devices: a b"},
+		"devices base64":         {target: "/aa/additional-evidence?runtime_data=_-8&encoding=base64", status: 200, body: "\x00value", asked: "devices: \xff\xef"},
+		"devices, no data":       {target: "/aa/additional-evidence", status: 400, body: "BAD REQUEST"},
+		"devices off":            {target: "/aa/additional-evidence?runtime_data=a", features: Resource, status: 404, body: "Attestation Feature Not Enabled"},
+		"devices PUT":            {target: "/aa/additional-evidence?runtime_data=a", method: "PUT", status: 405, body: "Method Not Allowed"},
+		"events off":             {target: "/aa/aael", method: "POST", features: Resource, status: 404, body: "Attestation Feature Not Enabled"},
+		"events GET":             {target: "/aa/aael", status: 405, body: "Method Not Allowed"},
 		"info POST":              {target: "/info", method: "POST", status: 405, body: "Method Not Allowed"},
 		"elsewhere":              {target: "/aa/else", status: 404, body: "URL NOT FOUND"},
 		"root":                   {target: "/", status: 404, body: "URL NOT FOUND"},
@@ -102,7 +122,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := &pod{value: []byte("\x00value"), err: tc.err}
+			p := &pod{value: []byte("\x00value"), err: tc.err, devices: []measure.Platform{measure.NVIDIA}}
 			r := httptest.NewRequest(or(tc.method, "GET"), "http://127.0.0.1:8006"+tc.target, strings.NewReader("body"))
 			r.RequestURI = tc.target
 			r.RemoteAddr = or(tc.from, "127.0.0.1:40000")
@@ -127,6 +147,22 @@ func TestRoutes(t *testing.T) {
 				t.Error("the secret outlived the answer")
 			}
 		})
+	}
+}
+
+// Without devices the answer is empty, and /info does not speak of any.
+func TestWithoutDevices(t *testing.T) {
+	for target, want := range map[string]string{
+		"/aa/additional-evidence?runtime_data=a": "", "/info": `{"version":"Guest Components Version: Vouchsafe","tee":"snp","feature":"all"}`,
+	} {
+		r := httptest.NewRequest(http.MethodGet, target, nil)
+		r.RemoteAddr = "127.0.0.1:40000"
+		w := httptest.NewRecorder()
+		p := &pod{}
+		NewHandler(p, p, All).ServeHTTP(w, r)
+		if w.Code != http.StatusOK || w.Body.String() != want {
+			t.Errorf("%s: %d %q", target, w.Code, w.Body)
+		}
 	}
 }
 
