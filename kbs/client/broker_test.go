@@ -61,6 +61,7 @@ type broker struct {
 	// What a test may set before the first request.
 	selectHash string        // selected-hash-algorithm, "" for none
 	lifetime   time.Duration // of a token; 5 minutes if zero
+	dated      bool          // tokens say when they were issued
 	before     func(w http.ResponseWriter, r *http.Request) (done bool)
 	resources  map[string]string // "repo/type/tag" -> plaintext; "plugin:path?query" for other plugins
 
@@ -233,6 +234,9 @@ func (b *broker) attest(w http.ResponseWriter, r *http.Request) {
 	defer b.mu.Unlock()
 	b.initData = append(b.initData, m.InitData)
 	claims := fmt.Sprintf(`{"exp":%d,"n":%d}`, b.clock().Add(b.lifetime).Unix(), b.count["POST /kbs/v0/attest"])
+	if b.dated {
+		claims = fmt.Sprintf(`{"iat":%d,`, b.clock().Unix()) + claims[1:]
+	}
 	token := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 	b.tokens[token] = m.RuntimeData.Key
 	_, _ = fmt.Fprintf(w, `{"token":%q}`, token)

@@ -248,6 +248,35 @@ func TestExpiringTokenIsRenewed(t *testing.T) {
 	handshakes(t, c, 2)
 }
 
+// The host sets the guest's clock. Wherever that is, tokens last as long as they
+// do; set back while a token is in use, it costs one more attestation, when the
+// broker no longer takes it.
+func TestHostsClock(t *testing.T) {
+	for name, off := range map[string]time.Duration{"ahead": 10 * 365 * 24 * time.Hour, "behind": -10 * 365 * 24 * time.Hour, "right": 0} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			now := time.Unix(1_800_000_000, 0)
+			b := newBroker(t, &broker{dated: true, clock: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }, resources: map[string]string{"a/b/c": "x"}})
+			set := off
+			c := newClient(t, b, func(cfg *Config) { cfg.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now.Add(set) } })
+			advance := func(d, back time.Duration) { mu.Lock(); defer mu.Unlock(); now, set = now.Add(d), set-back }
+			for range 3 {
+				mustGet(t, c, "kbs:///a/b/c", "x")
+			}
+			handshakes(t, c, 1)
+			advance(5*time.Minute-renewEarly, 0)
+			mustGet(t, c, "kbs:///a/b/c", "x")
+			handshakes(t, c, 2)
+			advance(10*time.Minute, time.Hour) // the token is dead, and the guest's clock says that it is young
+			b.revoke()
+			for range 3 {
+				mustGet(t, c, "kbs:///a/b/c", "x")
+			}
+			handshakes(t, c, 3)
+		})
+	}
+}
+
 // A guest whose clock is ahead sees every token expired; it still works.
 func TestTokenExpiredOnArrival(t *testing.T) {
 	b := newBroker(t, &broker{lifetime: -time.Hour, resources: map[string]string{"a/b/c": "x"}})

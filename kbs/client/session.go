@@ -27,17 +27,25 @@ type session struct {
 	renewAt time.Time // not used for new requests from then on
 }
 
+// newSession counts the token's life from now on, if the token says how long it
+// is: the host sets the guest's wall clock, and one that is wrong must neither
+// keep a dead token in use nor make every request attest anew. From now on only
+// time that passes counts, which the host cannot set back (now has the reading of
+// the monotonic clock).
 func newSession(token string, key *jwe.PrivateKey, now time.Time) (*session, error) {
-	expires, err := tokenExpiry(token)
+	expires, life, err := tokenExpiry(token)
 	if err != nil {
 		return nil, err
 	}
-	early := min(renewEarly, max(0, expires.Sub(now)/5))
+	if life == 0 {
+		life = expires.Sub(now)
+	}
+	early := min(renewEarly, max(0, life/5))
 	return &session{
 		token:   secret.New([]byte(token)),
 		key:     key,
 		expires: expires,
-		renewAt: expires.Add(-early),
+		renewAt: now.Add(life - early),
 	}, nil
 }
 
@@ -110,33 +118,42 @@ func (s *sessions) lead(ctx context.Context, r *renewal) (*session, error) {
 // of 170 KiB (kbs-protocol 20.12).
 const maxToken = 512 << 10
 
-// tokenExpiry reads the exp claim of a JWT. The signature is for the broker to
-// verify; the guest only wants to know when to come back.
-func tokenExpiry(token string) (time.Time, error) {
+// maxLife bounds what a token may say of its own life.
+const maxLife = 24 * time.Hour
+
+// tokenExpiry reads the exp claim of a JWT, and how long after its iat claim that
+// is, 0 if there is none. The signature is for the broker to verify; the guest
+// only wants to know when to come back.
+func tokenExpiry(token string) (expires time.Time, life time.Duration, err error) {
 	parts := strings.Split(token, ".")
 	if len(token) > maxToken || len(parts) != 3 {
-		return time.Time{}, errors.New("the token is not a JWT")
+		return time.Time{}, 0, errors.New("the token is not a JWT")
 	}
 	for _, p := range parts {
 		if p == "" || strings.ContainsAny(p, "\r\n") {
-			return time.Time{}, errors.New("the token is not a JWT")
+			return time.Time{}, 0, errors.New("the token is not a JWT")
 		}
 		if _, err := base64.RawURLEncoding.DecodeString(p); err != nil {
-			return time.Time{}, errors.New("the token is not a JWT")
+			return time.Time{}, 0, errors.New("the token is not a JWT")
 		}
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return time.Time{}, errors.New("the token is not a JWT")
+		return time.Time{}, 0, errors.New("the token is not a JWT")
 	}
 	var claims struct {
 		Exp *float64 `json:"exp"` // NumericDate may have a fraction (RFC 7519, section 2)
+		Iat any      `json:"iat"`
 	}
 	if json.Unmarshal(payload, &claims) != nil || claims.Exp == nil {
-		return time.Time{}, errors.New("the token has no exp claim")
+		return time.Time{}, 0, errors.New("the token has no exp claim")
 	}
 	if *claims.Exp < 0 || *claims.Exp > 1<<40 {
-		return time.Time{}, errors.New("the token's exp claim is out of range")
+		return time.Time{}, 0, errors.New("the token's exp claim is out of range")
 	}
-	return time.Unix(int64(*claims.Exp), 0), nil
+	expires = time.Unix(int64(*claims.Exp), 0)
+	if iat, ok := claims.Iat.(float64); ok && iat >= 0 && iat < *claims.Exp {
+		life = min(maxLife, expires.Sub(time.Unix(int64(iat), 0)))
+	}
+	return expires, life, nil
 }

@@ -157,7 +157,12 @@ func TestNewSession(t *testing.T) {
 	for _, tt := range []struct {
 		exp  string
 		want int64 // renewAt
-	}{{"2000", 1970}, {"2000.9", 1970}, {"1100", 1080}, {"1000", 1000}, {"900", 900}} {
+	}{
+		{"2000", 1970}, {"2000.9", 1970}, {"1100", 1080}, {"1000", 1000}, {"900", 900},
+		// With its own beginning only its length counts, whatever this guest's clock says.
+		{`2000,"iat":1700`, 1270}, {`900,"iat":600`, 1270}, {`90000,"iat":89700`, 1270}, {`1e9,"iat":0`, 1000 + 24*3600 - 30},
+		{`2000,"iat":2000`, 1970}, {`2000,"iat":3000`, 1970}, {`2000,"iat":-1`, 1970}, {`2000,"iat":"1900"`, 1970}, {`2000,"iat":null`, 1970},
+	} {
 		s, err := newSession("e30."+base64.RawURLEncoding.EncodeToString([]byte(`{"exp":`+tt.exp+`}`))+".AA", nil, now)
 		if err != nil || s.renewAt.Unix() != tt.want {
 			t.Errorf("exp %s: renew at %v, %v", tt.exp, s, err)
@@ -170,9 +175,12 @@ func FuzzTokenExpiry(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		at, err := tokenExpiry(s)
+		at, life, err := tokenExpiry(s)
 		if err != nil {
 			return
+		}
+		if life < 0 || life > maxLife {
+			t.Fatalf("lives %v", life)
 		}
 		if at.Unix() < 0 || at.Unix() > 1<<40 {
 			t.Fatalf("expiry %v", at)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
@@ -125,6 +126,21 @@ func TestSimulated(t *testing.T) {
 	}
 	if err := settings.CheckBinding(t.Context(), nil, g.Attester); err == nil {
 		t.Error("withheld init-data passes")
+	}
+	// What the owner wrote once, for another pod or before, is not for this launch,
+	// under the same algorithm or another one.
+	for _, text := range []string{
+		"version = \"0.1.0\"\nalgorithm = \"sha512\"\n[data]\n\"policy.rego\" = \"package old\"\n",
+		"version = \"0.1.0\"\nalgorithm = \"sha256\"\n[data]\n",
+		"version = \"0.1.0\"\nalgorithm = \"sha512\"\n\n[data]\n",
+	} {
+		replayed, err := initdata.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := settings.CheckBinding(t.Context(), replayed, g.Attester); fault.CodeOf(err) != fault.InitDataMismatch {
+			t.Errorf("replayed init-data %q: %v", text, err)
+		}
 	}
 
 	data, err := measure.NewReportData([]byte("nonce"))
