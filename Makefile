@@ -85,7 +85,7 @@ test-kernel: ## layers as images under dm-verity, encrypted volumes, on Debian's
 
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)
-	@build/need qemu-system-x86_64=qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf swtpm=swtpm swtpm_setup=swtpm-tools
+	@build/need qemu-system-x86_64=qemu-system-x86 swtpm=swtpm swtpm_setup=swtpm-tools /usr/share/ovmf/OVMF.fd=ovmf busybox=busybox-static
 	@$(MAKE) --no-print-directory rootfs
 	@cd tests && VOUCHSAFE_GUEST_IMAGE=$(CACHE)/rootfs/image VOUCHSAFE_BIN=$(BIN) go test -count=1 -timeout 30m -v ./boot
 

@@ -129,7 +129,7 @@ func (c Config) arguments() []string {
 		"-device", "virtserialport,chardev=agent,name=" + Channel,
 	}
 	if c.Firmware != "" {
-		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+c.Firmware)
+		args = append(args, "-bios", c.Firmware)
 	}
 	if c.Kernel != "" {
 		args = append(args, "-kernel", c.Kernel, "-append", c.CommandLine)

@@ -13,28 +13,41 @@ import (
 
 // startTPM starts swtpm with the machine's state. It ends with QEMU's connection.
 func startTPM(cfg Config) (*process, error) {
-	path := cfg.path(fileTPM)
+	return startSwtpm(cfg.TPM, cfg.path(fileTPM), cfg.path("swtpm.log"), "--ctrl", "type=unixio,fd=3", "--terminate")
+}
+
+// startSwtpm starts it with its file 3 listening on a socket. That listens
+// before swtpm takes it over, so nobody waits for it.
+func startSwtpm(state, path, log string, args ...string) (*process, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		return nil, err
 	}
-	unixListener, ok := listener.(*net.UnixListener)
-	if !ok {
-		return nil, errors.Join(errors.New("no unix socket"), listener.Close())
-	}
-	unixListener.SetUnlinkOnClose(false) // swtpm has it from now on
-	socket, err := unixListener.File()
+	listener.SetUnlinkOnClose(false) // swtpm has it from now on
+	socket, err := listener.File()
 	if err = errors.Join(err, listener.Close()); err != nil {
 		return nil, err
 	}
-	// The socket listens before swtpm takes it over, so nobody waits for it.
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+cfg.TPM, "--ctrl", "type=unixio,fd=3", "--terminate") //nolint:gosec,noctx // ended with the machine
+	cmd := exec.Command("swtpm", append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + state}, args...)...) //nolint:gosec,noctx // the caller ends it
 	cmd.ExtraFiles = []*os.File{socket}
-	p, err := start(cmd, cfg.path("swtpm.log"))
+	p, err := start(cmd, log)
 	return p, errors.Join(err, socket.Close())
+}
+
+// UseTPM serves the TPM with a state directory on a socket, to programs on this
+// host, while f runs: a TPM that is in no machine, whose keys are to be enrolled.
+// What it keeps between resets is kept in the directory.
+func UseTPM(state, dir string, f func(socket string) error) error {
+	path := filepath.Join(dir, "tpm.sock")
+	p, err := startSwtpm(state, path, filepath.Join(dir, "swtpm.log"), "--server", "type=unixio,fd=3", "--flags", "not-need-init,startup-clear")
+	if err != nil {
+		return err
+	}
+	defer p.kill()
+	return f(path)
 }
 
 // Manufacture makes the state of a new software TPM in a directory: with an

@@ -15,16 +15,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
-// image is the folder with the guest image that `make test-boot` built.
-func image(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_GUEST_IMAGE")
-	if dir == "" {
-		t.Skip("nothing is booted here: make test-boot does (VOUCHSAFE_GUEST_IMAGE names no guest image)")
-	}
-	return dir
-}
-
 // plain is a machine without firmware that measures, for what needs no evidence.
 func plain(t *testing.T, commandLine string) qemu.Config {
 	t.Helper()
@@ -40,7 +30,7 @@ func plain(t *testing.T, commandLine string) qemu.Config {
 	}
 }
 
-func stage(t *testing.T) *world.World {
+func bare(t *testing.T) *world.World {
 	t.Helper()
 	w := &world.World{Dir: t.TempDir()}
 	t.Cleanup(func() {
@@ -54,7 +44,7 @@ func stage(t *testing.T) *world.World {
 // A kernel starts the agent, which answers, ends with its pod and switches the
 // machine off.
 func TestInit(t *testing.T) {
-	w := stage(t)
+	w := bare(t)
 	begin := time.Now()
 	m, err := w.Boot(t.Context(), plain(t, "vouchsafe.insecure_no_agent_policy=true"))
 	if err != nil {

@@ -43,10 +43,11 @@ type Registry struct {
 }
 
 // Start serves a registry on the given loopback address ("127.0.0.1:0" picks a
-// port) with its data below dir. It runs until Close.
-func Start(dir, addr string) (*Registry, error) {
+// port) with its data below dir. It runs until Close. Its certificate is for
+// loopback and for the other addresses at which it is reached.
+func Start(dir, addr string, also ...net.IP) (*Registry, error) {
 	logrus.SetOutput(io.Discard) // the library logs each request through its global logger
-	cert, ca, err := selfSigned()
+	cert, ca, err := selfSigned(also)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (r *Registry) FlipBit(digest string) error {
 	return err
 }
 
-func selfSigned() (tls.Certificate, []byte, error) {
+func selfSigned(also []net.IP) (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, err
@@ -131,7 +132,7 @@ func selfSigned() (tls.Certificate, []byte, error) {
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		IPAddresses:           append([]net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, also...),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

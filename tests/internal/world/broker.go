@@ -37,8 +37,14 @@ func (w *World) StartBroker(ctx context.Context, simulatedRoots map[string]strin
 	if err != nil {
 		return err
 	}
+	b := &Broker{URL: "https://" + guest, AdminURL: "https://" + admin, State: w.Path("kbs-state"), world: w}
+	b.CA = filepath.Join(b.State, "tls", "cert.pem")
+	certificate, err := w.brokerCertificate(b)
+	if err != nil {
+		return err
+	}
 	var config strings.Builder
-	fmt.Fprintf(&config, "[http_server]\nsockets = [%q]\nadmin_sockets = [%q]\nmetrics_sockets = []\n\n[limits] # all guests of a world have one address\nauth_per_second = 0\nattest_per_second = 0\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", guest, admin)
+	fmt.Fprintf(&config, "[http_server]\n%ssockets = [%q]\nadmin_sockets = [%q]\nmetrics_sockets = []\n\n[limits] # all guests of a world have one address\nauth_per_second = 0\nattest_per_second = 0\n\n[verifier.snp]\ninsecure_simulated_roots = [\n", certificate, guest, admin)
 	for name, file := range simulatedRoots {
 		fmt.Fprintf(&config, "  { name = %q, path = %q },\n", name, file)
 	}
@@ -46,8 +52,6 @@ func (w *World) StartBroker(ctx context.Context, simulatedRoots map[string]strin
 	if err := os.WriteFile(w.Path("kbs.toml"), []byte(config.String()), 0o600); err != nil {
 		return err
 	}
-	b := &Broker{URL: "https://" + guest, AdminURL: "https://" + admin, State: w.Path("kbs-state"), world: w}
-	b.CA = filepath.Join(b.State, "tls", "cert.pem")
 	w.onClose(func() error { return b.process.stop() })
 	w.Broker = b
 	return b.serve(ctx)

@@ -250,10 +250,19 @@ kbs_cert = """
 image_security_policy_uri = "kbs:///%[3]s"
 extra_root_certificates = ["""
 %[4]s"""]
-'''
+%[7]s'''
 "policy.rego" = '''
 %[5]s'''
-`, w.Broker.URL, broker, PolicyResource, w.Registry.CA, rego, pod.DataHub), nil
+`, w.reached(w.Broker.URL), broker, PolicyResource, w.Registry.CA, rego, pod.DataHub, w.mirror()), nil
+}
+
+// mirror tells guests that find the registry elsewhere where it is.
+func (w *World) mirror() string {
+	at := w.reached(w.Registry.Addr)
+	if at == w.Registry.Addr {
+		return ""
+	}
+	return fmt.Sprintf("\n[[image.registry_config.registry]]\nprefix = %q\nlocation = %q\n", w.Registry.Addr, at)
 }
 
 // PID is a process in the guest's namespaces, for people who want to look in.

@@ -141,7 +141,11 @@ func (w *World) Policies(ctx context.Context, signer, greeting string) error {
 		return err
 	}
 	files := map[string][]byte{"policy.json": policy, "greeting": []byte(greeting)}
-	for _, f := range []string{"attestation.rego", "resource.rego"} {
+	judge := w.AttestationPolicy
+	if judge == "" {
+		judge = "attestation.rego"
+	}
+	for _, f := range []string{judge, "resource.rego"} {
 		if files[f], err = policies.ReadFile("policies/" + f); err != nil {
 			return err
 		}
@@ -154,7 +158,7 @@ func (w *World) Policies(ctx context.Context, signer, greeting string) error {
 	documents := fmt.Sprintf(`
 kind: Policy
 metadata: {name: attestation/default_cpu}
-spec: {regoFile: attestation.rego}
+spec: {regoFile: %s}
 ---
 kind: Policy
 metadata: {name: resource/resource-policy}
@@ -171,7 +175,7 @@ spec: {valueFile: %q}
 kind: Resource
 metadata: {name: %s}
 spec: {valueFile: greeting}
-`, PolicyResource, SignerResource, signer+".pub", SecretResource)
+`, judge, PolicyResource, SignerResource, signer+".pub", SecretResource)
 	if err := os.WriteFile(w.Path("policies.yaml"), []byte(documents), 0o600); err != nil {
 		return err
 	}

@@ -33,6 +33,12 @@ type World struct {
 	// BrokerConfig is TOML that is put behind the stage's own configuration of
 	// the broker.
 	BrokerConfig string
+	// Host is the address under which the guests reach broker and registry;
+	// empty for loopback, which guests that are processes share.
+	Host string
+	// AttestationPolicy is the file of the policy that judges evidence; empty for
+	// that of simulated guests.
+	AttestationPolicy string
 
 	closers []func() error
 }
@@ -70,13 +76,29 @@ func (w *World) Path(parts ...string) string {
 
 // StartRegistry serves an OCI registry on loopback.
 func (w *World) StartRegistry() error {
-	r, err := ociregistry.Start(w.Path("registry"), "127.0.0.1:0")
+	r, err := ociregistry.Start(w.Path("registry"), "127.0.0.1:0", w.hosts()...)
 	if err != nil {
 		return err
 	}
 	w.Registry = r
 	w.onClose(r.Close)
 	return os.WriteFile(w.Path("registry-ca.pem"), r.CA, 0o600)
+}
+
+// hosts is Host as an address, if it is set.
+func (w *World) hosts() []net.IP {
+	if w.Host == "" {
+		return nil
+	}
+	return []net.IP{net.ParseIP(w.Host)}
+}
+
+// reached returns the address under which guests reach a loopback address.
+func (w *World) reached(addr string) string {
+	if w.Host == "" {
+		return addr
+	}
+	return strings.Replace(addr, "127.0.0.1", w.Host, 1)
 }
 
 // ExitError is a program that ended with another status than 0.
