@@ -74,7 +74,7 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
 	@build/need runc=runc gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
 		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2 swtpm=swtpm openssl=openssl xz=xz-utils umoci=umoci ctr=containerd fsck.erofs=erofs-utils veritysetup=cryptsetup-bin \
-		skopeo=skopeo gpg=gnupg
+		skopeo=skopeo buildah=buildah gpg=gnupg
 	@$(MAKE) --no-print-directory build build-pkcs11
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz
@@ -111,7 +111,7 @@ bench-kbs: build ## what attestations and releases cost the broker, beside the c
 bench-image: ## pulling images beside the tools of the field, all in one run (BENCH="--rounds 1 --case gzip"; takes hours in full)
 	@build/need containerd=containerd skopeo=skopeo umoci=umoci buildah=buildah podman=podman igzip=isal unpigz=pigz \
 		mkfs.ext4=e2fsprogs mount=mount dpkg-deb=dpkg
-	@build/peers $(CACHE)/imagebench
+	@build/peers $(CACHE)/imagebench containerd ctr umoci copier
 	@mkdir -p $(BIN)
 	@$(GOBUILD) -o $(BIN)/ ./tests/imagebench ./image/cmd/imagepull
 	@$(BIN)/imagebench --bin $(BIN) --cache $(CACHE)/imagebench $(BENCH)
@@ -119,6 +119,14 @@ bench-image: ## pulling images beside the tools of the field, all in one run (BE
 .PHONY: interop-kbs
 interop-kbs: build ## a second guest, written from the specification alone, against the broker
 	@cd tests && go test -count=1 -v ./internal/secondguest ./interop/kbs
+
+.PHONY: interop-image
+interop-image: build ## images that cosign, notation and containerd's imgcrypt sign and encrypt, both ways (builds them: minutes, once)
+	@build/need skopeo=skopeo buildah=buildah umoci=umoci ctr=containerd
+	@build/peers $(CACHE)/interop cosign notation imgcrypt
+	@cd tests && VOUCHSAFE_PEERS=$(CACHE)/interop/bin go test -count=1 -v ./interop/image
+	@cd tests && go test -count=1 ./interop/trees
+	@cd image && go test -count=1 -v -run 'Skopeo|Buildah' ./pull
 
 .PHONY: soak-kbs
 soak-kbs: build ## 200,000 handshakes: the broker's memory, threads and files stay flat

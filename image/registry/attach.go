@@ -59,6 +59,9 @@ func Attach(ctx context.Context, to Store, raw []byte) (Manifest, error) {
 	}
 	entry := m.Descriptor()
 	entry.ArtifactType, entry.Annotations = doc.ArtifactType, doc.Annotations
+	if entry.ArtifactType == "" { // as registries that list it do ("Listing Referrers")
+		entry.ArtifactType = doc.Config.MediaType
+	}
 	return m, writeReferrers(ctx, to, doc.Subject.Digest, append(list, entry))
 }
 

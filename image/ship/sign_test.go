@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/vouchsafe-cc/vouchsafe/image/internal/imagetest"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
@@ -77,6 +79,11 @@ func TestSignNotation(t *testing.T) {
 	v, err := evaluate(t, s, ref, rule, map[string][]byte{"ca": root})
 	if err != nil || v.Signatures[0].Form != trust.FormJWS {
 		t.Fatalf("%+v, %v", v, err)
+	}
+	// Where the registry lists no referrers, the list says of what type they are.
+	repo, _ := imagetest.Repository(t, s.Config(), ref)
+	if list, err := repo.Referrers(t.Context(), digest.Digest(done.Digest)); err != nil || len(list) != 1 || list[0].ArtifactType != trust.ArtifactNotation {
+		t.Errorf("%+v, %v", list, err)
 	}
 	if _, err := evaluate(t, s, ref, rule, map[string][]byte{"ca": otherRoot}); err == nil {
 		t.Error("accepted under another root")
