@@ -53,6 +53,7 @@ type Hub interface {
 	Unseal(ctx context.Context, text string) (secret.Bytes, error)
 	PullImage(ctx context.Context, ref, bundle string) (hub.PulledImage, error)
 	UnwrapKey(ctx context.Context, packet []byte) (secret.Bytes, error)
+	SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error
 	Refuse(ctx context.Context, kind hub.ObjectKind, name string, err error) error
 }
 
@@ -206,4 +207,12 @@ func (g *Guard) UnwrapKey(ctx context.Context, packet []byte) (secret.Bytes, err
 		return secret.Bytes{}, g.hub.Refuse(ctx, hub.ObjectKey, "", err)
 	}
 	return g.hub.UnwrapKey(ctx, packet)
+}
+
+// SecureMount mounts a volume as package securemount does, for the guest's own programs.
+func (g *Guard) SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error {
+	if err := g.ownPrograms(ctx, "a volume"); err != nil {
+		return g.hub.Refuse(ctx, hub.ObjectVolume, mountPoint, err)
+	}
+	return g.hub.SecureMount(ctx, volumeType, options, flags, mountPoint)
 }

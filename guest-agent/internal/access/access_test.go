@@ -33,6 +33,9 @@ func (*everything) PullImage(context.Context, string, string) (hub.PulledImage, 
 func (*everything) UnwrapKey(context.Context, []byte) (secret.Bytes, error) {
 	return secret.Bytes{}, nil
 }
+func (*everything) SecureMount(context.Context, string, map[string]string, []string, string) error {
+	return nil
+}
 func (e *everything) Refuse(_ context.Context, kind hub.ObjectKind, _ string, err error) error {
 	e.refused = append(e.refused, kind)
 	return err
@@ -81,6 +84,7 @@ var calls = map[string]func(ctx context.Context, g *Guard) error{
 	"sealed":      func(ctx context.Context, g *Guard) error { return second(g.Unseal(ctx, "sealed.")) },
 	"image":       func(ctx context.Context, g *Guard) error { return second(g.PullImage(ctx, "ref", "/b")) },
 	"layer key":   func(ctx context.Context, g *Guard) error { return second(g.UnwrapKey(ctx, nil)) },
+	"volume":      func(ctx context.Context, g *Guard) error { return g.SecureMount(ctx, "", nil, nil, "/m") },
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -124,7 +128,7 @@ func TestWithoutRules(t *testing.T) {
 	for _, who := range []string{"app", "unknown", "nowhere", "guest program over TCP", "app at root's socket", "guest program"} {
 		for name, call := range calls {
 			err := call(from(t, who), New(&everything{}, nil))
-			want := who == "guest program" || name != "image" && name != "layer key"
+			want := who == "guest program" || name != "image" && name != "layer key" && name != "volume"
 			if (err == nil) != want {
 				t.Errorf("%s asks for %s: %v", who, name, err)
 			}

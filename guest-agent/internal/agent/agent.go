@@ -23,6 +23,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -84,10 +85,16 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
 	meter := pullmeter.New(log, time.Now)
+	vols := newVolumes(s.Agent, log)
+	defer func() { err = errors.Join(err, vols.close(ctx)) }() // after the hub: images may lie on one
+	if err := vols.mountImageDisk(ctx, o, s); err != nil {
+		return err
+	}
 	h, closeHub, err := newHub(ctx, o, s, meter.Observe, log)
 	if err != nil {
 		return err
 	}
+	vols.hub = h
 	defer func() { err = errors.Join(err, closeHub()) }()
 	if err := fetchCredentials(ctx, s.Credentials, settings.CredentialDir, h.Resource); err != nil {
 		return err
@@ -97,6 +104,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		Images:         images{h, s.Agent.ImagePullTimeout},
 		Secrets:        h,
 		Events:         h,
+		Encrypted:      securemount.Ephemeral{Mounter: vols.mounter, UnsafeNoIntegrity: s.Agent.InsecureNoStorageIntegrity},
 		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
@@ -125,7 +133,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		defer cancel()
 		err = errors.Join(err, server.Destroy(bounded))
 	}()
-	side, err := newDoors(s, h, server.Containers, log)
+	side, err := newDoors(s, served{h, vols.mounter}, server.Containers, log)
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func imageConfig(o Options, i settings.Image) (hub.Config, error) {
 		return hub.Config{}, err
 	}
 	cfg := hub.Config{
-		ImageDir:          imageDir(o),
+		ImageDir:          hubDir(o, i),
 		ImagePolicyURI:    i.PolicyURI,
 		ImagePolicyInline: i.PolicyInline,
 		LookasideURI:      i.LookasideURI,
@@ -152,9 +152,6 @@ func imageConfig(o Options, i settings.Image) (hub.Config, error) {
 	if i.Verity {
 		cfg.Store = append(cfg.Store, store.AsImages())
 	}
-	if i.WorkDir != "" {
-		cfg.ImageDir = filepath.Join(i.WorkDir, "vouchsafe") // what else lies there is not the store's
-	}
 	for _, t := range i.RegistryTLS {
 		own, err := t.RootCAs()
 		if err != nil {
@@ -166,6 +163,14 @@ func imageConfig(o Options, i settings.Image) (hub.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// hubDir is where the hub keeps images.
+func hubDir(o Options, i settings.Image) string {
+	if i.WorkDir != "" {
+		return filepath.Join(i.WorkDir, "vouchsafe") // what else lies there is not the store's
+	}
+	return imageDir(o)
 }
 
 // attesterOptions are what the command line says about attesters.

@@ -19,7 +19,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/access"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/caller"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
@@ -37,7 +36,7 @@ type doors struct {
 	log    *slog.Logger
 }
 
-func newDoors(s *settings.Settings, h *hub.Hub, containers func() []caller.Container, log *slog.Logger) (doors, error) {
+func newDoors(s *settings.Settings, h access.Hub, containers func() []caller.Container, log *slog.Logger) (doors, error) {
 	var rules []access.Rule
 	for _, r := range s.Access {
 		rules = append(rules, access.Rule(r))

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/datahub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/caller"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -31,7 +32,7 @@ func side(t *testing.T, o Options, s *settings.Settings) []service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Close() })
-	d, err := newDoors(s, h, func() []caller.Container { return nil }, log)
+	d, err := newDoors(s, served{h, securemount.New(securemount.Config{})}, func() []caller.Container { return nil }, log)
 	if err != nil {
 		t.Fatal(err)
 	}

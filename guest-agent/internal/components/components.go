@@ -99,6 +99,7 @@ var texts = map[string]string{
 	"GetResource":              "Get Resource failed",
 	"UnsealSecret":             "Unseal Secret failed",
 	"PullImage":                "Image Pull error",
+	"SecureMount":              "Secure Mount failed",
 	"UnWrapKey":                "UnwrapKey failed",
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -29,6 +30,7 @@ type fakeHub struct {
 	err      error
 	platform measure.Platform
 	panics   bool
+	mounted  string
 }
 
 func (f *fakeHub) answer(text string) (secret.Bytes, error) {
@@ -61,6 +63,10 @@ func (f *fakeHub) Unseal(_ context.Context, text string) (secret.Bytes, error) {
 }
 func (f *fakeHub) PullImage(_ context.Context, ref, bundle string) (hub.PulledImage, error) {
 	return hub.PulledImage{Digest: ref + " in " + bundle}, f.err
+}
+func (f *fakeHub) SecureMount(_ context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error {
+	f.mounted = fmt.Sprintf("%s %v %v %s", volumeType, options, flags, mountPoint)
+	return f.err
 }
 func (f *fakeHub) UnwrapKey(_ context.Context, packet []byte) (secret.Bytes, error) {
 	return f.answer("key of " + string(packet))
@@ -103,7 +109,8 @@ func open(t *testing.T, f *fakeHub, log *slog.Logger) (attestation.AttestationAg
 }
 
 func TestAnswers(t *testing.T) {
-	aa, cdh := open(t, &fakeHub{platform: measure.SNP}, slog.New(slog.DiscardHandler))
+	f := &fakeHub{platform: measure.SNP}
+	aa, cdh := open(t, f, slog.New(slog.DiscardHandler))
 	ctx := t.Context()
 	for name, c := range map[string]struct {
 		call func() (string, error)
@@ -141,6 +148,11 @@ func TestAnswers(t *testing.T) {
 			r, err := datahub.NewImagePullServiceClient(cdh).PullImage(ctx, &datahub.ImagePullRequest{ImageUrl: "app", BundlePath: "/b"})
 			return r.GetManifestDigest(), err
 		}, "app in /b"},
+		"SecureMount": {func() (string, error) {
+			_, err := datahub.NewSecureMountServiceClient(cdh).SecureMount(ctx, &datahub.SecureMountRequest{
+				VolumeType: "block-device", Options: map[string]string{"deviceId": "8:16"}, Flags: []string{"ro"}, MountPoint: "/m"})
+			return f.mounted, err
+		}, "block-device map[deviceId:8:16] [ro] /m"},
 		"UnWrapKey": {func() (string, error) {
 			r, err := datahub.NewKeyProviderServiceClient(cdh).UnWrapKey(ctx, &datahub.KeyProviderKeyWrapProtocolInput{
 				KeyProviderKeyWrapProtocolInput: []byte(`{"op":"keyunwrap","keyunwrapparams":{"dc":null,"annotation":[123,125]}}`),
@@ -191,6 +203,10 @@ func TestRefusals(t *testing.T) {
 			_, err := datahub.NewImagePullServiceClient(cdh).PullImage(ctx, &datahub.ImagePullRequest{})
 			return err
 		}, "[CDH] [ERROR]: Image Pull error: policy_denied"},
+		"volume": {func() error {
+			_, err := datahub.NewSecureMountServiceClient(cdh).SecureMount(ctx, &datahub.SecureMountRequest{})
+			return err
+		}, "Secure Mount failed: policy_denied (ticket T-1)"},
 		"a malformed question": {func() error {
 			_, err := datahub.NewKeyProviderServiceClient(cdh).UnWrapKey(ctx, &datahub.KeyProviderKeyWrapProtocolInput{KeyProviderKeyWrapProtocolInput: []byte("{")})
 			return err
@@ -205,10 +221,6 @@ func TestRefusals(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"BindInitData": func() error { _, err := aa.BindInitData(ctx, &attestation.BindInitDataRequest{}); return err }(),
-		"SecureMount": func() error {
-			_, err := datahub.NewSecureMountServiceClient(cdh).SecureMount(ctx, &datahub.SecureMountRequest{})
-			return err
-		}(),
 		"WrapKey": func() error {
 			_, err := datahub.NewKeyProviderServiceClient(cdh).WrapKey(ctx, &datahub.KeyProviderKeyWrapProtocolInput{})
 			return err

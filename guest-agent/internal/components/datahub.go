@@ -20,6 +20,7 @@ type DataHub interface {
 	Unseal(ctx context.Context, text string) (secret.Bytes, error)
 	PullImage(ctx context.Context, ref, bundle string) (hub.PulledImage, error)
 	UnwrapKey(ctx context.Context, packet []byte) (secret.Bytes, error)
+	SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error
 }
 
 // dataHub implements the services of guest-protocol 2.3.
@@ -55,9 +56,13 @@ func (d *dataHub) GetResource(ctx context.Context, req *datahub.GetResourceReque
 	return &datahub.GetResourceResponse{Resource: take(value)}, nil
 }
 
-// SecureMount is not built.
-func (*dataHub) SecureMount(context.Context, *datahub.SecureMountRequest) (*datahub.SecureMountResponse, error) {
-	return nil, notServed("SecureMount")
+// SecureMount mounts an encrypted volume (guest-protocol 13), until the agent
+// ends.
+func (d *dataHub) SecureMount(ctx context.Context, req *datahub.SecureMountRequest) (*datahub.SecureMountResponse, error) {
+	if err := d.hub.SecureMount(ctx, req.VolumeType, req.Options, req.Flags, req.MountPoint); err != nil {
+		return nil, err
+	}
+	return &datahub.SecureMountResponse{}, nil
 }
 
 // PullImage mounts an image at bundle/rootfs, until the agent ends.

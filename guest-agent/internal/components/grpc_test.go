@@ -74,7 +74,8 @@ func TestGRPCAnswers(t *testing.T) {
 			&datahub.GetResourceResponse{Resource: []byte("resource kbs:///a/b/c")}},
 		"/api.ImagePullService/PullImage": {cdh, &datahub.ImagePullRequest{ImageUrl: "app", BundlePath: "/b"}, &datahub.ImagePullResponse{},
 			&datahub.ImagePullResponse{ManifestDigest: "app in /b"}},
-		keys + "WrapKey": {cdh, &datahub.KeyProviderKeyWrapProtocolInput{}, &datahub.KeyProviderKeyWrapProtocolOutput{}, nil},
+		"/api.SecureMountService/SecureMount": {cdh, &datahub.SecureMountRequest{}, &datahub.SecureMountResponse{}, &datahub.SecureMountResponse{}},
+		keys + "WrapKey":                      {cdh, &datahub.KeyProviderKeyWrapProtocolInput{}, &datahub.KeyProviderKeyWrapProtocolOutput{}, nil},
 		keys + "UnWrapKey": {cdh, &datahub.KeyProviderKeyWrapProtocolInput{KeyProviderKeyWrapProtocolInput: []byte(`{"op":"keyunwrap","keyunwrapparams":{"dc":null,"annotation":[123,125]}}`)},
 			&datahub.KeyProviderKeyWrapProtocolOutput{}, &datahub.KeyProviderKeyWrapProtocolOutput{KeyProviderKeyWrapProtocolOutput: []byte(`{"keyunwrapresults":{"optsdata":[107,101,121,32,111,102,32,123,125]}}`)}},
 	} {

@@ -32,6 +32,7 @@ const (
 	ObjectRequest  ObjectKind = "request" // of the host, by the agent policy
 	ObjectSealed   ObjectKind = "sealed-secret"
 	ObjectKey      ObjectKind = "image-key"
+	ObjectVolume   ObjectKind = "volume"
 )
 
 const (

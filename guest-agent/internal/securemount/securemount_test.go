@@ -289,3 +289,19 @@ func TestHostileSuperblocks(t *testing.T) {
 		})
 	}
 }
+
+func TestEmptyDir(t *testing.T) {
+	k, dir := newFake(22), mountPoint(t)
+	e := Ephemeral{Mounter: New(Config{kernel: k})}
+	f, err := os.Open(dir)
+	must(t, err)
+	path, err := e.MountOn(t.Context(), "/dev/vdb", f)
+	must(t, errors.Join(err, f.Close()))
+	fi, err := os.Stat(dir)
+	must(t, err)
+	if path != dir || fi.Mode().Perm() != 0o777 || len(k.maps) != 2 || len(k.mounts) != 1 {
+		t.Errorf("mounted at %s with mode %v: mappings %v, mounts %v", path, fi.Mode(), k.maps, k.mounts)
+	}
+	must(t, e.Unmount(t.Context(), path))
+	k.left(t)
+}

@@ -89,6 +89,12 @@ func (c *commandLine) set(key, value string) (err error) {
 	case "agent.enable_signature_verification", "agent.launch_process_timeout":
 		// Upstream honours image_policy_file only when the first is true. Here
 		// signatures are always verified, and there are no processes to wait for.
+	case "agent.secure_storage_integrity":
+		var integrity bool
+		integrity, err = strconv.ParseBool(value)
+		c.agent.InsecureNoStorageIntegrity = !integrity
+	case "vouchsafe.image_disk":
+		c.agent.ImageDisk = value
 	case "vouchsafe.insecure_plain_http":
 		c.insecurePlainHTTP, err = strconv.ParseBool(value)
 	case "vouchsafe.insecure_no_agent_policy":

@@ -66,6 +66,8 @@ type cdhDocument struct {
 		// ImageKeys locate private keys that open layers.
 		ImageKeys []string `toml:"image_keys"`
 		imageStoreTable
+		// ImageDisk is for [Agent.ImageDisk].
+		ImageDisk string `toml:"image_disk"`
 	} `toml:"vouchsafe"`
 }
 

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -89,6 +90,15 @@ type Agent struct {
 	// InsecureLearnPolicy refuses nothing that the policy refuses, and logs it:
 	// insecure_learn_agent_policy of [vouchsafe] in cdh.toml.
 	InsecureLearnPolicy bool
+	// InsecureNoStorageIntegrity lets the host alter, unnoticed, what pods write
+	// to encrypted emptyDir volumes on its disks: agent.secure_storage_integrity
+	// is false.
+	InsecureNoStorageIntegrity bool
+	// ImageDisk is the node of an empty disk of the host's. Images and what
+	// containers write are kept on it, encrypted with a random key and with
+	// integrity: vouchsafe.image_disk of the command line, or image_disk of
+	// [vouchsafe] in cdh.toml. Empty keeps them where the state directory lies.
+	ImageDisk string
 }
 
 // Broker says where the key broker is.
@@ -151,6 +161,12 @@ func Load(src Sources) (*Settings, error) {
 	}
 	if err := s.joinPolicy(docs); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
+	}
+	if docs.cdh != nil && docs.cdh.Vouchsafe.ImageDisk != "" {
+		s.Agent.ImageDisk = docs.cdh.Vouchsafe.ImageDisk
+	}
+	if d := s.Agent.ImageDisk; d != "" && (!filepath.IsAbs(d) || filepath.Clean(d) != d) {
+		return nil, fmt.Errorf("image_disk %.80q is no clean absolute path", d)
 	}
 	if s.Broker, err = joinBroker(cmd, docs); err != nil {
 		return nil, err

@@ -364,3 +364,33 @@ func FuzzDocuments(f *testing.F) {
 		_, _ = joinImage(commandLine{}, d) // must not panic
 	})
 }
+
+func TestDisks(t *testing.T) {
+	with := func(name, text string) []byte { return document(map[string]string{name: text}) }
+	for name, c := range map[string]struct {
+		src     Sources
+		disk    string
+		waived  bool
+		refused bool
+	}{
+		"unset":              {Sources{}, "", false, false},
+		"command line":       {Sources{CommandLine: "vouchsafe.image_disk=/dev/vdb agent.secure_storage_integrity=true"}, "/dev/vdb", false, false},
+		"init-data wins":     {Sources{CommandLine: "vouchsafe.image_disk=/dev/vdb", InitData: with("cdh.toml", "[vouchsafe]\nimage_disk = '/dev/vdc'")}, "/dev/vdc", false, false},
+		"without integrity":  {Sources{CommandLine: "agent.secure_storage_integrity=false"}, "", true, false},
+		"perhaps":            {Sources{CommandLine: "agent.secure_storage_integrity=perhaps"}, "", false, true},
+		"relative":           {Sources{CommandLine: "vouchsafe.image_disk=vdb"}, "", false, true},
+		"somewhere else":     {Sources{CommandLine: "vouchsafe.image_disk=/dev/../etc"}, "", false, true},
+		"a list":             {Sources{InitData: with("cdh.toml", "[vouchsafe]\nimage_disk = ['/dev/vdc']")}, "", false, true},
+		"a key nobody knows": {Sources{InitData: with("cdh.toml", "[vouchsafe]\nimage_disks = '/dev/vdc'")}, "", false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Load(c.src)
+			if (err != nil) != c.refused {
+				t.Fatalf("refused %v, want %v: %v", err != nil, c.refused, err)
+			}
+			if err == nil && (s.Agent.ImageDisk != c.disk || s.Agent.InsecureNoStorageIntegrity != c.waived) {
+				t.Errorf("%+v", s.Agent)
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// served is what the side doors serve.
+type served struct {
+	*hub.Hub
+	*securemount.Mounter
+}
+
+// volumes joins the Mounter and the hub. The Mounter comes first, for the disk
+// on which the hub keeps images, and needs the hub for keys and tickets
+// afterwards.
+type volumes struct {
+	mounter *securemount.Mounter
+	hub     *hub.Hub // set before anything is served
+}
+
+func newVolumes(s settings.Agent, log *slog.Logger) *volumes {
+	v := &volumes{}
+	v.mounter = securemount.New(securemount.Config{Keys: v, Refuse: v.refuse, Logger: log})
+	if s.InsecureNoStorageIntegrity {
+		log.Warn("agent.secure_storage_integrity: the host can alter, unnoticed, what pods write to encrypted volumes on its disks")
+	}
+	return v
+}
+
+// Resource is [hub.Hub.Resource].
+func (v *volumes) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
+	return v.hub.Resource(ctx, uri)
+}
+
+// Unseal is [hub.Hub.Unseal].
+func (v *volumes) Unseal(ctx context.Context, text string) (secret.Bytes, error) {
+	return v.hub.Unseal(ctx, text)
+}
+
+func (v *volumes) refuse(ctx context.Context, mountPoint string, err error) error {
+	if v.hub == nil {
+		return err // the agent does not start
+	}
+	return v.hub.Refuse(ctx, hub.ObjectVolume, mountPoint, err)
+}
+
+// imageDiskOptions make a filesystem that lives as long as its guest: without a
+// journal, and with inodes for the many small files of images.
+var imageDiskOptions = []string{"-O", "^has_journal", "-m", "0", "-i", "65536"}
+
+// mountImageDisk puts the hub's directory on the disk that the settings name.
+func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Settings) error {
+	if s.Agent.ImageDisk == "" {
+		return nil
+	}
+	dir := hubDir(o, s.Image)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	_, err = v.mounter.MountOn(ctx, securemount.Volume{
+		Device: securemount.Device{Path: s.Agent.ImageDisk}, Format: true, Integrity: true,
+		Filesystem: securemount.Ext4, MkfsOptions: imageDiskOptions,
+	}, d)
+	if err != nil {
+		return fmt.Errorf("image_disk: %w", err)
+	}
+	return nil
+}
+
+// close takes all volumes away, and their keys.
+func (v *volumes) close(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+	defer cancel()
+	return v.mounter.Close(bounded)
+}
