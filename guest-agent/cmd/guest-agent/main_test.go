@@ -82,7 +82,7 @@ func TestUsage(t *testing.T) {
 		{"nothing", nil, 1, "a command is needed"},
 		{"unknown flag", []string{"serve", "--tcp"}, 1, "unknown flag"},
 		{"unknown command", []string{"dance"}, 1, "unknown command"},
-		{"no such address", []string{"serve", "--listen", "tcp://0.0.0.0:1"}, 1, "want unix:///PATH"},
+		{"no such address", []string{"serve", "--listen", "udp://0.0.0.0:1"}, 1, "want unix:///PATH"},
 		{"no such runtime", []string{"serve", "--runtime", "/nope"}, 1, "no OCI runtime found"},
 		{"no such init-data", []string{"serve", "--init-data", "/nope"}, 1, "init-data"},
 		{"malformed init-data", []string{"serve", "--init-data", garbage}, 1, "init-data"},

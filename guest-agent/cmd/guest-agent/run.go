@@ -92,7 +92,10 @@ func serveCommand(io stdio) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Listen, "listen", "", "address for the runtime: unix:///PATH, unix://@NAME, virtio-serial://NAME or vsock://CID:PORT (default: agent.server_addr of the kernel command line, else vsock://-1:1024)")
+	f.StringVar(&o.Listen, "listen", "", "address for the runtime: unix:///PATH, unix://@NAME, virtio-serial://NAME, vsock://CID:PORT or tcp://IP:PORT with mutual TLS (default: agent.server_addr of the kernel command line, else vsock://-1:1024)")
+	f.StringVar(&o.TLSCert, "tls-cert", "", "PEM file with the certificate that a runtime over TCP sees (default: that of init-data)")
+	f.StringVar(&o.TLSKey, "tls-key", "", "PEM file with its key")
+	f.StringVar(&o.TLSClientCA, "tls-client-ca", "", "PEM file with the certificate that the runtime's must end in")
 	f.StringVar(&o.StateDir, "state-dir", sandbox.GuestDir, "directory for the pod's state")
 	f.StringVar(&o.Runtime, "runtime", "", "OCI runtime program (default: the first of runc and crun that is installed)")
 	f.StringVar(&o.ResolvConf, "resolv-conf", "", "file to bind the pod's DNS settings over, usually /etc/resolv.conf (default: none)")

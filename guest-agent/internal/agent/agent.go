@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -29,18 +30,21 @@ import (
 
 // Options is what the command line of the agent says.
 type Options struct {
-	Listen        string // address of the Kata service; empty: what the settings say
-	StateDir      string
-	Runtime       string // OCI runtime; empty: the first of runc and crun
-	ResolvConf    string // bound over with the pod's DNS settings; empty: nothing is
-	Platform      string // attester; "auto" or empty: what is found
-	TPMDevice     string // path; empty: the usual ones
-	RuntimeLog    string // path of the log of runtime events; empty: aael.DefaultPath
-	SimulatedSNP  string // directory of a simulated device
-	SimulatedTDX  string // directory of a simulated TD
-	InitData      string // file; empty: none
-	KernelCmdline string // file
-	RESTListen    string // address of the REST API; empty: none
+	Listen   string // address of the Kata service; empty: what the settings say
+	StateDir string
+	// Files of a listener on TCP: the agent's certificate and its key, and the CA
+	// of runtimes. Empty: what init-data says.
+	TLSCert, TLSKey, TLSClientCA string
+	Runtime                      string // OCI runtime; empty: the first of runc and crun
+	ResolvConf                   string // bound over with the pod's DNS settings; empty: nothing is
+	Platform                     string // attester; "auto" or empty: what is found
+	TPMDevice                    string // path; empty: the usual ones
+	RuntimeLog                   string // path of the log of runtime events; empty: aael.DefaultPath
+	SimulatedSNP                 string // directory of a simulated device
+	SimulatedTDX                 string // directory of a simulated TD
+	InitData                     string // file; empty: none
+	KernelCmdline                string // file
+	RESTListen                   string // address of the REST API; empty: none
 	// Sockets of the components that the agent stands in for; empty: none.
 	AttestationSocket, DataHubSocket string
 	LogLevel                         string // empty: what the settings say
@@ -154,7 +158,7 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	if err != nil {
 		return err
 	}
-	l, err := addr.listen(ctx)
+	l, err := listenFor(ctx, o, addr, s.Agent, log)
 	if err != nil {
 		return err
 	}
@@ -180,6 +184,22 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	})
 	log.Info("serving", slog.String("address", listen), slog.String("version", o.Version))
 	return g.Wait()
+}
+
+// listenFor opens what the runtime connects to. TCP is never spoken in the clear.
+func listenFor(ctx context.Context, o Options, addr address, s settings.Agent, log *slog.Logger) (net.Listener, error) {
+	if addr.network != "tcp" {
+		return addr.listen(ctx)
+	}
+	config, err := listenTLS(o, s.ListenTLS)
+	if err != nil {
+		return nil, err
+	}
+	l, err := addr.listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return listenKnown(l, config, log), nil
 }
 
 // How long the end may take: containers are killed, answers are sent.

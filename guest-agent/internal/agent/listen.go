@@ -18,13 +18,13 @@ import (
 
 // address is where the runtime reaches the agent (kata-agent 1.3).
 type address struct {
-	network string // "unix", "vsock" or "virtio-serial"
-	path    string // of a unix socket, "@name" is an abstract one; name of a port
+	network string // "unix", "vsock", "tcp" or "virtio-serial"
+	path    string // of a unix socket, "@name" is an abstract one; HOST:PORT of TCP; name of a port
 	cid     uint32 // unix.VMADDR_CID_ANY for any
 	port    uint32
 }
 
-// parseAddress reads unix://PATH, unix://@NAME, virtio-serial://NAME and
+// parseAddress reads unix://PATH, unix://@NAME, virtio-serial://NAME, tcp://HOST:PORT and
 // vsock://CID:PORT, where the CID -1 means any.
 func parseAddress(s string) (address, error) {
 	network, rest, ok := strings.Cut(s, "://")
@@ -33,6 +33,15 @@ func parseAddress(s string) (address, error) {
 	case network == "unix" && (strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "@")) && len(rest) > 1:
 		return address{network: network, path: rest}, nil
 	case network == networkSerial && rest != "" && !strings.Contains(rest, "/"):
+		return address{network: network, path: rest}, nil
+	case network == "tcp":
+		host, port, err := net.SplitHostPort(rest)
+		if err != nil || host != "" && net.ParseIP(host) == nil {
+			break
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			break
+		}
 		return address{network: network, path: rest}, nil
 	case network == "vsock":
 		cid, port, ok := strings.Cut(rest, ":")
@@ -54,7 +63,7 @@ func parseAddress(s string) (address, error) {
 		a.port = uint32(n)
 		return a, nil
 	}
-	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME, virtio-serial://NAME or vsock://CID:PORT", s)
+	return address{}, fmt.Errorf("address %q: want unix:///PATH, unix://@NAME, virtio-serial://NAME, vsock://CID:PORT or tcp://IP:PORT", s)
 }
 
 // networkSerial is the network of a virtio-serial port.
@@ -74,6 +83,9 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 			return nil, fmt.Errorf("listen on vsock port %d: %w", a.port, err)
 		}
 		return l, nil
+	}
+	if a.network == "tcp" {
+		return net.Listen("tcp", a.path)
 	}
 	if err := a.removeStale(ctx); err != nil {
 		return nil, err

@@ -16,6 +16,8 @@ func TestParseAddress(t *testing.T) {
 		"vsock://-1:1024":         {network: "vsock", cid: unix.VMADDR_CID_ANY, port: 1024},
 		"vsock://3:1":             {network: "vsock", cid: 3, port: 1},
 		"virtio-serial://agent.0": {network: "virtio-serial", path: "agent.0"},
+		"tcp://:15150":            {network: "tcp", path: ":15150"},
+		"tcp://[::1]:15150":       {network: "tcp", path: "[::1]:15150"},
 	}
 	for s, want := range good {
 		if got, err := parseAddress(s); err != nil || got != want {
@@ -24,7 +26,7 @@ func TestParseAddress(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "/run/agent.sock", "unix://", "unix:///", "unix://relative", "unix://@", "vsock://1024", "vsock://-1:", "vsock://-1:0",
-		"vsock://-2:1024", "vsock://-1:99999999999", "tcp://127.0.0.1:1", "vsock://-1:1024/x", "virtio-serial://", "virtio-serial:///dev/vport0p1",
+		"vsock://-2:1024", "vsock://-1:99999999999", "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://name:1", "tcp://127.0.0.1:70000", "vsock://-1:1024/x", "virtio-serial://", "virtio-serial:///dev/vport0p1",
 	} {
 		if got, err := parseAddress(s); err == nil {
 			t.Errorf("%q accepted as %+v", s, got)

@@ -68,7 +68,16 @@ type cdhDocument struct {
 		imageStoreTable
 		// ImageDisk is for [Agent.ImageDisk].
 		ImageDisk string `toml:"image_disk"`
+		// ListenTLS is for runtimes that reach the agent over TCP.
+		ListenTLS *listenTLSTable `toml:"listen_tls"`
 	} `toml:"vouchsafe"`
+}
+
+// listenTLSTable holds PEM texts.
+type listenTLSTable struct {
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+	ClientCA    string `toml:"client_ca"`
 }
 
 // documents are both files of init-data, parsed.

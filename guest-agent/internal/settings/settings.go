@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 // Names of the documents inside init-data (guest-protocol 5.1).
@@ -87,6 +88,8 @@ type Agent struct {
 	// Policy is policy.rego of init-data, which judges what the host asks for;
 	// empty for none. It is not compiled yet.
 	Policy string
+	// ListenTLS is for a listener on TCP: [vouchsafe.listen_tls] in cdh.toml.
+	ListenTLS ListenTLS
 	// InsecureLearnPolicy refuses nothing that the policy refuses, and logs it:
 	// insecure_learn_agent_policy of [vouchsafe] in cdh.toml.
 	InsecureLearnPolicy bool
@@ -100,6 +103,19 @@ type Agent struct {
 	// [vouchsafe] in cdh.toml. Empty keeps them where the state directory lies.
 	ImageDisk string
 }
+
+// ListenTLS is what the agent and a runtime that reaches it over TCP know each
+// other by, all PEM. The host sees init-data, so this key proves to nobody that
+// the guest is genuine: it keeps strangers of the network out, as the field's
+// forwarder does; attestation proves the rest.
+type ListenTLS struct {
+	Certificate []byte
+	Key         secret.Bytes
+	ClientCA    []byte
+}
+
+// Set tells whether there is any.
+func (l ListenTLS) Set() bool { return len(l.Certificate) > 0 }
 
 // Broker says where the key broker is.
 type Broker struct {
@@ -200,6 +216,9 @@ func (s *Settings) joinPolicy(docs documents) error {
 	if docs.cdh == nil {
 		return nil
 	}
+	if err := s.joinListen(docs.cdh.Vouchsafe.ListenTLS); err != nil {
+		return err
+	}
 	waived := docs.cdh.Vouchsafe
 	switch {
 	case waived.InsecureNoAgentPolicy && s.Agent.Policy != "":
@@ -209,6 +228,18 @@ func (s *Settings) joinPolicy(docs documents) error {
 	}
 	s.Agent.InsecureNoPolicy = s.Agent.InsecureNoPolicy || waived.InsecureNoAgentPolicy
 	s.Agent.InsecureLearnPolicy = waived.InsecureLearnPolicy
+	return nil
+}
+
+// joinListen reads the table of the listener, which is whole or absent.
+func (s *Settings) joinListen(t *listenTLSTable) error {
+	if t == nil {
+		return nil
+	}
+	if t.Certificate == "" || t.Key == "" || t.ClientCA == "" {
+		return errors.New("vouchsafe.listen_tls needs certificate, key and client_ca")
+	}
+	s.Agent.ListenTLS = ListenTLS{Certificate: []byte(t.Certificate), Key: secret.New([]byte(t.Key)), ClientCA: []byte(t.ClientCA)}
 	return nil
 }
 
