@@ -72,7 +72,7 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 
 .PHONY: test
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
-	@build/need runc=runc gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
+	@build/need runc=runc crun=crun gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
 		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2 swtpm=swtpm openssl=openssl xz=xz-utils umoci=umoci ctr=containerd fsck.erofs=erofs-utils veritysetup=cryptsetup-bin \
 		skopeo=skopeo buildah=buildah gpg=gnupg
 	@$(MAKE) --no-print-directory build build-pkcs11
@@ -94,7 +94,7 @@ fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them f
 	@build/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: bench-measure bench-kbs bench-image ## every benchmark that has a gate
+bench: bench-measure bench-kbs bench-image bench-agent ## every benchmark that has a gate
 
 .PHONY: bench-measure
 bench-measure: ## what verifying evidence costs beside the signatures that it cannot avoid, and predicting beside hashing
@@ -115,6 +115,18 @@ bench-image: ## pulling images beside the tools of the field, all in one run (BE
 	@mkdir -p $(BIN)
 	@$(GOBUILD) -o $(BIN)/ ./tests/imagebench ./image/cmd/imagepull
 	@$(BIN)/imagebench --bin $(BIN) --cache $(CACHE)/imagebench $(BENCH)
+
+.PHONY: bench-agent
+bench-agent: build ## container starts beside the bare OCI runtime, memory, output, size (AGENT="--only start --runtime crun")
+	@build/need runc=runc crun=crun mount=mount unshare=util-linux busybox=busybox-static
+	@$(GOBUILD) -o $(BIN)/ ./tests/agentbench
+	@$(BIN)/agentbench --bin $(BIN) $(AGENT)
+
+.PHONY: soak-agent
+soak-agent: build ## 1,000 containers and 20 pods come and go: processes, mounts, cgroups, files and memory stay flat
+	@build/need runc=runc mount=mount unshare=util-linux busybox=busybox-static
+	@$(GOBUILD) -o $(BIN)/ ./tests/agentbench
+	@$(BIN)/agentbench soak --bin $(BIN)
 
 .PHONY: interop-kbs
 interop-kbs: build ## a second guest, written from the specification alone, against the broker

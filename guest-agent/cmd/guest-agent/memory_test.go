@@ -1,8 +1,10 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 // Whoever sets the collector's pace by the environment keeps it.
@@ -22,5 +24,53 @@ func TestSpareMemory(t *testing.T) {
 		if got := debug.SetGCPercent(77); got != c.want {
 			t.Errorf("with %q set: %d", c.name, got)
 		}
+	}
+}
+
+// A small heap gets its room, a large one its share.
+func TestGrowth(t *testing.T) {
+	for live, want := range map[uint64]int{0: 800, 4 << 20: 200, 8 << 20: 100, 24 << 20: heapGrowth, 1 << 30: heapGrowth} {
+		if got := growth(live); got != want {
+			t.Errorf("%d living bytes: %d %%, want %d", live, got, want)
+		}
+	}
+}
+
+// Each collection leads to another look at the heap, and the one that gives
+// memory back is not followed by the next.
+func TestPace(t *testing.T) {
+	before := debug.SetGCPercent(77)
+	defer debug.SetGCPercent(before)
+	p := &pace{set: 100_000}
+	p.restful = time.AfterFunc(time.Hour, func() {})
+	p.watch()
+	look := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.set
+	}
+	deadline := time.After(20 * time.Second)
+	for look() == 100_000 {
+		runtime.GC()
+		select {
+		case <-deadline:
+			t.Fatal("nobody looked")
+		default:
+		}
+	}
+	if got := look(); got < heapGrowth || got > 800 {
+		t.Errorf("%d %%", got)
+	}
+	p.restful.Stop()
+	p.mu.Lock()
+	p.ours = true
+	p.mu.Unlock()
+	p.collected() // of its own collection
+	if p.restful.Stop() {
+		t.Error("a collection of its own leads to another")
+	}
+	p.collected()
+	if !p.restful.Stop() {
+		t.Error("a collection leads to no rest")
 	}
 }

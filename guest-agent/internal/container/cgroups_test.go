@@ -28,7 +28,7 @@ func TestCgroupParents(t *testing.T) {
 		t.Fatalf("hierarchies %v", c.roots)
 	}
 	// What a runtime does: everything down to the container's own directory.
-	make := func(cgroup string) {
+	build := func(cgroup string) {
 		t.Helper()
 		c.enter(cgroup)
 		for _, root := range roots {
@@ -50,9 +50,9 @@ func TestCgroupParents(t *testing.T) {
 		_, err := os.Stat(filepath.Join(roots[1], dir))
 		return err == nil
 	}
-	make("/pods/one/a")
-	make("/pods/one/b")
-	make("/system/slice/c")
+	build("/pods/one/a")
+	build("/pods/one/b")
+	build("/system/slice/c")
 	remove("/pods/one/a")
 	if !there("pods/one") {
 		t.Error("removed under another container")

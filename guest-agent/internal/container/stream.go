@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -40,6 +41,7 @@ type output struct {
 	// Only the reader that holds the token uses these.
 	ended bool
 	rest  int // what may still be read after the deadline
+	spare []byte
 }
 
 func newOutput(f *os.File, owned bool) *output {
@@ -69,7 +71,7 @@ func (o *output) read(ctx context.Context, size int) ([]byte, error) {
 			o.restoreDeadline()
 		}
 	}()
-	buf := make([]byte, min(max(size, 1), maxRead))
+	buf := o.buffer(min(max(size, 1), maxRead))
 	n, err := o.f.Read(buf)
 	if errors.Is(err, os.ErrDeadlineExceeded) && n == 0 {
 		if ctx.Err() != nil {
@@ -78,7 +80,7 @@ func (o *output) read(ctx context.Context, size int) ([]byte, error) {
 		n, err = o.drain(buf)
 	}
 	if n > 0 {
-		return buf[:n], nil
+		return o.give(buf, n), nil
 	}
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, unix.EIO) || errors.Is(err, fs.ErrClosed) {
 		// EIO: the last holder of a terminal's other side is gone.
@@ -89,6 +91,25 @@ func (o *output) read(ctx context.Context, size int) ([]byte, error) {
 		err = ctx.Err()
 	}
 	return nil, err
+}
+
+// buffer returns room for a read. A process that says little is read into the
+// same buffer every time.
+func (o *output) buffer(size int) []byte {
+	if cap(o.spare) < size {
+		o.spare = make([]byte, size)
+	}
+	return o.spare[:size]
+}
+
+// give returns the n bytes read into buf for the caller to keep: the buffer
+// itself if they fill most of it, else a copy of their size.
+func (o *output) give(buf []byte, n int) []byte {
+	if n > len(buf)/2 && cap(buf) == len(buf) {
+		o.spare = nil
+		return buf[:n]
+	}
+	return bytes.Clone(buf[:n])
 }
 
 // drain takes what lies in the pipe although the deadline is over, without
@@ -123,7 +144,7 @@ func (o *output) drain(buf []byte) (n int, err error) {
 }
 
 func (o *output) end() {
-	o.ended = true
+	o.ended, o.spare = true, nil
 	if o.owned {
 		_ = o.f.Close() // only a read end: nothing can be lost
 	}
