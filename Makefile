@@ -81,7 +81,7 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 
 .PHONY: test-kernel
 test-kernel: ## layers as images under dm-verity, encrypted volumes, on Debian's kernel in QEMU (needs no KVM; two minutes)
-	@build/onkernel image/store image/erofs guest-agent/internal/securemount
+	@build/onkernel image/store image/erofs guest-agent/internal/securemount guest-agent/internal/device guest-agent/internal/oom guest-agent/internal/sandbox
 
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)

@@ -30,7 +30,10 @@ const (
 )
 
 // Finder finds devices. It is safe for concurrent use.
-type Finder struct{ cfg Config }
+type Finder struct {
+	cfg   Config
+	every time.Duration // between looks without an event
+}
 
 // New returns a Finder.
 func New(cfg Config) *Finder {
@@ -40,7 +43,7 @@ func New(cfg Config) *Finder {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	return &Finder{cfg}
+	return &Finder{cfg, lookEvery}
 }
 
 // A Block is a disk, or a partition of one.
@@ -79,7 +82,7 @@ func (f *Finder) await(ctx context.Context, what string, look func() (name strin
 	defer cancel()
 	wake, stop := f.wake()
 	defer stop()
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for {
 		name, err := look()

@@ -55,7 +55,8 @@ func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainer
 		}
 		return nil, err
 	}
-	made.execID = req.ExecId
+	reserved := s.containers[req.ContainerId]
+	made.name, made.execID = reserved.name, reserved.execID
 	s.containers[req.ContainerId] = made
 	s.log.Info("container created", slog.String("container", req.ContainerId))
 	return empty, nil

@@ -3,6 +3,7 @@ package kata
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 )
@@ -164,6 +166,41 @@ func TestMachineUnderPolicy(t *testing.T) {
 	if got := strings.Join(m.asked, "; "); got != strings.Join(want, "; ") {
 		t.Errorf("asked for %q, want %q", got, want)
 	}
+}
+
+// swapped writes down what is swapped to.
+type swapped []string
+
+func (s *swapped) Add(_ context.Context, b device.Block) error {
+	*s = append(*s, b.Path)
+	return nil
+}
+
+// A disk that a policy allows is found, and given to what encrypts it.
+func TestSwap(t *testing.T) {
+	t.Parallel()
+	one, two := newDisk(t, ""), newDisk(t, "")
+	var to swapped
+	p := newPod(t, underPolicy(t, nil, ordinary+`
+		AddSwapRequest if input.PCIPath[0] < 256
+		AddSwapRequest if input.PCIPath[0] == 512
+		AddSwapPathRequest if startswith(input.path, "/dev/")`),
+		func(c *Config) { c.Swap, c.Devices = &to, disks{"02/1f": one, "/dev/vdb": two} })
+	if _, err := p.client.AddSwap(t.Context(), &agent.AddSwapRequest{PCIPath: []uint32{2, 31}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.client.AddSwapPath(t.Context(), &agent.AddSwapPathRequest{Path: "/dev/vdb"}); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(to, swapped{one.Path, two.Path}) {
+		t.Errorf("swapped to %v", to)
+	}
+	for want, path := range map[codes.Code][]uint32{codes.InvalidArgument: {512}, codes.DeadlineExceeded: {3}} {
+		_, err := p.client.AddSwap(t.Context(), &agent.AddSwapRequest{PCIPath: path})
+		wantCode(t, err, want)
+	}
+	_, err := p.client.AddSwapPath(t.Context(), &agent.AddSwapPathRequest{Path: "/dev/mapper/root"})
+	wantCode(t, err, codes.InvalidArgument)
 }
 
 // A guest whose image has no iptables says so.

@@ -55,6 +55,8 @@ type Config struct {
 	Tables Tables
 	// Devices finds disks that the host plugs in; nil refuses what needs one.
 	Devices sandbox.Devices
+	// Swap takes disks to swap to; nil refuses them.
+	Swap Swap
 	// Encrypted encrypts such disks; nil refuses those that must be.
 	Encrypted sandbox.Encrypted
 	// Events records what is started; nil records nothing.
@@ -94,6 +96,7 @@ type Server struct {
 	machine Machine
 	tables  Tables
 	devices sandbox.Devices
+	swap    Swap
 	oom     oom.Queue
 	version string
 	// parameters is where kernel parameters of the pod's network are written.
@@ -153,7 +156,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if s.tables = cfg.Tables; s.tables == nil {
 		s.tables = iptables.Tables{}
 	}
-	s.devices = cfg.Devices
+	s.devices, s.swap = cfg.Devices, cfg.Swap
 	if s.refuse == nil {
 		s.refuse = untold
 	}

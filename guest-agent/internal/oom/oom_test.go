@@ -93,15 +93,14 @@ func TestVersion2(t *testing.T) {
 // The kernel kills a process that wants more than its cgroup has, and says so;
 // the end of the cgroup is no event.
 func TestKilled(t *testing.T) {
-	const controller = "/sys/fs/cgroup/memory"
-	if _, err := os.Stat(controller + "/cgroup.event_control"); err != nil || os.Getuid() != 0 {
-		t.Skip("needs root and the memory controller of cgroup v1 (version 2 is tried in a guest)")
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
 	}
 	at, err := ourMemory()
 	if err != nil {
 		t.Skip(err)
 	}
-	dir, err := os.MkdirTemp(at, "vouchsafe-oom-")
+	dir, err := os.MkdirTemp(at.dir, "vouchsafe-oom-")
 	if err != nil {
 		t.Skipf("no cgroup can be made here: %v", err)
 	}
@@ -111,8 +110,12 @@ func TestKilled(t *testing.T) {
 			_ = os.Remove(dir)
 		}
 	})
-	if err := os.WriteFile(dir+"/memory.limit_in_bytes", []byte("8388608"), 0); err != nil {
-		t.Fatal(err)
+	limit := "/memory.limit_in_bytes"
+	if at.v2 { // as in make test-kernel
+		limit = "/memory.max"
+	}
+	if err := os.WriteFile(dir+limit, []byte("8388608"), 0); err != nil {
+		t.Skipf("the memory of a cgroup cannot be limited here: %v", err)
 	}
 	cmd := exec.Command("/bin/sh", "-c", "echo $$ >"+dir+"/cgroup.procs && read x && head -c 64000000 /dev/zero | tail")
 	in, err := cmd.StdinPipe()
@@ -153,17 +156,16 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-func ourMemory() (string, error) {
+func ourMemory() (place, error) {
 	cgroups, err := readLimited("/proc/" + strconv.Itoa(os.Getpid()) + "/cgroup")
 	if err != nil {
-		return "", err
+		return place{}, err
 	}
 	mounts, err := readLimited("/proc/self/mountinfo")
 	if err != nil {
-		return "", err
+		return place{}, err
 	}
-	at, err := locate(cgroups, mounts)
-	return at.dir, err
+	return locate(cgroups, mounts)
 }
 
 func TestQueue(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,10 @@ type Config struct {
 	Devices Devices
 	// Encrypted may be nil: then no disk is encrypted.
 	Encrypted Encrypted
+	// WatchEvery is how often watched directories are copied; 0 for 2 s.
+	WatchEvery time.Duration
+	// HugePages is where the pools of large pages are; empty for the kernel's own.
+	HugePages string
 	// PauseBinary is a static program that understands [PauseArgument]: the
 	// agent's own.
 	PauseBinary string

@@ -26,7 +26,7 @@ const (
 
 // Drivers lists the storage drivers that the agent has.
 func Drivers() []string {
-	return append(device.Kinds(), driverEphemeral, driverLocal, driverBind, driverGuestPull, driverShare, driverLayers)
+	return append(device.Kinds(), driverEphemeral, driverLocal, driverBind, driverGuestPull, driverShare, driverLayers, driverOverlay, driverWatch)
 }
 
 // Foreign says whether the content of a storage is the host's, so that somebody
@@ -81,6 +81,8 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 	switch st.GetDriver() {
 	case driverEphemeral:
 		mk = func(context.Context) (undo, error) { return v.s.ephemeral(rel, st) }
+	case driverWatch:
+		mk = func(context.Context) (undo, error) { return v.s.watch(v.s.target(owner, rel), st) }
 	case driverLocal:
 		mk = func(context.Context) (undo, error) { return v.s.local(rel, st) }
 	case driverBind:
@@ -100,6 +102,10 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 		}
 	case driverShare:
 		mk = func(context.Context) (undo, error) { return v.s.share(v.s.target(owner, rel), st) }
+	case driverOverlay:
+		if mk, err = v.overlay(owner, rel, st); err != nil {
+			return err
+		}
 	default:
 		if mk, err = v.disk(owner, rel, st); err != nil {
 			return err
@@ -133,6 +139,21 @@ func (v *Volumes) disk(owner, rel string, st *agent.Storage) (func(context.Conte
 		}
 	}
 	return func(ctx context.Context) (undo, error) { return v.s.block(ctx, t, d) }, nil
+}
+
+// overlay lies over directories of other storages.
+func (v *Volumes) overlay(owner, rel string, st *agent.Storage) (func(context.Context) (undo, error), error) {
+	o, err := v.s.parseOverlay(st)
+	if err != nil {
+		return nil, err
+	}
+	t := v.s.target(owner, rel)
+	if t.own {
+		if err := v.root(st); err != nil {
+			return nil, err
+		}
+	}
+	return func(context.Context) (undo, error) { return v.s.overlayStorage(owner, t, o) }, nil
 }
 
 // root notes that a storage is the container's root, which can be one only.
@@ -203,6 +224,9 @@ func group(st *agent.Storage, o options) (int, error) {
 
 // ephemeral mounts a tmpfs.
 func (s *Sandbox) ephemeral(rel string, st *agent.Storage) (undo, error) {
+	if st.GetFstype() == hugeFilesystem {
+		return s.huge(rel, st)
+	}
 	if st.GetFstype() != "tmpfs" {
 		return nil, invalidf("filesystem %q of an ephemeral storage is not supported", st.GetFstype())
 	}
