@@ -19,7 +19,9 @@ from packages that are pinned by their hashes. It needs no root, and the same
 inputs make the same bytes.
 
   rootfs lock    finds the packages that a recipe names, and pins them
-  rootfs build   makes the image`
+  rootfs build   makes the image, and the documents that vouch for it
+  rootfs inspect tells what is in one
+  rootfs verify  proves it against its documents`
 
 // cli is what the commands share.
 type cli struct{ out, err io.Writer }
@@ -35,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(c.lockCommand(), c.buildCommand())
+	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand())
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.SetArgs(args)
@@ -47,9 +49,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func exitCode(err error) int {
+	_, isInvalid := errors.AsType[invalid](err)
 	switch {
 	case err == nil:
 		return fault.ExitOK
+	case isInvalid:
+		return fault.ExitEvidence
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fetch.ErrGone):
 		return fault.ExitNotFound
 	case errors.Is(err, fs.ErrExist):

@@ -62,6 +62,33 @@ func New() *Tree {
 
 const layout = "layout"
 
+// Empty returns a tree with a root and nothing in it, to put what was read into.
+func Empty() *Tree {
+	return &Tree{files: map[string]File{"/": {Mode: fs.ModeDir | 0o755, Origin: layout}}}
+}
+
+// Put puts a file at exactly this path, as it was read: its directory must be
+// there. Only the root may be there already.
+func (t *Tree) Put(p string, f File) error {
+	if _, ok := t.files[p]; ok && p != "/" {
+		return fmt.Errorf("%s is there twice", p)
+	}
+	if above := t.files[path.Dir(p)]; !above.Mode.IsDir() {
+		return fmt.Errorf("%s lies in no directory", p)
+	}
+	f.Declared = true // whoever wrote it knew
+	t.files[p] = f
+	return t.grown(f)
+}
+
+func (t *Tree) grown(f File) error {
+	t.size += int64(len(f.Content))
+	if len(t.files) > maxFiles || t.size > maxBytes {
+		return fmt.Errorf("the image would have more than %d files or %d GiB", maxFiles, maxBytes>>30)
+	}
+	return nil
+}
+
 // Canonical is the path in the image for one of a package.
 func Canonical(p string) string {
 	p = path.Clean("/" + p)
@@ -94,15 +121,14 @@ func (t *Tree) Add(p string, f File) error {
 		}
 	}
 	t.files[p] = f
-	t.size += int64(len(f.Content))
-	if len(t.files) > maxFiles || t.size > maxBytes {
-		return fmt.Errorf("the image would have more than %d files or %d GiB", maxFiles, maxBytes>>30)
-	}
-	return nil
+	return t.grown(f)
 }
 
 // Get returns the file of that name.
 func (t *Tree) Get(p string) (File, bool) {
+	if f, ok := t.files[p]; ok {
+		return f, true
+	}
 	f, ok := t.files[Canonical(p)]
 	return f, ok
 }
