@@ -13,6 +13,9 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w"
 
 NEEDC   := build/need gcc=gcc /usr/include/stdio.h=libc6-dev
 
+NEEDBOOT := build/need qemu-system-x86_64=qemu-system-x86 swtpm=swtpm swtpm_setup=swtpm-tools /usr/share/ovmf/OVMF.fd=ovmf \
+	busybox=busybox-static mount=mount
+
 GOLANGCI_LINT := v2.15.0
 GOVULNCHECK   := v1.8.0
 PROTOC_GEN_GO       := v1.36.12
@@ -70,6 +73,12 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/demo --bin $(BIN) --cache $(CACHE) $(if $(KEEP),--keep) $(if $(IMAGE),--image $(IMAGE))
 
+.PHONY: demo-vm
+demo-vm: ## the same with guests that are booted: measured into a TPM, judged by what was predicted (needs no KVM; minutes)
+	@$(NEEDBOOT)
+	@$(MAKE) --no-print-directory rootfs
+	@$(BIN)/demo --bin $(BIN) --cache $(CACHE) --guest-image $(CACHE)/rootfs/image
+
 .PHONY: test
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
 	@build/need runc=runc crun=crun gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount busybox=busybox-static pg_ctlcluster=postgresql \
@@ -85,7 +94,7 @@ test-kernel: ## layers as images under dm-verity, encrypted volumes, on Debian's
 
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)
-	@build/need qemu-system-x86_64=qemu-system-x86 swtpm=swtpm swtpm_setup=swtpm-tools /usr/share/ovmf/OVMF.fd=ovmf busybox=busybox-static
+	@$(NEEDBOOT)
 	@$(MAKE) --no-print-directory rootfs
 	@cd tests && VOUCHSAFE_GUEST_IMAGE=$(CACHE)/rootfs/image VOUCHSAFE_BIN=$(BIN) go test -count=1 -timeout 30m -v ./boot
 

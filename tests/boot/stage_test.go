@@ -23,49 +23,29 @@ func image(t *testing.T) string {
 // image whose measurements were foreseen for one pod.
 type stage struct {
 	*testing.T
-	*world.World
-	guest    world.GuestImage
-	tpm      string // state of the TPM as it was enrolled
-	ref      string // of the image
-	initData string // of the pod
-	secret   string
+	*world.Fleet
+	secret string
 }
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{T: t, secret: "the word that only this guest may know"}
-	var err error
-	s.guest, err = world.OpenGuestImage(image(t))
-	s.must(err)
+	dir := image(t)
 	bin, err := filepath.Abs("../../bin")
-	s.must(err)
-	s.World, err = world.New(t.TempDir(), bin)
-	s.must(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := world.New(t.TempDir(), bin)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	s.Host, s.AttestationPolicy = qemu.Gateway, "machine.rego"
-	ctx := t.Context()
-	s.tpm, err = s.NewTPM(ctx, "enrolled")
+	s := &stage{T: t, secret: "the word that only this guest may know"}
+	s.Fleet, err = w.NewFleet(t.Context(), dir, qemu.TCG, s.secret)
 	s.must(err)
-	keys, err := s.Enrol(ctx, s.tpm)
-	s.must(err)
-	s.BrokerConfig = world.EnrolledKeys(keys)
-	s.must(s.StartBroker(ctx, nil))
-	s.must(s.StartRegistry())
-	source, err := s.SmallImage()
-	s.must(err)
-	s.ref, err = s.Encrypt(ctx, source, "demo/small:1")
-	s.must(err)
-	signer, err := s.Keygen(ctx, "shipper")
-	s.must(err)
-	s.must(s.Sign(ctx, s.ref, signer))
-	s.must(s.Policies(ctx, signer, s.secret))
-	s.initData, err = s.WriteInitData(ctx, "good", world.Pod{Image: s.ref})
-	s.must(err)
-	s.must(s.Foresee(ctx, s.guest, s.initData))
 	return s
 }
 
@@ -74,30 +54,4 @@ func (s *stage) must(err error) {
 	if err != nil {
 		s.Fatal(err)
 	}
-}
-
-// run runs the image in a booted guest and returns what its container says.
-func (s *stage) run(cfg qemu.Config) (string, error) {
-	s.Helper()
-	ctx := s.Context()
-	config, err := s.ImageConfig(ctx, s.ref)
-	s.must(err)
-	m, err := s.Boot(ctx, cfg)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if s.Failed() {
-			console, _ := os.ReadFile(m.Console())
-			s.Logf("the console:\n%s", console)
-		}
-		s.must(m.Stop())
-	}()
-	if err := m.Kata().Pod(ctx); err != nil {
-		return "", err
-	}
-	if err := m.Kata().Container(ctx, "app", s.ref, config); err != nil {
-		return "", err
-	}
-	return m.Kata().Output(ctx, "app", "done")
 }

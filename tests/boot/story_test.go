@@ -1,18 +1,41 @@
 package boot
 
 import (
+	"context"
 	"strings"
 	"testing"
 
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
 // A guest that boots as foreseen, on a TPM that was enrolled, gets the keys of its
-// image and its secret.
+// image and its secret; one that differs in anything gets a ticket, behind which
+// the administrator reads in what.
 func TestStory(t *testing.T) {
 	s := newStage(t)
-	out, err := s.run(s.guest.Config(qemu.TCG, s.tpm, s.initData))
+	out, err := s.RunImage(t.Context(), s.Config())
 	if err != nil || !strings.Contains(out, s.secret) {
 		t.Fatalf("%q, %v", out, err)
+	}
+	for _, r := range []struct {
+		name string
+		try  func(context.Context) (world.Refusal, error)
+	}{
+		{"another command line", s.OtherMachineCommandLine},
+		{"another initramfs", s.OtherMachineInitrd},
+		{"other init-data", s.OtherMachineInitData},
+		{"the TPM of another machine", s.OtherMachineTPM},
+		{"an event log that does not replay", s.UnexplainedLog},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			refusal, err := r.try(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(refusal.Public, "pcr") {
+				t.Errorf("the host is told what was wanted: %s", refusal.Public)
+			}
+			t.Logf("%s: %+v", refusal.Public, refusal.Explanation.Findings)
+		})
 	}
 }

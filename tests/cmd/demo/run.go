@@ -14,6 +14,7 @@ import (
 
 type options struct {
 	bin, cache, image string
+	guestImage        string
 	keep              bool
 }
 
@@ -24,6 +25,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.bin, "bin", "bin", "folder with the programs")
 	flags.StringVar(&o.cache, "cache", ".cache", "folder that keeps the assembled image between runs")
 	flags.StringVar(&o.image, "image", "", "take this image reference instead of assembling one")
+	flags.StringVar(&o.guestImage, "guest-image", "", "boot the guest image in this folder (see: rootfs build), in place of guests that are processes")
 	flags.BoolVar(&o.keep, "keep", false, "leave everything running until interrupted")
 	if err := flags.Parse(args); err != nil {
 		return 1
@@ -57,7 +59,12 @@ func play(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &story{World: w, options: o, cache: cache, out: out}
+	b := &billboard{out: out}
+	s := &story{World: w, options: o, cache: cache, billboard: b}
+	acts := s.acts()
+	if o.guestImage != "" {
+		acts = machineActs(w, b, o.guestImage)
+	}
 	defer func() {
 		closed := w.Close()
 		if err == nil {
@@ -68,15 +75,15 @@ func play(ctx context.Context, o options, out io.Writer) (err error) {
 			return
 		}
 		if err = os.RemoveAll(dir); err == nil {
-			err = s.table()
+			err = b.table()
 		}
 	}()
-	for _, a := range s.acts() {
-		if err := s.act(ctx, a); err != nil {
+	for _, a := range acts {
+		if err := b.act(ctx, a); err != nil {
 			return fmt.Errorf("%s: %w", a.title, err)
 		}
 	}
-	if o.keep {
+	if o.keep && o.guestImage == "" {
 		s.howToPlay()
 		<-ctx.Done()
 	}

@@ -29,20 +29,25 @@ type played struct {
 	took  time.Duration
 }
 
+// billboard tells of acts as they are played.
+type billboard struct {
+	out     io.Writer
+	tickets []string
+	history []played
+}
+
 // story holds what later acts need of earlier ones.
 type story struct {
 	*world.World
 	options
+	*billboard
 	cache string
-	out   io.Writer
 
 	vendor, stranger    string // simulated vendors: the trusted, and another
 	source, ref, signer string
 	measurement         string
 	greeting            string
 	guest               *world.Guest
-	tickets             []string
-	history             []played
 }
 
 func (s *story) acts() []act {
@@ -63,7 +68,7 @@ func (s *story) acts() []act {
 	}
 }
 
-func (s *story) act(ctx context.Context, a act) error {
+func (s *billboard) act(ctx context.Context, a act) error {
 	begin := time.Now()
 	lines, err := a.do(ctx)
 	took := time.Since(begin)
@@ -75,7 +80,7 @@ func (s *story) act(ctx context.Context, a act) error {
 	return err
 }
 
-func (s *story) table() error {
+func (s *billboard) table() error {
 	fmt.Fprintln(s.out)
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	var total time.Duration
@@ -198,7 +203,7 @@ func (s *story) runIt(ctx context.Context) ([]string, error) {
 	if !strings.Contains(page, s.greeting) {
 		return lines, fmt.Errorf("the page lacks the secret: %q", page)
 	}
-	n, err := s.attestations(ctx)
+	n, err := attestations(ctx, s.Broker)
 	if err != nil {
 		return lines, err
 	}
@@ -228,8 +233,8 @@ func (s *story) page(ctx context.Context) (string, error) {
 	}
 }
 
-func (s *story) attestations(ctx context.Context) (int, error) {
-	entries, err := s.Broker.AuditEntries(ctx)
+func attestations(ctx context.Context, b *world.Broker) (int, error) {
+	entries, err := b.AuditEntries(ctx)
 	n := 0
 	for _, e := range entries {
 		if e.Kind == "attest" && e.Decision == "allow" {
@@ -240,7 +245,7 @@ func (s *story) attestations(ctx context.Context) (int, error) {
 }
 
 // told renders a refusal: the untrusted side's view, then the administrator's.
-func (s *story) told(r world.Refusal, err error) ([]string, error) {
+func (s *billboard) told(r world.Refusal, err error) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}

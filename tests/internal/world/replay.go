@@ -3,10 +3,6 @@ package world
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/sha512"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,8 +25,8 @@ type wiretap struct {
 }
 
 // auth opens a session and returns its nonce and its cookie.
-func (t *wiretap) auth(ctx context.Context) (nonce string, cookie *http.Cookie, err error) {
-	cookies, body, err := t.post(ctx, api.PathAuth, map[string]any{"version": api.ProtocolVersion, "tee": "snp", "extra-params": ""}, nil)
+func (t *wiretap) auth(ctx context.Context, tee string) (nonce string, cookie *http.Cookie, err error) {
+	cookies, body, err := t.post(ctx, api.PathAuth, map[string]any{"version": api.ProtocolVersion, "tee": tee, "extra-params": ""}, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -89,7 +85,7 @@ func (w *World) Replay(ctx context.Context, vendor string) (stale, rewritten Ref
 		return stale, rewritten, err
 	}
 	tap := &wiretap{w.Broker.URL, client}
-	nonce, cookie, err := tap.auth(ctx)
+	nonce, cookie, err := tap.auth(ctx, "snp")
 	if err != nil {
 		return stale, rewritten, err
 	}
@@ -101,14 +97,14 @@ func (w *World) Replay(ctx context.Context, vendor string) (stale, rewritten Ref
 		return stale, rewritten, fmt.Errorf("the attestation to record was itself refused: %w", err)
 	}
 
-	if _, cookie, err = tap.auth(ctx); err != nil {
+	if _, cookie, err = tap.auth(ctx, "snp"); err != nil {
 		return stale, rewritten, err
 	}
 	if stale, err = w.refused(ctx, tap.attest(ctx, recorded, cookie), fault.NonceMismatch); err != nil {
 		return stale, rewritten, err
 	}
 
-	if nonce, cookie, err = tap.auth(ctx); err != nil {
+	if nonce, cookie, err = tap.auth(ctx, "snp"); err != nil {
 		return stale, rewritten, err
 	}
 	recorded["runtime-data"].(map[string]any)["nonce"] = nonce
@@ -116,8 +112,7 @@ func (w *World) Replay(ctx context.Context, vendor string) (stale, rewritten Ref
 	return stale, rewritten, err
 }
 
-// attestation makes the body of an attest call for a genuine guest. It hashes
-// the runtime data by itself, not through the project's client.
+// attestation makes the body of an attest call for a genuine guest.
 func (w *World) attestation(ctx context.Context, vendor, nonce string) (map[string]any, error) {
 	device := w.Path("recorded-guest")
 	if _, err := os.Stat(device); err != nil {
@@ -130,23 +125,11 @@ func (w *World) attestation(ctx context.Context, vendor, nonce string) (map[stri
 	if err != nil {
 		return nil, err
 	}
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	runtime, digest, err := runtimeData(nonce)
 	if err != nil {
 		return nil, err
 	}
-	point := key.PublicKey().Bytes() // 4 | x | y
-	jwk := map[string]any{
-		"kty": "EC", "crv": "P-256", "alg": "ECDH-ES+A256KW",
-		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:]),
-	}
-	// encoding/json sorts the members of maps, and nothing here needs escaping:
-	// this is the canonical form of RFC 8785.
-	text, err := json.Marshal(map[string]any{"additional-evidence": "", "nonce": nonce, "tee-pubkey": jwk})
-	if err != nil {
-		return nil, err
-	}
-	digest := sha512.Sum384(text)
-	data, err := measure.NewReportData(digest[:])
+	data, err := measure.NewReportData(digest)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +139,7 @@ func (w *World) attestation(ctx context.Context, vendor, nonce string) (map[stri
 	}
 	return map[string]any{
 		"init-data":    nil,
-		"runtime-data": map[string]any{"nonce": nonce, "tee-pubkey": jwk},
+		"runtime-data": runtime,
 		"tee-evidence": map[string]any{"primary_evidence": evidence.Data, "additional_evidence": ""},
 	}, nil
 }
