@@ -89,6 +89,7 @@ func TestScripts(t *testing.T) {
 			"lend":     cmdLend,
 			"agent":    cmdAgent,
 			"asks":     cmdAsks,
+			"verdict":  cmdVerdict,
 		},
 	})
 }

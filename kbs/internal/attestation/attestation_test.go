@@ -95,7 +95,7 @@ func TestAnnotated(t *testing.T) {
 		"simulated":         {nil, measure.Root{Name: "lab", Simulated: true}, `{"init_data":"cc","init_data_claims":null,"report_data":"bb",` + key + `,"snp":{"measurement":"aa","reported_tcb_snp":23,"simulated_root":"lab"}}`},
 	} {
 		v.Root = c.root
-		out, err := annotated(runtime(t, false), c.doc, v)
+		out, err := Annotated(runtime(t, false), c.doc, v)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestAnnotated(t *testing.T) {
 		t.Error("the verdict was changed")
 	}
 	delete(v.Claims, "report_data")
-	if _, err := annotated(runtime(t, false), nil, v); err == nil {
+	if _, err := Annotated(runtime(t, false), nil, v); err == nil {
 		t.Error("evidence without report data is bound to nothing")
 	}
 }

@@ -15,10 +15,11 @@ import (
 // claimSimulatedRoot is the claim that policies read (see measure/snp).
 const claimSimulatedRoot = "simulated_root"
 
-// annotated builds the object that is both the policy's input and the token's
-// annotated evidence (kbs-protocol 9.2). A device may have no report_data
+// Annotated builds the object that is both the policy's input and the token's
+// annotated evidence (kbs-protocol 9.2), of a verdict that holds. runtime is what
+// the evidence is bound to, doc the init-data, nil for none. A device may have no report_data
 // among its claims; then the runtime data is left out with it.
-func annotated(runtime any, doc *initdata.Document, v measure.Verdict) (map[string]any, error) {
+func Annotated(runtime any, doc *initdata.Document, v measure.Verdict) (map[string]any, error) {
 	tee := maps.Clone(v.Claims)
 	if tee == nil {
 		tee = measure.Claims{}

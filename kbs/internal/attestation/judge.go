@@ -12,6 +12,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/challenge"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/observe"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/rcar"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -254,7 +255,7 @@ func only(v *measure.VerificationError, names ...measure.CheckName) bool {
 // appraise asks the attestation policy of the attester's class and builds the
 // submod.
 func (s *Service) appraise(ctx context.Context, id, name string, p piece, v measure.Verdict) (appraised, error) {
-	evidence, err := annotated(p.runtime, p.doc, v)
+	evidence, err := Annotated(p.runtime, p.doc, v)
 	if err != nil {
 		return appraised{}, fault.Newf(fault.Internal, "claims: %w", err)
 	}
@@ -273,15 +274,25 @@ func (s *Service) appraise(ctx context.Context, id, name string, p piece, v meas
 	if err != nil {
 		return appraised{}, fault.New(fault.PolicyError, err)
 	}
+	sub, err := SubmodOf(id, a, evidence, v)
+	if err != nil {
+		return appraised{}, fault.New(fault.PolicyError, err)
+	}
+	return appraised{name: name, submod: sub, policy: a.Policy, verdict: v}, nil
+}
+
+// SubmodOf is what the token says of one attester: the appraisal by the policies
+// of that id, over its annotated evidence.
+func SubmodOf(id string, a policy.Appraisal, evidence map[string]any, v measure.Verdict) (token.Submod, error) {
 	sub := token.Submod{Vector: a.Vector, PolicyID: id, Evidence: evidence, Extensions: map[string]any{}}
 	for _, e := range a.Extensions {
 		if token.Reserved(e.Name) {
-			return appraised{}, fault.Newf(fault.PolicyError, "%s: extension %q would replace a member of the token", a.Policy, e.Name)
+			return token.Submod{}, fmt.Errorf("%s: extension %q would replace a member of the token", a.Policy, e.Name)
 		}
 		sub.Extensions[e.Name] = e.Value
 	}
 	if v.Root.Simulated {
 		sub.Extensions[token.SimulatedRoot] = v.Root.Name
 	}
-	return appraised{name: name, submod: sub, policy: a.Policy, verdict: v}, nil
+	return sub, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 )
 
 const preflightLong = `Say, before a pod is started, whether its image would run: whether a guest would
@@ -24,11 +25,22 @@ failure: 2 where a guest or the broker would refuse.
   policy keys  what the image policy names by kbs:/// is at the broker
   refvalues    the broker has reference values in force; with --refvalues (what
                measure predict writes), it has those of this guest
-  release      the broker's policy gives the key to a guest whose token has the
-               claims in --claims (guest-agent token prints such a token)
+  evidence     the broker's attestation policy finds a guest affirming whose
+               evidence measure verify has verified (--verdict), by the reference
+               values in force; if not, which claim, rule and line it is about
+  release      the policy of each key gives it to that guest, or to one whose
+               token has the claims in --claims (guest-agent token prints one)
 
-A check whose input was not given is told as open, never as passed. A guest may
-still be refused for what only its evidence can show.`
+Evidence comes from such a guest: measure obtain, or from a simulator. Its verdict
+is what
+
+  measure verify --evidence evidence.json --report-data HEX -o json > verdict.json
+
+prints, with the collateral and waivers that the broker's configuration has. What
+the broker keeps for guests, the image policy among it, is shown to no
+administrator, so its text has to be at hand.
+
+A check whose input was not given is told as open, never as passed.`
 
 func (c *cli) preflightCommand() *cobra.Command {
 	p := preflight{c: c}
@@ -37,7 +49,7 @@ func (c *cli) preflightCommand() *cobra.Command {
 		Short: "Would a guest run this image, and get its key?",
 		Long:  preflightLong,
 		Example: `  kbsctl preflight reg.example/app:1-enc --image-policy policy.json --key kbs:///prod/keys/release=release.pub
-  kbsctl preflight reg.example/app:1-enc --init-data initdata.toml --refvalues guest-1.4.yaml --claims claims.json`,
+  kbsctl preflight reg.example/app:1-enc --init-data initdata.toml --refvalues guest-1.4.yaml --verdict verdict.json`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.ref = args[0]
@@ -49,6 +61,9 @@ func (c *cli) preflightCommand() *cobra.Command {
 	f.StringVar(&p.initData, "init-data", "", "init-data `file` that the guest will be launched with")
 	f.StringArrayVar(&p.refvalues, "refvalues", nil, "`file` of RefValue documents: what the guest will measure (repeatable)")
 	f.StringVar(&p.claims, "claims", "", "`file` with the claims (JSON) of a guest's token")
+	f.StringArrayVar(&p.verdicts, "verdict", nil, "`file` with what measure verify -o json said of a guest's evidence (repeatable: the CPU's first, then devices')")
+	f.StringVar(&p.attestation, "attestation-policy", policy.DefaultID, "`id` of the broker's attestation policies that judge it, without class")
+	cmd.MarkFlagsMutuallyExclusive("claims", "verdict")
 	p.j.add(cmd)
 	return cmd
 }

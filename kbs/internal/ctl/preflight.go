@@ -27,12 +27,16 @@ type preflight struct {
 	j         judging
 	initData  string
 	refvalues []string
-	claims    string
+	claims    string   // file
+	verdicts  []string // files
+	// attestation is the id of the attestation policies, without class.
+	attestation string
 
-	cfg    registry.Config
-	at     located
-	broker *admin.Client // nil: it cannot be asked
-	keys   []string      // paths of the layers' keys at the broker
+	document *initdata.Document // the init-data; nil: none
+	cfg      registry.Config
+	at       located
+	broker   *admin.Client // nil: it cannot be asked
+	keys     []string      // paths of the layers' keys at the broker
 }
 
 func (p *preflight) all(ctx context.Context) ([]check, error) {
@@ -67,7 +71,13 @@ func (p *preflight) all(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	checks = append(checks, p.values(ctx, values))
-	return append(checks, p.releases(ctx)...), nil
+	guest, err := p.appraise(ctx)
+	if err != nil {
+		return nil, err
+	}
+	releases := p.releases(ctx, guest)
+	guest.settled(releases)
+	return append(append(checks, guest.checks...), releases...), nil
 }
 
 func (p *preflight) image(ctx context.Context) check {
@@ -109,6 +119,7 @@ func (p *preflight) readInitData() ([]check, error) {
 			return []check{refused(name, "mend cdh.toml in "+p.initData, "cdh.toml: %v", err)}, nil
 		}
 	}
+	p.document = doc
 	checks := []check{passed(name, "%s digest %s", doc.Algorithm(), hex.EncodeToString(doc.Digest()))}
 	for key, v := range guest.Vouchsafe {
 		if on, is := v.(bool); is && on && strings.HasPrefix(key, "insecure_") {

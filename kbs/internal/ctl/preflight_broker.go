@@ -170,11 +170,15 @@ func compact(raw json.RawMessage) []byte {
 	return b.Bytes()
 }
 
-// releases asks the policies about the keys, for a guest with the given claims.
-func (p *preflight) releases(ctx context.Context) []check {
+// releases asks the policies about the keys, for a guest with the given claims or
+// the appraised evidence.
+func (p *preflight) releases(ctx context.Context, guest appraised) []check {
 	const name = "release"
 	if len(p.keys) == 0 {
 		return nil
+	}
+	if len(p.verdicts) > 0 && guest.claims == nil {
+		return []check{open(name, "", "the guest would have no token")}
 	}
 	policies, err := p.broker.Policies(ctx)
 	if err != nil {
@@ -182,25 +186,28 @@ func (p *preflight) releases(ctx context.Context) []check {
 	}
 	var checks []check
 	for _, path := range p.keys {
-		checks = append(checks, p.release(ctx, name, path, policies))
+		checks = append(checks, p.release(ctx, name, path, policies, guest.claims))
 	}
 	return checks
 }
 
 // release judges with the text that the broker has in force.
-func (p *preflight) release(ctx context.Context, name, path string, all []api.Policy) check {
+func (p *preflight) release(ctx context.Context, name, path string, all []api.Policy, claims json.RawMessage) check {
 	id := deciding(all, path)
 	if id == "" {
 		return refused(name, "kbsctl create policy resource/resource/"+path+" --from-file FILE (kbsctl policy template list)", "no policy decides about %s, so nobody gets it", path)
 	}
-	if p.claims == "" {
-		return open(name, "--claims FILE, with the payload of the token of such a guest (guest-agent token)", "policy/resource/%s decides about %s", id, path)
+	if claims == nil && p.claims == "" {
+		return open(name, "--verdict FILE, with what measure verify -o json says of such a guest's evidence, or --claims FILE, with the payload of its token",
+			"policy/resource/%s decides about %s", id, path)
 	}
-	raw, err := readFile(p.claims, maxConfig)
-	if err != nil {
-		return broken(name, "", usagef("%w", err))
+	if claims == nil {
+		var err error
+		if claims, err = readFile(p.claims, maxConfig); err != nil {
+			return broken(name, "", usagef("%w", err))
+		}
 	}
-	input, err := policy.ParseInput(raw)
+	input, err := policy.ParseInput(claims)
 	if err != nil {
 		return refused(name, "", "%s: %v", p.claims, err)
 	}
@@ -208,15 +215,9 @@ func (p *preflight) release(ctx context.Context, name, path string, all []api.Po
 	if err != nil {
 		return broken(name, "", err)
 	}
-	values, err := p.broker.RefValues(ctx)
+	refs, err := p.references(ctx)
 	if err != nil {
 		return broken(name, "", err)
-	}
-	refs := broughtValues{}
-	for _, v := range values {
-		if v.InForce {
-			refs[v.Name] = v.Value
-		}
 	}
 	host := p.c.policyHost()
 	defer host.Close()
@@ -234,11 +235,7 @@ func (p *preflight) release(ctx context.Context, name, path string, all []api.Po
 	case verdict.Allow:
 		return passed(name, "policy/resource/%s gives %s to this guest", id, path)
 	}
-	detail := fmt.Sprintf("policy/resource/%s keeps %s from this guest", id, path)
-	for _, f := range why.Findings {
-		detail += fmt.Sprintf("\n%s is %s", f.Claim, f.Seen)
-	}
-	return refused(name, "kbsctl policy explain resource/"+id, "%s", detail)
+	return refused(name, "kbsctl explain policy/resource/"+id, "policy/resource/%s keeps %s from this guest%s", id, path, because(why))
 }
 
 // deciding returns the name of the resource policy that decides about a path:

@@ -53,3 +53,19 @@ func (t *Trial) Ask(ctx context.Context, q Question, refs refvalue.Querier, trac
 	}
 	return v, x
 }
+
+// Appraise evaluates an attestation policy over the claims of kbs-protocol 9.2,
+// and says why they are not affirmed.
+func (t *Trial) Appraise(ctx context.Context, in Input, refs refvalue.Querier) (Appraisal, Explanation, error) {
+	q := Question{Kind: Attestation, Input: in}
+	a, err := t.host.runner.ask(ctx, t.p, q, newLookups(refs))
+	if err != nil {
+		return Appraisal{}, Explanation{}, err
+	}
+	out := Appraisal{Policy: t.p.ref, Vector: a.vector, Extensions: a.extensions}
+	if a.allow {
+		return out, Explanation{}, nil
+	}
+	why, err := t.host.runner.explain(ctx, t.p, q, newLookups(refs), offline{refs})
+	return out, why, err
+}
