@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +17,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/store"
 	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
+
+// coresForDecryption is from how many cores on decryption is a stage of its own.
+// On fewer, handing the bytes on costs more than it brings.
+const coresForDecryption = 3
 
 // layerPlan is one layer of the manifest, all that can be refused without its
 // bytes having been refused.
@@ -88,12 +93,11 @@ func (j *job) fetchSomewhere(ctx context.Context, lp layerPlan, key store.Key, p
 // fetch runs the pipeline for one layer into a staging directory.
 func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
 	if lp.compression == zstandard {
-		select {
-		case j.puller.windows <- struct{}{}:
-			defer func() { <-j.puller.windows }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		done, err := j.puller.windows.wait(ctx)
+		if err != nil {
+			return nil, err
 		}
+		defer done()
 	}
 	staging, err := j.puller.cfg.Store.Stage()
 	if err != nil {
@@ -117,7 +121,8 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 //
 // Three goroutines work on a layer: one receives, hashes and decrypts; one
 // decompresses; this one hashes the archive and unpacks it. So even a single
-// layer keeps two cores busy.
+// layer keeps two cores busy. Where there are more, decryption and its HMAC have
+// a goroutine of their own.
 func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, staging *store.Staging) (int64, error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	archive := &archiveReader{}
@@ -129,6 +134,11 @@ func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, s
 	defer func() { _ = blob.Close() }()
 	var checked io.Reader = &transportReader{blob}
 	if lp.encrypted {
+		if runtime.GOMAXPROCS(0) >= coresForDecryption {
+			received := readAhead(checked)
+			defer received.close()
+			checked = received
+		}
 		if checked, err = crypt.NewDecrypter(checked, lp.public, private); err != nil {
 			giveUp()
 			return 0, err

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -73,23 +72,14 @@ func (p *Puller) decompress(r *countingReader, c compression) (io.Reader, func()
 		}
 		return &expansion{src: r, r: z}, func() {}, nil
 	}
-	z, _ := p.decoders.Get().(*zstd.Decoder)
-	if z == nil {
-		var err error
-		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return nil, nil, compressionError(r, err)
-		}
+	z, err := p.windows.decoder()
+	if err == nil {
+		err = z.Reset(r)
 	}
-	if err := z.Reset(r); err != nil {
+	if err != nil {
 		return nil, nil, compressionError(r, err)
 	}
-	free := func() {
-		if z.Reset(nil) == nil {
-			p.decoders.Put(z)
-		}
-	}
-	return &expansion{src: r, r: z}, free, nil
+	return &expansion{src: r, r: z}, func() { p.windows.giveBack(z) }, nil
 }
 
 func ownGzip(r io.Reader) (io.Reader, error)   { return inflate.NewReader(r) }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -20,13 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
-const (
-	defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
-	// coresPerWindow says how many zstd layers are decoded at a time: one has a
-	// window of 8 MiB as a rule, and up to maxZstdWindow, where gzip has 32 KiB, and
-	// the stages of one layer fill two cores.
-	coresPerWindow = 2
-)
+const defaultParallel = 3 // layers of one image at a time (guest-protocol 14.1)
 
 // Config is what a [Puller] needs. Store, Policy and Registry are required in
 // the sense that a nil Store is an error and a nil Policy refuses every image.
@@ -65,11 +57,8 @@ type Puller struct {
 	client  *registry.Client
 	log     *slog.Logger
 	flights flights
-	// decoders keeps the decoders of zstd, with their windows, for the next layer;
-	// windows bounds how many layers use one.
-	decoders sync.Pool
-	windows  chan struct{}
-	pulls    atomic.Int64
+	windows *windows
+	pulls   atomic.Int64
 }
 
 // New checks the configuration.
@@ -90,7 +79,7 @@ func New(c Config) (*Puller, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = defaultParallel
 	}
-	return &Puller{cfg: c, client: client, log: c.Logger, windows: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/coresPerWindow))}, nil
+	return &Puller{cfg: c, client: client, log: c.Logger, windows: newWindows()}, nil
 }
 
 // Pull fetches, judges, verifies, decrypts and unpacks an image. Every error

@@ -25,7 +25,7 @@ type containerd struct {
 func (t *containerd) name() string      { return t.title }
 func (t *containerd) kind() kind        { return t.of }
 func (*containerd) isOurs() bool        { return false }
-func (*containerd) can(c testCase) bool { return !c.encrypted }
+func (*containerd) can(c testCase) bool { return !c.encrypted && !c.slow }
 
 func (t *containerd) missing() string {
 	for _, p := range []string{"containerd", "ctr"} {

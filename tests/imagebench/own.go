@@ -17,6 +17,7 @@ import (
 type ownTool struct {
 	program string
 	small   bool
+	one     bool   // every layer over one connection
 	profile string // file for a CPU profile; empty: none
 }
 
@@ -25,16 +26,38 @@ func own(o options, small bool) *ownTool {
 	return &ownTool{program: filepath.Join(o.bin, "imagepull"), small: small}
 }
 
+// ownOverOne is our puller without the means that the case of slow connections
+// is about.
+func ownOverOne(o options) *ownTool {
+	t := own(o, false)
+	t.one = true
+	return t
+}
+
 func (t *ownTool) name() string {
-	if t.small {
+	switch {
+	case t.small:
 		return "vouchsafe, small guest"
+	case t.one:
+		return "vouchsafe, one connection"
 	}
 	return "vouchsafe"
 }
 
-func (*ownTool) kind() kind        { return ours }
-func (*ownTool) isOurs() bool      { return true }
-func (*ownTool) can(testCase) bool { return true }
+func (t *ownTool) kind() kind {
+	if t.one {
+		return oneConnection
+	}
+	return ours
+}
+
+func (*ownTool) isOurs() bool { return true }
+
+// can leaves out what would say nothing: what a slow network costs small guests,
+// and what one connection costs where layers have one each.
+func (t *ownTool) can(c testCase) bool {
+	return (!t.small || !c.slow) && (!t.one || c.size == single)
+}
 
 func (t *ownTool) missing() string {
 	if _, err := os.Stat(t.program); err != nil {
@@ -61,6 +84,9 @@ func (t *ownTool) start(ctx context.Context, s *session) (pulling, error) {
 	}
 	if t.small {
 		args = append(args, "--parallel", "2")
+	}
+	if t.one {
+		args = append(args, "--window", "-1")
 	}
 	p := &ownPull{mount: s.path("root")}
 	if err := os.Mkdir(p.mount, 0o755); err != nil {

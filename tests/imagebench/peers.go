@@ -31,7 +31,7 @@ type copying struct {
 func (t *copying) name() string      { return t.title }
 func (t *copying) kind() kind        { return t.of }
 func (*copying) isOurs() bool        { return false }
-func (*copying) can(c testCase) bool { return true }
+func (*copying) can(c testCase) bool { return !c.slow }
 
 func (t *copying) missing() string {
 	for _, p := range []string{t.copier, t.umoci} {
@@ -80,7 +80,7 @@ type storing struct {
 func (t *storing) name() string        { return t.program + " of Debian" }
 func (*storing) kind() kind            { return debian }
 func (*storing) isOurs() bool          { return false }
-func (t *storing) can(c testCase) bool { return t.decrypts || !c.encrypted }
+func (t *storing) can(c testCase) bool { return (t.decrypts || !c.encrypted) && !c.slow }
 
 func (t *storing) missing() string {
 	_, missing := lookup("", t.program)

@@ -24,7 +24,12 @@ type registry struct {
 
 	mu    sync.Mutex
 	image *image
+	slow  bool
 }
+
+// slowRate is what a connection gets where connections are slow, in bytes per
+// second: what many registries give one.
+const slowRate = 20e6
 
 func serve() (*registry, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,16 +50,34 @@ func (r *registry) close() error {
 	return err
 }
 
-func (r *registry) offer(i *image) {
+func (r *registry) offer(i *image, slow bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.image = i
+	r.image, r.slow = i, slow
+}
+
+// slowly passes an answer on at slowRate.
+type slowly struct {
+	http.ResponseWriter
+	since time.Time
+	sent  int
+}
+
+func (s *slowly) Write(p []byte) (int, error) {
+	due := s.since.Add(time.Duration(float64(s.sent+len(p)) / slowRate * float64(time.Second)))
+	<-time.After(time.Until(due))
+	n, err := s.ResponseWriter.Write(p)
+	s.sent += n
+	return n, err
 }
 
 // ServeHTTP answers what a puller asks by the distribution specification.
 func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	image := r.image
+	if r.slow {
+		w = &slowly{ResponseWriter: w, since: time.Now()}
+	}
 	r.mu.Unlock()
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	dir, name := req.URL.Path, ""

@@ -126,3 +126,40 @@ func TestDifferences(t *testing.T) {
 		}
 	}
 }
+
+// Where connections are slow, ours is held against ours over one of them.
+func TestGateOfSlowConnections(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		one    time.Duration
+		says   string
+		missed bool
+	}{{36 * s, "goal    3.60 times as fast as one", false}, {26 * s, "ok      2.60 times", false}, {20 * s, "MISSED  2.00 times", true}} {
+		r := report{testCase: testCase{format: gzipped, size: single, slow: true}, results: []*result{
+			ran("vouchsafe", ours, 10*s), {tool: pulled{title: "one", of: oneConnection}, rounds: []spent{{wall: c.one, cpu: s}}},
+		}}
+		var out strings.Builder
+		if missed := r.judge(&out, nil); missed != c.missed || !strings.Contains(out.String(), c.says) || strings.Contains(out.String(), "ceiling") {
+			t.Errorf("missed: %v\n%s", missed, out.String())
+		}
+	}
+}
+
+func TestHopeless(t *testing.T) {
+	const s = time.Second
+	mine, fast, near, far := ran("vouchsafe", ours, 90*s), ran("fast", newest, 10*s), ran("near", debian, 12*s), ran("far", debian, 16*s)
+	failed := &result{tool: pulled{title: "failed", of: debian}}
+	all := []*result{mine, fast, near, far, failed}
+	for _, c := range []struct {
+		res     *result
+		against kind
+		want    bool
+	}{
+		{mine, anyPeer, false}, {fast, anyPeer, false}, {near, anyPeer, false}, {far, anyPeer, true}, {failed, anyPeer, false},
+		{fast, debian, true}, {near, debian, false}, {far, debian, true},
+	} {
+		if got := c.res.hopeless(all, c.against); got != c.want {
+			t.Errorf("%s is hopeless: %v", c.res.tool.name(), got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,12 @@ var stageOf = []struct{ part, stage string }{
 func (r *runner) profile(ctx context.Context, dir string) (string, error) {
 	t := own(r.options, false)
 	t.profile = filepath.Join(dir, "profile")
+	if r.profiles != "" {
+		t.profile = filepath.Join(r.profiles, strings.ReplaceAll(r.testCase.name(), "/", "-")+".pprof")
+		if err := os.MkdirAll(r.profiles, 0o755); err != nil {
+			return "", err
+		}
+	}
 	if _, _, err := r.pull(ctx, t); err != nil {
 		return "", err
 	}

@@ -16,8 +16,9 @@ type kind int
 const (
 	ours kind = iota
 	debian
-	rebuilt // the libraries of Debian's tools, built with the Go that builds ours
-	newest  // containerd of today
+	rebuilt       // the libraries of Debian's tools, built with the Go that builds ours
+	newest        // containerd of today
+	oneConnection // ours, but a layer comes over one connection
 	anyPeer
 )
 

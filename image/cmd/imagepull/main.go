@@ -2,7 +2,7 @@
 // process that pulls one image with the [pull.Puller] of the guest agent, and
 // one that says what the parts of a pull cost by themselves.
 //
-//	imagepull pull --store DIR --ref REF [--kek FILE] [--mount DIR] [--parallel N] [--profile FILE]
+//	imagepull pull --store DIR --ref REF [--kek FILE] [--mount DIR] [--parallel N] [--window BYTES] [--profile FILE]
 //	imagepull rates [--gzip FILE] [--zstd FILE] [--tar FILE --dir DIR] [--url URL]
 //
 // It is no tool for users: no policy holds, and registries are spoken to

@@ -23,6 +23,7 @@ type puller struct {
 	store, ref, kek, mount, profile string
 	parallel                        int
 	libraryGzip                     bool
+	window                          int64
 }
 
 func (p *puller) flags(f *pflag.FlagSet) {
@@ -32,6 +33,7 @@ func (p *puller) flags(f *pflag.FlagSet) {
 	f.StringVar(&p.mount, "mount", "", "where to mount the image, until the input ends")
 	f.StringVar(&p.profile, "profile", "", "write a CPU profile of the pull to this file")
 	f.IntVar(&p.parallel, "parallel", 0, "layers at a time; 0: as the agent does")
+	f.Int64Var(&p.window, "window", 0, "see registry.Config")
 	f.BoolVar(&p.libraryGzip, "library-gzip", false, "see pull.Config")
 }
 
@@ -66,7 +68,7 @@ func (p *puller) pull(ctx context.Context, st *store.Store) (*pull.Image, error)
 		return nil, err
 	}
 	config := pull.Config{
-		Store: st, Registry: registry.Config{InsecureHTTPHosts: []string{ref.Host}}, Parallel: p.parallel, LibraryGzip: p.libraryGzip,
+		Store: st, Registry: registry.Config{InsecureHTTPHosts: []string{ref.Host}, Window: p.window}, Parallel: p.parallel, LibraryGzip: p.libraryGzip,
 		Policy: func(context.Context) (*trust.Policy, error) {
 			return trust.ParsePolicy([]byte(`{"default":[{"type":"insecureAcceptAnything"}],"transports":{}}`))
 		},
