@@ -54,7 +54,7 @@ func ParseRelease(raw []byte, keys *Keyring, now time.Time) (*Release, error) {
 	if len(raw) > maxRelease {
 		return nil, fmt.Errorf("%w: a Release file of %d bytes", ErrIndex, len(raw))
 	}
-	block, rest := clearsign.Decode(raw)
+	block, rest := decode(raw)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, fmt.Errorf("%w: it is no clearly signed text", ErrUnsigned)
 	}
@@ -74,6 +74,17 @@ func ParseRelease(raw []byte, keys *Keyring, now time.Time) (*Release, error) {
 		err = fmt.Errorf("%w: an empty Release file", ErrIndex)
 	}
 	return out, err
+}
+
+// decode finds the signed text; nil if there is none.
+func decode(raw []byte) (block *clearsign.Block, rest []byte) {
+	defer func() {
+		// The library panics on a message without a line (go-crypto 1.4.1).
+		if recover() != nil {
+			block, rest = nil, nil
+		}
+	}()
+	return clearsign.Decode(raw)
 }
 
 func newRelease(fields map[string]string, now time.Time) (*Release, error) {

@@ -13,7 +13,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/unxz"
 )
 
 // Limits of a package.
@@ -85,8 +86,8 @@ func decompress(name string, r io.Reader) (io.Reader, func(), error) {
 			return z, nothing, nil
 		}
 	case ".xz":
-		var z *xz.Reader
-		if z, err = (xz.ReaderConfig{DictCap: maxWindow}).NewReader(r); err == nil {
+		var z io.Reader
+		if z, err = unxz.NewReader(r); err == nil {
 			return bufio.NewReaderSize(z, 1<<20), nothing, nil
 		}
 	case ".zst":

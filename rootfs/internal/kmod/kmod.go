@@ -15,7 +15,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/unxz"
 )
 
 // MaxModule is the largest module that is read, in bytes after decompression.
@@ -244,7 +245,7 @@ func decompress(name string, raw []byte) ([]byte, error) {
 	var r io.Reader = bytes.NewReader(raw)
 	switch path.Ext(name) {
 	case ".xz":
-		z, err := xz.NewReader(r)
+		z, err := unxz.NewReader(r)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrModule, err)
 		}

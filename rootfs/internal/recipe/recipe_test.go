@@ -1,0 +1,62 @@
+package recipe_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+)
+
+// The recipes that are shipped can be read.
+func TestShipped(t *testing.T) {
+	files, err := filepath.Glob("../../recipes/*.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no recipes", err)
+	}
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := recipe.Parse(raw); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ old, with, want string }{
+		{`name = "guest"`, `name = "Guest"`, "small letters"},
+		{`name = "guest"`, `nam = "guest"`, "line 1: nam means nothing"},
+		{`name = "guest"`, `name = "guest`, "line 1, column"},
+		{`"linux-image-test"`, `"../x"`, "cannot be the name of a package"},
+		{`"dm_verity"`, `"a/b"`, "cannot be the name of a module"},
+		{`"console=ttyS0 quiet"`, `"a\nb"`, "one line of printable ASCII"},
+		{`path = "/usr/bin/guest-agent"`, `path = "usr/bin"`, "absolute path of PID 1"},
+		{`files = ["/usr/bin/runtime"]`, `files = ["/usr/bin/r*"]`, "named one by one"},
+		{`files = ["/usr/bin/runtime"]`, `files = ["/usr/../etc"]`, "no clean absolute path"},
+		{`join = "/etc`, `join = "etc`, "want an absolute path"},
+		{`"snp", "tpm"`, `"sgx"`, "want snp, tdx or tpm"},
+	} {
+		text := strings.Replace(rootfstest.Recipe, c.old, c.with, 1)
+		if text == rootfstest.Recipe {
+			t.Fatalf("%q is not in the recipe", c.old)
+		}
+		if _, err := recipe.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.with, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("name = 'a'\n[kernel]\npackage = ['linux']\n[agent]\npath = '/a'\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := recipe.Parse(raw)
+		if err == nil && (r.Name == "" || len(r.Kernel.Package) == 0) {
+			t.Errorf("accepted %q", raw)
+		}
+	})
+}
