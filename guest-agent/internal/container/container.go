@@ -1,13 +1,11 @@
 package container
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os/exec"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -174,24 +172,18 @@ func (c *Container) Update(ctx context.Context, res *specs.LinuxResources) error
 	return nil
 }
 
-// Stats asks the runtime for the usage of the container's cgroup. It runs the
-// program by itself: go-runc reads the answer while another goroutine waits for
-// the program and so closes the pipe under the reader.
-func (c *Container) Stats(ctx context.Context) (*runc.Stats, error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, c.runtime.command, "--root", c.runtime.root, "events", "--stats", c.id).Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(exit.Stderr))
+// Stats tells what the container's cgroup uses. The kernel is asked, not the
+// runtime, as long as the first process lives.
+func (c *Container) Stats(context.Context) (*runc.Stats, error) {
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.PID()))
+	if err != nil || c.init().hasExited() { // a process that has ended may have given its number to another
+		return nil, fmt.Errorf("stats of container: %w", ErrState)
 	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("stats of container: %w", err)
 	}
-	var e runc.Event
-	if err := json.Unmarshal(out, &e); err != nil || e.Stats == nil {
-		return nil, errors.Join(errors.New("stats of container: the runtime gave none"), err)
-	}
-	return e.Stats, nil
+	return cgroupOf(string(cgroups), string(mounts)).usage(), nil
 }
 
 // Delete kills what is left of the container and removes it from the runtime.
