@@ -137,6 +137,16 @@ func Start(ctx context.Context, cfg Config) (*Agent, error) {
 	return a, nil
 }
 
+// Attach speaks with an agent that somebody else has started, whose socket and
+// state directory are in dir as here.
+func Attach(ctx context.Context, dir string) (*Agent, error) {
+	a := &Agent{Dir: dir, Socket: filepath.Join(dir, "agent.sock"), Cgroup: "/vouchsafe-" + filepath.Base(dir), log: &lockedBuffer{}, exited: make(chan struct{})}
+	return a, a.dial(ctx)
+}
+
+// Detach ends the connection of [Attach].
+func (a *Agent) Detach() error { return a.client.Close() }
+
 // run starts the program on a thread that lives as long as it does: the kernel
 // sends the signal for the parent's death when the thread ends.
 func (a *Agent) run() error {
