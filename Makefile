@@ -90,7 +90,7 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 
 .PHONY: test-kernel
 test-kernel: ## layers as images under dm-verity, encrypted volumes, on Debian's kernel in QEMU (needs no KVM; two minutes)
-	@build/onkernel image/store image/erofs guest-agent/internal/securemount guest-agent/internal/device guest-agent/internal/oom guest-agent/internal/sandbox
+	@build/onkernel image/store image/erofs guest-agent/internal/securemount guest-agent/internal/device guest-agent/internal/oom guest-agent/internal/sandbox guest-agent/internal/swap
 
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)

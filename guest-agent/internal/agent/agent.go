@@ -89,7 +89,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
 	meter := pullmeter.New(log, time.Now)
-	vols := newVolumes(s.Agent, log)
+	vols := newVolumes(o, s.Agent, log)
 	defer func() { err = errors.Join(err, vols.close(ctx)) }() // after the hub: images may lie on one
 	if err := vols.mountImageDisk(ctx, o, s); err != nil {
 		return err
@@ -110,6 +110,8 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		Events:         h,
 		Encrypted:      securemount.Ephemeral{Mounter: vols.mounter, UnsafeNoIntegrity: s.Agent.InsecureNoStorageIntegrity},
 		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
+		Swap:           vols.swap,
+		GuestHooks:     s.Agent.GuestHooks,
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)

@@ -2,13 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/swap"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -23,12 +26,14 @@ type served struct {
 // afterwards.
 type volumes struct {
 	mounter *securemount.Mounter
+	swap    *swap.Space
 	hub     *hub.Hub // set before anything is served
 }
 
-func newVolumes(s settings.Agent, log *slog.Logger) *volumes {
+func newVolumes(o Options, s settings.Agent, log *slog.Logger) *volumes {
 	v := &volumes{}
 	v.mounter = securemount.New(securemount.Config{Keys: v, Refuse: v.refuse, Logger: log})
+	v.swap = swap.New(swap.Config{Volumes: v.mounter, Dir: filepath.Join(o.StateDir, "swap")})
 	if s.InsecureNoStorageIntegrity {
 		log.Warn("agent.secure_storage_integrity: the host can alter, unnoticed, what pods write to encrypted volumes on its disks")
 	}
@@ -84,5 +89,5 @@ func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Set
 func (v *volumes) close(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
 	defer cancel()
-	return v.mounter.Close(bounded)
+	return errors.Join(v.swap.Close(bounded), v.mounter.Close(bounded))
 }

@@ -172,10 +172,10 @@ func (r *record) close() {
 // image's, whatever the host wrote.
 func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, disks map[string]device.Block) (*specs.Spec, error) {
 	s.mu.Lock()
-	share, hostname := s.sharePID || req.SandboxPidns, s.hostname
+	share, hostname, hooks := s.sharePID || req.SandboxPidns, s.hostname, s.run
 	s.mu.Unlock()
 	p := place{
-		root: v.Rootfs, hostname: hostname, source: s.sandbox.MountSource,
+		root: v.Rootfs, hostname: hostname, hooks: hooks, source: s.sandbox.MountSource,
 		ipc: s.sandbox.IPCNamespace(), uts: s.sandbox.UTSNamespace(),
 	}
 	if share {

@@ -225,7 +225,7 @@ func TestOrderOfCalls(t *testing.T) {
 	_, err := p.client.CreateContainer(ctx, p.request("app1", "/bin/sh"))
 	wantCode(t, err, codes.FailedPrecondition)
 	_, err = p.client.CreateSandbox(ctx, &agent.CreateSandboxRequest{GuestHookPath: "/hooks"})
-	wantCode(t, err, codes.InvalidArgument)
+	wantCode(t, err, codes.PermissionDenied)
 	_, err = p.client.CreateSandbox(ctx, &agent.CreateSandboxRequest{KernelModules: []*agent.KernelModule{{Name: "x"}}})
 	wantCode(t, err, codes.PermissionDenied)
 	// A sandbox that fails leaves nothing, and may be tried again.

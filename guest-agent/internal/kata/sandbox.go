@@ -19,8 +19,9 @@ var empty = &emptypb.Empty{}
 
 // CreateSandbox makes what the pod's containers share, once.
 func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequest) (*emptypb.Empty, error) {
-	if req.GuestHookPath != "" {
-		return nil, invalidf("guest hooks are not supported")
+	hooks, err := s.acceptHooks(req.GuestHookPath)
+	if err != nil {
+		return nil, err
 	}
 	if len(req.KernelModules) > 0 && s.policy == nil {
 		return nil, unpermitted("a sandbox with kernel modules")
@@ -32,7 +33,7 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 		return nil, err
 	}
 	defer s.creations.Done()
-	err := s.machine.LoadModules(ctx, modules(req.KernelModules))
+	err = s.machine.LoadModules(ctx, modules(req.KernelModules))
 	if err == nil {
 		err = s.sandbox.Setup(ctx, sandbox.Request{Hostname: req.Hostname, DNS: req.Dns, Storages: req.Storages})
 	}
@@ -47,6 +48,7 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 	if s.state == creatingSandbox {
 		s.state = liveSandbox
 	}
+	s.run = hooks
 	s.sharePID, s.hostname = req.SandboxPidns, req.Hostname != ""
 	s.log.Info("sandbox created", slog.String("sandbox", req.SandboxId))
 	return empty, nil

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -55,6 +56,9 @@ type Config struct {
 	Tables Tables
 	// Devices finds disks that the host plugs in; nil refuses what needs one.
 	Devices sandbox.Devices
+	// GuestHooks is the directory of programs that a host may have run around
+	// containers; empty refuses.
+	GuestHooks string
 	// Swap takes disks to swap to; nil refuses them.
 	Swap Swap
 	// Encrypted encrypts such disks; nil refuses those that must be.
@@ -97,6 +101,7 @@ type Server struct {
 	tables  Tables
 	devices sandbox.Devices
 	swap    Swap
+	hooks   string
 	oom     oom.Queue
 	version string
 	// parameters is where kernel parameters of the pod's network are written.
@@ -115,6 +120,7 @@ type Server struct {
 	state      lifecycle
 	sharePID   bool
 	hostname   bool
+	run        *specs.Hooks // of the guest's image; nil for none
 	containers map[string]*record
 	creations  sync.WaitGroup // added to under mu, and not once state is destroyed
 }
@@ -157,6 +163,7 @@ func NewServer(cfg Config) (*Server, error) {
 		s.tables = iptables.Tables{}
 	}
 	s.devices, s.swap = cfg.Devices, cfg.Swap
+	s.hooks = cfg.GuestHooks
 	if s.refuse == nil {
 		s.refuse = untold
 	}

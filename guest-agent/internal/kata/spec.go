@@ -18,6 +18,7 @@ type place struct {
 	process  *specs.Process
 	ipc, uts string                       // paths of the sandbox's namespaces
 	pid      string                       // empty for a pid namespace of its own
+	hooks    *specs.Hooks                 // of the guest's image
 	hostname bool                         // the sandbox's uts namespace has the pod's host name
 	source   func(string) (string, error) // where the source of a bind mount really lies
 }
@@ -48,6 +49,7 @@ func runtimeSpec(in *agent.Spec, p place) (*specs.Spec, error) {
 		Root:        &specs.Root{Path: p.root, Readonly: in.Root.Readonly},
 		Mounts:      mounted,
 		Annotations: in.Annotations,
+		Hooks:       p.hooks,
 	}
 	if out.Process == nil {
 		out.Process = process(in.Process)

@@ -4,8 +4,8 @@
 // and cgroup-v2.rst, memory.events). A runtime asks for one event after the
 // other, and waits for the next (kata-agent 1.2).
 //
-// A watch is opened before the container's program runs, and ends by itself when
-// its cgroup does.
+// A watch is opened before the container's program runs, and closed when the
+// container is removed. That the cgroup goes before is no event.
 package oom
 
 import (
@@ -124,7 +124,7 @@ func openV2(dir string) (*Watch, error) {
 		return nil, err
 	}
 	event := os.NewFile(uintptr(fd), "memory.events")
-	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY|unix.IN_DELETE_SELF); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
 		return nil, errors.Join(err, event.Close())
 	}
 	return &Watch{event: event, dir: dir, close: func() error { return nil }, read: func() (uint64, error) {

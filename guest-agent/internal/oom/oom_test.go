@@ -147,7 +147,9 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed = true
-	w.done.Wait() // the end of the cgroup ends the watch
+	if !at.v2 {
+		w.done.Wait() // the end of the cgroup ends the watch
+	}
 	if len(told) > 0 {
 		t.Error("the end of the cgroup was told as a lack of memory")
 	}

@@ -26,7 +26,6 @@ import (
 type image struct {
 	node, file string
 	options    []string
-	size       int64 // of the data
 }
 
 // newImage makes a layer of files. With tree it has a hash tree behind it, after
@@ -44,15 +43,15 @@ func newImage(t *testing.T, files map[string]string, tree, superblock bool) imag
 		t.Fatal(err)
 	}
 	var raw, hashes bytes.Buffer
-	size, err := erofs.Write(t.Context(), io.MultiWriter(&raw, b), dir)
-	if err != nil {
+	if _, err := erofs.Write(t.Context(), io.MultiWriter(&raw, b), dir); err != nil {
 		t.Fatal(err)
 	}
 	root, err := b.Finish(&hashes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := image{size: size, options: []string{"ro", "X-kata.overlay-lower", "X-kata.multi-layer=true"}}
+	size := raw.Len()
+	i := image{options: []string{"ro", "X-kata.overlay-lower", "X-kata.multi-layer=true"}}
 	if tree {
 		i.options = append(i.options, "X-kata.dmverity-enabled=true", "X-kata.dmverity.roothash="+hex.EncodeToString(root.Hash[:]),
 			fmt.Sprintf("X-kata.dmverity.hashoffset=%d", size))

@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +98,10 @@ func (c *commandLine) set(key, value string) (err error) {
 		c.agent.ImageDisk = value
 	case "vouchsafe.insecure_plain_http":
 		c.insecurePlainHTTP, err = strconv.ParseBool(value)
+	case "vouchsafe.guest_hooks":
+		if c.agent.GuestHooks = value; !filepath.IsAbs(value) {
+			err = fmt.Errorf("%q is no absolute path", value)
+		}
 	case "vouchsafe.insecure_no_agent_policy":
 		c.insecureNoPolicy, err = strconv.ParseBool(value)
 	default:

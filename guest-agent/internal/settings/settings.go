@@ -79,6 +79,9 @@ type Agent struct {
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
 	Components       Components    // agent.guest_components_procs, default REST: all
+	// GuestHooks is the directory of programs of the image that a host may have
+	// run around containers: vouchsafe.guest_hooks; empty for none.
+	GuestHooks string
 	// InsecureNoPolicy lets containers run although no policy judges what the
 	// host asks for. Both of its sources are measured, so that a broker's policy
 	// sees it: insecure_no_agent_policy of [vouchsafe] in cdh.toml, or
