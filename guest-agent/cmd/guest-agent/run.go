@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
@@ -64,7 +65,16 @@ func command(io stdio) *cobra.Command {
 			return err
 		},
 	})
-	root.AddCommand(genpolicyCommand(io))
+	root.AddCommand(genpolicyCommand(io), &cobra.Command{
+		Use:    "reference",
+		Short:  "Print the page of the runtime's methods",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprint(io.out, kata.Reference())
+			return err
+		},
+	})
 	root.AddCommand(personCommands(io)...)
 	return root
 }

@@ -221,6 +221,29 @@ has_storage(c, s) if {
 	regex.match(place(m), s.mount_point)
 }
 
+# An emptyDir on a disk of the host's, which the agent encrypts under a random
+# key and makes anew.
+has_storage(c, s) if {
+	is_encrypted(s)
+	some v in c.mounts
+	v.kind == "disk"
+	some m in input.OCI.Mounts
+	m.source == s.mount_point
+	m.destination == v.destination
+}
+
+is_encrypted(s) if {
+	s.driver in {"blk", "scsi", "mmioblk"}
+	"encryption_key=ephemeral" in s.driver_options
+	not is_layer(s)
+	regex.match(`^/run/kata-containers/sandbox/storage/[0-9a-zA-Z_=-]+$`, s.mount_point)
+}
+
+is_layer(s) if {
+	some o in s.options
+	startswith(o, "X-kata.")
+}
+
 has_mounts(c) if {
 	every m in input.OCI.Mounts { has_mount(c, m) }
 	every v in c.mounts {
@@ -265,6 +288,17 @@ has_mount(c, m) if {
 	some v in c.mounts
 	m.destination == v.destination
 	regex.match(place(v), m.source)
+	v.readonly in {false, {"ro"} == {o | some o in m.options; o in {"ro", "rw"}}}
+}
+
+has_mount(c, m) if {
+	m.type_ == "bind"
+	some v in c.mounts
+	v.kind == "disk"
+	m.destination == v.destination
+	some s in input.storages
+	s.mount_point == m.source
+	is_encrypted(s)
 	v.readonly in {false, {"ro"} == {o | some o in m.options; o in {"ro", "rw"}}}
 }
 

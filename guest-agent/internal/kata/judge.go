@@ -101,17 +101,22 @@ func (s *Server) denied(ctx context.Context, request string, err error) error {
 	return &denial{request, f}
 }
 
+// needsWaiver are the requests that decide what runs, needsPolicy those that
+// change the machine below the pod.
+var (
+	needsWaiver = map[string]bool{"CreateContainerRequest": true, "ExecProcessRequest": true}
+	needsPolicy = map[string]bool{
+		"SetIPTablesRequest": true, "AddSwapRequest": true, "AddSwapPathRequest": true, "MemHotplugByProbeRequest": true, "SetGuestDateTimeRequest": true,
+	}
+)
+
 // unjudged is the agent without a policy. Unless that was waived by name, what
 // decides what runs is refused.
 func (s *Server) unjudged(request string) error {
-	switch request {
-	case "CreateContainerRequest", "ExecProcessRequest":
-	case "SetIPTablesRequest", "AddSwapRequest", "AddSwapPathRequest", "MemHotplugByProbeRequest", "SetGuestDateTimeRequest":
+	switch {
+	case needsPolicy[request]:
 		return unpermitted(request)
-	default:
-		return nil
-	}
-	if s.trust {
+	case s.trust || !needsWaiver[request]:
 		return nil
 	}
 	return refusef(codes.PermissionDenied, "%s is blocked by policy: no agent policy is in force, and init-data does not waive it (insecure_no_agent_policy)", request)

@@ -32,6 +32,11 @@ func Write(ctx context.Context, dir, bin string) error {
 			return err
 		}
 	}
+	agent, err := exec.CommandContext(ctx, filepath.Join(bin, "guest-agent"), "reference").Output()
+	if err != nil {
+		return fmt.Errorf("guest-agent reference: %w", err)
+	}
+	pages[AgentPage] = generated + string(agent)
 	for name, text := range pages {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
@@ -50,6 +55,9 @@ func brokerPage(ctx context.Context, bin, name string) (string, error) {
 	}
 	return string(out), nil
 }
+
+// AgentPage is the page of the agent's methods.
+const AgentPage = "agent.md"
 
 const generated = "<!-- Generated from the code by `make generate`. -->\n\n"
 

@@ -25,7 +25,7 @@ func TestPagesAreCurrent(t *testing.T) {
 	if err := Write(t.Context(), out, bin); err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append([]string{"codes.md", "commands.md"}, BrokerPages...) {
+	for _, page := range append([]string{"codes.md", "commands.md", AgentPage}, BrokerPages...) {
 		want, err := os.ReadFile(filepath.Join(out, page))
 		if err != nil {
 			t.Fatal(err)
