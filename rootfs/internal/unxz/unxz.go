@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	streamHeader = 12 // bytes; the header of the first block follows
-	blockHeader  = 12 // as encoders write it: size, flags, LZMA2, its one property, padding, CRC32
+	streamHeader = 12 // bytes; the header of the first block follows, and tells its own size
 
 	filterLZMA2 = 0x21
 
@@ -29,7 +28,10 @@ var ErrDictionary = errors.New("xz: a dictionary that is too large, or of no kno
 // block is bounded; encoders write the same for all blocks of a file.
 func NewReader(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReaderSize(r, 1<<16)
-	head, err := buffered.Peek(streamHeader + blockHeader)
+	head, err := buffered.Peek(streamHeader + 1)
+	if err == nil {
+		head, err = buffered.Peek(streamHeader + 4*(int(head[streamHeader])+1))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("xz: %w", err)
 	}
@@ -41,6 +43,9 @@ func NewReader(r io.Reader) (io.Reader, error) {
 
 // bounded reads the header of a block, which has LZMA2 as its one filter.
 func bounded(h []byte) error {
+	if h[0] == 0 { // no block at all
+		return nil
+	}
 	flags, at := h[1], 2
 	if flags&0x3f != 0 { // more filters, or bits that are reserved
 		return ErrDictionary

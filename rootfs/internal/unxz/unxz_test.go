@@ -2,13 +2,13 @@ package unxz_test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
 	"os/exec"
 	"testing"
-
-	"encoding/binary"
 
 	"github.com/ulikunitz/xz"
 
@@ -57,8 +57,11 @@ func TestReadXZUtils(t *testing.T) {
 	if _, err := exec.LookPath("xz"); err != nil {
 		t.Skip("xz is not installed, whose files are read here (make test installs it)")
 	}
-	content := bytes.Repeat([]byte("content "), 100_000)
-	for _, args := range [][]string{{"-9"}, {"-T2", "--block-size=100000"}} {
+	content := make([]byte, 3<<20) // of which the sizes take several bytes
+	if _, err := rand.Read(content); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-9"}, {"-0"}, {"-T2", "--block-size=100000"}, {"-T2", "--block-size=2000000"}} {
 		cmd := exec.CommandContext(t.Context(), "xz", append(args, "-c")...)
 		cmd.Stdin = bytes.NewReader(content)
 		raw, err := cmd.Output()
