@@ -24,6 +24,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/ociregistry"
 )
 
 const root = "../.."
@@ -45,7 +46,7 @@ func TestAttest(t *testing.T) {
 	follow(t, "attest.md", nil)
 }
 
-// The image that is shipped is a reader's own.
+// The image that is shipped is a reader's own, and so is the registry.
 func TestImages(t *testing.T) {
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -53,7 +54,36 @@ func TestImages(t *testing.T) {
 		}
 		t.Skip("skopeo is not installed: apt-get install skopeo")
 	}
-	follow(t, "images.md", writeImage)
+	reg, err := ociregistry.Start(t.TempDir(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := reg.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, reg.CA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, "images.md", writeImage, reaches(reg.Addr), knows("REG="+reg.Addr+"/shop", "SSL_CERT_FILE="+ca))
+}
+
+// A circumstance is what a page's reader has beside the commands.
+type circumstance func(network *guestnet.Net, cmd *exec.Cmd) error
+
+// reaches lets the page reach a server of the test.
+func reaches(addr string) circumstance {
+	return func(network *guestnet.Net, _ *exec.Cmd) error { return network.Forward(addr) }
+}
+
+// knows sets variables.
+func knows(env ...string) circumstance {
+	return func(_ *guestnet.Net, cmd *exec.Cmd) error {
+		cmd.Env = append(cmd.Env, env...)
+		return nil
+	}
 }
 
 // The image of the pod is a reader's own.
@@ -93,7 +123,7 @@ func TestPostgreSQL(t *testing.T) {
 // follow runs a page in a directory of its own and in a network of its own, so
 // that the ports it names are free, with the built commands on the path. What the
 // page begins with is put into the directory by prepare, nil for nothing.
-func follow(t *testing.T, page string, prepare func(dir string) error) {
+func follow(t *testing.T, page string, prepare func(dir string) error, with ...circumstance) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a network namespace needs root")
@@ -133,6 +163,11 @@ func follow(t *testing.T, page string, prepare func(dir string) error) {
 	cmd := exec.CommandContext(ctx, "/bin/bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8"}
+	for _, w := range with {
+		if err := w(network, cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// What a page leaves running ends with it: the whole group is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
