@@ -91,7 +91,7 @@ func (k *Keyring) Unwrap(_ context.Context, w WrappedKey) (secret.Bytes, error) 
 		return k.unwrapPKCS7(w.Packet)
 	case SchemePKCS11:
 		return k.unwrapPKCS11(w.Packet)
-	case SchemeProvider:
+	case SchemeProvider, schemePGP:
 	}
 	return secret.Bytes{}, schemeError(w)
 }

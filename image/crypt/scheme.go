@@ -18,9 +18,10 @@ const (
 	SchemePKCS11   Scheme = "pkcs11"
 	SchemeProvider Scheme = providerPrefix + "attestation-agent"
 
-	schemePGP      Scheme = "pgp" // known, and not opened
-	providerPrefix        = "provider."
+	schemePGP Scheme = "pgp" // known, and not opened
 )
+
+const providerPrefix = "provider."
 
 // IsProvider reports whether the packet is one of a key provider, which
 // [ParsePacket] reads.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ func TestSignNotation(t *testing.T) {
 		"no certificate":                  func(o *ship.SignOptions) { o.Certificates = nil },
 		"a certificate that nothing uses": func(o *ship.SignOptions) { o.Forms = nil },
 		"half of a chain":                 func(o *ship.SignOptions) { o.Certificates = chain[:len(chain)-len(root)] },
-		"text behind it":                  func(o *ship.SignOptions) { o.Certificates = append(chain[:len(chain):len(chain)], "x"...) },
+		"text behind it":                  func(o *ship.SignOptions) { o.Certificates = slices.Concat(chain, []byte("x")) },
 		"another chain":                   func(o *ship.SignOptions) { o.Certificates = otherChain },
 		"an unknown form":                 func(o *ship.SignOptions) { o.Forms = []ship.SignForm{"pgp"} },
 	} {

@@ -23,10 +23,10 @@ const (
 	// and trusted identities (specification "trust store and trust policy").
 	typeNotation = "notationSigned"
 
-	// ArtifactNotation is the type of a manifest with such a signature, PayloadNotation
-	// that of what is signed.
+	// ArtifactNotation is the type of a manifest with such a signature.
 	ArtifactNotation = "application/vnd.cncf.notary.signature"
-	PayloadNotation  = "application/vnd.cncf.notary.payload.v1+json"
+	// PayloadNotation is the type of what is signed.
+	PayloadNotation = "application/vnd.cncf.notary.payload.v1+json"
 
 	maxNotation = 256 << 10 // bytes of one envelope
 

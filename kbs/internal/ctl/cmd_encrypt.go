@@ -69,11 +69,11 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 		Use:   "encrypt SRC --to DST",
 		Short: "Encrypt an image so that only attested guests can open it",
 		Long:  encryptLong,
-		Example: `  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key
-  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key --policy affirming -o manifest |
+		Example: `  kbsctl image encrypt reg.example/app:1 --to reg.example/app:1-enc --sign release.key
+  kbsctl image encrypt reg.example/app:1 --to reg.example/app:1-enc --sign release.key --policy affirming -o manifest |
     kubectl apply -f -
   kbsctl image encrypt oci:build --to oci:shipped:1 --key kbs:///prod/image/app --kek-file kek.bin
-  kbsctl image encrypt app:1 --to reg.example/app:1-enc --recipient jwe:partner.pub`,
+  kbsctl image encrypt reg.example/app:1 --to reg.example/app:1-enc --recipient jwe:partner.pub`,
 		Args: oneOrTwo,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 && e.dst == "" {

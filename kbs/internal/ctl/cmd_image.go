@@ -21,13 +21,16 @@ func (c *cli) imageCommand() *cobra.Command {
 		Use:   "image",
 		Short: "Encrypt, sign, check and pull images; no daemon is needed",
 		Long: `Encrypt, sign, check and pull images. An image is named as container tools name it, or
-as oci:DIR[:TAG] for an OCI layout on disk. Registry credentials come from
+as oci:DIR[:TAG] for an OCI layout on disk. A name without a host is that of an
+image at docker.io: images that lie in docker or podman on this machine are not
+seen (podman push app oci:DIR:TAG makes a layout). Registry credentials come from
 --authfile, or from where docker and podman keep theirs.
 
 From a plain image to a pod:
 
   kbsctl image keygen --out release
-  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key
+  kbsctl image encrypt reg.example/app:1 --to reg.example/app:1-enc --policy affirming --sign release.key
+  kbsctl image verify reg.example/app:1-enc --policy policy.json
   kbsctl preflight reg.example/app:1-enc --image-policy policy.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

@@ -72,7 +72,7 @@ const rootExample = `  kbsctl list policies
   kbsctl apply -f policies/
   kbsctl explain ticket/7QK2-M9TD
   kbsctl audit verify --log-key audit.pub
-  kbsctl image encrypt app:1 --to reg.example/app:1-enc --sign release.key`
+  kbsctl image encrypt reg.example/app:1 --to reg.example/app:1-enc --sign release.key`
 
 func (c *cli) root() *cobra.Command {
 	root := &cobra.Command{
