@@ -258,6 +258,23 @@ func (c *Client) lend(ctx context.Context) (*session, error) {
 	return s, err
 }
 
+// Renew attests anew if this client has attested before, and puts the new token
+// in the place of those that it has.
+func (c *Client) Renew(ctx context.Context) error {
+	before := c.own.peek()
+	if before == nil {
+		return nil
+	}
+	_, err := c.own.get(ctx, before)
+	return err
+}
+
+// Forget drops the tokens and their keys. The next call attests.
+func (c *Client) Forget() {
+	c.own.forget()
+	c.lent.forget()
+}
+
 // TokenWithKey makes a handshake with a fresh key pair and returns both, for a
 // workload that fetches and opens resources by itself: JSON
 // {"token":JWT,"tee_keypair":PEM} (guest-protocol 7.1). Nothing of it is

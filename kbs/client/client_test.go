@@ -315,6 +315,33 @@ func TestWorkloadToken(t *testing.T) {
 	handshakes(t, c, 2)
 }
 
+// Renewal is for who has attested; what was forgotten is used no more.
+func TestRenewAndForget(t *testing.T) {
+	b := newBroker(t, &broker{resources: map[string]string{"a/b/c": "x"}})
+	c := newClient(t, b)
+	if err := c.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	handshakes(t, c, 0)
+	mustGet(t, c, "kbs:///a/b/c", "x")
+	if err := c.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustGet(t, c, "kbs:///a/b/c", "x")
+	handshakes(t, c, 2)
+	if _, err := c.WorkloadToken(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	handshakes(t, c, 3)
+	c.Forget()
+	mustGet(t, c, "kbs:///a/b/c", "x")
+	handshakes(t, c, 4)
+	if _, err := c.WorkloadToken(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	handshakes(t, c, 5)
+}
+
 func TestTokenWithKey(t *testing.T) {
 	b := newBroker(t, &broker{resources: map[string]string{"a/b/c": "x"}})
 	c := newClient(t, b)

@@ -99,6 +99,19 @@ func (s *sessions) get(ctx context.Context, refused *session) (*session, error) 
 	}
 }
 
+// peek returns the session in use, nil if there is none.
+func (s *sessions) peek() *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+func (s *sessions) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = nil
+}
+
 func (s *sessions) lead(ctx context.Context, r *renewal) (*session, error) {
 	defer func() { // even if an attester panics, nobody may wait for ever
 		s.mu.Lock()

@@ -103,22 +103,13 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	if err := fetchCredentials(ctx, s.Credentials, settings.CredentialDir, h.Resource); err != nil {
 		return err
 	}
-	cfg := kata.Config{
-		StateDir: o.StateDir, Runtime: o.Runtime, Reaper: reaper,
-		Images:         images{h, s.Agent.ImagePullTimeout},
-		Secrets:        h,
-		Events:         h,
-		Encrypted:      securemount.Ephemeral{Mounter: vols.mounter, UnsafeNoIntegrity: s.Agent.InsecureNoStorageIntegrity},
-		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
-		Swap:           vols.swap,
-		GuestHooks:     s.Agent.GuestHooks,
-		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
-		Refuse: func(ctx context.Context, request string, err error) error {
-			return h.Refuse(ctx, hub.ObjectRequest, request, err)
-		},
-		Metrics:     meter.Text,
-		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
+	var server *kata.Server // its containers are what leases are for
+	keeper, err := newKeeper(s.Leases, h, func(ctx context.Context, id string) error { return server.Kill(ctx, id) }, log)
+	if err != nil {
+		return err
 	}
+	cfg := kataConfig(o, s, h, vols, log)
+	cfg.Reaper, cfg.Leases, cfg.Metrics = reaper, keeper, meter.Text
 	if s.Agent.Policy != "" {
 		if cfg.Policy, err = policy.New(ctx, s.Agent.Policy, policy.Config{UnsafeLearn: s.Agent.InsecureLearnPolicy, Logger: log}); err != nil {
 			return fmt.Errorf("%s: %w", settings.DocumentPolicy, err)
@@ -130,8 +121,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		defer net.Close()
 		cfg.Network = net
 	}
-	server, err := kata.NewServer(cfg)
-	if err != nil {
+	if server, err = kata.NewServer(cfg); err != nil {
 		return err
 	}
 	defer func() { // a start that fails leaves nothing; after an end there is nothing left
@@ -143,7 +133,27 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	if err != nil {
 		return err
 	}
+	defer keep(ctx, keeper)()
 	return serve(ctx, o, s, server, side, log)
+}
+
+// kataConfig is what the settings say of the runtime's door.
+func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, log *slog.Logger) kata.Config {
+	return kata.Config{
+		StateDir: o.StateDir, Runtime: o.Runtime,
+		Images:         images{h, s.Agent.ImagePullTimeout},
+		Secrets:        h,
+		Events:         h,
+		Encrypted:      securemount.Ephemeral{Mounter: vols.mounter, UnsafeNoIntegrity: s.Agent.InsecureNoStorageIntegrity},
+		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
+		Swap:           vols.swap,
+		GuestHooks:     s.Agent.GuestHooks,
+		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
+		Refuse: func(ctx context.Context, request string, err error) error {
+			return h.Refuse(ctx, hub.ObjectRequest, request, err)
+		},
+		PauseBinary: o.PauseBinary, ResolvConf: o.ResolvConf, Version: o.Version, Logger: log,
+	}
 }
 
 // serve answers until the sandbox was destroyed or ctx is done.

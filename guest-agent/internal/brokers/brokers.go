@@ -40,6 +40,8 @@ type Client interface {
 	WorkloadToken(ctx context.Context) (secret.Bytes, error)
 	TokenWithKey(ctx context.Context) (secret.Bytes, error)
 	ReportRefusal(ctx context.Context, r api.GuestRefusal) (fault.Ticket, error)
+	Renew(ctx context.Context) error
+	Forget()
 }
 
 // Broker is one broker of a set.
@@ -144,6 +146,29 @@ func (s *Set) TokenWithKey(ctx context.Context) (secret.Bytes, error) {
 // ReportRefusal tells the first broker that answers.
 func (s *Set) ReportRefusal(ctx context.Context, r api.GuestRefusal) (fault.Ticket, error) {
 	return ask(ctx, s, s.order(), func(ctx context.Context, c Client) (fault.Ticket, error) { return c.ReportRefusal(ctx, r) })
+}
+
+// Renew attests anew to every broker that knows this guest. What one decides
+// against the guest is returned before the silence of another.
+func (s *Set) Renew(ctx context.Context) error {
+	var first error
+	for i, m := range s.members {
+		_, err := attempt(ctx, s.patience, i+1 < len(s.members), func(ctx context.Context) (struct{}, error) { return struct{}{}, m.Client.Renew(ctx) })
+		switch {
+		case err != nil && answered(err):
+			return err
+		case first == nil:
+			first = err
+		}
+	}
+	return first
+}
+
+// Forget drops all tokens and their keys.
+func (s *Set) Forget() {
+	for _, m := range s.members {
+		m.Client.Forget()
+	}
 }
 
 // named returns the brokers of a host; several may share one under different

@@ -48,6 +48,12 @@ func (s *stub) ReportRefusal(ctx context.Context, _ api.GuestRefusal) (fault.Tic
 	return "T", err
 }
 
+func (s *stub) Renew(ctx context.Context) error {
+	_, err := s.answer(ctx)
+	return err
+}
+func (s *stub) Forget() { s.set(errors.New("forgotten"), false) }
+
 func (s *stub) set(err error, hang bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,6 +224,30 @@ func TestAllFail(t *testing.T) {
 	}
 	if a.asked() != 2 || b.asked() != 2 {
 		t.Errorf("asked %d and %d times", a.asked(), b.asked())
+	}
+}
+
+// A decision against the guest counts, whichever broker's it is; silence is told
+// if nobody decided.
+func TestRenew(t *testing.T) {
+	silence, decision := fault.Newf(fault.Unavailable, "down"), fault.Newf(fault.GuestRevoked, "no")
+	for name, c := range map[string]struct{ a, b, want error }{
+		"all well":           {},
+		"the first is down":  {a: silence, want: silence},
+		"the second is down": {b: silence, want: silence},
+		"the second refuses": {a: silence, b: decision, want: decision},
+		"the first refuses":  {a: decision, b: silence, want: decision},
+	} {
+		s, a, b, other := three(t)
+		a.set(c.a, false)
+		b.set(c.b, false)
+		if err := s.Renew(t.Context()); !errors.Is(err, c.want) && err != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.Forget()
+		if other.err == nil {
+			t.Errorf("%s: not all are forgotten", name)
+		}
 	}
 }
 

@@ -96,6 +96,9 @@ type Broker interface {
 	Resource(ctx context.Context, uri string) (secret.Bytes, error)
 	WorkloadToken(ctx context.Context) (secret.Bytes, error)
 	TokenWithKey(ctx context.Context) (secret.Bytes, error)
+	// Renew attests anew, if this guest has attested; Forget drops tokens and keys.
+	Renew(ctx context.Context) error
+	Forget()
 	Reporter
 }
 

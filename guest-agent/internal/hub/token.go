@@ -50,3 +50,18 @@ func (h *Hub) token(ctx context.Context, kind string) (secret.Bytes, error) {
 	}
 	return h.broker.WorkloadToken(ctx)
 }
+
+// Renew attests anew, if this guest has attested. Errors are *fault.Fault.
+func (h *Hub) Renew(ctx context.Context) error {
+	if h.broker == nil {
+		return errNoBroker()
+	}
+	return h.broker.Renew(ctx)
+}
+
+// Forget drops the tokens that the hub has, and their keys.
+func (h *Hub) Forget() {
+	if h.broker != nil {
+		h.broker.Forget()
+	}
+}

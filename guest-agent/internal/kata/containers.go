@@ -31,6 +31,7 @@ type record struct {
 	memory   *oom.Watch // nil where the kernel does not tell
 	message  *os.File   // the container's last words; nil if there are none
 	removing bool
+	leases   []func() // each gives one back
 }
 
 // CreateContainer makes a container and parks its first process until
@@ -131,7 +132,8 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if spec.Process.Env, err = s.unsealEnv(ctx, spec.Process.Env); err != nil {
+	sealedEnv := spec.Process.Env
+	if spec.Process.Env, err = s.unsealEnv(ctx, sealedEnv); err != nil {
 		return nil, err
 	}
 	if err = s.measure(ctx, req, volumes.Image); err != nil {
@@ -155,11 +157,15 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 		return nil, errors.Join(err, r.ctr.Delete(context.WithoutCancel(ctx)))
 	}
 	r.memory = s.watchMemory(id, r.ctr.PID())
+	r.leases = s.hold(id, sealedEnv, req.GetOCI().GetMounts())
 	return r, nil
 }
 
 // close gives up what the agent keeps open for a container.
 func (r *record) close() {
+	for _, release := range r.leases {
+		release()
+	}
 	if r.memory != nil {
 		_ = r.memory.Close()
 	}

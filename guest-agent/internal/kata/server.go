@@ -67,6 +67,8 @@ type Config struct {
 	Events Events
 	// Secrets opens sealed secrets; nil refuses containers that have some.
 	Secrets Secrets
+	// Leases keeps what containers have from brokers; nil keeps nothing.
+	Leases Leases
 	// PauseBinary is the static program for the pause container: the agent's own.
 	PauseBinary string
 	// ResolvConf is bound over with the pod's DNS settings; empty leaves the
@@ -95,6 +97,7 @@ type Server struct {
 	sandbox *sandbox.Sandbox
 	runtime *container.Runtime
 	secrets Secrets
+	leases  Leases // nil without
 	events  Events
 	network Network
 	machine Machine
@@ -147,7 +150,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		version: cfg.Version, secrets: cfg.Secrets, events: cfg.Events, network: cfg.Network, metrics: cfg.Metrics,
+		version: cfg.Version, secrets: cfg.Secrets, leases: cfg.Leases, events: cfg.Events, network: cfg.Network, metrics: cfg.Metrics,
 		policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),

@@ -68,6 +68,7 @@ type Sandbox struct {
 	log      *slog.Logger
 	storages table
 	copying  copyLocks
+	opened   openedFiles
 
 	mu    sync.Mutex
 	undos []undo // of Setup, in the order made

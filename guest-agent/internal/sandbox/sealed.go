@@ -33,6 +33,16 @@ const maxEntries = 4096
 // symbolic link in its place. A second container that mounts the same
 // directory finds it done.
 func (s *Sandbox) Unseal(source string, open func(text string) (secret.Bytes, error)) error {
+	return s.withSealed(source, open, func(u unsealer, name string, dir bool) error {
+		if err := u.all(name, dir); err != nil {
+			return err
+		}
+		return u.restore(name)
+	})
+}
+
+// withSealed does something with the files of a source, which the host fills.
+func (s *Sandbox) withSealed(source string, open func(text string) (secret.Bytes, error), do func(u unsealer, name string, dir bool) error) error {
 	name, err := s.sharedName(source)
 	if err != nil {
 		return nil //nolint:nilerr // what the host does not fill has nothing sealed in it
@@ -42,14 +52,19 @@ func (s *Sandbox) Unseal(source string, open func(text string) (secret.Bytes, er
 		return fmt.Errorf("open the shared directory: %w", err)
 	}
 	defer func() { _ = shared.Close() }()
-	u := unsealer{root: shared, open: open}
 	fi, err := shared.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // whoever mounts it says so
 	case err != nil:
 		return invalidf("mount source %q cannot be used: %v", source, err)
-	case !fi.IsDir():
+	}
+	return do(unsealer{root: shared, open: open, opened: &s.opened}, name, fi.IsDir())
+}
+
+// all opens what is sealed in a file, or directly in a directory.
+func (u unsealer) all(name string, dir bool) error {
+	if !dir {
 		return u.file(name, false)
 	}
 	entries, err := u.entries(name)
@@ -65,8 +80,9 @@ func (s *Sandbox) Unseal(source string, open func(text string) (secret.Bytes, er
 }
 
 type unsealer struct {
-	root *os.Root // the shared directory
-	open func(text string) (secret.Bytes, error)
+	root   *os.Root // the shared directory
+	open   func(text string) (secret.Bytes, error)
+	opened *openedFiles
 }
 
 func (u unsealer) entries(dir string) ([]string, error) {
@@ -96,14 +112,17 @@ func (u unsealer) file(name string, linked bool) error {
 		return err
 	}
 	defer value.Destroy()
-	tmp := temporary(name)
-	if err = u.write(tmp, value.Reveal(), fi); err == nil {
-		err = u.place(tmp, name, linked)
-	}
-	if err != nil {
-		return errors.Join(err, u.root.RemoveAll(tmp)) // the value must not stay behind
-	}
-	return nil
+	return u.opened.put(name, &openedFile{text: text, linked: linked, as: fi}, func() error {
+		tmp := temporary(name)
+		err := u.write(tmp, value.Reveal(), fi)
+		if err == nil {
+			err = u.place(tmp, name, linked)
+		}
+		if err != nil {
+			return errors.Join(err, u.root.RemoveAll(tmp)) // the value must not stay behind
+		}
+		return nil
+	})
 }
 
 // place puts the value in the sealed file's place, or beside it with a link.

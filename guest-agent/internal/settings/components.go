@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/lease"
 )
 
 // AttestationService says where tokens of type coco_as come from.
@@ -48,6 +51,9 @@ type credentialTable struct {
 // themselves.
 func (s *Settings) joinComponents(cmd commandLine, docs documents) (err error) {
 	s.Credentials = cmd.credentials
+	if s.Leases, err = leases(docs); err != nil {
+		return err
+	}
 	if docs.aa != nil {
 		if as := docs.aa.TokenConfigs.AS; as != nil {
 			if s.AttestationService, err = attestationService(as.URL, s.Broker.InsecurePlainHTTP); err != nil {
@@ -79,6 +85,41 @@ func (s *Settings) joinComponents(cmd commandLine, docs documents) (err error) {
 	}
 	s.Credentials = append(s.Credentials, cmd.credentials...)
 	return checkCredentials(s.Credentials)
+}
+
+// Bounds of lease_interval; the shortest is what brokers should bear.
+const (
+	usualInterval    = 5 * time.Minute
+	shortestInterval = 5 * time.Second
+	longestInterval  = 24 * time.Hour
+)
+
+func leases(docs documents) (l Leases, err error) {
+	l.Interval = usualInterval
+	if docs.cdh == nil {
+		return l, nil
+	}
+	v := docs.cdh.Vouchsafe
+	inRange := func(seconds int64) bool {
+		return seconds >= int64(shortestInterval/time.Second) && seconds <= int64(longestInterval/time.Second)
+	}
+	if v.LeaseInterval != nil {
+		if s := *v.LeaseInterval; s != 0 && !inRange(s) {
+			return l, fmt.Errorf("vouchsafe.lease_interval is %d seconds: want 0 for never, or %v to %v", s, shortestInterval, longestInterval)
+		}
+		l.Interval = time.Duration(*v.LeaseInterval) * time.Second
+	}
+	if v.LeaseGrace != 0 && !inRange(v.LeaseGrace) {
+		return l, fmt.Errorf("vouchsafe.lease_grace is %d seconds: want 0 for no end, or %v to %v", v.LeaseGrace, shortestInterval, longestInterval)
+	}
+	l.Grace, l.OnEnd = time.Duration(v.LeaseGrace)*time.Second, v.OnLeaseEnd
+	if _, err := lease.ParseAction(l.OnEnd); err != nil {
+		return l, fmt.Errorf("vouchsafe.on_lease_end: %w", err)
+	}
+	if l.Interval == 0 && (l.Grace != 0 || l.OnEnd != "") {
+		return l, errors.New("vouchsafe.lease_interval is 0: nobody asks, and no lease ends")
+	}
+	return l, nil
 }
 
 // logLevel takes a document's level unless the command line has one.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Every parameter of the field's two documents is known (guest-protocol 3.2,
@@ -70,6 +71,11 @@ func TestComponentsRefuse(t *testing.T) {
 		"a credential of the host's":  {cmdline: "cdh.kbs_resources=kbs:///a/b/c::/etc/shadow", refused: "below"},
 		"half a credential":           {cmdline: "cdh.kbs_resources=kbs:///a/b/c", refused: "want <uri>::<path>"},
 		"credentials without an end":  {cdh: strings.Repeat("[[credentials]]\nresource_uri='kbs:///a/b/c'\n"+inside, maxCredentials+1), refused: "at most"},
+		"rounds without a pause":      {cdh: "[vouchsafe]\nlease_interval=1", refused: "lease_interval"},
+		"rounds once a month":         {cdh: "[vouchsafe]\nlease_interval=2592000", refused: "lease_interval"},
+		"a grace of nothing":          {cdh: "[vouchsafe]\nlease_grace=-1", refused: "lease_grace"},
+		"an end of no kind":           {cdh: "[vouchsafe]\non_lease_end='ignore'", refused: "on_lease_end"},
+		"an end that never comes":     {cdh: "[vouchsafe]\nlease_interval=0\non_lease_end='stop'", refused: "no lease ends"},
 		"a waiver that is misspelled": {cdh: "[vouchsafe]\ninsecure_token_keypair=true", refused: "no such key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,5 +102,19 @@ func TestCommandLineBesideDocuments(t *testing.T) {
 	}
 	if s.Agent.LogLevel != slog.LevelError || len(s.Credentials) != 2 || s.Credentials[1].Path != CredentialDir+"/two/three" || !s.InsecureTokenKeyPairs {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestLeases(t *testing.T) {
+	for text, want := range map[string]Leases{
+		"": {Interval: 5 * time.Minute}, "lease_interval=0": {}, "lease_interval=60\nlease_grace=3600\non_lease_end='stop'": {time.Minute, time.Hour, "stop"},
+	} {
+		s, err := Load(Sources{InitData: document(map[string]string{DocumentCDH: "[vouchsafe]\n" + text})})
+		if err != nil || s.Leases != want {
+			t.Errorf("%q: %+v, %v", text, s.Leases, err)
+		}
+	}
+	if s, err := Load(Sources{}); err != nil || s.Leases.Interval != 5*time.Minute {
+		t.Errorf("without a document: %+v, %v", s, err)
 	}
 }

@@ -59,6 +59,10 @@ type cdhDocument struct {
 		InsecureLearnPolicy   bool `toml:"insecure_learn_agent_policy"`
 		// Brokers come after the one of [kbc].
 		Brokers []standbyTable `toml:"brokers"`
+		// Leases: seconds, and keep, drop or stop.
+		LeaseInterval *int64 `toml:"lease_interval"`
+		LeaseGrace    int64  `toml:"lease_grace"`
+		OnLeaseEnd    string `toml:"on_lease_end"`
 		// Access gives containers what the agent can have.
 		Access []AccessRule `toml:"access"`
 		// RegistryTLS is for registries that need more than [image] can say.

@@ -53,6 +53,8 @@ type Settings struct {
 	AttestationService AttestationService
 	// Access is which container of the pod may have what; none: whoever can ask.
 	Access []AccessRule
+	// Leases is how long what the pod was lent is kept.
+	Leases Leases
 	// Credentials are written to files before anything is served.
 	Credentials []Credential
 	// AttestationSocket and DataHubSocket are where the documents want the
@@ -135,6 +137,14 @@ type Broker struct {
 	KeyAlgorithm string
 	// NamedOnly is of a standby that is asked only by the URIs that name it.
 	NamedOnly bool
+}
+
+// Leases says when the broker is asked again for what a pod has, and what happens
+// if it says no (package lease).
+type Leases struct {
+	Interval time.Duration // vouchsafe.lease_interval; 0: never
+	Grace    time.Duration // vouchsafe.lease_grace; 0: a silent broker ends nothing
+	OnEnd    string        // vouchsafe.on_lease_end
 }
 
 // EventLog configures the log of runtime events (guest-protocol 3.2, 6).

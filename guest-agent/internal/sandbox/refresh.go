@@ -1,0 +1,187 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
+)
+
+// openedFile is a sealed file whose value was put in its place.
+type openedFile struct {
+	text    string // the sealed text
+	linked  bool   // in a directory: the value lies beside it
+	as      fs.FileInfo
+	dropped bool // under the lock: its value was taken away
+}
+
+// openedFiles are those of a sandbox, by their names below the shared directory.
+// The lock is held while a value is put in its place, never while a broker is
+// asked.
+type openedFiles struct {
+	mu    sync.Mutex
+	files map[string]*openedFile
+}
+
+// put places a value and remembers where it came from.
+func (o *openedFiles) put(name string, f *openedFile, place func() error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := place(); err != nil {
+		return err
+	}
+	if o.files == nil {
+		o.files = map[string]*openedFile{}
+	}
+	o.files[name] = f
+	return nil
+}
+
+// of returns the names of the opened files of a source, sorted.
+func (o *openedFiles) of(source string) (names []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for name := range o.files {
+		if name == source || path.Dir(name) == source {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (o *openedFiles) get(name string) *openedFile {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.files[name]
+}
+
+// Unsealed reports whether a source has files that were sealed.
+func (s *Sandbox) Unsealed(source string) bool {
+	name, err := s.sharedName(source)
+	return err == nil && len(s.opened.of(name)) > 0
+}
+
+// Refresh opens the sealed files of a source again, and those that the host put
+// there since. A value that changed takes the place of the old one in one step,
+// as Kubernetes does it: who reads sees the old one or the new one. A single file
+// that is mounted by itself stays as it is, as there: the mount would not follow.
+// Values that were dropped come back.
+//
+// All files are tried; the first failure is the error.
+func (s *Sandbox) Refresh(source string, open func(text string) (secret.Bytes, error)) error {
+	return s.withSealed(source, open, func(u unsealer, name string, dir bool) error {
+		var errs []error
+		known := u.opened.of(name)
+		if dir {
+			errs = append(errs, u.all(name, dir)) // what is sealed there is new
+		}
+		for _, file := range known {
+			errs = append(errs, u.refresh(file))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func (u unsealer) refresh(name string) error {
+	f := u.opened.get(name)
+	value, err := u.open(f.text)
+	if err != nil {
+		return err
+	}
+	defer value.Destroy()
+	return u.opened.put(name, f, func() error {
+		if !f.linked && !f.dropped {
+			return nil
+		}
+		defer func() { f.dropped = false }()
+		if !f.linked {
+			return u.fill(name, value.Reveal())
+		}
+		if u.holds(name+unsealedSuffix, value.Reveal()) {
+			return nil
+		}
+		if to, err := u.root.Readlink(name); err != nil || to != path.Base(name)+unsealedSuffix {
+			return nil //nolint:nilerr // the host has put something else there, or nothing
+		}
+		tmp := temporary(name)
+		err := u.write(tmp, value.Reveal(), f.as)
+		if err == nil {
+			err = u.root.Rename(tmp, name+unsealedSuffix)
+		}
+		if err != nil {
+			return errors.Join(err, u.root.RemoveAll(tmp))
+		}
+		return nil
+	})
+}
+
+// holds reports whether a file has exactly a value in it.
+func (u unsealer) holds(name string, value []byte) bool {
+	f, err := u.root.Open(name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	got, err := io.ReadAll(io.LimitReader(f, max(sealed.MaxSize, int64(len(value)))+1))
+	defer clear(got)
+	return err == nil && bytes.Equal(got, value)
+}
+
+// fill writes into a file that is mounted, whose name cannot get another one.
+func (u unsealer) fill(name string, value []byte) error {
+	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(value)
+	return errors.Join(err, f.Close())
+}
+
+// DropUnsealed takes the values of a source's sealed files away. They come back
+// with the next [Sandbox.Refresh] that is allowed them, and a container that wants
+// them before does not start without.
+func (s *Sandbox) DropUnsealed(source string) error {
+	return s.withSealed(source, nil, func(u unsealer, name string, _ bool) error {
+		var errs []error
+		for _, file := range u.opened.of(name) {
+			f := u.opened.get(file)
+			errs = append(errs, u.opened.put(file, f, func() error {
+				f.dropped = true
+				if !f.linked {
+					return u.fill(file, nil)
+				}
+				if err := u.root.Remove(file + unsealedSuffix); !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+				return nil
+			}))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// restore gives back what was dropped in a source, to who is allowed it.
+func (u unsealer) restore(source string) error {
+	for _, name := range u.opened.of(source) {
+		if u.opened.isDropped(name) {
+			if err := u.refresh(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *openedFiles) isDropped(name string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.files[name].dropped
+}
