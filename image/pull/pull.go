@@ -133,8 +133,7 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 		return nil, resolveFault(err)
 	}
 	progress.image(Event{Phase: PhaseJudging, Digest: resolved.Manifest.Digest})
-	subject := trust.Subject{Reference: ref, Root: resolved.Root.Digest, Manifest: resolved.Manifest.Digest}
-	verdict, err := policy.Evaluate(ctx, subject, trust.Evidence{Signatures: repo, Keys: p.cfg.Keys, Lookaside: p.lookaside(client)})
+	verdict, err := policy.Evaluate(ctx, trust.SubjectOf(ref, resolved), trust.Evidence{Signatures: repo, Keys: p.cfg.Keys, Lookaside: p.lookaside(client)})
 	if err != nil {
 		return nil, err
 	}

@@ -382,6 +382,35 @@ func TestPolicyFirst(t *testing.T) {
 	}
 }
 
+// Where the policy demands encryption, the same image in the clear is refused,
+// and so is one with a layer in the clear among encrypted ones; no layer is fetched.
+func TestEncryptionIsDemanded(t *testing.T) {
+	w := newWorld(t)
+	w.policy = strings.Replace(w.policy, `{"type":"sigstoreSigned"`, `{"type":"encrypted"},{"type":"sigstoreSigned"`, 1)
+	imagetest.Must(t, w.pull(w.ship("sealed:v1", layers(t)...)).Release())
+	clear := w.ref("clear:v1")
+	imagetest.Push(t, w.Server, clear, nil, layers(t)...)
+	w.sign(clear)
+	w.refused(clear, fault.ImageUnsigned)
+
+	repo, _ := imagetest.Repository(t, w.Config(), w.ref("sealed"))
+	m, err := repo.Manifest(t.Context(), "v1")
+	imagetest.Must(t, err)
+	doc, err := m.Image()
+	imagetest.Must(t, err)
+	doc.Layers[1] = imagetest.Blob(t, repo, layers(t)[1].MediaType, layers(t)[1].Blob)
+	if doc.Layers[1].MediaType == "" {
+		doc.Layers[1].MediaType = layerGzip
+	}
+	imagetest.Manifest(t, repo, "mixed", *doc)
+	w.sign(w.ref("sealed:mixed"))
+	w.Forget()
+	w.refused(w.ref("sealed:mixed"), fault.ImageUnsigned)
+	if n := w.Requests("/blobs/" + doc.Layers[1].Digest.String()); n != 0 {
+		t.Errorf("the layer was asked for %d times", n)
+	}
+}
+
 func TestNoPolicy(t *testing.T) {
 	w := newWorld(t)
 	ref := w.ship("app:v1", layers(t)...)

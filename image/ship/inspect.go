@@ -102,7 +102,7 @@ func Inspect(ctx context.Context, ref string, o InspectOptions) (*Inspection, er
 		in.Layers = append(in.Layers, info)
 	}
 	found, err := trust.Survey(ctx,
-		trust.Subject{Reference: at.ref, Root: res.Root.Digest, Manifest: res.Manifest.Digest},
+		trust.SubjectOf(at.ref, res),
 		trust.Evidence{Signatures: at.source, Lookaside: func(context.Context) (*trust.Lookaside, error) { return o.Lookaside, nil }})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type Subject struct {
 	Reference registry.Reference
 	Root      digest.Digest // what the name pointed to: the index of a multi-platform image, else Manifest
 	Manifest  digest.Digest // the platform's manifest
+	Layers    []string      // media types of its layers; see [SubjectOf]
 }
 
 // digests are what a signature can be about.
@@ -116,6 +117,8 @@ func (e *evaluation) judge(ctx context.Context, i int, r requirement) ([]Accepte
 	switch r.kind {
 	case typeAccept:
 		return nil, nil
+	case typeEncrypted:
+		return nil, e.encrypted()
 	case typeSigstore:
 		return e.sigstore(ctx, i, r)
 	case typeNotation:

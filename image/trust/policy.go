@@ -113,6 +113,9 @@ func requirements(doc *strictjson.Object, name string) ([]requirement, error) {
 		}
 		reqs = append(reqs, r)
 	}
+	if !slices.ContainsFunc(reqs, func(r requirement) bool { return r.kind != typeEncrypted }) {
+		return nil, fmt.Errorf("the requirements of %.80q ask for no signature: write %s beside %s to accept everything", name, typeAccept, typeEncrypted)
+	}
 	return reqs, nil
 }
 

@@ -333,7 +333,7 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatalf("%s has no requirements", scope)
 		}
 		for _, r := range reqs {
-			if r.kind != typeReject && r.kind != typeAccept && r.kind != typeSigstore && r.kind != typeSignedBy {
+			if r.kind != typeReject && r.kind != typeEncrypted && r.kind != typeAccept && r.kind != typeSigstore && r.kind != typeSignedBy {
 				t.Fatalf("accepted type %q", r.kind)
 			}
 		}

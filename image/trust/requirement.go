@@ -52,7 +52,7 @@ func parseRequirement(raw []byte) (requirement, error) {
 		return requirement{}, err
 	}
 	switch r.kind {
-	case typeReject, typeAccept:
+	case typeReject, typeAccept, typeEncrypted:
 	case typeSigstore:
 		err = r.parseSigstore(doc)
 	case typeNotation:

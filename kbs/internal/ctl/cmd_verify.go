@@ -157,7 +157,7 @@ func (j *judging) judge(ctx context.Context, at located, cfg registry.Config) (t
 		return trust.Verdict{}, err
 	}
 	return policy.Evaluate(ctx,
-		trust.Subject{Reference: at.ref, Root: at.image.Root.Digest, Manifest: at.image.Manifest.Digest},
+		trust.SubjectOf(at.ref, at.image),
 		trust.Evidence{Signatures: at.repo, Keys: func(_ context.Context, path string) ([]byte, error) {
 			return publicKey(path, j.keys)
 		}, Lookaside: func(context.Context) (*trust.Lookaside, error) { return aside, nil }})
