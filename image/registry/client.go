@@ -42,8 +42,8 @@ type Config struct {
 	Retry      Retry
 	// Window is how many bytes of large blobs may be in memory ahead of who reads
 	// them, fetched over several connections where one is slower than the reader.
-	// 0: 6 MiB, or an eighth of the process's memory limit if that is less.
-	// Below 3 MiB, also below 0: every blob comes over one connection.
+	// 0: 3 MiB, or a sixteenth of the process's memory limit if that is less.
+	// Below 1.5 MiB, also below 0: every blob comes over one connection.
 	Window int64
 	Clock  Clock // nil: the system's
 }

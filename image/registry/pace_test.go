@@ -67,13 +67,13 @@ func TestWindowOfMemoryLimit(t *testing.T) {
 	for _, tt := range []struct {
 		bytes int64
 		want  int
-	}{{0, 6}, {-1, 0}, {3 << 20, 3}, {2<<20 + 1, 2}} {
+	}{{0, 6}, {-1, 0}, {3 << 19, 3}, {1<<20 + 1, 2}} {
 		if w := newWindow(tt.bytes); w.left != tt.want {
 			t.Errorf("%d bytes are %d pieces, wanted %d", tt.bytes, w.left, tt.want)
 		}
 	}
 	small := func(limit int64) int { return pieces(0, limit) }
-	if got := []int{small(20 << 20), small(32 << 20), small(64 << 20), small(1 << 40)}; got[0] != 2 || got[1] != 4 || got[2] != 6 || got[3] != 6 {
+	if got := []int{small(20 << 20), small(24 << 20), small(48 << 20), small(1 << 40)}; got[0] != 2 || got[1] != 3 || got[2] != 6 || got[3] != 6 {
 		t.Errorf("pieces by memory limit: %v", got)
 	}
 }

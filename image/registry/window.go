@@ -9,11 +9,11 @@ const (
 	// pieceSize is what one range request asks for, in bytes: enough that the wait
 	// for its answer is little beside its transfer, and little enough that several
 	// of them in memory do not matter.
-	pieceSize = 1 << 20
+	pieceSize = 512 << 10
 	// defaultWindow lets one blob have four connections, or two blobs two each.
 	defaultWindow = 6 * pieceSize
 	// limitShare is the part of the process's memory limit that a window may be.
-	limitShare = 8
+	limitShare = 16
 )
 
 // A window bounds the pieces of all blobs of a client that are fetched ahead of

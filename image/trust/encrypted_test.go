@@ -9,7 +9,7 @@ import (
 )
 
 func TestEncryptedIsDemanded(t *testing.T) {
-	const sealed, clear = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/vnd.oci.image.layer.v1.tar+gzip"
+	const sealed, open = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/vnd.oci.image.layer.v1.tar+gzip"
 	p, err := ParsePolicy([]byte(withDefault(`{"type":"encrypted"},{"type":"insecureAcceptAnything"}`)))
 	must(t, err)
 	for name, tt := range map[string]struct {
@@ -17,8 +17,8 @@ func TestEncryptedIsDemanded(t *testing.T) {
 		reason string
 	}{
 		"all":               {[]string{sealed, sealed}, ""},
-		"one is not":        {[]string{sealed, clear, sealed}, "layer 1 is in the clear"},
-		"none is":           {[]string{clear}, "layer 0 is in the clear"},
+		"one is not":        {[]string{sealed, open, sealed}, "layer 1 is in the clear"},
+		"none is":           {[]string{open}, "layer 0 is in the clear"},
 		"says so elsewhere": {[]string{"application/x+encrypted+gzip"}, "layer 0 is in the clear"},
 		"nothing is known":  {nil, "no layers are known"},
 	} {
