@@ -72,10 +72,20 @@ CreateSandboxRequest if {
 }
 
 # Each container of the pod runs once at a time. Its name is noted under its id.
-CreateContainerRequest := {"allowed": true, "ops": [{"op": "add", "path": note, "value": name}]} if {
+# So is which disk is which volume's.
+CreateContainerRequest := {"allowed": true, "ops": array.concat([{"op": "add", "path": note, "value": name}], disks)} if {
 	not data.pstate[input.container_id]
 	ordinary
 	name := min({c.name | some c in containers; idle(c); fits(c)})
+	disks := [{"op": "add", "path": concat("/", ["/pstate", disk(v)]), "value": m.source} |
+		some c in containers
+		c.name == name
+		some v in c.mounts
+		v.kind == "disk"
+		some m in input.OCI.Mounts
+		m.destination == v.destination
+		is_disk(m.source)
+	]
 }
 
 RemoveContainerRequest := {"allowed": true, "ops": [op |
@@ -244,6 +254,15 @@ is_layer(s) if {
 	startswith(o, "X-kata.")
 }
 
+is_disk(place) if {
+	some s in input.storages
+	is_encrypted(s)
+	s.mount_point == place
+}
+
+# disk is the name of the note on a volume's disk. No container can be called so.
+disk(v) := concat("", ["disk:", v.volume])
+
 has_mounts(c) if {
 	every m in input.OCI.Mounts { has_mount(c, m) }
 	every v in c.mounts {
@@ -291,15 +310,34 @@ has_mount(c, m) if {
 	v.readonly in {false, {"ro"} == {o | some o in m.options; o in {"ro", "rw"}}}
 }
 
+# A volume has one disk, whichever container uses it, and a disk one volume:
+# what a container keeps for itself is not shown to another.
 has_mount(c, m) if {
 	m.type_ == "bind"
+	is_disk(m.source)
 	some v in c.mounts
 	v.kind == "disk"
 	m.destination == v.destination
-	some s in input.storages
-	s.mount_point == m.source
-	is_encrypted(s)
+	not is_elsewhere(v, m.source)
+	not is_anothers(v, m.source)
+	not is_shown_as_another(c, v, m.source)
 	v.readonly in {false, {"ro"} == {o | some o in m.options; o in {"ro", "rw"}}}
+}
+
+is_elsewhere(v, place) if data.pstate[disk(v)] != place
+
+is_anothers(v, place) if {
+	some note
+	data.pstate[note] == place
+	note != disk(v)
+}
+
+is_shown_as_another(c, v, place) if {
+	some w in c.mounts
+	object.get(w, "volume", "") != v.volume
+	some m in input.OCI.Mounts
+	m.destination == w.destination
+	m.source == place
 }
 
 # place is where something must lie: what the host has copied in for this

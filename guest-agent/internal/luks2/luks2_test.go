@@ -30,7 +30,7 @@ func (v volume) ReadAt(p []byte, at int64) (int, error) {
 
 func formatted(t testing.TB) (volume, secret.Bytes, secret.Bytes) {
 	t.Helper()
-	v, key := make(volume, HeaderSize+1<<20), secret.Random(MinKeySize)
+	v, key := make(volume, formatArea+areaSize), secret.Random(MinKeySize)
 	_, volumeKey, err := Format(v, key)
 	must(t, err)
 	return v, key, volumeKey
@@ -211,6 +211,7 @@ func TestLikeCryptsetup(t *testing.T) {
 	dir := t.TempDir()
 	file, keyFile, out := filepath.Join(dir, "volume"), filepath.Join(dir, "key"), filepath.Join(dir, "out")
 	must(t, os.WriteFile(file, v, 0o600))
+	must(t, os.Truncate(file, HeaderSize+1<<20))
 	must(t, os.WriteFile(keyFile, key.Reveal(), 0o600))
 	cryptsetup(t, nil, "luksDump", "-q", "--dump-volume-key", "--volume-key-file", out, "--key-file", keyFile, file)
 	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, volumeKey.Reveal()) {

@@ -176,4 +176,4 @@ func (k *fakeKernel) left(t *testing.T) {
 	}
 }
 
-func (k *fakeKernel) empty() bool { return len(bytes.Trim(k.disk, "\x00")) == 0 }
+func (k *fakeKernel) empty() bool { return bytes.Equal(k.disk, make([]byte, len(k.disk))) }

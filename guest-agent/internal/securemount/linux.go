@@ -95,7 +95,7 @@ func (b blockDevice) Discard() {
 func (linux) openDisk(d Device) (disk, error) {
 	path := d.Path
 	if path == "" {
-		dir, err := os.MkdirTemp("", "device-")
+		dir, err := os.MkdirTemp("/dev", "vouchsafe-") // elsewhere nodes may be without effect
 		if err != nil {
 			return nil, err
 		}

@@ -126,13 +126,13 @@ func headerFault(err error) error {
 // partitions and other volumes keep what they are known by.
 func blank(d disk) error {
 	for _, r := range ends(d.Size()) {
-		b := make([]byte, 1<<20)
+		b, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
 		for at := r.from; at < r.to; at += int64(len(b)) {
 			part := b[:min(int64(len(b)), r.to-at)]
 			if _, err := d.ReadAt(part, at); err != nil {
 				return fmt.Errorf("look at the device: %w", err)
 			}
-			if len(bytes.TrimLeft(part, "\x00")) > 0 {
+			if !bytes.Equal(part, zeros[:len(part)]) {
 				return fault.Newf(fault.VolumeNotEmpty, "there is something on the device, near %d bytes", at)
 			}
 		}

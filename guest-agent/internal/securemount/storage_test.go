@@ -1,0 +1,101 @@
+package securemount_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A Kata runtime asks for an emptyDir on a disk (kata-agent 2.10), for two
+// containers of a pod, and for another one after they are gone.
+func TestGuestEmptyDir(t *testing.T) {
+	if os.Getenv("VOUCHSAFE_HAS_DISKS") == "" {
+		t.Skip("needs the machine of make test-kernel")
+	}
+	dir := t.TempDir()
+	mounter := securemount.New(securemount.Config{})
+	s, err := sandbox.New(sandbox.Config{
+		Dir: dir, Devices: device.New(device.Config{Timeout: time.Minute}), Encrypted: securemount.Ephemeral{Mounter: mounter},
+	})
+	must(t, err)
+	const name = "sandbox/storage/L2Rldi92ZGE"
+	request := []*agent.Storage{{
+		Driver: "blk", Source: "05/00", Fstype: "ext4", MountPoint: filepath.Join(sandbox.GuestDir, name),
+		DriverOptions: []string{"encryption_key=ephemeral", "create_filesystem"}, Shared: true,
+		FsGroup: &agent.FSGroup{GroupId: 1234},
+	}}
+	file := filepath.Join(dir, name, "f")
+	content := bytes.Repeat([]byte("what one container writes for the other. "), 1000)
+	for range 2 {
+		first, err := s.Prepare(t.Context(), "first", request)
+		must(t, err)
+		second, err := s.Prepare(t.Context(), "second", request)
+		must(t, err)
+		if _, err := os.Stat(file); err == nil {
+			t.Error("a new emptyDir has the files of the last one")
+		}
+		must(t, os.WriteFile(file, content, 0o600))
+		var st unix.Stat_t
+		must(t, unix.Stat(filepath.Dir(file), &st))
+		if st.Gid != 1234 || st.Mode&0o777 != 0o777 {
+			t.Errorf("the emptyDir has group %d and mode %o", st.Gid, st.Mode)
+		}
+		unix.Sync()
+		raw, err := os.Open("/dev/vda")
+		must(t, err)
+		all, err := io.ReadAll(raw)
+		must(t, err)
+		must(t, raw.Close())
+		if bytes.Contains(all, content[:40]) {
+			t.Error("the host can read it")
+		}
+		must(t, first.Release(t.Context()))
+		if len(mounter.List()) != 1 {
+			t.Error("the emptyDir is gone while a container uses it")
+		}
+		must(t, second.Release(t.Context()))
+		if len(mounter.List()) != 0 {
+			t.Error("the emptyDir is left when the last container is gone")
+		}
+	}
+	must(t, s.Close(t.Context()))
+}
+
+// Images can be kept on such a volume: image_disk of the agent's settings.
+func TestGuestImageDisk(t *testing.T) {
+	if os.Getenv("VOUCHSAFE_HAS_DISKS") == "" {
+		t.Skip("needs the machine of make test-kernel")
+	}
+	dir := t.TempDir()
+	m := securemount.New(securemount.Config{})
+	d, err := os.Open(dir)
+	must(t, err)
+	_, err = m.MountOn(t.Context(), securemount.Volume{
+		Device: securemount.Device{Path: "/dev/vda"}, Format: true, Integrity: true, Filesystem: securemount.Ext4,
+		MkfsOptions: []string{"-O", "^has_journal", "-m", "0", "-i", "65536"},
+	}, d)
+	must(t, err)
+	must(t, d.Close())
+	st, err := store.Open(dir, store.WithShare(50))
+	must(t, err)
+	must(t, st.Close())
+	must(t, m.Close(t.Context()))
+}
