@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict/predicttest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/guestnet"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/ociregistry"
 )
@@ -35,6 +36,17 @@ func TestAudit(t *testing.T) { follow(t, "audit.md", nil) }
 
 // The files of a virtual machine are made up; a reader has his own.
 func TestPredict(t *testing.T) { follow(t, "predict.md", predicttest.Write) }
+
+// The packages, the lock and the agent are made up; a reader has his own.
+func TestRootfs(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("openssl is not installed: apt-get install openssl")
+		}
+		t.Skip("openssl is not installed: apt-get install openssl")
+	}
+	follow(t, "rootfs.md", func(dir string) error { return rootfstest.Write(t.Context(), dir) })
+}
 
 func TestAttest(t *testing.T) {
 	if _, err := exec.LookPath("swtpm"); err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 func TestMain(m *testing.M) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/deb"
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 func walk(t testing.TB, raw []byte) (map[string]deb.File, error) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 // set is a kernel with these modules, each with what it says of itself.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 func source(files map[string][]byte) Source {

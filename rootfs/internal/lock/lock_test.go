@@ -10,7 +10,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/archive"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 // index is an archive with the packages of the tests' recipe.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/rootfstest"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
 
 // The recipes that are shipped can be read.

@@ -57,11 +57,11 @@ func TestReadXZUtils(t *testing.T) {
 	if _, err := exec.LookPath("xz"); err != nil {
 		t.Skip("xz is not installed, whose files are read here (make test installs it)")
 	}
-	content := make([]byte, 3<<20) // of which the sizes take several bytes
+	content := make([]byte, 400_000) // of which the sizes take several bytes
 	if _, err := rand.Read(content); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"-9"}, {"-0"}, {"-T2", "--block-size=100000"}, {"-T2", "--block-size=2000000"}} {
+	for _, args := range [][]string{{"-9"}, {"-T2", "--block-size=100000"}} {
 		cmd := exec.CommandContext(t.Context(), "xz", append(args, "-c")...)
 		cmd.Stdin = bytes.NewReader(content)
 		raw, err := cmd.Output()
