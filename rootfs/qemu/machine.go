@@ -78,6 +78,9 @@ func (m *Machine) Dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", m.cfg.path(fileChannel))
 }
 
+// Socket is where [Machine.Dial] connects to.
+func (m *Machine) Socket() string { return m.cfg.path(fileChannel) }
+
 // Console is the file with what the guest wrote to its console.
 func (m *Machine) Console() string { return m.cfg.path(fileConsole) }
 
@@ -92,6 +95,19 @@ func (m *Machine) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the machine still runs: %w", ctx.Err())
 	}
+}
+
+// Shutdown asks the guest to end, as a person does with Ctrl-Alt-Del, which its
+// init gets as a signal, and waits for it.
+func (m *Machine) Shutdown(ctx context.Context) error {
+	keys := []map[string]string{}
+	for _, k := range []string{"ctrl", "alt", "delete"} {
+		keys = append(keys, map[string]string{"type": "qcode", "data": k})
+	}
+	if err := m.monitor.do(ctx, "send-key", map[string]any{"keys": keys}, nil); err != nil {
+		return err
+	}
+	return m.Wait(ctx)
 }
 
 // Stop ends the machine as a power cut would, if it still runs, and its TPM.

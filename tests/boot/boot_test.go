@@ -16,18 +16,14 @@ import (
 )
 
 // plain is a machine without firmware that measures, for what needs no evidence.
-func plain(t *testing.T, commandLine string) qemu.Config {
+func plain(t *testing.T, form, more string) qemu.Config {
 	t.Helper()
-	dir := image(t)
-	own, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-	if err != nil {
+	cfg := qemu.Config{Accelerator: qemu.TCG, Network: true}
+	if err := cfg.Open(image(t, form).Dir); err != nil {
 		t.Fatal(err)
 	}
-	commandLine = strings.TrimSpace(string(own)) + " agent.server_addr=virtio-serial://" + qemu.Channel + " " + commandLine
-	return qemu.Config{
-		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.zst"),
-		CommandLine: commandLine, Accelerator: qemu.TCG,
-	}
+	cfg.CommandLine += " " + more
+	return cfg
 }
 
 func bare(t *testing.T) *world.World {
@@ -46,7 +42,7 @@ func bare(t *testing.T) *world.World {
 func TestInit(t *testing.T) {
 	w := bare(t)
 	begin := time.Now()
-	m, err := w.Boot(t.Context(), plain(t, "vouchsafe.insecure_no_agent_policy=true"))
+	m, err := w.Boot(t.Context(), plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,11 +58,77 @@ func TestInit(t *testing.T) {
 	if err := m.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	console, err := os.ReadFile(m.Console())
+	if console := read(t, m.Console()); !strings.Contains(console, "guest-agent: the machine ends, status 0") {
+		t.Errorf("the console lacks how it ended:\n%s", console)
+	}
+}
+
+// Ctrl-Alt-Del ends a guest in order.
+func TestShutdown(t *testing.T) {
+	w := bare(t)
+	m, err := w.Boot(t.Context(), plain(t, "initrd", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(console), "guest-agent: the machine ends, status 0") {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := m.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if console := read(t, m.Console()); !strings.Contains(console, "guest-agent: the machine ends, status 0") {
 		t.Errorf("the console lacks how it ended:\n%s", console)
 	}
+}
+
+// A machine goes on from where it was saved, any number of times.
+func TestSnapshot(t *testing.T) {
+	w := bare(t)
+	cfg := plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true")
+	state := filepath.Join(t.TempDir(), "state")
+	if err := w.SaveBooted(t.Context(), cfg, state); err != nil {
+		t.Fatal(err)
+	}
+	cfg.RestoreFrom = state
+	for range 2 {
+		begin := time.Now()
+		again, err := w.Boot(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("answered after %.1f s", time.Since(begin).Seconds())
+		if err := again.Kata().Pod(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := again.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// One byte of the agent on the root disk that is not as it was built keeps it from
+// starting: the kernel refuses to read it, and the machine ends.
+func TestFlippedByte(t *testing.T) {
+	w := bare(t)
+	cfg := plain(t, "verity", "")
+	var err error
+	if cfg.Disk, err = world.FlippedDisk(cfg.Disk, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	m, err := w.Boot(t.Context(), cfg)
+	if err == nil {
+		t.Fatal("the agent answers")
+	}
+	console := read(t, m.Console())
+	if !strings.Contains(console, "is corrupted") || strings.Contains(console, "the machine is set up") {
+		t.Errorf("%v; the console lacks the reason:\n%s", err, console)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
-// image is the folder with the guest image that `make test-boot` built.
-func image(t *testing.T) string {
+// image is one form of the guest image that `make test-boot` built.
+func image(t *testing.T, form string) world.GuestImage {
 	t.Helper()
-	dir := os.Getenv("VOUCHSAFE_GUEST_IMAGE")
+	dir := os.Getenv("VOUCHSAFE_GUESTS")
 	if dir == "" {
-		t.Skip("nothing is booted here: make test-boot does (VOUCHSAFE_GUEST_IMAGE names no guest image)")
+		t.Skip("nothing is booted here: make test-boot does (VOUCHSAFE_GUESTS names no guest images)")
 	}
-	return dir
+	return world.GuestImage{Dir: filepath.Join(dir, "boot", form), Key: filepath.Join(dir, "release.pub")}
 }
 
 // stage is a broker that knows one TPM, a registry with one image, and a guest
@@ -27,9 +27,9 @@ type stage struct {
 	secret string
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T, form string) *stage {
 	t.Helper()
-	dir := image(t)
+	guest := image(t, form)
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func newStage(t *testing.T) *stage {
 		}
 	})
 	s := &stage{T: t, secret: "the word that only this guest may know"}
-	s.Fleet, err = w.NewFleet(t.Context(), dir, qemu.TCG, s.secret)
+	s.Fleet, err = w.NewFleet(t.Context(), guest, qemu.TCG, s.secret)
 	s.must(err)
 	return s
 }

@@ -12,7 +12,7 @@ import (
 // image and its secret; one that differs in anything gets a ticket, behind which
 // the administrator reads in what.
 func TestStory(t *testing.T) {
-	s := newStage(t)
+	s := newStage(t, "initrd")
 	out, err := s.RunImage(t.Context(), s.Config())
 	if err != nil || !strings.Contains(out, s.secret) {
 		t.Fatalf("%q, %v", out, err)
@@ -37,5 +37,14 @@ func TestStory(t *testing.T) {
 			}
 			t.Logf("%s: %+v", refusal.Public, refusal.Explanation.Findings)
 		})
+	}
+}
+
+// The same with the root on a disk, every block of which is checked.
+func TestVerityStory(t *testing.T) {
+	s := newStage(t, "verity")
+	out, err := s.RunImage(t.Context(), s.Config())
+	if err != nil || !strings.Contains(out, s.secret) {
+		t.Fatalf("%q, %v", out, err)
 	}
 }

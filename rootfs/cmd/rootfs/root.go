@@ -21,7 +21,8 @@ inputs make the same bytes.
   rootfs lock    finds the packages that a recipe names, and pins them
   rootfs build   makes the image, and the documents that vouch for it
   rootfs inspect tells what is in one
-  rootfs verify  proves it against its documents`
+  rootfs verify  proves it against its documents
+  rootfs run     boots one in QEMU`
 
 // cli is what the commands share.
 type cli struct{ out, err io.Writer }
@@ -37,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand())
+	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand(), c.runCommand())
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.SetArgs(args)

@@ -16,13 +16,13 @@ type machines struct {
 	*world.Fleet
 	*billboard
 	world  *world.World
-	image  string
+	image  world.GuestImage
 	secret string
 }
 
 // machineActs are the acts of a story whose guests are virtual machines with an
 // image.
-func machineActs(w *world.World, b *billboard, image string) []act {
+func machineActs(w *world.World, b *billboard, image world.GuestImage) []act {
 	m := &machines{world: w, billboard: b, image: image, secret: "the secret word is " + rand.Text()}
 	refused := func(try func() func(context.Context) (world.Refusal, error)) func(context.Context) ([]string, error) {
 		return func(ctx context.Context) ([]string, error) { return m.told(try()(ctx)) }
@@ -41,7 +41,7 @@ func machineActs(w *world.World, b *billboard, image string) []act {
 }
 
 func (m *machines) prepare(ctx context.Context) (lines []string, err error) {
-	accelerator := qemu.Accelerator(ctx, "", filepath.Join(m.image, "vmlinuz"))
+	accelerator := qemu.Accelerator(ctx, "", filepath.Join(m.image.Dir, "vmlinuz"))
 	if m.Fleet, err = m.world.NewFleet(ctx, m.image, accelerator, m.secret); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (m *machines) prepare(ctx context.Context) (lines []string, err error) {
 		"swtpm: a software TPM, with an endorsement key that its own manufacturer certified",
 		"measure enroll: its attestation key, by credential activation",
 		"kbsctl image encrypt, sign: " + m.Ref,
-		"measure predict: PCR 4, 7, 8, 9 and 11 from firmware, kernel, command line, initramfs and init-data",
+		"rootfs build predicted PCR 4, 7, 9 and 11; its signed document is applied as it is",
 	}, nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 type options struct {
 	bin, cache, image string
-	guestImage        string
+	guest             world.GuestImage
 	keep              bool
 }
 
@@ -25,7 +25,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.bin, "bin", "bin", "folder with the programs")
 	flags.StringVar(&o.cache, "cache", ".cache", "folder that keeps the assembled image between runs")
 	flags.StringVar(&o.image, "image", "", "take this image reference instead of assembling one")
-	flags.StringVar(&o.guestImage, "guest-image", "", "boot the guest image in this folder (see: rootfs build), in place of guests that are processes")
+	flags.StringVar(&o.guest.Key, "guest-key", "", "public key of who built that image")
+	flags.StringVar(&o.guest.Dir, "guest-image", "", "boot the guest image in this folder (see: rootfs build), in place of guests that are processes")
 	flags.BoolVar(&o.keep, "keep", false, "leave everything running until interrupted")
 	if err := flags.Parse(args); err != nil {
 		return 1
@@ -62,8 +63,8 @@ func play(ctx context.Context, o options, out io.Writer) (err error) {
 	b := &billboard{out: out}
 	s := &story{World: w, options: o, cache: cache, billboard: b}
 	acts := s.acts()
-	if o.guestImage != "" {
-		acts = machineActs(w, b, o.guestImage)
+	if o.guest.Dir != "" {
+		acts = machineActs(w, b, o.guest)
 	}
 	defer func() {
 		closed := w.Close()
@@ -83,7 +84,7 @@ func play(ctx context.Context, o options, out io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", a.title, err)
 		}
 	}
-	if o.keep && o.guestImage == "" {
+	if o.keep && o.guest.Dir == "" {
 		s.howToPlay()
 		<-ctx.Done()
 	}

@@ -8,13 +8,12 @@ import (
 
 // NewFleet sets the whole stage for machines that boot a guest image: a TPM whose
 // key is enrolled, the broker that trusts it, the registry with an encrypted and
-// signed image, the policies, and the reference values as they are predicted
-// from the files. The secret is what the container is to print.
-func (w *World) NewFleet(ctx context.Context, image, accelerator, secret string) (*Fleet, error) {
-	f := &Fleet{World: w, Accelerator: accelerator}
+// signed image, the policies, and the reference values as they were predicted
+// when the image was built. The secret is what the container is to print.
+func (w *World) NewFleet(ctx context.Context, image GuestImage, accelerator, secret string) (*Fleet, error) {
+	f := &Fleet{World: w, Accelerator: accelerator, Guest: image}
 	w.Host, w.AttestationPolicy = qemu.Gateway, "machine.rego"
 	for _, step := range []func() error{
-		func() (err error) { f.Guest, err = OpenGuestImage(image); return err },
 		func() (err error) { f.TPM, err = w.NewTPM(ctx, "enrolled"); return err },
 		func() error {
 			keys, err := w.Enrol(ctx, f.TPM)
@@ -25,7 +24,9 @@ func (w *World) NewFleet(ctx context.Context, image, accelerator, secret string)
 		w.StartRegistry,
 		func() error { return f.ship(ctx, secret) },
 		func() (err error) { f.InitData, err = w.WriteInitData(ctx, "good", Pod{Image: f.Ref}); return err },
-		func() error { return w.Foresee(ctx, f.Guest, f.InitData) },
+		func() error { return w.KnowImage(ctx, image) },
+		func() error { return w.KnowInitData(ctx, f.InitData) },
+		func() (err error) { f.machine, err = image.Config(accelerator, f.TPM, f.InitData); return err },
 	} {
 		if err := step(); err != nil {
 			return nil, err

@@ -5,59 +5,58 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
+	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
 
-// The firmware that machines are started by (Debian's package ovmf), and the
-// edition of edk2 that it is.
-const (
-	Firmware = "/usr/share/ovmf/OVMF.fd"
-	edition  = "202211"
-)
+// Firmware is what machines are started by (Debian's package ovmf), which the
+// image's recipe names too.
+const Firmware = "/usr/share/ovmf/OVMF.fd"
 
 // machineMemory is that of the stage's machines in MiB: what direct boot measures
 // depends on it.
 const machineMemory = 512
 
-// GuestImage is a guest image as `rootfs build` leaves it.
-type GuestImage struct {
-	Kernel, Initrd, CommandLine string
-}
-
-// OpenGuestImage reads an image of the initrd form. The stage's machines are reached
-// over a port and have a network, which the command line is told behind its own
-// words.
-func OpenGuestImage(dir string) (GuestImage, error) {
-	line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-	return GuestImage{
-		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.zst"),
-		CommandLine: strings.TrimSpace(string(line)) + " agent.server_addr=virtio-serial://" + qemu.Channel + " agent.guest_components_rest_api=all " + qemu.Network,
-	}, err
-}
+// GuestImage is a guest image as `rootfs build` leaves it, with the public key of
+// who vouches for its reference values.
+type GuestImage struct{ Dir, Key string }
 
 // Config is a machine that boots the image, measured into a TPM.
-func (g GuestImage) Config(accelerator, tpm, initData string) qemu.Config {
-	return qemu.Config{
-		Kernel: g.Kernel, Initrd: g.Initrd, CommandLine: g.CommandLine, Firmware: Firmware, TPM: tpm, InitData: initData,
-		Network: true, Memory: machineMemory, Accelerator: accelerator,
+func (g GuestImage) Config(accelerator, tpm, initData string) (qemu.Config, error) {
+	cfg := qemu.Config{
+		Firmware: Firmware, TPM: tpm, InitData: initData, Network: true, Memory: machineMemory, Accelerator: accelerator,
 	}
+	return cfg, cfg.Open(g.Dir)
 }
 
-// Foresee predicts what an image and its init-data will measure to, and makes
-// that the broker's reference values.
-func (w *World) Foresee(ctx context.Context, g GuestImage, initData string) error {
-	values, err := w.Run(ctx, "measure", "predict", "--platform", "tpm", "--firmware", Firmware, "--edition", edition,
-		"--kernel", g.Kernel, "--initrd", g.Initrd, "--cmdline", g.CommandLine, "--memory", fmt.Sprintf("%dM", machineMemory),
-		"--init-data", initData, "-o", "refvalue")
+// KnowImage makes what was predicted when an image was built the broker's
+// reference values: the signed document that lies beside it, as it is.
+func (w *World) KnowImage(ctx context.Context, g GuestImage) error {
+	if _, err := w.Broker.Ctl(ctx, "create", "signer", "release", "--key", g.Key, "--prefix", ""); err != nil {
+		return err
+	}
+	_, err := w.Broker.Ctl(ctx, "apply", "-f", filepath.Join(g.Dir, "refvalues.cbor"))
+	return err
+}
+
+// KnowInitData makes what a machine's PCR 8 will be with this init-data, and no
+// other, a reference value.
+func (w *World) KnowInitData(ctx context.Context, file string) error {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.Path("foreseen.yaml"), []byte(values), 0o600); err != nil {
+	document, err := initdata.Parse(raw)
+	if err != nil {
 		return err
 	}
-	_, err = w.Broker.Ctl(ctx, "apply", "-f", w.Path("foreseen.yaml"))
+	value := fmt.Sprintf("kind: RefValue\nmetadata: {name: pod_pcr08}\nspec: {value: [\"%x\"]}\n", tpm.InitDataValue(document.Digest()))
+	if err := os.WriteFile(w.Path("pod.yaml"), []byte(value), 0o600); err != nil {
+		return err
+	}
+	_, err = w.Broker.Ctl(ctx, "apply", "-f", w.Path("pod.yaml"))
 	return err
 }
 

@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -36,7 +37,7 @@ func newKata(ctx context.Context, conn net.Conn, cgroup string) (*Kata, error) {
 	client := ttrpc.NewClient(conn)
 	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client, cgroup}
 	if _, err := k.Check(ctx, &agent.CheckRequest{}); err != nil {
-		return nil, fmt.Errorf("%w (closing: %w)", err, client.Close())
+		return nil, errors.Join(err, client.Close())
 	}
 	return k, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
@@ -25,9 +26,17 @@ type Machine struct {
 // machine, one takes up to a minute.
 const BootTimeout = 3 * time.Minute
 
-// Boot starts a machine in a directory of its own and waits until its agent
-// answers. The stage ends it, if nobody does before.
+// Boot starts a machine and waits until its agent answers. The stage ends it, if
+// nobody does before.
 func (w *World) Boot(ctx context.Context, cfg qemu.Config) (*Machine, error) {
+	m, err := w.startMachine(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.connect(ctx)
+}
+
+func (w *World) startMachine(ctx context.Context, cfg qemu.Config) (*Machine, error) {
 	dir, err := os.MkdirTemp("", "vm-") // paths of sockets are short
 	if err != nil {
 		return nil, err
@@ -35,10 +44,35 @@ func (w *World) Boot(ctx context.Context, cfg qemu.Config) (*Machine, error) {
 	m := &Machine{Dir: dir, world: w}
 	w.onClose(m.Stop)
 	cfg.Dir = dir
-	if m.Machine, err = qemu.Start(ctx, cfg); err != nil {
-		return nil, err
+	m.Machine, err = qemu.Start(ctx, cfg)
+	return m, err
+}
+
+// SaveBooted boots a machine and saves it into a file as soon as its agent serves,
+// before anyone has talked to it.
+func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) (err error) {
+	m, err := w.startMachine(ctx, cfg)
+	if err != nil {
+		return err
 	}
-	return m, m.connect(ctx)
+	defer func() { err = errors.Join(err, m.Stop()) }()
+	ctx, cancel := context.WithTimeout(ctx, BootTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		console, err := os.ReadFile(m.Console())
+		if err == nil && strings.Contains(string(console), `"msg":"serving"`) {
+			return m.Save(ctx, file)
+		}
+		select {
+		case <-tick.C:
+		case <-m.Done():
+			return fmt.Errorf("the machine ended; its console ends:\n%s", tail(m.Console()))
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the console ends:\n%s", ctx.Err(), tail(m.Console()))
+		}
+	}
 }
 
 func (m *Machine) connect(ctx context.Context) error {
@@ -61,23 +95,16 @@ func (m *Machine) connect(ctx context.Context) error {
 	return nil
 }
 
-// Disconnect closes the connection to the agent, so that the machine can be
-// saved.
-func (m *Machine) Disconnect() error {
-	if m.kata == nil {
-		return nil
-	}
-	err := m.kata.close()
-	m.kata = nil
-	return err
-}
-
 // Kata returns the driver that plays the runtime's part.
 func (m *Machine) Kata() *Kata { return m.kata }
 
 // Stop ends the machine at once and removes its directory.
 func (m *Machine) Stop() error {
-	err := m.Disconnect()
+	var err error
+	if m.kata != nil {
+		err = m.kata.close()
+		m.kata = nil
+	}
 	if m.Machine != nil {
 		err = errors.Join(err, m.Machine.Stop())
 	}

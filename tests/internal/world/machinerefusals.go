@@ -22,10 +22,12 @@ type Fleet struct {
 	TPM         string // state directory
 	InitData    string // file
 	Ref         string // of the container's image
+
+	machine qemu.Config
 }
 
 // Config is the machine as it was foreseen.
-func (f *Fleet) Config() qemu.Config { return f.Guest.Config(f.Accelerator, f.TPM, f.InitData) }
+func (f *Fleet) Config() qemu.Config { return f.machine }
 
 // RunImage boots a machine, runs the image in it with a command, or its own if that is
 // empty, and returns what the container says until it is done. A refusal on the

@@ -39,7 +39,7 @@ func (f *Fleet) UnexplainedLog(ctx context.Context) (Refusal, error) {
 	if err != nil {
 		return Refusal{}, err
 	}
-	if err := f.Foresee(ctx, f.Guest, file); err != nil {
+	if err := f.KnowInitData(ctx, file); err != nil {
 		return Refusal{}, err
 	}
 	cfg := f.Config()

@@ -5,17 +5,24 @@ package policy
 import rego.v1
 
 # PCR 4 holds the kernel, PCR 9 command line and initrd, PCR 11 the sections of a
-# unified kernel image, PCR 7 the state of Secure Boot, PCR 8 the init-data.
-registers := {"pcr04", "pcr07", "pcr08", "pcr09", "pcr11"}
+# unified kernel image, PCR 7 the state of Secure Boot: as they were predicted when
+# the image was built. PCR 8 holds the init-data, which is the pod's.
+wanted := {
+	"pcr04": "tpm_pcr04",
+	"pcr07": "tpm_pcr07",
+	"pcr08": "pod_pcr08",
+	"pcr09": "tpm_pcr09",
+	"pcr11": "tpm_pcr11",
+}
 
-foreseen contains name if {
-	some name in registers
-	input.tpm[name] in query_reference_value(concat("", ["tpm_", name]))
+foreseen contains register if {
+	some register, name in wanted
+	input.tpm[register] in query_reference_value(name)
 }
 
 default executables := 33
 
-executables := 3 if registers == foreseen
+executables := 3 if object.keys(wanted) == foreseen
 
 default hardware := 97
 
@@ -33,12 +40,13 @@ trust_claims := {
 
 # Why not: evaluated only to explain a refusal to an administrator.
 explain contains {
-	"claim": concat(".", ["tpm", name]),
-	"seen": input.tpm[name],
-	"wanted": query_reference_value(concat("", ["tpm_", name])),
+	"claim": concat(".", ["tpm", register]),
+	"seen": input.tpm[register],
+	"wanted": query_reference_value(name),
 	"rule": "executables",
 } if {
-	some name in registers - foreseen
+	some register, name in wanted
+	not register in foreseen
 }
 
 explain contains {

@@ -1,0 +1,32 @@
+package qemu
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Open fills in what a folder that `rootfs build` wrote says of the machine: one
+// of the forms, with its whole command line.
+func (c *Config) Open(dir string) error {
+	uki := filepath.Join(dir, "guest.efi")
+	if _, err := os.Stat(uki); err == nil {
+		c.UKI = uki
+		return nil
+	}
+	line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		return err
+	}
+	c.Kernel, c.Initrd = filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.zst")
+	c.CommandLine = strings.TrimSuffix(string(line), "\n")
+	disk := filepath.Join(dir, "rootfs.img")
+	_, err = os.Stat(disk)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	c.Disk = disk
+	return err
+}

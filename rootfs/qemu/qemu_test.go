@@ -1,0 +1,130 @@
+package qemu
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What a machine does is shown by tests/boot.
+
+func TestCheck(t *testing.T) {
+	good := Config{Kernel: "/k", Accelerator: TCG, Dir: "/tmp/d"}
+	if err := good.check(); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(c *Config){
+		"no kernel":                func(c *Config) { c.Kernel = "" },
+		"two":                      func(c *Config) { c.UKI = "/u" },
+		"an initrd beside a UKI":   func(c *Config) { c.Kernel, c.UKI, c.Firmware, c.Initrd = "", "/u", "/f", "/i" },
+		"a UKI without firmware":   func(c *Config) { c.Kernel, c.UKI = "", "/u" },
+		"an accelerator":           func(c *Config) { c.Accelerator = "" },
+		"a relative directory":     func(c *Config) { c.Dir = "d" },
+		"a long directory":         func(c *Config) { c.Dir = "/" + strings.Repeat("d", maxSocket) },
+		"a path that is an option": func(c *Config) { c.Disk = "/disk,readonly=off" },
+	} {
+		c := good
+		change(&c)
+		if err := c.check(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestArguments(t *testing.T) {
+	c := Config{Kernel: "/k", Initrd: "/i", CommandLine: "quiet", Disk: "/root.img", InitData: "/i.toml", TPM: "/tpm", Network: true, Accelerator: TCG, Dir: "/tmp/d", RestoreFrom: "/s"}.withDefaults()
+	args := strings.Join(c.arguments(), " ")
+	for _, want := range []string{
+		"accel=tcg", "-kernel /k -append quiet -initrd /i", "readonly=on,id=root,file=/root.img", "readonly=on,id=initdata,file=/tmp/d/initdata.img",
+		"-device tpm-crb", "-netdev user", "-incoming defer", "name=" + Channel, "-m 512",
+	} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%q is missing: %s", want, args)
+		}
+	}
+	if disks := c.disks(); !slices.Equal(disks, []string{"/root.img", "/tmp/d/initdata.img"}) {
+		t.Errorf("%q: the root must come first", disks)
+	}
+	if args := strings.Join((Config{Kernel: "/k", Accelerator: KVM, Dir: "/d"}).withDefaults().arguments(), " "); strings.Contains(args, "tpm") || strings.Contains(args, "netdev") || strings.Contains(args, "-drive") {
+		t.Errorf("a machine has more than it was given: %s", args)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	var c Config
+	if err := c.Open(dir); err == nil {
+		t.Error("an empty folder is an image")
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("cmdline", "quiet \n")
+	if err := c.Open(dir); err != nil || c.CommandLine != "quiet " || c.Disk != "" || c.Kernel != filepath.Join(dir, "vmlinuz") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	write("rootfs.img", "")
+	if err := c.Open(dir); err != nil || c.Disk == "" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	write("guest.efi", "")
+	var uki Config
+	if err := uki.Open(dir); err != nil || uki.UKI == "" || uki.Kernel != "" {
+		t.Errorf("%+v, %v", uki, err)
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for _, path := range []string{"/tmp/a b", "/tmp/$(x)", "/tmp/it's"} {
+		out, err := exec.Command("/bin/sh", "-c", "printf %s "+quote(path)).Output()
+		if err != nil || string(out) != path {
+			t.Errorf("%q becomes %q, %v", path, out, err)
+		}
+	}
+}
+
+// Events come at any time, also between a command and its answer.
+func TestMonitor(t *testing.T) {
+	ours, theirs := net.Pipe()
+	answers := []string{
+		`{"QMP": {}}` + "\n" + `{"event": "RESUME"}` + "\n" + `{"return": {"status": "completed"}}`,
+		`{"error": {"class": "GenericError", "desc": "no such device"}}`,
+		`not JSON`,
+	}
+	go func() {
+		in := bufio.NewReader(theirs)
+		for _, a := range answers {
+			if _, err := in.ReadString('\n'); err != nil {
+				return
+			}
+			if _, err := theirs.Write([]byte(a + "\n")); err != nil {
+				return
+			}
+		}
+		_ = theirs.Close()
+	}()
+	m := &monitor{conn: ours, in: bufio.NewReader(ours)}
+	var state struct{ Status string }
+	if err := m.do(t.Context(), "query-migrate", nil, &state); err != nil || state.Status != "completed" {
+		t.Errorf("%+v, %v", state, err)
+	}
+	if err := m.do(t.Context(), "device_del", map[string]any{"id": "x"}, nil); err == nil || !strings.Contains(err.Error(), "no such device") {
+		t.Errorf("got %v", err)
+	}
+	for range 2 { // malformed, and then nobody there
+		if err := m.do(t.Context(), "stop", nil, nil); err == nil {
+			t.Error("nothing answered")
+		}
+	}
+	if err := m.close(); err != nil {
+		t.Error(err)
+	}
+}
