@@ -199,12 +199,9 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, dis
 	if err := confine(req.OCI); err != nil {
 		return nil, err
 	}
-	sent := req.OCI
-	if len(disks) > 0 { // what the host sent is measured as it is
-		sent = proto.CloneOf(sent)
-		if err := renumber(sent.GetLinux(), disks); err != nil {
-			return nil, err
-		}
+	sent := proto.CloneOf(req.OCI) // what the host sent is measured as it is
+	if err := renumber(sent.GetLinux(), disks); err != nil {
+		return nil, err
 	}
 	return runtimeSpec(sent, p)
 }

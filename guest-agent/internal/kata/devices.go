@@ -49,7 +49,15 @@ func (s *Server) plugged(ctx context.Context, list []*agent.Device) (map[string]
 // renumber puts the numbers that devices have in the guest into a spec that the
 // host has made with its own: in the list of devices, and in the rules of the
 // cgroup for them.
+//
+// A disk in the spec that was not plugged in has a number of the host's alone: in
+// the guest that may be the guest's own disk, so it is refused.
 func renumber(in *agent.Linux, found map[string]device.Block) error {
+	for _, d := range in.GetDevices() {
+		if d.GetType() == "b" && found[d.GetPath()].Name == "" {
+			return invalidf("device %.128q is no disk that was plugged in", d.GetPath())
+		}
+	}
 	type number struct {
 		kind         string
 		major, minor int64

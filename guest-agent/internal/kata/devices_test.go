@@ -85,16 +85,17 @@ func TestDevicesRefused(t *testing.T) {
 		change func(*agent.CreateContainerRequest)
 		want   codes.Code
 	}{
-		"one that the guest uses":  {func(r *agent.CreateContainerRequest) { r.Devices[0].Id = "03" }, codes.FailedPrecondition},
-		"one that is not there":    {func(r *agent.CreateContainerRequest) { r.Devices[0].Id = "04" }, codes.DeadlineExceeded},
-		"a file":                   {func(r *agent.CreateContainerRequest) { r.Devices[0].Id, r.Devices[0].VmPath = "", "/etc/passwd" }, codes.InvalidArgument},
-		"memory":                   {func(r *agent.CreateContainerRequest) { r.Devices[0].Type, r.Devices[0].VmPath = "mmioblk", "/dev/mem" }, codes.InvalidArgument},
-		"another kind":             {func(r *agent.CreateContainerRequest) { r.Devices[0].Type = "vfio-pci" }, codes.InvalidArgument},
-		"a path twice":             {func(r *agent.CreateContainerRequest) { r.Devices = append(r.Devices, r.Devices[0]) }, codes.InvalidArgument},
-		"one not in the spec":      {func(r *agent.CreateContainerRequest) { r.Devices[0].ContainerPath = "/dev/other" }, codes.InvalidArgument},
-		"in the spec no disk":      {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices[0].Type = "c" }, codes.InvalidArgument},
-		"many":                     {func(r *agent.CreateContainerRequest) { r.Devices = make([]*agent.Device, maxDevices+1) }, codes.InvalidArgument},
-		"without a spec's devices": {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices = nil }, codes.InvalidArgument},
+		"one that the guest uses":     {func(r *agent.CreateContainerRequest) { r.Devices[0].Id = "03" }, codes.FailedPrecondition},
+		"one that is not there":       {func(r *agent.CreateContainerRequest) { r.Devices[0].Id = "04" }, codes.DeadlineExceeded},
+		"a file":                      {func(r *agent.CreateContainerRequest) { r.Devices[0].Id, r.Devices[0].VmPath = "", "/etc/passwd" }, codes.InvalidArgument},
+		"memory":                      {func(r *agent.CreateContainerRequest) { r.Devices[0].Type, r.Devices[0].VmPath = "mmioblk", "/dev/mem" }, codes.InvalidArgument},
+		"another kind":                {func(r *agent.CreateContainerRequest) { r.Devices[0].Type = "vfio-pci" }, codes.InvalidArgument},
+		"none, but the spec's number": {func(r *agent.CreateContainerRequest) { r.Devices = nil }, codes.InvalidArgument},
+		"a path twice":                {func(r *agent.CreateContainerRequest) { r.Devices = append(r.Devices, r.Devices[0]) }, codes.InvalidArgument},
+		"one not in the spec":         {func(r *agent.CreateContainerRequest) { r.Devices[0].ContainerPath = "/dev/other" }, codes.InvalidArgument},
+		"in the spec no disk":         {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices[0].Type = "c" }, codes.InvalidArgument},
+		"many":                        {func(r *agent.CreateContainerRequest) { r.Devices = make([]*agent.Device, maxDevices+1) }, codes.InvalidArgument},
+		"without a spec's devices":    {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices = nil }, codes.InvalidArgument},
 	} {
 		req := withDevice(p, "app1", "02/00")
 		c.change(req)

@@ -76,7 +76,7 @@ func TestOnlineWaits(t *testing.T) {
 		m.Settle = time.Second
 		done := make(chan error)
 		go func() { done <- m.Online(t.Context(), true, 1, true) }()
-		time.Sleep(500 * time.Millisecond)
+		<-time.After(500 * time.Millisecond) // of the bubble's clock
 		plug(t, m, cpuDir+"/cpu1/online", "0\n")
 		if err := <-done; err != nil {
 			t.Error(err)

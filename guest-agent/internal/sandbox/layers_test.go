@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -307,7 +308,7 @@ func TestParseVerity(t *testing.T) {
 		if _, err := parseVerity(bad); !errors.As(err, &invalid) {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
-		bad[name] = append(good[name], good[name]...)
+		bad[name] = slices.Repeat(good[name], 2)
 		if _, err := parseVerity(bad); len(good[name]) > 0 && !errors.As(err, &invalid) {
 			t.Errorf("%s twice: %v", name, err)
 		}

@@ -17,7 +17,7 @@ func TestPagesAreCurrent(t *testing.T) {
 	const root = "../../.."
 	bin, out := t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/",
-		"./measure/cmd/measure", "./kbs/cmd/kbs", "./kbs/cmd/kbsctl", "./guest-agent/cmd/guest-agent")
+		"./measure/cmd/measure", "./kbs/cmd/kbs", "./kbs/cmd/kbsctl", "./guest-agent/cmd/guest-agent", "./rootfs/cmd/rootfs")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
