@@ -48,6 +48,8 @@ type Payload struct {
 	// Name of the secret at the provider; of provider "kbs" a resource URI. Of
 	// type vault.
 	Name string `json:"name,omitempty"`
+	// Envelope is of type envelope.
+	*Envelopment
 	// Settings and Annotations are the provider's.
 	Settings    map[string]any `json:"provider_settings"`
 	Annotations map[string]any `json:"annotations"`
@@ -189,7 +191,8 @@ func parse(raw []byte) (*Payload, error) {
 	case p.Version != version:
 		return nil, fmt.Errorf("sealed secret: version %.20q, want %q", p.Version, version)
 	case p.Type == Envelope:
-		return p, nil // nothing here opens one: the caller says so
+		p.Envelopment, err = parseEnvelopment(members)
+		return p, err
 	case p.Type != Vault:
 		return nil, fmt.Errorf("sealed secret: type %.20q is neither %q nor %q", p.Type, Vault, Envelope)
 	}

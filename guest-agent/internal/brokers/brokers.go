@@ -255,11 +255,8 @@ func attempt[T any](ctx context.Context, patience time.Duration, others bool, ca
 
 // answered reports whether a failure is a broker's decision.
 func answered(err error) bool {
-	switch fault.CodeOf(err) {
-	case fault.Unavailable, fault.Internal:
-		return errors.Is(err, client.ErrUnsupported)
-	}
-	return true
+	code := fault.CodeOf(err)
+	return code != fault.Unavailable && code != fault.Internal || errors.Is(err, client.ErrUnsupported)
 }
 
 func (s *Set) answers(m *member) {

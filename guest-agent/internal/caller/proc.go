@@ -163,15 +163,15 @@ func (f *Finder) cgroups(pid int) (map[string]string, error) {
 // cgroup of its own, that one or inside of it. A container without any has no
 // callers.
 func below(own, init map[string]string) bool {
-	any := false
+	limited := false
 	for hierarchy, at := range init {
 		if at == "/" {
 			continue
 		}
-		any = true
+		limited = true
 		if p := own[hierarchy]; p != at && !strings.HasPrefix(p, at+"/") {
 			return false
 		}
 	}
-	return any
+	return limited
 }

@@ -50,12 +50,39 @@ func (h *Hub) unseal(ctx context.Context, text string) (string, secret.Bytes, er
 		}
 		return "", secret.Bytes{}, fault.New(fault.SealedInvalid, err)
 	}
-	if p.Type != sealed.Vault || !strings.EqualFold(p.Provider, providerKBS) {
+	if !strings.EqualFold(p.Provider, providerKBS) {
 		return p.Name, secret.Bytes{}, fault.Newf(fault.Unsupported,
-			"sealed secrets of type %q at provider %.64q cannot be opened: only type %q at %q can", p.Type, p.Provider, sealed.Vault, providerKBS)
+			"sealed secrets of provider %.64q cannot be opened: only those of %q can", p.Provider, providerKBS)
+	}
+	if p.Type == sealed.Envelope {
+		value, err := h.openEnvelope(ctx, p.Envelopment)
+		return p.KeyID, value, err
 	}
 	value, err := h.fetchForWorkload(ctx, p.Name)
 	return p.Name, value, err
+}
+
+// openEnvelope opens an envelope whose key is under a key that is a resource.
+func (h *Hub) openEnvelope(ctx context.Context, e *sealed.Envelopment) (secret.Bytes, error) {
+	wrapped, err := e.Key()
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.SealedInvalid, err)
+	}
+	kek, err := h.fetchForWorkload(ctx, e.KeyID)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer kek.Destroy()
+	key, err := sealed.OpenKey(kek, wrapped)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.SealedInvalid, err)
+	}
+	defer key.Destroy()
+	value, err := e.Open(key)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.SealedInvalid, err)
+	}
+	return value, nil
 }
 
 func (h *Hub) openSealed(ctx context.Context, text string) (*sealed.Payload, error) {

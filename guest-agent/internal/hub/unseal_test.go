@@ -1,6 +1,9 @@
 package hub
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -124,5 +127,43 @@ func TestUnsignedSecretsNeedAWaiver(t *testing.T) {
 	value, err := w.hub.Unseal(t.Context(), newSealing(t).seal("kbs", sealedName, "nobody"))
 	if err != nil || string(value.Reveal()) != "the value" {
 		t.Errorf("%v", err)
+	}
+}
+
+// An envelope carries its value; the broker has the key that opens its key.
+func TestUnsealEnvelope(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Sealed.UnsafeUnsigned = true })
+	kek, dek, iv := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32), bytes.Repeat([]byte{3}, 12)
+	lock := func(key []byte, text string) []byte {
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gcm, err := cipher.NewGCM(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return gcm.Seal(nil, iv, []byte(text), nil)
+	}
+	envelope := func(provider, kid string) string {
+		payload := fmt.Appendf(nil, `{"version":"0.1.0","type":"envelope","provider":%q,"key_id":%q,"encrypted_key":%q,"encrypted_data":%q,"wrap_type":"A256GCM","iv":%q,"provider_settings":{},"annotations":{}}`,
+			provider, kid, base64.StdEncoding.EncodeToString(append(bytes.Clone(iv), lock(kek, string(dek))...)),
+			base64.StdEncoding.EncodeToString(lock(dek, "in the envelope")), base64.StdEncoding.EncodeToString(iv))
+		return "sealed.x." + base64.RawURLEncoding.EncodeToString(payload) + ".y"
+	}
+	w.broker.put("default/kek/1", kek)
+	w.broker.put("default/kek/2", dek)
+	value, err := w.hub.Unseal(t.Context(), envelope("kbs", "kbs:///default/kek/1"))
+	if err != nil || string(value.Reveal()) != "in the envelope" {
+		t.Fatalf("%v", err)
+	}
+	for text, code := range map[string]fault.Code{
+		envelope("kbs", "kbs:///default/kek/2"):    fault.SealedInvalid,
+		envelope("kbs", "kbs:///default/kek/none"): fault.NotFound,
+		envelope("aws", "arn:aws:kms:x"):           fault.Unsupported,
+	} {
+		if _, err := w.hub.Unseal(t.Context(), text); fault.CodeOf(err) != code {
+			t.Errorf("%v, want %s", err, code)
+		}
 	}
 }

@@ -14,9 +14,10 @@ package lease
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -116,9 +117,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		return
 	}
 	for {
-		tenth := int64(k.cfg.Interval / 10)
-		wait := k.cfg.Interval - time.Duration(tenth) + time.Duration(rand.Int64N(2*tenth+1))
-		t := time.NewTimer(wait)
+		t := time.NewTimer(around(k.cfg.Interval))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -127,6 +126,14 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 		k.round(ctx)
 	}
+}
+
+// around is an interval, give or take a tenth.
+func around(d time.Duration) time.Duration {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	tenth := uint64(d / 10)
+	return d - time.Duration(tenth) + time.Duration(binary.NativeEndian.Uint64(b[:])%(2*tenth+1))
 }
 
 // round attests once and asks for each lease. It takes no longer than the
@@ -164,11 +171,8 @@ func (k *Keeper) holds(h *held) bool {
 
 // silent reports whether a failure is no broker's decision.
 func silent(err error) bool {
-	switch fault.CodeOf(err) {
-	case fault.Unavailable, fault.Internal, fault.TooMany:
-		return true
-	}
-	return false
+	code := fault.CodeOf(err)
+	return code == fault.Unavailable || code == fault.Internal || code == fault.TooMany
 }
 
 // settle draws the conclusion from an answer.

@@ -77,7 +77,7 @@ func (p *pod) seen() counts { defer p.lock()(); return p.n }
 // rounds waits until n more of them are over.
 func (p *pod) rounds(n int) {
 	for want := p.seen().asked + n; p.seen().asked < want; {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) //nolint:forbidigo // in a bubble
 	}
 	synctest.Wait()
 }
@@ -87,7 +87,7 @@ func (p *pod) rounds(n int) {
 func TestRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPod(t, Config{OnEnd: Stop})
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		if p.seen().renewed != 0 {
 			t.Error("a pod that holds nothing attests")
@@ -104,7 +104,7 @@ func TestRenewed(t *testing.T) {
 		release()
 		release()
 		before := p.seen().asked
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		if p.seen().asked != before {
 			t.Error("what was released is still asked for")
@@ -134,7 +134,7 @@ func TestEnds(t *testing.T) {
 				p := newPod(t, Config{OnEnd: c.on})
 				p.Hold(p.lease())
 				p.set(func() { p.answer, p.renew = c.answer, c.renew })
-				time.Sleep(time.Hour) // once, however long the refusal lasts
+				time.Sleep(time.Hour) //nolint:forbidigo // in a bubble
 				synctest.Wait()
 				if p.seen().forgotten != c.forgotten || p.seen().dropped != c.dropped || p.seen().killed != c.killed || p.seen().renewed < 9 {
 					t.Errorf("forgotten %d, dropped %d, killed %d after %d rounds", p.seen().forgotten, p.seen().dropped, p.seen().killed, p.seen().renewed)
@@ -167,12 +167,12 @@ func TestGrace(t *testing.T) {
 		p := newPod(t, Config{OnEnd: Drop, Grace: 30 * time.Minute})
 		p.Hold(p.lease())
 		p.set(func() { p.hang = true })
-		time.Sleep(25 * time.Minute)
+		time.Sleep(25 * time.Minute) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		if p.seen().dropped != 0 {
 			t.Error("dropped too early")
 		}
-		time.Sleep(20 * time.Minute)
+		time.Sleep(20 * time.Minute) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		if p.seen().dropped != 1 {
 			t.Error("a broker's silence has no end")
@@ -198,7 +198,7 @@ func TestOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPod(t, Config{Interval: -1, OnEnd: Drop})
 		p.Hold(p.lease())
-		time.Sleep(24 * time.Hour)
+		time.Sleep(24 * time.Hour) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		if p.seen().asked != 0 {
 			t.Error("asked although it is off")
