@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,12 +302,14 @@ func TestPiecesBehindARedirect(t *testing.T) {
 	p := &imagetest.Pieces{Blob: make([]byte, largeBlob)}
 	clock := &imagetest.Clock{}
 	clock.Crawl(100 * time.Millisecond)
-	var leaked bool
+	var leaked atomic.Bool
+	var redirects atomic.Int32
 	elsewhere := plainServer(t, func(w http.ResponseWriter, r *http.Request) {
-		leaked = leaked || r.Header.Get("Authorization") != ""
+		if r.Header.Get("Authorization") != "" {
+			leaked.Store(true)
+		}
 		standStill(clock, p)(w, r)
 	})
-	redirects := 0
 	host := plainServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if _, _, ok := r.BasicAuth(); !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -314,7 +317,7 @@ func TestPiecesBehindARedirect(t *testing.T) {
 			return
 		}
 		if strings.Contains(r.URL.Path, "/blobs/") {
-			redirects++
+			redirects.Add(1)
 			http.Redirect(w, r, "http://"+elsewhere+"/signed?for=a-minute", http.StatusTemporaryRedirect)
 		}
 	})
@@ -325,7 +328,7 @@ func TestPiecesBehindARedirect(t *testing.T) {
 	repo, _ := imagetest.Repository(t, cfg, host+"/app")
 	s := &spreading{repo: repo, desc: ocispec.Descriptor{Digest: digest.FromBytes(p.Blob), Size: largeBlob}}
 	imagetest.Must(t, s.read(t.Context()))
-	if p.Connections() < 2 || leaked || redirects > 2 {
-		t.Errorf("%d connections, credential leaked: %v, %d redirects", p.Connections(), leaked, redirects)
+	if p.Connections() < 2 || leaked.Load() || redirects.Load() > 2 {
+		t.Errorf("%d connections, credential leaked: %v, %d redirects", p.Connections(), leaked.Load(), redirects.Load())
 	}
 }

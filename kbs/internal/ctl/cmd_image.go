@@ -46,6 +46,12 @@ func imageError(err error) error {
 	if _, ok := errors.AsType[*fault.Fault](err); ok {
 		return err
 	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok { // of a layout: no matter of the network
+		if errors.Is(path, fs.ErrNotExist) {
+			return fault.New(fault.NotFound, err)
+		}
+		return err
+	}
 	digest, size := new(registry.DigestError), new(registry.SizeError)
 	_, isURL := errors.AsType[*url.Error](err)
 	var network net.Error

@@ -10,6 +10,7 @@ package ctl
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,10 @@ func Run(ctx context.Context, args []string, env func(string) string, stdio Stdi
 	root.SetIn(stdio.In)
 	root.SetOut(stdio.Out)
 	root.SetErr(stdio.Err)
-	if err := root.ExecuteContext(ctx); err != nil {
+	if cmd, err := root.ExecuteContextC(ctx); err != nil {
+		if strings.HasPrefix(err.Error(), "required flag(s)") { // cobra's own words, which say no more
+			err = usagef("%w", err).hint("%s --help", cmd.CommandPath())
+		}
 		return c.report(err)
 	}
 	return fault.ExitOK

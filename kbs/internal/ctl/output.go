@@ -264,6 +264,14 @@ func (s *sheet) block(title, text string) {
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.HasSubCommands() {
+		cmd.SuggestionsMinimumDistance = 2
+		err := usagef("%s has no command %q", cmd.CommandPath(), args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return err.hint("%s %s", cmd.CommandPath(), strings.Join(near, ", or "+cmd.CommandPath()+" "))
+		}
+		return err.hint("%s --help", cmd.CommandPath())
+	}
 	if len(args) > 0 {
 		return usagef("%s takes no argument %q", cmd.CommandPath(), args[0]).hint("%s --help", cmd.CommandPath())
 	}
