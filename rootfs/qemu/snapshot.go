@@ -40,25 +40,22 @@ var errMigrating = errors.New("still on its way")
 
 // migrated waits for the state to have been written or read.
 func (m *Machine) migrated(ctx context.Context) error {
-	var failed error
-	err := m.vm.until(ctx, "move the machine's state", func() error {
+	return m.vm.until(ctx, "move the machine's state", func() error {
 		var state struct {
 			Status string `json:"status"`
 			Desc   string `json:"error-desc"`
 		}
-		if failed = m.monitor.do(ctx, "query-migrate", nil, &state); failed != nil {
+		err := m.monitor.do(ctx, "query-migrate", nil, &state)
+		switch {
+		case err != nil:
+			return err
+		case state.Status == "completed":
 			return nil
-		}
-		switch state.Status {
-		case "completed":
-			return nil
-		case "failed", "cancelled":
-			failed = fmt.Errorf("the machine's state: %s: %s", state.Status, state.Desc)
-			return nil
+		case state.Desc != "":
+			return fmt.Errorf("%s: %s", state.Status, state.Desc)
 		}
 		return errMigrating
 	})
-	return errors.Join(err, failed)
 }
 
 // quote makes a word of the shell that QEMU runs of a path.
