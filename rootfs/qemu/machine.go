@@ -39,6 +39,9 @@ func Start(ctx context.Context, cfg Config) (_ *Machine, err error) {
 	if err := cfg.writeInitData(); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
 	}
+	if err := cfg.writeESP(); err != nil {
+		return nil, err
+	}
 	if cfg.TPM != "" {
 		if m.tpm, err = startTPM(cfg); err != nil {
 			return nil, err
@@ -70,6 +73,23 @@ func (c Config) writeInitData() error {
 		return err
 	}
 	return os.WriteFile(c.path(fileInitData), device.Bytes(), 0o600)
+}
+
+// writeESP puts a unified kernel image where a firmware looks for it on a disk.
+// Given by -kernel it would be measured as QEMU changes it, not as it is.
+func (c Config) writeESP() error {
+	if c.UKI == "" {
+		return nil
+	}
+	image, err := os.ReadFile(c.UKI)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(c.path(dirESP), "EFI", "BOOT")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "BOOTX64.EFI"), image, 0o600)
 }
 
 // Dial connects to the agent's port, of which there is one connection at a time.

@@ -111,6 +111,7 @@ const (
 	fileTPM      = "tpm.sock"
 	fileInitData = "initdata.img"
 	fileLog      = "qemu.log"
+	dirESP       = "esp" // that QEMU makes a disk of
 )
 
 // arguments is QEMU's command line. A restored machine needs the same.
@@ -134,7 +135,7 @@ func (c Config) arguments() []string {
 	if c.Kernel != "" {
 		args = append(args, "-kernel", c.Kernel, "-append", c.CommandLine)
 	} else {
-		args = append(args, "-kernel", c.UKI)
+		args = append(args, "-drive", "if=none,format=raw,readonly=on,id=esp,file=fat:"+c.path(dirESP), "-device", "virtio-blk-pci,drive=esp,bootindex=0")
 	}
 	if c.Initrd != "" {
 		args = append(args, "-initrd", c.Initrd)

@@ -48,3 +48,12 @@ func TestVerityStory(t *testing.T) {
 		t.Fatalf("%q, %v", out, err)
 	}
 }
+
+// The same as one file that the firmware starts from a disk.
+func TestUnifiedStory(t *testing.T) {
+	s := newStage(t, "uki")
+	out, err := s.RunImage(t.Context(), s.Config())
+	if err != nil || !strings.Contains(out, s.secret) {
+		t.Fatalf("%q, %v", out, err)
+	}
+}
