@@ -32,7 +32,7 @@ var common = []debimage.Set{
 var more = []debimage.Set{
 	{Name: "go", Packages: []string{"golang-go"}},
 	{Name: "rust", Packages: []string{"rustc", "cargo"}},
-	{Name: "node", Packages: []string{"nodejs", "npm"}},
+	{Name: "tex", Packages: []string{"texlive-latex-recommended", "texlive-fonts-recommended"}}, // of Debian alone: other sources bring Node.js of their own
 	{Name: "haskell", Packages: []string{"ghc"}},
 }
 
