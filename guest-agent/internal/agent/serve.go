@@ -45,7 +45,7 @@ func (d doors) untilClosed(server *ttrpc.Server) func(context.Context, net.Liste
 			err = fmt.Errorf("serve %s: %w", l.Addr(), err)
 		case <-ctx.Done():
 			err = l.Close()
-			_ = errors.Is(<-accepted, net.ErrClosed) // it was ended by us, whatever it says
+			<-accepted // it was ended by us, whatever it says
 		}
 		err = errors.Join(err, server.Close())
 		each.Wait()
