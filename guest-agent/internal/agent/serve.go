@@ -45,7 +45,9 @@ func (d doors) untilClosed(server *ttrpc.Server) func(context.Context, net.Liste
 			err = fmt.Errorf("serve %s: %w", l.Addr(), err)
 		case <-ctx.Done():
 			err = l.Close()
-			<-accepted // it was ended by us, whatever it says
+			if ended := <-accepted; !errors.Is(ended, net.ErrClosed) {
+				err = errors.Join(err, ended)
+			}
 		}
 		err = errors.Join(err, server.Close())
 		each.Wait()
