@@ -129,7 +129,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		defer cancel()
 		err = errors.Join(err, server.Destroy(bounded))
 	}()
-	side, err := newDoors(s, served{h, vols.mounter}, server.Containers, log)
+	side, err := newDoors(s, served{h, lentVolumes{vols.mounter, keeper}}, server.Containers, log)
 	if err != nil {
 		return err
 	}

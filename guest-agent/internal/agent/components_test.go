@@ -32,7 +32,7 @@ func side(t *testing.T, o Options, s *settings.Settings) []service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Close() })
-	d, err := newDoors(s, served{h, securemount.New(securemount.Config{})}, func() []caller.Container { return nil }, log)
+	d, err := newDoors(s, served{h, lentVolumes{mounter: securemount.New(securemount.Config{})}}, func() []caller.Container { return nil }, log)
 	if err != nil {
 		t.Fatal(err)
 	}

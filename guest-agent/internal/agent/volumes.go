@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/swap"
@@ -18,7 +20,42 @@ import (
 // served is what the side doors serve.
 type served struct {
 	*hub.Hub
-	*securemount.Mounter
+	lentVolumes
+}
+
+// lentVolumes mounts volumes, and keeps their keys as what they are: lent.
+type lentVolumes struct {
+	mounter interface {
+		SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error
+		List() []securemount.Mounted
+		AskAgain(ctx context.Context, mountPoint string) error
+		Revoke(ctx context.Context, mountPoint string) error
+	}
+	leases kata.Leases
+}
+
+// SecureMount is [securemount.Mounter.SecureMount]. Where the end of a lease stops
+// containers, the end of the key's cuts the volume off, for whatever process uses
+// it: a volume is the whole pod's. Nothing unmounts it before the agent ends.
+func (v lentVolumes) SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error {
+	if err := v.mounter.SecureMount(ctx, volumeType, options, flags, mountPoint); err != nil {
+		return err
+	}
+	for _, m := range v.mounter.List() {
+		if m.MountPoint != mountPoint || !m.Lent {
+			continue
+		}
+		v.leases.Hold(lease.Lease{
+			What: "a volume",
+			Ask:  func(ctx context.Context) error { return v.mounter.AskAgain(ctx, mountPoint) },
+			Cut: func() error {
+				bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+				defer cancel()
+				return v.mounter.Revoke(bounded, mountPoint)
+			},
+		})
+	}
+	return nil
 }
 
 // volumes joins the Mounter and the hub. The Mounter comes first, for the disk

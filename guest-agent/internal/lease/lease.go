@@ -1,15 +1,16 @@
 // Package lease asks again, all the time that a pod runs, for what the pod was
-// lent: the values of sealed secrets today. Asking again is how a lease is
-// renewed (the broker's ADR 32) and how it is learnt that one ended: a new
-// attestation, and the same request under the same policies. So it needs nothing
-// of a broker that the field's do not have, and a value that was changed at the
-// broker arrives on the way.
+// lent: the values of sealed secrets and the keys of volumes. Asking again is how
+// a lease is renewed (the broker's ADR 32) and how it is learnt that one ended: a
+// new attestation, and the same request under the same policies. So it needs
+// nothing of a broker that the field's do not have, and a value that was changed
+// at the broker arrives on the way.
 //
 // A refusal ends a lease at once. Silence does not, unless the owner set a bound
 // for it: a broker that is down must not take the pods with it.
 //
 // What an end does is the owner's choice. Whatever is taken back comes back when
-// the broker says yes again, but not a container that was stopped.
+// the broker says yes again, but not a container that was stopped, nor a volume
+// that was cut off.
 package lease
 
 import (
@@ -31,7 +32,7 @@ type Action string
 const (
 	Keep Action = "keep" // say so in the log, and to the broker
 	Drop Action = "drop" // forget tokens, take values out of files
-	Stop Action = "stop" // kill the container that has it
+	Stop Action = "stop" // kill the container that has it, cut a volume off
 )
 
 // ParseAction reads an action; "" is [Drop].
@@ -47,7 +48,7 @@ func ParseAction(s string) (Action, error) {
 
 // Lease is something that a container has from the broker.
 type Lease struct {
-	Holder string // the container's ID
+	Holder string // the container's ID; empty if it is the whole pod's, which has Cut
 	What   string // for the log; names nothing of the owner's
 	// Ask asks the broker for it again, and puts a value that changed in its
 	// place. The error is a *fault.Fault.
@@ -55,6 +56,9 @@ type Lease struct {
 	// Drop takes back what can be taken back. It is nil if nothing can: the value
 	// of a variable is the process's own.
 	Drop func() error
+	// Cut is what [Stop] does where there is no container to kill. What was cut
+	// stays so.
+	Cut func() error
 }
 
 // Config says when to ask and what to do.
@@ -204,9 +208,16 @@ func (k *Keeper) settle(ctx context.Context, h *held, err error) {
 		}
 	}
 	if k.cfg.OnEnd == Stop {
-		if err := k.cfg.Stop(ctx, h.Holder); err != nil {
-			log.ErrorContext(ctx, "a container could not be stopped", slog.Any("err", err))
+		if err := k.stop(ctx, h); err != nil {
+			log.ErrorContext(ctx, "who holds the lease could not be stopped", slog.Any("err", err))
 			h.ended = false // the next round tries again
 		}
 	}
+}
+
+func (k *Keeper) stop(ctx context.Context, h *held) error {
+	if h.Cut != nil {
+		return h.Cut()
+	}
+	return k.cfg.Stop(ctx, h.Holder)
 }

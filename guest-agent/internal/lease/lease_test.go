@@ -112,6 +112,32 @@ func TestRenewed(t *testing.T) {
 	})
 }
 
+// What is the whole pod's is cut where a container would be killed, and until
+// that is done.
+func TestCut(t *testing.T) {
+	for on, want := range map[Action]int{Keep: 0, Drop: 0, Stop: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPod(t, Config{OnEnd: on})
+			cut := 0
+			l := p.lease()
+			l.Holder, l.Cut = "", func() error {
+				defer p.lock()()
+				if cut++; cut == 1 {
+					return errors.New("busy")
+				}
+				return nil
+			}
+			p.Hold(l)
+			p.set(func() { p.answer = fault.Newf(fault.GuestRevoked, "no") })
+			time.Sleep(time.Hour) //nolint:forbidigo // in a bubble
+			synctest.Wait()
+			if cut != want || p.seen().killed != 0 {
+				t.Errorf("%s: cut off %d times, killed %d containers", on, cut, p.seen().killed)
+			}
+		})
+	}
+}
+
 func TestEnds(t *testing.T) {
 	refused := fault.Newf(fault.GuestRevoked, "no")
 	for name, c := range map[string]struct {

@@ -17,6 +17,9 @@ import (
 // maxKey bounds a key in bytes; the field's are 4096 at most.
 const maxKey = 64 << 10
 
+// lent reports whether somebody outside the guest gave the key.
+func (v *volume) lent() bool { return v.key != "" && !strings.HasPrefix(v.key, "file:") }
+
 // findKey fetches the key of a persistent volume. The caller owns it.
 func (m *Mounter) findKey(ctx context.Context, where string) (key secret.Bytes, err error) {
 	isFile := strings.HasPrefix(where, "file:")

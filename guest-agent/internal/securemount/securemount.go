@@ -205,6 +205,8 @@ type Mounted struct {
 	MountPoint string
 	// Key is where its key came from; empty for an ephemeral volume.
 	Key string
+	// Lent says that the key came from outside the guest.
+	Lent bool
 }
 
 // List returns the volumes that stand, by mount point.
@@ -214,11 +216,38 @@ func (m *Mounter) List() []Mounted {
 	var all []Mounted
 	for path, e := range m.mounts {
 		if e.volume != nil {
-			all = append(all, Mounted{path, e.volume.key})
+			all = append(all, Mounted{path, e.volume.key, e.volume.lent()})
 		}
 	}
 	slices.SortFunc(all, func(a, b Mounted) int { return strings.Compare(a.MountPoint, b.MountPoint) })
 	return all
+}
+
+// AskAgain asks for the key of a volume as Mount did, and says what came of it;
+// the key itself is not looked at. An ephemeral volume was lent by nobody, and
+// neither was a key of the guest's own files. Errors are *fault.Fault, with no
+// ticket of the volume's.
+func (m *Mounter) AskAgain(ctx context.Context, mountPoint string) error {
+	v := m.standing(mountPoint)
+	if v == nil {
+		return fault.New(fault.NotFound, fmt.Errorf("there is no volume at %s", mountPoint))
+	}
+	if !v.lent() {
+		return nil
+	}
+	key, err := m.findKey(ctx, v.key)
+	key.Destroy()
+	return err
+}
+
+// standing returns nil if no volume stands there.
+func (m *Mounter) standing(mountPoint string) *volume {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.mounts[mountPoint]; ok {
+		return e.volume
+	}
+	return nil
 }
 
 // Revoke makes a volume unusable at once, also for those who have files of it

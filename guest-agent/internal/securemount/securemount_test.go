@@ -186,6 +186,31 @@ func TestFailedRollback(t *testing.T) {
 	k.left(t)
 }
 
+// What is asked again is what was lent.
+func TestAskAgain(t *testing.T) {
+	k, keys, dir := newFake(22), &fakeKeys{value: secret.Random(32).Reveal()}, mountPoint(t)
+	m := New(Config{kernel: k, Keys: keys})
+	code(t, m.AskAgain(t.Context(), dir), fault.NotFound)
+	must(t, m.Mount(t.Context(), persistent(dir)))
+	must(t, m.AskAgain(t.Context(), dir))
+	if all := m.List(); len(keys.asked) != 2 || keys.asked[0] != keys.asked[1] || len(all) != 1 || !all[0].Lent {
+		t.Errorf("asked for %v, volumes %v", keys.asked, all)
+	}
+	keys.err = fault.Newf(fault.GuestRevoked, "no")
+	code(t, m.AskAgain(t.Context(), dir), fault.GuestRevoked)
+	must(t, m.Unmount(t.Context(), dir))
+	k.disk = make([]byte, len(k.disk))
+	must(t, m.Mount(t.Context(), ephemeral(dir)))
+	must(t, m.AskAgain(t.Context(), dir)) // nobody's
+	for _, key := range keys.gave[:2] {
+		if key.Len() != 0 {
+			t.Error("a key was not cleared")
+		}
+	}
+	must(t, m.Close(t.Context()))
+	k.left(t)
+}
+
 func TestRevoke(t *testing.T) {
 	k, dir := newFake(22), mountPoint(t)
 	m := New(Config{kernel: k})
