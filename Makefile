@@ -117,7 +117,7 @@ fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them f
 	@build/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: bench-measure bench-kbs bench-image bench-agent ## every benchmark that has a gate
+bench: bench-measure bench-kbs bench-image bench-agent bench-boot ## every benchmark that has a gate
 
 .PHONY: bench-measure
 bench-measure: ## what verifying evidence costs beside the signatures that it cannot avoid, and predicting beside hashing
@@ -144,6 +144,13 @@ bench-agent: build ## container starts beside the bare OCI runtime, memory, outp
 	@build/need runc=runc crun=crun mount=mount unshare=util-linux busybox=busybox-static
 	@$(GOBUILD) -o $(BIN)/ ./tests/agentbench
 	@$(BIN)/agentbench --bin $(BIN) $(AGENT)
+
+.PHONY: bench-boot
+bench-boot: ## what the agent adds to the boot of a guest, beside an init that does nothing (needs no KVM; minutes)
+	@$(NEEDBOOT)
+	@$(MAKE) --no-print-directory guests
+	@$(GOBUILD) -o $(BIN)/ ./tests/bootbench ./tests/bootbench/emptyinit
+	@$(BIN)/bootbench --bin $(BIN) --guests $(GUEST)
 
 .PHONY: soak-agent
 soak-agent: build ## 1,000 containers and 20 pods come and go: processes, mounts, cgroups, files and memory stay flat
