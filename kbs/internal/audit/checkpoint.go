@@ -82,8 +82,8 @@ func parseBody(text string) (Checkpoint, error) {
 	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("size %q", lines[1])
 	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize {
+	root, err := base64.StdEncoding.DecodeString(lines[2])
+	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] { // a decoder skips CR
 		return Checkpoint{}, fmt.Errorf("root %q", lines[2])
 	}
 	c := Checkpoint{Origin: lines[0], Size: size}

@@ -565,6 +565,7 @@ func FuzzParseCheckpoint(f *testing.F) {
 	}
 	f.Add("log\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n")
 	f.Add("log\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\next\n\n— log AAAA\n")
+	f.Add("log\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJ\r\rWZG3hSuFU=\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		if _, err := ParseCheckpoint([]byte(text), trust); err == nil {
 			t.Fatal("a signature came out of nowhere")
