@@ -47,7 +47,7 @@ RECIPE := rootfs/recipes/guest.toml
 
 $(GUEST)/guest.lock: $(RECIPE) | build
 	@mkdir -p $(GUEST)
-	@ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || apt-get -qq update
+	@apt-get -qq update || ls /var/lib/apt/lists/*Packages* >/dev/null # old lists name packages that are gone
 	@$(BIN)/rootfs lock --recipe $(RECIPE) --out $@
 
 $(GUEST)/release.key:
