@@ -13,7 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
@@ -35,7 +35,7 @@ func ReadKey(name string) (crypto.Signer, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s: others may read this private key (mode %v): chmod 600 %s", name, info.Mode().Perm(), name)
 	}
-	raw, err := readPEM(name, "PRIVATE KEY", info)
+	raw, err := readPEM(name, "PRIVATE KEY")
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +53,7 @@ func ReadKey(name string) (crypto.Signer, error) {
 
 // ReadPublicKey reads a public key in PEM.
 func ReadPublicKey(name string) (crypto.PublicKey, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := readPEM(name, "PUBLIC KEY", info)
+	raw, err := readPEM(name, "PUBLIC KEY")
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +64,18 @@ func ReadPublicKey(name string) (crypto.PublicKey, error) {
 	return key, nil
 }
 
-func readPEM(name, kind string, info fs.FileInfo) ([]byte, error) {
-	if info.Size() > maxKey {
-		return nil, fmt.Errorf("%s has %d bytes, and is no key", name, info.Size())
-	}
-	raw, err := os.ReadFile(name)
+// readPEM reads no more than a key is long, of whatever kind the file is.
+func readPEM(name, kind string) ([]byte, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if len(raw) > maxKey {
+		return nil, fmt.Errorf("%s has more than %d bytes, and is no key", name, maxKey)
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil || block.Type != kind {
