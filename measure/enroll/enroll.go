@@ -66,6 +66,12 @@ const secretSize = 32
 // maxPublic bounds a TPMT_PUBLIC in bytes.
 const maxPublic = 1 << 10
 
+// An attestation key as TPMs make them, in bits.
+const (
+	minBits = 2048
+	maxBits = 4096
+)
+
 // Begin checks a request and makes the challenge for it. A key that could sign
 // what its TPM did not say is refused, whoever made it.
 func Begin(r Request, trust tpm.Endorsement) (*Challenge, *Pending, error) {
@@ -151,6 +157,10 @@ func attestationKey(raw []byte) (spki, name []byte, err error) {
 	key, err := tpm2.RSAPub(parms, unique)
 	if err != nil {
 		return nil, nil, err
+	}
+	// The numbers are the asker's: crypto/x509 writes keys that it does not read.
+	if bits := key.N.BitLen(); bits < minBits || bits > maxBits || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
+		return nil, nil, fmt.Errorf("must be an RSA key of %d to %d bits, with odd numbers", minBits, maxBits)
 	}
 	if spki, err = x509.MarshalPKIXPublicKey(key); err != nil {
 		return nil, nil, err

@@ -38,7 +38,8 @@ func ParseEnvelope(envelope []byte) (id string, wrapped []byte, err error) {
 	if len(envelope) < 1 || len(envelope) < 2+int(envelope[0]) {
 		return "", nil, fmt.Errorf("%w: it is too short", ErrUnwrap)
 	}
-	id, wrapped = string(envelope[1:1+envelope[0]]), envelope[1+envelope[0]:]
+	end := 1 + int(envelope[0]) // as int: 1+255 is 0 in a byte
+	id, wrapped = string(envelope[1:end]), envelope[end:]
 	if !validID(id) || len(wrapped) > MaxWrapped {
 		return "", nil, fmt.Errorf("%w: it is not in a known format", ErrUnwrap)
 	}

@@ -336,6 +336,7 @@ func FuzzParseEnvelope(f *testing.F) {
 	f.Add([]byte("\x07local:1wrapped"))
 	f.Add([]byte{1, 'x'})
 	f.Add([]byte{0})
+	f.Add(bytes.Repeat([]byte{255}, 300))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		id, wrapped, err := kek.ParseEnvelope(b)
 		if err != nil {
