@@ -91,6 +91,6 @@ const (
 	gateRSS       = 48e6 // bytes, ours
 	gateSmallRSS  = 32e6 // in the setting for small guests
 	gateSmallTime = 1.10 // times as long as without it
-	gateDecrypt   = 1.20 // times the CPU time of the plain pull
+	gateDecrypt   = 1.20 // times the CPU time of the plain pull (report.decryption)
 	gateLanes     = 1.10 // times as long as over one connection, where that is not what takes the time
 )

@@ -30,6 +30,8 @@ type ceiling struct {
 	parts []string
 	cpu   float64
 	wall  float64
+	// decrypting is what of cpu a plain pull of the same image does not have.
+	decrypting float64
 }
 
 func (c ceiling) String() string {
@@ -81,6 +83,10 @@ func (r *runner) ceilingOf(parts map[string]part) ceiling {
 	if r.testCase.encrypted {
 		add("HMAC", parts["hash"].of(in))
 		add("cipher", parts["cipher"].of(in))
+		c.decrypting = parts["hash"].of(in) + parts["cipher"].of(in)
+		if r.testCase.format == uncompressed { // a plain pull has its digest for a diffID
+			c.decrypting += parts["hash"].of(out)
+		}
 	}
 	add(string(r.testCase.format), decoding)
 	if r.testCase.encrypted || r.testCase.format != uncompressed { // else the digest is the diffID

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"archive/tar"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
@@ -46,35 +48,50 @@ func (c testCase) archives(ctx context.Context, cache string) ([]string, error) 
 	if err != nil || c.size != single {
 		return files, err
 	}
-	one := filepath.Join(dir, "single.tar")
+	one := filepath.Join(dir, "one.tar")
 	return []string{one}, join(files[:len(files)-1], one) // less the whiteouts, which have nothing to hide there
 }
 
-// endOfArchive is two blocks of zeros (POSIX pax, ustar interchange format).
-const endOfArchive = 1024
-
-// join makes one archive of several.
+// join makes one archive of several, in which each name is once: Debian's
+// podman and buildah refuse a layer that has a directory twice.
 func join(files []string, to string) error {
 	return cached(to, func(out io.Writer) error {
-		for i, name := range files {
+		z, seen := tar.NewWriter(out), map[string]bool{}
+		for _, name := range files {
 			f, err := os.Open(name)
 			if err != nil {
 				return err
 			}
-			info, err := f.Stat()
-			if err == nil {
-				keep := info.Size()
-				if i < len(files)-1 {
-					keep -= endOfArchive
-				}
-				_, err = io.CopyN(out, f, keep)
-			}
-			if err := errors.Join(err, f.Close()); err != nil {
+			if err := errors.Join(copyNew(z, tar.NewReader(f), seen), f.Close()); err != nil {
 				return err
 			}
 		}
-		return nil
+		return z.Close()
 	})
+}
+
+// copyNew copies the entries whose names were not seen.
+func copyNew(to *tar.Writer, from *tar.Reader, seen map[string]bool) error {
+	for {
+		h, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := path.Clean(h.Name)
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if err := to.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(to, from); err != nil {
+			return err
+		}
+	}
 }
 
 // compress writes a compressed copy, as the field's builders do: gzip by Go's

@@ -103,9 +103,22 @@ func (r report) judge(out io.Writer, plain *report) (missed bool) {
 	}
 	if r.testCase.encrypted && plain != nil {
 		p, _ := plain.of(own(options{}, false).name())
-		say("times the CPU time of the plain pull", m.cpu.Seconds()/p.cpu.Seconds(), gateDecrypt, gateDecrypt, false)
+		say(r.decryption(m.cpu.Seconds(), p.cpu.Seconds()))
 	}
 	return missed
+}
+
+// decryption holds the CPU seconds of an encrypted pull against those of the
+// plain one. Without compression a plain pull hashes its bytes once and does
+// little else, and an encrypted one must hash them three times (digest, HMAC,
+// diffID): there the plain pull with just these parts added is the measure.
+func (r report) decryption(encrypted, plain float64) (what string, seen, gate, goal float64, atLeast bool) {
+	seen, what = encrypted/plain, "times the CPU time of the plain pull"
+	if r.testCase.format == uncompressed {
+		what = fmt.Sprintf("times the CPU time of the plain pull with HMAC, cipher and diffID; %.2f times that of the plain pull", seen)
+		seen = encrypted / (plain + r.ceiling.decrypting)
+	}
+	return what, seen, gateDecrypt, gateDecrypt, false
 }
 
 // twin is the name of the case without encryption.

@@ -75,6 +75,22 @@ func TestGatesBesideOthers(t *testing.T) {
 	}
 }
 
+// Without compression three hashes stand against one: those are not the fault
+// of the pull, all else is.
+func TestGateOfDecryptionAlone(t *testing.T) {
+	const s = time.Second
+	plain := report{results: []*result{ran("vouchsafe", ours, 10*s)}} // 20 s of CPU time
+	for wall, want := range map[time.Duration]string{17 * s: "goal    1.13", 19 * s: "MISSED  1.27"} {
+		r := report{testCase: testCase{format: uncompressed, encrypted: true}, ceiling: ceiling{wall: 19, decrypting: 10}, results: []*result{
+			ran("vouchsafe", ours, wall), ran("podman", debian, 90*s),
+		}}
+		var out strings.Builder
+		if missed := r.judge(&out, &plain); missed != strings.HasPrefix(want, "MISSED") || !strings.Contains(out.String(), want+" times the CPU time of the plain pull with") {
+			t.Errorf("missed: %v\n%s", missed, out.String())
+		}
+	}
+}
+
 func TestStages(t *testing.T) {
 	const line = "-----------+-------------------------------------------------------\n"
 	traces := "File: imagepull\n" + line +
