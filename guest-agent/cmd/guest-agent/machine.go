@@ -19,7 +19,9 @@ func machine(ctx context.Context, io stdio) int {
 	if err != nil {
 		_, _ = fmt.Fprintf(io.err, "guest-agent: %v\n", err)
 	} else {
+		stop := m.Keep(ctx)
 		code = run(ctx, serveArguments(m), io)
+		stop()
 	}
 	_, _ = fmt.Fprintf(io.err, "guest-agent: the machine ends, status %d\n", code)
 	boot.End(log)

@@ -36,6 +36,7 @@ type Machine struct {
 	// ResolvConf is the file over which the pod's DNS settings are bound; empty
 	// if the image has none.
 	ResolvConf string
+	keep       func(context.Context) // of a lent address; nil without
 }
 
 // Is reports whether this process is the init of a machine, started with these
@@ -74,7 +75,7 @@ func Start(ctx context.Context, log *slog.Logger) (*Machine, error) {
 		{"mount what modules offer", mountLate},
 		{"delegate control groups", delegate},
 		{"name the machine", setHostname},
-		{"set up the network", func() error { return setUpNetwork(ctx, p.network, log) }},
+		{"set up the network", func() (err error) { m.keep, err = setUpNetwork(ctx, p.network, log); return err }},
 		{"set the clock", func() error { return setClock(log) }},
 		{"wait for entropy", func() error { return waitForEntropy(log) }},
 		{"find the init-data", func() (err error) { m.InitData, err = storeInitData(); return err }},

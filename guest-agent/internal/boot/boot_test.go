@@ -65,14 +65,26 @@ func TestParse(t *testing.T) {
 	if !p.keepModules || !reflect.DeepEqual(p.network, want) {
 		t.Errorf("%+v %+v", p, p.network)
 	}
+	for line, want := range map[string]*network{
+		"ip=dhcp":                     {lend: true},
+		"ip=any vouchsafe.dhcp_dns=0": {lend: true},
+		"vouchsafe.dhcp_dns=1 ip=on":  {lend: true, lendDNS: true},
+		"ip=:::::eth1:dhcp:9.9.9.9":   {lend: true, device: "eth1", dns: []netip.Addr{netip.MustParseAddr("9.9.9.9")}},
+		"ip=::::host::on":             {lend: true},
+		"vouchsafe.dhcp_dns=1 ip=off": nil,
+	} {
+		if p, err := parse(line); err != nil || !reflect.DeepEqual(p.network, want) {
+			t.Errorf("%q: %+v, %v", line, p.network, err)
+		}
+	}
 	for _, nothing := range []string{"", "quiet", "ip=off", "ip="} {
 		if p, err := parse(nothing); err != nil || p.network != nil || p.keepModules {
 			t.Errorf("%q: %+v, %v", nothing, p, err)
 		}
 	}
 	for _, bad := range []string{
-		"ip=dhcp", "ip=10.0.2.15", "ip=10.0.2.15:::255.0.255.0", "ip=::1:::255.255.255.0", "ip=10.0.2.15::x:255.255.255.0",
-		"ip=10.0.2.15:::255.255.255.0:::dhcp", "ip=10.0.2.15:::255.255.255.0::::x", "ip=1:2:3:4:5:6:7:8:9:10",
+		"ip=10.0.2.15", "ip=bootp", "ip=10.0.2.15::::::dhcp", "ip=:::255.255.255.0::eth0:dhcp", "ip=::10.0.2.2::::any", "ip=::::::dhcp:x", "ip=::::::rarp", "ip=10.0.2.15:::255.0.255.0", "ip=::1:::255.255.255.0", "ip=10.0.2.15::x:255.255.255.0",
+		"ip=10.0.2.15:::255.255.255.0:::dhcp", "vouchsafe.dhcp_dns=perhaps", "ip=10.0.2.15:::255.255.255.0::::x", "ip=1:2:3:4:5:6:7:8:9:10",
 		"vouchsafe.insecure_module_loading=perhaps", strings.Repeat("x", maxCommandLine+1),
 	} {
 		if _, err := parse(bad); err == nil {
@@ -86,6 +98,7 @@ func TestParse(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(`quiet ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none`)
 	f.Add(`dm-mod.create="a,,,ro,0 8 verity" ip=:::::::`)
+	f.Add("ip=:::::eth0:dhcp:9.9.9.9 vouchsafe.dhcp_dns=1")
 	f.Fuzz(func(t *testing.T, text string) {
 		if list := words(text); !strings.Contains(text, `"`) && !slices.Equal(list, splitASCII(text)) {
 			t.Errorf("%q: %q", text, list)

@@ -21,7 +21,7 @@ func parse(text string) (p parameters, err error) {
 	if len(text) > maxCommandLine {
 		return p, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
 	}
-	fstype := "erofs"
+	fstype, dns := "erofs", false
 	for _, word := range words(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -31,6 +31,8 @@ func parse(text string) (p parameters, err error) {
 			p.verity, err = parseVerity(value)
 		case "rootfstype":
 			fstype = value
+		case "vouchsafe.dhcp_dns":
+			dns, err = strconv.ParseBool(value)
 		case "vouchsafe.insecure_module_loading":
 			p.keepModules, err = strconv.ParseBool(value)
 		}
@@ -40,6 +42,9 @@ func parse(text string) (p parameters, err error) {
 	}
 	if p.verity != nil {
 		p.verity.fstype = fstype
+	}
+	if p.network != nil {
+		p.network.lendDNS = dns && p.network.lend
 	}
 	return p, nil
 }

@@ -1,0 +1,272 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// server answers as a test has it; nil is silence.
+type server struct {
+	answer func(q message, from netip.Addr) []message
+	asked  []message
+}
+
+type wire struct {
+	s      *server
+	back   chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *server) dial() (Transport, error) {
+	return &wire{s: s, back: make(chan []byte, 100), closed: make(chan struct{})}, nil
+}
+
+func (w *wire) Send(raw []byte, from netip.Addr) error {
+	q, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	w.s.asked = append(w.s.asked, q)
+	for _, a := range w.s.answer(q, from) {
+		w.back <- a.marshal()
+	}
+	return nil
+}
+
+func (w *wire) Receive(until time.Time) ([]byte, error) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case raw := <-w.back:
+		return raw, nil
+	case <-timer.C:
+		return nil, os.ErrDeadlineExceeded
+	case <-w.closed:
+		return nil, os.ErrClosed
+	}
+}
+
+func (w *wire) Close() error {
+	w.once.Do(func() { close(w.closed) })
+	return nil
+}
+
+func (s *server) client() *Client {
+	return &Client{MAC: [6]byte{2, 0, 0, 0, 0, 7}, Dial: s.dial, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// lends answers everything as a good server does.
+func lends(q message, _ netip.Addr) []message {
+	if q.kind() == discover {
+		return []message{answer(offer, q)}
+	}
+	return []message{answer(ack, q)}
+}
+
+func TestObtain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: lends}
+		l, err := s.client().Obtain(t.Context())
+		if err != nil || l.Address.String() != "10.1.2.3/24" || l.Expire != time.Hour {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		if len(s.asked) != 2 || s.asked[1].kind() != request || string(s.asked[1].options[optRequested]) != "\x0a\x01\x02\x03" || !s.asked[0].broadcast {
+			t.Errorf("%+v", s.asked)
+		}
+	})
+}
+
+// Lost packets are sent again, at longer and longer intervals; what is not meant
+// for this client, or cannot be used, is passed over; after a refusal all begins
+// anew.
+func TestObtainAgainstTheOdds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		count := 0
+		s := &server{}
+		s.answer = func(q message, from netip.Addr) []message {
+			count++
+			good := lends(q, from)[0]
+			other, mine, useless, request := good, good, answer(good.kind(), q), good
+			other.id++
+			mine.mac[5]++
+			useless.options[optMask] = []byte{255, 0, 255, 0}
+			request.fromServer = false
+			noise := []message{other, mine, useless, request}
+			switch count {
+			case 1, 2:
+				return noise
+			case 4:
+				return append(noise, answer(nak, q))
+			}
+			return append(noise, good)
+		}
+		begin := time.Now()
+		l, err := s.client().Obtain(t.Context())
+		if err != nil || l.Address.String() != "10.1.2.3/24" {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		if took := time.Since(begin); took != 4*time.Second || count != 6 {
+			t.Errorf("%v and %d questions", took, count)
+		}
+	})
+}
+
+func TestObtainFromNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(message, netip.Addr) []message { return nil }}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		begin := time.Now()
+		if _, err := s.client().Obtain(ctx); !errors.Is(err, errSilence) || time.Since(begin) != 30*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if n := len(s.asked); n < 5 || n > 12 {
+			t.Errorf("%d questions", n)
+		}
+	})
+}
+
+// keeper follows a lease and writes down what happens.
+type keeper struct {
+	events []string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func keep(t *testing.T, s *server, l Lease) *keeper {
+	ctx, cancel := context.WithCancel(t.Context())
+	k := &keeper{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(k.done)
+		s.client().Keep(ctx, l,
+			func(l Lease) error { k.events = append(k.events, "apply "+l.Address.String()); return nil },
+			func(l Lease) error {
+				k.events = append(k.events, "lost "+l.Address.String())
+				return errors.New("too late")
+			})
+	}()
+	return k
+}
+
+func first(t *testing.T) Lease {
+	t.Helper()
+	l, err := answer(ack, message{}).lease(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// A lease is renewed when half of it is over, with the address that the client
+// has, and nothing is changed that need not be.
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var from []string
+		s := &server{}
+		s.answer = func(q message, at netip.Addr) []message { from = append(from, at.String()); return lends(q, at) }
+		k := keep(t, s, first(t))
+		<-time.After(29 * time.Minute)
+		synctest.Wait()
+		if len(s.asked) != 0 {
+			t.Errorf("too early: %+v", s.asked)
+		}
+		<-time.After(3 * time.Hour)
+		synctest.Wait()
+		if len(s.asked) != 6 || s.asked[0].kind() != request || s.asked[0].client.String() != "10.1.2.3" || from[0] != "10.1.2.3" || s.asked[0].options[optServer] != nil {
+			t.Errorf("%d: %v %+v", len(s.asked), from, s.asked)
+		}
+		k.cancel()
+		<-k.done
+		if len(k.events) != 0 {
+			t.Errorf("%v", k.events)
+		}
+	})
+}
+
+// A server that is away for a while is asked until the lease is over; then the
+// address is given up, and another one is looked for.
+func TestLossAndReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		begin := time.Now()
+		s.answer = func(q message, at netip.Addr) []message {
+			if time.Since(begin) < 2*time.Hour {
+				return nil
+			}
+			a := lends(q, at)
+			a[0].yours = netip.MustParseAddr("10.1.2.9")
+			return a
+		}
+		k := keep(t, s, first(t))
+		<-time.After(time.Hour + time.Second)
+		synctest.Wait()
+		if len(k.events) != 1 || k.events[0] != "lost 10.1.2.3/24" {
+			t.Errorf("after an hour: %v", k.events)
+		}
+		<-time.After(time.Hour + 5*time.Minute)
+		synctest.Wait()
+		if len(k.events) != 2 || k.events[1] != "apply 10.1.2.9/24" {
+			t.Errorf("afterwards: %v", k.events)
+		}
+		k.cancel()
+		<-k.done
+	})
+}
+
+// A server that takes its word back is obeyed at once; another router is taken
+// over; another address in place of the one that was asked for is not.
+func TestRenewalsThatDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(q message, at netip.Addr) []message {
+			a := answer(ack, q)
+			a.options[optRouter] = []byte{10, 1, 2, 254}
+			wrong := answer(ack, q)
+			wrong.yours = netip.MustParseAddr("10.1.2.99")
+			return []message{wrong, a}
+		}}
+		k := keep(t, s, first(t))
+		<-time.After(31 * time.Minute)
+		synctest.Wait()
+		if len(k.events) != 1 || k.events[0] != "apply 10.1.2.3/24" {
+			t.Errorf("another router: %v", k.events)
+		}
+		s.answer = func(q message, at netip.Addr) []message {
+			if q.kind() == discover || len(q.options[optServer]) > 0 {
+				return lends(q, at)
+			}
+			return []message{answer(nak, q)}
+		}
+		<-time.After(31 * time.Minute)
+		synctest.Wait()
+		if len(k.events) != 3 || k.events[1] != "lost 10.1.2.3/24" || k.events[2] != "apply 10.1.2.3/24" {
+			t.Errorf("a refusal: %v", k.events)
+		}
+		k.cancel()
+		<-k.done
+	})
+}
+
+// A lease without end is left alone, and the end of the agent ends the wait.
+func TestForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: lends}
+		l := first(t)
+		l.Renew, l.Expire = 0, 0
+		k := keep(t, s, l)
+		<-time.After(100 * 24 * time.Hour)
+		synctest.Wait()
+		k.cancel()
+		<-k.done
+		if len(s.asked) != 0 || len(k.events) != 0 {
+			t.Errorf("%v %v", s.asked, k.events)
+		}
+	})
+}
