@@ -47,6 +47,7 @@ type Hub interface {
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Evidence(ctx context.Context, runtimeData []byte) ([]byte, error)
 	AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]byte, error)
+	BindInitData(ctx context.Context, digest []byte) error
 	Platform() measure.Platform
 	AdditionalPlatforms() []measure.Platform
 	Record(ctx context.Context, e eventlog.RuntimeEvent) error
@@ -169,6 +170,12 @@ func (g *Guard) AdditionalEvidence(ctx context.Context, runtimeData []byte) ([]b
 		return nil, g.hub.Refuse(ctx, hub.ObjectEvidence, "", err)
 	}
 	return g.hub.AdditionalEvidence(ctx, runtimeData)
+}
+
+// BindInitData is [hub.Hub.BindInitData]: whoever knows the digest may hear that
+// it is the one.
+func (g *Guard) BindInitData(ctx context.Context, digest []byte) error {
+	return g.hub.BindInitData(ctx, digest)
 }
 
 // AdditionalPlatforms are like [Guard.Platform].

@@ -23,6 +23,7 @@ func (*everything) Resource(context.Context, string) (secret.Bytes, error) {
 func (*everything) Token(context.Context, string) (secret.Bytes, error)        { return secret.Bytes{}, nil }
 func (*everything) Evidence(context.Context, []byte) ([]byte, error)           { return nil, nil }
 func (*everything) AdditionalEvidence(context.Context, []byte) ([]byte, error) { return nil, nil }
+func (*everything) BindInitData(context.Context, []byte) error                 { return nil }
 func (*everything) AdditionalPlatforms() []measure.Platform                    { return nil }
 func (*everything) Platform() measure.Platform                                 { return measure.SNP }
 func (*everything) Record(context.Context, eventlog.RuntimeEvent) error        { return nil }

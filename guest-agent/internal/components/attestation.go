@@ -20,6 +20,7 @@ type Attester interface {
 	Token(ctx context.Context, kind string) (secret.Bytes, error)
 	Platform() measure.Platform
 	Record(ctx context.Context, e eventlog.RuntimeEvent) error
+	BindInitData(ctx context.Context, digest []byte) error
 }
 
 // attestationAgent implements attestation_agent.AttestationAgentService
@@ -68,10 +69,10 @@ func (a attestationAgent) ExtendRuntimeMeasurement(ctx context.Context, req *att
 	return answer(attestation.RuntimeMeasurementResult_OK)
 }
 
-// BindInitData is not served, as upstream's ttrpc server does not: init-data is
-// bound before the agent believes it.
-func (attestationAgent) BindInitData(context.Context, *attestation.BindInitDataRequest) (*attestation.BindInitDataResponse, error) {
-	return nil, notServed("BindInitData")
+// BindInitData answers whether evidence is bound to the digest; upstream's ttrpc
+// server does not have it, its gRPC server does.
+func (a attestationAgent) BindInitData(ctx context.Context, req *attestation.BindInitDataRequest) (*attestation.BindInitDataResponse, error) {
+	return &attestation.BindInitDataResponse{}, a.hub.BindInitData(ctx, req.Digest)
 }
 
 func (a attestationAgent) GetTeeType(context.Context, *attestation.GetTeeTypeRequest) (*attestation.GetTeeTypeResponse, error) {

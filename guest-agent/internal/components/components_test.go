@@ -49,6 +49,12 @@ func (f *fakeHub) Evidence(_ context.Context, data []byte) ([]byte, error) {
 func (f *fakeHub) AdditionalEvidence(_ context.Context, data []byte) ([]byte, error) {
 	return append([]byte("devices over "), data...), f.err
 }
+func (f *fakeHub) BindInitData(_ context.Context, digest []byte) error {
+	if f.err == nil && string(digest) != "the digest" {
+		return fault.New(fault.InitDataMismatch, errors.New("private"))
+	}
+	return f.err
+}
 func (f *fakeHub) AdditionalPlatforms() []measure.Platform { return []measure.Platform{measure.NVIDIA} }
 func (f *fakeHub) Token(_ context.Context, kind string) (secret.Bytes, error) {
 	return f.answer("token " + kind)
@@ -128,6 +134,10 @@ func TestAnswers(t *testing.T) {
 			r, err := aa.GetToken(ctx, &attestation.GetTokenRequest{TokenType: "kbs"})
 			return string(r.GetToken()), err
 		}, "token kbs"},
+		"BindInitData": {func() (string, error) {
+			_, err := aa.BindInitData(ctx, &attestation.BindInitDataRequest{Digest: []byte("the digest")})
+			return "", err
+		}, ""},
 		"GetTeeType": {func() (string, error) {
 			r, err := aa.GetTeeType(ctx, &attestation.GetTeeTypeRequest{})
 			return r.GetTee(), err
@@ -190,7 +200,9 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		"token": {func() error { _, err := aa.GetToken(ctx, &attestation.GetTokenRequest{}); return err }, "[ERROR:attestation-agent] AA-KBC get token failed: policy_denied (ticket T-1)"},
-		"tee":   {func() error { _, err := aa.GetTeeType(ctx, &attestation.GetTeeTypeRequest{}); return err }, "AA-KBC get tee type failed"},
+		"init-data": {func() error { _, err := aa.BindInitData(ctx, &attestation.BindInitDataRequest{}); return err },
+			"[ERROR:attestation-agent] BindInitData failed: policy_denied (ticket T-1)"},
+		"tee": {func() error { _, err := aa.GetTeeType(ctx, &attestation.GetTeeTypeRequest{}); return err }, "AA-KBC get tee type failed"},
 		"a register of one's choice": {func() error {
 			_, err := aa.ExtendRuntimeMeasurement(ctx, &attestation.ExtendRuntimeMeasurementRequest{RegisterIndex: &register})
 			return err
@@ -220,7 +232,6 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	for name, err := range map[string]error{
-		"BindInitData": func() error { _, err := aa.BindInitData(ctx, &attestation.BindInitDataRequest{}); return err }(),
 		"WrapKey": func() error {
 			_, err := datahub.NewKeyProviderServiceClient(cdh).WrapKey(ctx, &datahub.KeyProviderKeyWrapProtocolInput{})
 			return err

@@ -65,7 +65,7 @@ func TestGRPCAnswers(t *testing.T) {
 		agent + "GetAdditionalEvidence":    {aa, &attestation.GetAdditionalEvidenceRequest{}, &attestation.GetEvidenceResponse{}, &attestation.GetEvidenceResponse{Evidence: []byte("devices over ")}},
 		agent + "GetToken":                 {aa, &attestation.GetTokenRequest{TokenType: "kbs"}, &attestation.GetTokenResponse{}, &attestation.GetTokenResponse{Token: []byte("token kbs")}},
 		agent + "ExtendRuntimeMeasurement": {aa, &attestation.ExtendRuntimeMeasurementRequest{Domain: "d"}, &attestation.ExtendRuntimeMeasurementResponse{}, &attestation.ExtendRuntimeMeasurementResponse{}},
-		agent + "BindInitData":             {aa, &attestation.BindInitDataRequest{}, &attestation.BindInitDataResponse{}, nil},
+		agent + "BindInitData":             {aa, &attestation.BindInitDataRequest{Digest: []byte("the digest")}, &attestation.BindInitDataResponse{}, &attestation.BindInitDataResponse{}},
 		agent + "GetTeeType":               {aa, &attestation.GetTeeTypeRequest{}, &attestation.GetTeeTypeResponse{}, &attestation.GetTeeTypeResponse{Tee: "snp"}},
 		agent + "GetAdditionalTees":        {aa, &attestation.GetAdditionalTeesRequest{}, &attestation.GetAdditionalTeesResponse{}, &attestation.GetAdditionalTeesResponse{AdditionalTees: []string{"nvidia"}}},
 		"/api.SealedSecretService/UnsealSecret": {cdh, &datahub.UnsealSecretInput{Secret: []byte("sealed.x")}, &datahub.UnsealSecretOutput{},

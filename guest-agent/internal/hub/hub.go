@@ -12,6 +12,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type Config struct {
 	// Devices obtain the evidence of what is attached to the guest, each of
 	// another platform.
 	Devices []measure.Attester
+	// InitData is the digest of the init-data document that the platform was found
+	// bound to when the agent started; nil for none.
+	InitData []byte
 	// Events records what happens in the guest; nil records nothing.
 	Events Events
 	// ImageDir holds layers and overlays. It is made if it is not there.
@@ -80,6 +84,7 @@ type Hub struct {
 	broker   Broker // nil without one
 	attester measure.Attester
 	devices  []measure.Attester
+	initData []byte // digest; nil without
 	events   Events // nil without
 	store    *store.Store
 	puller   *pull.Puller
@@ -121,6 +126,7 @@ func New(cfg Config) (*Hub, error) {
 		broker:   cfg.Broker,
 		attester: cfg.Attester,
 		devices:  cfg.Devices,
+		initData: cfg.InitData,
 		events:   cfg.Events,
 		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
@@ -173,6 +179,27 @@ func (h *Hub) evidence(ctx context.Context, runtimeData []byte) (measure.Evidenc
 		return measure.Evidence{}, fault.New(fault.InvalidRequest, err)
 	}
 	return measure.EvidenceOver(ctx, h.attester, runtimeData)
+}
+
+// BindInitData makes sure that evidence is bound to a digest of init-data
+// (guest-protocol 2.2). The agent has bound its own before it believed a word of
+// it, and nothing is bound later: a guest that could choose would tell each
+// verifier of another. So this compares. Errors are *fault.Fault with a ticket.
+func (h *Hub) BindInitData(ctx context.Context, digest []byte) error {
+	var err error
+	switch {
+	case h.attester == nil:
+		err = fault.Newf(fault.Unavailable, "this guest has no attester")
+	case len(digest) == 0:
+		err = fault.Newf(fault.InvalidRequest, "no digest")
+	case h.initData == nil:
+		err = fault.Newf(fault.InitDataMismatch, "this guest was launched without init-data")
+	case !bytes.Equal(digest, h.initData):
+		err = fault.Newf(fault.InitDataMismatch, "this guest was launched with other init-data")
+	default:
+		return nil
+	}
+	return h.refuser.Refuse(ctx, ObjectInitData, "", err)
 }
 
 // Platform names the guest's TEE, empty without an attester.
