@@ -17,6 +17,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 )
 
@@ -71,7 +72,7 @@ func command(io stdio) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprint(io.out, kata.Reference())
+			_, err := fmt.Fprint(io.out, kata.Reference()+settings.Reference())
 			return err
 		},
 	})
@@ -112,6 +113,8 @@ func serveCommand(io stdio) *cobra.Command {
 	attesterFlags(cmd, &o)
 	f.StringVar(&o.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
 	f.StringVar(&o.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
+	f.StringVar(&o.ConfigFile, "config", "", "configuration file, of the image (default: agent.config_file of the kernel command line)")
+	f.StringVar(&o.LogListen, "log-listen", "", "address where the log is had, as of --listen but for tcp (default: vsock port agent.log_vport of the kernel command line, else the log is written to standard error)")
 	f.StringVar(&o.RESTListen, "rest-listen", rest.DefaultAddress, "loopback address of the REST API; empty for none")
 	f.StringVar(&o.AttestationSocket, "attestation-socket", components.AttestationSocket, "socket of the attestation-agent's service; empty for none")
 	f.StringVar(&o.DataHubSocket, "data-hub-socket", components.DataHubSocket, "socket of the confidential-data-hub's services; empty for none")

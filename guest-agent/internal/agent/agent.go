@@ -44,6 +44,8 @@ type Options struct {
 	SimulatedTDX                 string // directory of a simulated TD
 	InitData                     string // file; empty: none
 	KernelCmdline                string // file
+	ConfigFile                   string // of the agent itself; empty: what the command line of the kernel says
+	LogListen                    string // address of the log's port; empty: what the settings say
 	RESTListen                   string // address of the REST API; empty: none
 	// Sockets of the components that the agent stands in for; empty: none.
 	AttestationSocket, DataHubSocket string
@@ -81,10 +83,11 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(o, s.Agent.LogLevel)
+	log, closeLog, err := newLogger(ctx, o, s.Agent)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, closeLog()) }() // the last of all
 	for _, w := range s.Warnings {
 		log.Warn("a setting was ignored", slog.String("setting", w))
 	}
@@ -115,12 +118,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 			return fmt.Errorf("%s: %w", settings.DocumentPolicy, err)
 		}
 	}
-	if net, err := network.Open(); err != nil {
-		log.Warn("the runtime cannot set the guest's network up", slog.Any("err", err))
-	} else {
-		defer net.Close()
-		cfg.Network = net
-	}
+	defer openNetwork(&cfg, log)()
 	if server, err = kata.NewServer(cfg); err != nil {
 		return err
 	}
@@ -137,6 +135,19 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	return serve(ctx, o, s, server, side, log)
 }
 
+// openNetwork gives the runtime the guest's network, or else the reason why there
+// is none. It returns what gives it up.
+func openNetwork(cfg *kata.Config, log *slog.Logger) func() {
+	net, err := network.Open()
+	if err != nil {
+		log.Warn("the runtime cannot set the guest's network up", slog.Any("err", err))
+		cfg.NetworkError = err
+		return func() {}
+	}
+	cfg.Network = net
+	return net.Close
+}
+
 // kataConfig is what the settings say of the runtime's door.
 func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, log *slog.Logger) kata.Config {
 	return kata.Config{
@@ -148,6 +159,8 @@ func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, log 
 		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
 		Swap:           vols.swap,
 		GuestHooks:     s.Agent.GuestHooks,
+		Endpoints:      s.Agent.Endpoints,
+		PipeSize:       s.Agent.PipeSize,
 		UnsafeNoPolicy: s.Agent.InsecureNoPolicy,
 		Refuse: func(ctx context.Context, request string, err error) error {
 			return h.Refuse(ctx, hub.ObjectRequest, request, err)

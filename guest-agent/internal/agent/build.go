@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	containerdlog "github.com/containerd/log"
-
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
@@ -31,7 +29,7 @@ func load(o Options) (*settings.Settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel command line: %w", err)
 	}
-	src := settings.Sources{CommandLine: string(cmdline)}
+	src := settings.Sources{CommandLine: string(cmdline), ConfigFile: o.ConfigFile, ReadImage: readImage, Getenv: os.Getenv}
 	if o.InitData != "" {
 		if src.InitData, err = readFile(o.InitData); err != nil {
 			return nil, fmt.Errorf("init-data: %w", err)
@@ -49,28 +47,18 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(f, maxSource+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) > maxSource {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSource)
+		return nil, fmt.Errorf("%s is larger than %d bytes", f.Name(), maxSource)
 	}
 	return raw, nil
-}
-
-// newLogger logs JSON. The ttrpc library logs by itself; its few lines get the
-// same form.
-func newLogger(o Options, level slog.Level) (*slog.Logger, error) {
-	if o.LogLevel != "" {
-		if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-			return nil, fmt.Errorf("log level: %w", err)
-		}
-	}
-	if err := containerdlog.SetFormat(containerdlog.JSONFormat); err != nil {
-		return nil, err
-	}
-	return slog.New(slog.NewJSONHandler(o.Stderr, &slog.HandlerOptions{Level: level})), nil
 }
 
 // journalSize bounds each of the journal's two files.
@@ -98,6 +86,9 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, progress func(
 	}
 	if guest != nil {
 		cfg.Attester = guest.Attester
+		if s.InitData != nil {
+			cfg.InitData = s.InitData.Digest() // compared by openGuest
+		}
 		if cfg.Tokens, err = newTokens(s, guest.Attester, log); err != nil {
 			return nil, nil, err
 		}

@@ -82,7 +82,7 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen on vsock port %d: %w", a.port, err)
 		}
-		return l, nil
+		return hostOnly{l}, nil
 	}
 	if a.network == "tcp" {
 		return net.Listen("tcp", a.path)
@@ -100,6 +100,24 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 		}
 	}
 	return l, nil
+}
+
+// hostOnly is a vsock listener for the host. Where the kernel has vsock's loopback,
+// a container can connect to the guest's own ports: it must not drive the agent.
+type hostOnly struct{ net.Listener }
+
+// Accept closes what comes from elsewhere.
+func (h hostOnly) Accept() (net.Conn, error) {
+	for {
+		conn, err := h.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if from, ok := conn.RemoteAddr().(*vsock.Addr); ok && from.ContextID == vsock.Host {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
 }
 
 // removeStale removes the socket of an agent that is no more, and nothing else.

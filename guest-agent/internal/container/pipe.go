@@ -20,8 +20,9 @@ type pipes struct {
 }
 
 // newPipes gives the far ends to uid and gid, because a process that opens
-// /dev/stdout anew needs permission on the pipe itself.
-func newPipes(uid, gid uint32) (_ *pipes, err error) {
+// /dev/stdout anew needs permission on the pipe itself. Output of size bytes may
+// wait for a reader; 0 leaves that to the kernel.
+func newPipes(uid, gid uint32, size int) (_ *pipes, err error) {
 	p := &pipes{} // not a named result: that is nil by the time of the cleanup
 	defer func() {
 		if err != nil {
@@ -36,6 +37,14 @@ func newPipes(uid, gid uint32) (_ *pipes, err error) {
 	}
 	if p.stderr, p.far[2], err = pipe("stderr", 0); err != nil {
 		return nil, err
+	}
+	for _, f := range p.far[1:] {
+		if size == 0 {
+			break
+		}
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, size); err != nil {
+			return nil, fmt.Errorf("give %s a size of %d bytes: %w", f.Name(), size, err)
+		}
 	}
 	for _, f := range p.far {
 		if err := f.Chown(int(uid), int(gid)); err != nil {

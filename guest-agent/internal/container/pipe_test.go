@@ -36,7 +36,7 @@ func TestPipesWithoutDescriptors(t *testing.T) {
 			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: lowest + room, Max: old.Max}); err != nil {
 				t.Fatal(err)
 			}
-			if p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid())); err == nil {
+			if p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid()), 0); err == nil {
 				_ = p.Close()
 				t.Errorf("made with room for %d descriptors", room)
 			}
@@ -51,4 +51,20 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(list)
+}
+
+// Output may run ahead of its reader as far as was asked for, and no further.
+func TestPipeSize(t *testing.T) {
+	const size = 256 << 10
+	p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid()), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	for _, f := range p.far[1:] {
+		got, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0)
+		if err != nil || got != size {
+			t.Errorf("%s: %d bytes, %v", f.Name(), got, err)
+		}
+	}
 }

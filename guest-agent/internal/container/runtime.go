@@ -51,7 +51,10 @@ type Config struct {
 	// if absent and should not outlive the machine.
 	Root   string
 	Reaper *Reaper
-	Logger *slog.Logger // nil discards
+	// PipeSize is how many bytes of a process's output may wait for a reader; 0
+	// leaves it to the kernel.
+	PipeSize int
+	Logger   *slog.Logger // nil discards
 }
 
 // Runtime starts containers. Its methods may be called concurrently.
@@ -61,6 +64,7 @@ type Runtime struct {
 	reaper  *Reaper
 	log     *slog.Logger
 	cgroups *cgroupParents
+	pipe    int          // size of output pipes in bytes; 0 for the kernel's
 	serial  atomic.Int64 // names files of one start
 }
 
@@ -84,7 +88,7 @@ func New(cfg Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log, cgroups: newCgroupParents("/proc/self/mountinfo")}, nil
+	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log, pipe: cfg.PipeSize, cgroups: newCgroupParents("/proc/self/mountinfo")}, nil
 }
 
 func findCommand(name string) (string, error) {
@@ -201,7 +205,7 @@ func (c *Container) launch(ctx context.Context, execID string, spec *specs.Proce
 		}
 		defer func() { err = errors.Join(err, l.socket.Close()) }()
 	} else {
-		if l.pipes, err = newPipes(spec.User.UID, spec.User.GID); err != nil {
+		if l.pipes, err = newPipes(spec.User.UID, spec.User.GID, c.runtime.pipe); err != nil {
 			return err
 		}
 		s.pipes = l.pipes

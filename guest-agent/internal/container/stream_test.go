@@ -201,7 +201,7 @@ func TestForgetsOldProcesses(t *testing.T) {
 		if err := table.reserve(id); err != nil {
 			t.Fatal(err)
 		}
-		p, err := newPipes(0, 0)
+		p, err := newPipes(0, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,6 +64,9 @@ func (c *hearing) judging(unmarshal func(any) error) func(any) error {
 		if !ok {
 			return errors.New("a request that is no message")
 		}
+		if err := c.s.endpoints.check(m); err != nil {
+			return err
+		}
 		return c.judge(m)
 	}
 }

@@ -85,8 +85,11 @@ func modules(in []*agent.KernelModule) []machine.Module {
 	return out
 }
 
-// The memory agent of the field's kernels moves cold pages to a disk that the
-// host has given. Here it is never on, so it can only be turned off.
+// The memory agent of the field reclaims and compacts a guest's memory, so that
+// its host can have what is free. A confidential guest has no use for it: its
+// pages were accepted at launch, are encrypted and pinned, and do not go back to
+// the host, and what it would swap out goes to a disk of the host's. Here it is
+// never on, so it can only be turned off.
 
 // MemAgentMemcgSet accepts that the memory agent stays off.
 func (s *Server) MemAgentMemcgSet(_ context.Context, req *agent.MemAgentMemcgConfig) (*emptypb.Empty, error) {
@@ -102,5 +105,5 @@ func memAgent(method string, disabled *bool) error {
 	if disabled != nil && *disabled {
 		return nil
 	}
-	return errAbsent(method + ", but to turn the memory agent off,")
+	return errAbsent(method + " (but to turn the memory agent off: a confidential guest gives no memory back)")
 }

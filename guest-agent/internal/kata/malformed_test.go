@@ -58,6 +58,11 @@ var emptyRequests = map[string]codes.Code{
 	"SetGuestDateTime":      codes.PermissionDenied,
 	"AddSwap":               codes.PermissionDenied,
 	"AddSwapPath":           codes.PermissionDenied,
+	"AddARPNeighbors":       codes.Unavailable, // this agent has no network
+	"ListInterfaces":        codes.Unavailable,
+	"ListRoutes":            codes.Unavailable,
+	"UpdateInterface":       codes.Unavailable,
+	"UpdateRoutes":          codes.Unavailable,
 }
 
 func TestEmptyRequests(t *testing.T) {

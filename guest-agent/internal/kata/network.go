@@ -2,9 +2,11 @@ package kata
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/types"
 )
@@ -18,44 +20,54 @@ type Network interface {
 	Routes() ([]*types.Route, error)
 }
 
+// noNetwork answers what concerns the network where the agent could not open it.
+// The host learns that, and a ticket; the owner why.
+func (s *Server) noNetwork(ctx context.Context, method string) error {
+	cause := s.offline
+	if cause == nil {
+		cause = errors.New("this agent was given no network")
+	}
+	return s.refuse(ctx, method, fault.Newf(fault.Unavailable, "the guest's network cannot be opened: %w", cause))
+}
+
 // UpdateInterface sets an interface up, which comes before there is a sandbox.
-func (s *Server) UpdateInterface(_ context.Context, req *agent.UpdateInterfaceRequest) (*types.Interface, error) {
+func (s *Server) UpdateInterface(ctx context.Context, req *agent.UpdateInterfaceRequest) (*types.Interface, error) {
 	if s.network == nil {
-		return nil, errAbsent("UpdateInterface")
+		return nil, s.noNetwork(ctx, "UpdateInterface")
 	}
 	return s.network.UpdateInterface(req.Interface)
 }
 
 // UpdateRoutes adds routes and returns all.
-func (s *Server) UpdateRoutes(_ context.Context, req *agent.UpdateRoutesRequest) (*agent.Routes, error) {
+func (s *Server) UpdateRoutes(ctx context.Context, req *agent.UpdateRoutesRequest) (*agent.Routes, error) {
 	if s.network == nil {
-		return nil, errAbsent("UpdateRoutes")
+		return nil, s.noNetwork(ctx, "UpdateRoutes")
 	}
 	routes, err := s.network.UpdateRoutes(req.GetRoutes().GetRoutes())
 	return &agent.Routes{Routes: routes}, err
 }
 
 // AddARPNeighbors adds neighbours that are never asked for.
-func (s *Server) AddARPNeighbors(_ context.Context, req *agent.AddARPNeighborsRequest) (*emptypb.Empty, error) {
+func (s *Server) AddARPNeighbors(ctx context.Context, req *agent.AddARPNeighborsRequest) (*emptypb.Empty, error) {
 	if s.network == nil {
-		return nil, errAbsent("AddARPNeighbors")
+		return nil, s.noNetwork(ctx, "AddARPNeighbors")
 	}
 	return empty, s.network.AddNeighbors(req.GetNeighbors().GetARPNeighbors())
 }
 
 // ListInterfaces lists the guest's interfaces.
-func (s *Server) ListInterfaces(context.Context, *agent.ListInterfacesRequest) (*agent.Interfaces, error) {
+func (s *Server) ListInterfaces(ctx context.Context, _ *agent.ListInterfacesRequest) (*agent.Interfaces, error) {
 	if s.network == nil {
-		return nil, errAbsent("ListInterfaces")
+		return nil, s.noNetwork(ctx, "ListInterfaces")
 	}
 	all, err := s.network.Interfaces()
 	return &agent.Interfaces{Interfaces: all}, err
 }
 
 // ListRoutes lists the guest's routes.
-func (s *Server) ListRoutes(context.Context, *agent.ListRoutesRequest) (*agent.Routes, error) {
+func (s *Server) ListRoutes(ctx context.Context, _ *agent.ListRoutesRequest) (*agent.Routes, error) {
 	if s.network == nil {
-		return nil, errAbsent("ListRoutes")
+		return nil, s.noNetwork(ctx, "ListRoutes")
 	}
 	all, err := s.network.Routes()
 	return &agent.Routes{Routes: all}, err

@@ -1,10 +1,15 @@
 package kata
 
 import (
+	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/types"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
@@ -59,4 +64,37 @@ func TestTheNetworkComesFirst(t *testing.T) {
 	w.err = new(network.InvalidError)
 	_, err = p.client.UpdateRoutes(ctx, &agent.UpdateRoutesRequest{Routes: routes})
 	wantCode(t, err, codes.InvalidArgument)
+}
+
+// Where the network could not be opened the host gets a code and a ticket, and
+// the owner the cause.
+func TestNoNetwork(t *testing.T) {
+	var told []string
+	p := newPod(t, func(c *Config) {
+		c.NetworkError = errors.New("the true cause")
+		c.Refuse = func(_ context.Context, request string, err error) error {
+			f, _ := errors.AsType[*fault.Fault](err)
+			told = append(told, request+": "+f.Cause().Error())
+			return f.With("7QK2-M9TD")
+		}
+	})
+	ctx := t.Context()
+	calls := map[string]func() error{
+		"UpdateInterface": func() error { _, err := p.client.UpdateInterface(ctx, &agent.UpdateInterfaceRequest{}); return err },
+		"UpdateRoutes":    func() error { _, err := p.client.UpdateRoutes(ctx, &agent.UpdateRoutesRequest{}); return err },
+		"AddARPNeighbors": func() error { _, err := p.client.AddARPNeighbors(ctx, &agent.AddARPNeighborsRequest{}); return err },
+		"ListInterfaces":  func() error { _, err := p.client.ListInterfaces(ctx, &agent.ListInterfacesRequest{}); return err },
+		"ListRoutes":      func() error { _, err := p.client.ListRoutes(ctx, &agent.ListRoutesRequest{}); return err },
+	}
+	for method, call := range calls {
+		told = nil
+		err := call()
+		wantCode(t, err, codes.Unavailable)
+		if text := status.Convert(err).Message(); text != "unavailable (ticket 7QK2-M9TD)" {
+			t.Errorf("%s: the host sees %q", method, text)
+		}
+		if len(told) != 1 || !strings.HasPrefix(told[0], method+": ") || !strings.HasSuffix(told[0], "the true cause") {
+			t.Errorf("%s: the owner is told %q", method, told)
+		}
+	}
 }

@@ -50,7 +50,7 @@ var methods = map[string]string{
 	"GetVolumeStats":                 "tells how full a volume is",
 	"ResizeVolume":                   "lets an ext4 filesystem have the disk that has become larger",
 	"GetDiagnosticData":              "returns the end of a container's termination log, if that was empty when the container was made",
-	"MemAgentMemcgSet":               "accepts that the memory agent stays off; it cannot be turned on",
+	"MemAgentMemcgSet":               "accepts that the memory agent stays off; it cannot be turned on: a confidential guest gives no memory back to its host",
 	"MemAgentCompactSet":             "is like MemAgentMemcgSet",
 	"RemoveStaleVirtiofsShareMounts": "has nothing to do",
 }

@@ -48,8 +48,17 @@ type Config struct {
 	Reaper *container.Reaper
 	// Images pulls images; nil refuses containers that need one.
 	Images sandbox.Images
-	// Network is the guest's; nil does not serve its methods.
-	Network Network
+	// Network is the guest's; nil refuses its methods, for the reason NetworkError,
+	// which the owner is told.
+	Network      Network
+	NetworkError error
+	// Endpoints are the requests that are answered at all, such as
+	// "CreateContainerRequest"; nil for all of them. They are no policy: what is
+	// among them is judged as ever.
+	Endpoints []string
+	// PipeSize is how many bytes of a container's output may wait; 0 for the
+	// kernel's usual.
+	PipeSize int
 	// Machine is the guest's kernel; nil for the one that runs this.
 	Machine Machine
 	// Tables are its packet filter; nil for that of the guest's image.
@@ -100,6 +109,7 @@ type Server struct {
 	leases  Leases // nil without
 	events  Events
 	network Network
+	offline error // why there is no network
 	machine Machine
 	tables  Tables
 	devices sandbox.Devices
@@ -112,6 +122,7 @@ type Server struct {
 	metrics    func() string // nil without
 	policy     Policy        // nil without
 	trust      bool          // UnsafeNoPolicy
+	endpoints  endpoints
 	refuse     func(ctx context.Context, request string, err error) error
 	seccomp    func() bool // asks the runtime once
 	log        *slog.Logger
@@ -146,10 +157,15 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.StateDir == "" {
 		return nil, errors.New("the agent needs a state directory")
 	}
+	allowed, err := newEndpoints(cfg.Endpoints)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.StateDir, 0o711); err != nil {
 		return nil, err
 	}
 	s := &Server{
+		endpoints: allowed, offline: cfg.NetworkError,
 		version: cfg.Version, secrets: cfg.Secrets, leases: cfg.Leases, events: cfg.Events, network: cfg.Network, metrics: cfg.Metrics,
 		policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
@@ -174,14 +190,13 @@ func NewServer(cfg Config) (*Server, error) {
 	if images != nil && s.policy != nil {
 		images = allowedImages{images, s}
 	}
-	var err error
 	s.sandbox, err = sandbox.New(sandbox.Config{
 		Dir: cfg.StateDir, Images: images, Devices: cfg.Devices, Encrypted: cfg.Encrypted, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.runtime, err = container.New(container.Config{Command: cfg.Runtime, Root: s.sandbox.RuntimeDir(), Reaper: cfg.Reaper, Logger: log})
+	s.runtime, err = container.New(container.Config{Command: cfg.Runtime, Root: s.sandbox.RuntimeDir(), Reaper: cfg.Reaper, PipeSize: cfg.PipeSize, Logger: log})
 	if err != nil {
 		return nil, errors.Join(err, s.sandbox.Close(context.Background()))
 	}

@@ -3,7 +3,6 @@ package settings
 import (
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,15 +27,14 @@ type commandLine struct {
 	insecurePlainHTTP bool
 	insecureNoPolicy  bool
 	levelSet          bool
+	configFile        string // agent.config_file
+	policyFile        string
 	credentials       []Credential
 	warnings          []string
 }
 
-// parseCommandLine reads the agent.* parameters of kata-agent 3.2 that this
-// agent has a use for, and our own vouchsafe.* ones. Words are split at
-// white space; the last of equal keys wins, as in the kernel.
-func parseCommandLine(text string) (commandLine, error) {
-	c := commandLine{agent: Agent{
+func newCommandLine() commandLine {
+	return commandLine{agent: Agent{
 		ServerAddr:       "vsock://-1:1024",
 		DataHubTimeout:   50 * time.Second,
 		HotplugTimeout:   3 * time.Second,
@@ -44,72 +42,90 @@ func parseCommandLine(text string) (commandLine, error) {
 		RESTFeatures:     FeaturesResource,
 		Components:       REST,
 	}}
-	if len(text) > maxCommandLine {
-		return c, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
+}
+
+// parseCommandLine reads the kernel command line, the configuration file that it
+// or the program's own flag names, and the environment, each over the one before.
+// Words are split at white space; the last of equal keys wins, as in the kernel.
+func parseCommandLine(src Sources) (commandLine, error) {
+	c := newCommandLine()
+	if len(src.CommandLine) > maxCommandLine {
+		return c, fmt.Errorf("kernel command line: %d bytes long, at most %d are read", len(src.CommandLine), maxCommandLine)
 	}
-	for _, word := range strings.Fields(text) {
-		key, value, _ := strings.Cut(word, "=")
-		if err := c.set(key, value); err != nil {
-			return c, fmt.Errorf("%s: %w", key, err)
+	words := strings.Fields(src.CommandLine)
+	for _, word := range words {
+		if key, value, _ := strings.Cut(word, "="); key == "agent.config_file" {
+			c.configFile = value
 		}
+	}
+	if src.ConfigFile != "" {
+		c.configFile = src.ConfigFile
+	}
+	if c.configFile != "" {
+		raw, err := src.image(c.configFile)
+		if err == nil {
+			err = c.readConfigFile(raw)
+		}
+		if err != nil {
+			return c, fmt.Errorf("configuration file %.200q: %w", c.configFile, err)
+		}
+	}
+	file := c.configFile
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		if err := c.word(key, value, file != ""); err != nil {
+			return c, fmt.Errorf("kernel command line: %w", err)
+		}
+	}
+	c.configFile = file
+	if err := c.environment(src.Getenv); err != nil {
+		return c, err
 	}
 	return c, nil
 }
 
-func (c *commandLine) set(key, value string) (err error) {
-	switch key {
-	case "agent.log":
-		c.levelSet = true
-		c.agent.LogLevel, err = parseLevel(value)
-	case "cdh.kbs_resources":
-		c.credentials, err = parseCredentials(value)
-	case "agent.server_addr":
-		c.agent.ServerAddr = value
-	case "agent.cdh_api_timeout":
-		c.agent.DataHubTimeout, err = parseSeconds(value)
-	case "agent.hotplug_timeout":
-		c.agent.HotplugTimeout, err = parseSeconds(value)
-	case "agent.image_pull_timeout":
-		c.agent.ImagePullTimeout, err = parseSeconds(value)
-	case "agent.guest_components_rest_api":
-		c.agent.RESTFeatures, err = parseFeatures(value)
-	case "agent.aa_kbc_params":
-		c.kbcParams = value
-	case "agent.image_policy_file":
-		c.image.PolicyURI = value
-	case "agent.image_registry_auth":
-		c.image.AuthURI = value
-	case "agent.https_proxy":
-		c.image.Proxy.HTTPS = value
-	case "agent.http_proxy":
-		c.image.Proxy.HTTP = value
-	case "agent.no_proxy":
-		c.image.Proxy.No = value
-	case "agent.guest_components_procs":
-		c.agent.Components, err = parseProcs(value)
-	case "agent.enable_signature_verification", "agent.launch_process_timeout":
-		// Upstream honours image_policy_file only when the first is true. Here
-		// signatures are always verified, and there are no processes to wait for.
-	case "agent.secure_storage_integrity":
-		var integrity bool
-		integrity, err = strconv.ParseBool(value)
-		c.agent.InsecureNoStorageIntegrity = !integrity
-	case "vouchsafe.image_disk":
-		c.agent.ImageDisk = value
-	case "vouchsafe.insecure_plain_http":
-		c.insecurePlainHTTP, err = strconv.ParseBool(value)
-	case "vouchsafe.guest_hooks":
-		if c.agent.GuestHooks = value; !filepath.IsAbs(value) {
-			err = fmt.Errorf("%q is no absolute path", value)
-		}
-	case "vouchsafe.insecure_no_agent_policy":
-		c.insecureNoPolicy, err = strconv.ParseBool(value)
-	default:
-		if strings.HasPrefix(key, "agent.") || strings.HasPrefix(key, "cdh.") || strings.HasPrefix(key, "vouchsafe.") {
-			c.warnings = append(c.warnings, "kernel command line: "+key)
+// word takes one word of the command line. Beside a file, those that the file
+// could have said do not count.
+func (c *commandLine) word(key, value string, file bool) error {
+	p, known := byName(key)
+	switch {
+	case known && file && !p.both && len(p.inFile()) > 0:
+		c.warnings = append(c.warnings, "kernel command line: "+key+": the configuration file is read in its place")
+	case known:
+		return p.apply(c, "kernel command line", key, value)
+	case strings.HasPrefix(key, "agent.") || strings.HasPrefix(key, "cdh.") || strings.HasPrefix(key, "vouchsafe."):
+		c.warnings = append(c.warnings, "kernel command line: "+key)
+	}
+	return nil
+}
+
+// environment is that of the process: of a unit in the image, or of the words of
+// the kernel command line that the kernel gives an init.
+func (c *commandLine) environment(getenv func(string) string) error {
+	if getenv == nil {
+		return nil
+	}
+	for _, v := range []struct {
+		name string
+		set  func(c *commandLine, value string) error
+	}{
+		{"KATA_AGENT_SERVER_ADDR", text(func(c *commandLine) *string { return &c.agent.ServerAddr })},
+		{"KATA_AGENT_LOG_LEVEL", setLevel},
+		{"KATA_AGENT_POLICY_FILE", text(func(c *commandLine) *string { return &c.policyFile })},
+		{"KATA_AGENT_TRACING", func(c *commandLine, value string) error {
+			if !off(value) {
+				c.warnings = append(c.warnings, "environment: KATA_AGENT_TRACING: no traces are made")
+			}
+			return nil
+		}},
+	} {
+		if value := getenv(v.name); value != "" {
+			if err := v.set(c, value); err != nil {
+				return fmt.Errorf("environment: %s: %w", v.name, err)
+			}
 		}
 	}
-	return err
+	return nil
 }
 
 func parseLevel(s string) (slog.Level, error) {

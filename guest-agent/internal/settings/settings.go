@@ -1,11 +1,13 @@
 // Package settings gathers what configures the guest and says how far each
 // source may be trusted.
 //
-// There are two sources. The init-data document comes from the pod's owner
+// There are two sources, and a third that belongs to the second. The init-data document comes from the pod's owner
 // through the untrusted host and is bound to the launch: its digest stands in
 // the hardware report, and [CheckBinding] compares the two before anything in
 // it is believed. The kernel command line is part of the launch measurement.
 // Both reach the broker in evidence, so a host that changes either gets no keys.
+// The command line may name a configuration file, which is part of the image,
+// and so of the launch measurement too.
 //
 // Unknown keys are ignored, as the components that we replace do, but each is
 // reported in [Settings.Warnings]. Known keys whose meaning is a check that is
@@ -40,6 +42,21 @@ type Sources struct {
 	// InitData is the document as raw TOML or in the block-device form
 	// (guest-protocol 5.2). Empty means that none was given.
 	InitData []byte
+	// ConfigFile names the agent's configuration file; empty: what the command
+	// line says. Both wants, and gets, a file of the measured image.
+	ConfigFile string
+	// ReadImage reads a file of the image, and refuses one of anybody else; nil
+	// refuses all.
+	ReadImage func(path string) ([]byte, error)
+	// Getenv looks into the environment; nil leaves it out.
+	Getenv func(name string) string
+}
+
+func (src Sources) image(path string) ([]byte, error) {
+	if src.ReadImage == nil {
+		return nil, errors.New("no file of the image can be read here")
+	}
+	return src.ReadImage(path)
 }
 
 // Settings is everything that configures the guest, validated.
@@ -75,12 +92,17 @@ type Settings struct {
 // Agent is what the kernel command line sets (kata-agent 3.2).
 type Agent struct {
 	LogLevel         slog.Level
+	LogPort          uint32        // agent.log_vport; 0: the log goes to the console
 	ServerAddr       string        // agent.server_addr, default "vsock://-1:1024"
 	DataHubTimeout   time.Duration // agent.cdh_api_timeout, default 50 s
 	HotplugTimeout   time.Duration // agent.hotplug_timeout, default 3 s
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
 	Components       Components    // agent.guest_components_procs, default REST: all
+	PipeSize         int           // agent.container_pipe_size in bytes; 0: the kernel's usual
+	// Endpoints are the requests that are answered at all, endpoints.allowed of the
+	// configuration file; nil for all, and empty for none.
+	Endpoints []string
 	// GuestHooks is the directory of programs of the image that a host may have
 	// run around containers: vouchsafe.guest_hooks; empty for none.
 	GuestHooks string
@@ -90,8 +112,9 @@ type Agent struct {
 	// vouchsafe.insecure_no_agent_policy on the command line. It has no effect
 	// beside a policy.
 	InsecureNoPolicy bool
-	// Policy is policy.rego of init-data, which judges what the host asks for;
-	// empty for none. It is not compiled yet.
+	// Policy is policy.rego of init-data, or else the file of the image that the
+	// configuration names. It judges what the host asks for; empty for none. It is
+	// not compiled yet.
 	Policy string
 	// ListenTLS is for a listener on TCP: [vouchsafe.listen_tls] in cdh.toml.
 	ListenTLS ListenTLS
@@ -172,9 +195,9 @@ func appendPEM(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
 // Load parses and joins the sources. It believes init-data as it stands: call
 // [CheckBinding] on the result before acting on it.
 func Load(src Sources) (*Settings, error) {
-	cmd, err := parseCommandLine(src.CommandLine)
+	cmd, err := parseCommandLine(src)
 	if err != nil {
-		return nil, fmt.Errorf("kernel command line: %w", err)
+		return nil, err
 	}
 	s := &Settings{Agent: cmd.agent, Warnings: cmd.warnings}
 	s.Agent.InsecureNoPolicy = cmd.insecureNoPolicy
@@ -190,6 +213,9 @@ func Load(src Sources) (*Settings, error) {
 	}
 	if err := s.joinPolicy(docs); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
+	}
+	if err := s.joinPolicyFile(src, cmd.policyFile); err != nil {
+		return nil, fmt.Errorf("policy file %.200q: %w", cmd.policyFile, err)
 	}
 	if docs.cdh != nil && docs.cdh.Vouchsafe.ImageDisk != "" {
 		s.Agent.ImageDisk = docs.cdh.Vouchsafe.ImageDisk
@@ -241,6 +267,22 @@ func (s *Settings) joinPolicy(docs documents) error {
 	}
 	s.Agent.InsecureNoPolicy = s.Agent.InsecureNoPolicy || waived.InsecureNoAgentPolicy
 	s.Agent.InsecureLearnPolicy = waived.InsecureLearnPolicy
+	return nil
+}
+
+// joinPolicyFile takes the policy of the image where init-data brings none. A
+// waiver does not lift it: it has no effect beside a policy.
+func (s *Settings) joinPolicyFile(src Sources, path string) error {
+	if path == "" || s.Agent.Policy != "" {
+		return nil
+	}
+	raw, err := src.image(path)
+	if err != nil {
+		return err
+	}
+	if s.Agent.Policy = string(raw); strings.TrimSpace(s.Agent.Policy) == "" {
+		return errors.New("the file is empty")
+	}
 	return nil
 }
 
