@@ -62,7 +62,7 @@ type Entry struct {
 	Meaning string // one sentence for the reference page; says nothing secret
 }
 
-// Exit codes of every command of the project.
+// Exit codes of every command of the project; [ExitOf] tells that of an error.
 const (
 	ExitOK          = 0
 	ExitUsage       = 1

@@ -52,10 +52,6 @@ func (e Edition) commandLine(given string, initrd bool) string {
 	return given + " initrd=initrd"
 }
 
-// SecureBoot is the content of the variables that decide about Secure Boot.
-// Nil lists are absent variables.
-type SecureBoot struct{ SecureBoot, PK, KEK, DB, DBX []byte }
-
 // empty is what a blank variable store leads to.
 func (e Edition) empty() SecureBoot {
 	if e == Stable202211 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
 
@@ -169,30 +168,6 @@ func (e *Event) fill(m *Measured, missing string) {
 		return
 	}
 	e.Data, e.Content = m.Data, m.Content
-}
-
-// SecureBootEvents is what goes into PCR 7 before anything is started.
-func (m Machine) SecureBootEvents() []Event {
-	s := m.Edition.empty()
-	if m.SecureBoot != nil {
-		s = *m.SecureBoot
-	}
-	var out []Event
-	for _, v := range []struct {
-		guid efi.GUID
-		name string
-		data []byte
-	}{
-		{efi.GlobalVariable, "SecureBoot", s.SecureBoot},
-		{efi.GlobalVariable, "PK", s.PK},
-		{efi.GlobalVariable, "KEK", s.KEK},
-		{efi.SecurityDatabase, "db", s.DB},
-		{efi.SecurityDatabase, "dbx", s.DBX},
-	} {
-		data := efi.VariableData(v.guid, v.name, v.data)
-		out = append(out, Event{PCR: 7, Type: eventlog.EFIVariableDriverConfig, Name: "variable " + v.name, Input: Variables, Data: data, Content: Bytes(data)})
-	}
-	return append(out, separator(7))
 }
 
 // ACPIEvents is what is measured of the tables that QEMU makes.

@@ -18,9 +18,9 @@ const (
 // the kernel leaves the firmware, without the image of a direct boot, which is
 // measured earlier.
 func (m Machine) StartEvents() ([]Event, error) {
-	var out []Event
+	out := m.authority()
 	if m.Direct != nil {
-		out = m.Direct.kernelEvents(m.Edition)
+		out = append(out, m.Direct.kernelEvents(m.Edition)...)
 	} else {
 		if m.PartitionTable != nil {
 			out = append(out, Event{PCR: 5, Type: eventlog.EFIGPTEvent, Name: "partition table", Input: Disk, Data: m.PartitionTable, Content: Bytes(m.PartitionTable)})

@@ -156,6 +156,77 @@ func (p *PE) Authenticode(w io.Writer) error {
 	return nil
 }
 
+// Certificates of a PE image (PE format, the attribute certificate table).
+const (
+	certificateHeader    = 8
+	certificateRevision  = 0x0200
+	certificatePKCS7     = 0x0002
+	certificateAlignment = 8
+	maxCertificates      = 16 // of an image
+)
+
+// Certificates returns the signatures on the image, PKCS#7 in DER, in the order
+// of the file. Whether they are right, and whose they are, is package
+// authenticode's to say.
+func (p *PE) Certificates() ([][]byte, error) {
+	if p.security == 0 || p.certs == 0 {
+		return nil, nil
+	}
+	le := binary.LittleEndian
+	if at := uint64(le.Uint32(p.raw[p.security:])); at+uint64(p.certs) != uint64(len(p.raw)) {
+		return nil, fmt.Errorf("%w: the certificates are not at its end", ErrPE)
+	}
+	var out [][]byte
+	for rest := p.raw[len(p.raw)-p.certs:]; len(rest) > 0; {
+		if len(rest) < certificateHeader || len(out) == maxCertificates {
+			return nil, fmt.Errorf("%w: certificates that do not end", ErrPE)
+		}
+		size := uint64(le.Uint32(rest))
+		kind := le.Uint16(rest[6:])
+		if size < certificateHeader || size > uint64(len(rest)) || le.Uint16(rest[4:]) != certificateRevision || kind != certificatePKCS7 {
+			return nil, fmt.Errorf("%w: a certificate of %d bytes, kind %#x", ErrPE, size, kind)
+		}
+		out = append(out, rest[certificateHeader:size])
+		rest = rest[min(uint64(len(rest)), (size+certificateAlignment-1)/certificateAlignment*certificateAlignment):]
+	}
+	return out, nil
+}
+
+// WithCertificate returns the image with a signature at its end, and without a
+// checksum. The image must have none yet, and be as long as [PE.Signable] says.
+func (p *PE) WithCertificate(pkcs7 []byte) ([]byte, error) {
+	if err := p.Signable(); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	size := certificateHeader + len(pkcs7)
+	padded := (size + certificateAlignment - 1) / certificateAlignment * certificateAlignment
+	out := make([]byte, len(p.raw), len(p.raw)+padded)
+	copy(out, p.raw)
+	le.PutUint32(out[p.checksum:], 0)
+	le.PutUint32(out[p.security:], uint32(len(p.raw)))
+	le.PutUint32(out[p.security+4:], uint32(padded))
+	out = le.AppendUint32(out, uint32(padded))
+	out = le.AppendUint16(out, certificateRevision)
+	out = le.AppendUint16(out, certificatePKCS7)
+	return append(append(out, pkcs7...), make([]byte, padded-size)...), nil
+}
+
+// Signable reports whether a signature can be put behind the image: it needs a
+// place in its headers that points there, and a length that is a multiple of 8,
+// for what fills it up is signed too.
+func (p *PE) Signable() error {
+	switch {
+	case p.security == 0:
+		return fmt.Errorf("%w: its headers have no place for a signature", ErrPE)
+	case p.certs != 0:
+		return fmt.Errorf("%w: it has a signature already", ErrPE)
+	case len(p.raw)%certificateAlignment != 0:
+		return fmt.Errorf("%w: its length of %d bytes is no multiple of %d", ErrPE, len(p.raw), certificateAlignment)
+	}
+	return nil
+}
+
 // Sections returns the sections in the order of their table.
 func (p *PE) Sections() []Section { return p.sections }
 

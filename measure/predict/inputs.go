@@ -56,6 +56,10 @@ type Inputs struct {
 	Stub           int      // version of systemd-stub, 0 to read it from the image
 	Phases         []string // of systemd, for PCR 11
 	Disk           []byte   // the beginning of the disk, for its partition table
+	// SecureBoot is the variables of a machine that enforces it; nil is a machine
+	// without keys, unless the image is signed: then it has some, and they are not
+	// known.
+	SecureBoot *boot.SecureBoot
 
 	// The shapes. Every combination is predicted for where it matters.
 	VCPUs    []int
@@ -134,6 +138,9 @@ func (in Inputs) prepare() (*material, error) {
 		if m.table, err = efi.GPTData(in.Disk); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.secureBoot(); err != nil {
+		return nil, err
 	}
 	return m, m.describe()
 }
@@ -246,7 +253,7 @@ func (m *material) image(h Header, memory uint64) (*boot.Content, error) {
 
 // machine is what starts, as a firmware of the given kind finds it.
 func (m *material) machine(v variant, needsTPM bool, log *eventlog.Log) (boot.Machine, error) {
-	out := boot.Machine{Edition: m.Edition, UKI: m.uki, PartitionTable: m.table, IMA: m.IMA}
+	out := boot.Machine{Edition: m.Edition, UKI: m.uki, PartitionTable: m.table, IMA: m.IMA, SecureBoot: m.SecureBoot}
 	if m.Machine != nil && (!needsTPM || m.Machine.HasTPM()) {
 		out.ACPI, out.Configuration = m.Machine.ACPI(), m.Machine.Configuration()
 	}

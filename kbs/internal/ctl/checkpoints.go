@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 )
 
 // maxCheckpoint bounds a remembered checkpoint, in bytes.
@@ -42,7 +43,7 @@ func fileName(s string) string {
 // cannot be read is an error: forgetting it silently would forgive a broker
 // that rewrote its log.
 func recall(path string) ([]byte, error) {
-	b, err := readFile(path, maxCheckpoint)
+	b, err := given.File(path, maxCheckpoint)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

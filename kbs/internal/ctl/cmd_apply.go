@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 )
@@ -109,7 +110,7 @@ func (c *cli) readManifests(files []string) ([]manifest, error) {
 
 func (c *cli) readManifestsAt(f string) ([]manifest, error) {
 	if f == "-" {
-		b, err := readAll(c.stdio.In, "stdin", maxManifests)
+		b, err := given.Reader(c.stdio.In, "stdin", maxManifests)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +135,7 @@ func (c *cli) readManifestsAt(f string) ([]manifest, error) {
 	}
 	var all []manifest
 	for _, p := range paths {
-		b, err := readFile(p, maxManifests)
+		b, err := given.File(p, maxManifests)
 		if err != nil {
 			return nil, err
 		}

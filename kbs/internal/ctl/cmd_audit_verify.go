@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
@@ -101,7 +102,7 @@ func (c *cli) verifyProof(o verifyOptions) error {
 	if err != nil {
 		return err
 	}
-	raw, err := readFile(o.proof, audit.MaxBundle)
+	raw, err := given.File(o.proof, audit.MaxBundle)
 	if err != nil {
 		return usagef("%w", err)
 	}
@@ -137,7 +138,7 @@ func (c *cli) verifyExport(logKey, file, checkpoint string) error {
 	if err != nil {
 		return err
 	}
-	note, err := readFile(checkpoint, maxCheckpoint)
+	note, err := given.File(checkpoint, maxCheckpoint)
 	if err != nil {
 		return usagef("%w", err)
 	}
@@ -307,7 +308,7 @@ func readLogKey(file string) (audit.Trust, error) {
 	if file == "" {
 		return audit.Trust{}, usagef("the log's key is needed").hint("--log-key FILE; kbs serve writes audit.pub to its state directory")
 	}
-	b, err := readFile(file, maxCheckpoint)
+	b, err := given.File(file, maxCheckpoint)
 	if err != nil {
 		return audit.Trust{}, usagef("log key: %w", err)
 	}

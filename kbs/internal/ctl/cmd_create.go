@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
@@ -233,13 +234,13 @@ func (c *cli) made(o object, overwrite bool) error {
 
 func (c *cli) readInput(from string, limit int64) ([]byte, error) {
 	if from == "-" {
-		b, err := readAll(c.stdio.In, "stdin", limit)
+		b, err := given.Reader(c.stdio.In, "stdin", limit)
 		if err != nil {
 			return nil, usagef("%w", err)
 		}
 		return b, nil
 	}
-	b, err := readFile(from, limit)
+	b, err := given.File(from, limit)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}

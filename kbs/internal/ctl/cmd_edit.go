@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe-cc/vouchsafe/given"
 )
 
 const editNote = `# Change the document, save it and leave the editor: then it is applied, unless
@@ -77,7 +79,7 @@ func (c *cli) edited(ctx context.Context, live *manifest, path string, before []
 	if err := c.runEditor(ctx, path); err != nil {
 		return err
 	}
-	after, err := readFile(path, maxManifests)
+	after, err := given.File(path, maxManifests)
 	if err != nil {
 		return err
 	}

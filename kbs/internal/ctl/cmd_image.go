@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/keyfile"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
@@ -133,22 +134,13 @@ func writeNew(path string, b []byte, mode fs.FileMode) error {
 
 // readKey reads a private key, which nobody else may be able to read.
 func readKey(path string, limit int64) (secret.Bytes, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return secret.Bytes{}, usagef("%w", err)
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return secret.Bytes{}, usagef("%w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return secret.Bytes{}, usagef("%s can be read by other users (mode %04o)", path, info.Mode().Perm()).
+	key, err := given.Secret(path, limit)
+	if exposed, ok := errors.AsType[*given.Exposed](err); ok {
+		return key, usagef("%s can be read by other users (mode %04o)", exposed.Name, exposed.Mode.Perm()).
 			hint("chmod 600 %s, or make a new key: this one may have been read", path)
 	}
-	b, err := readAll(f, path, limit)
 	if err != nil {
-		return secret.Bytes{}, usagef("%w", err)
+		return key, usagef("%w", err)
 	}
-	return secret.New(b), nil
+	return key, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 )
 
@@ -97,7 +98,7 @@ func (c *cli) readPolicyTests(files, values []string) (*policyTests, error) {
 		}
 	}
 	for i, f := range files {
-		b, err := readFile(f, maxRego)
+		b, err := given.File(f, maxRego)
 		if err != nil {
 			return nil, usagef("%w", err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/measure/refvalue"
@@ -114,7 +115,7 @@ func (c *cli) createRefSetCommand() *cobra.Command {
   kbsctl create refset --from-file vendor.corim --unsigned-reason "by courier, ticket OPS-417"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			raw, err := readFile(from, refvalue.MaxSize)
+			raw, err := given.File(from, refvalue.MaxSize)
 			if err != nil {
 				return usagef("%w", err)
 			}
@@ -153,7 +154,7 @@ func (c *cli) createSignerCommand() *cobra.Command {
 			if len(prefixes) == 0 {
 				return usagef("a signer needs at least one --prefix").hint("--prefix '' lets it vouch for every name")
 			}
-			pem, err := readFile(key, maxKeyFile)
+			pem, err := given.File(key, maxKeyFile)
 			if err != nil {
 				return usagef("%w", err)
 			}
@@ -198,7 +199,7 @@ func (c *cli) register(ctx context.Context, files []string, reason string) error
 	}
 	defer a.Close()
 	for _, f := range files {
-		raw, err := readFile(f, refvalue.MaxSize)
+		raw, err := given.File(f, refvalue.MaxSize)
 		if err != nil {
 			return usagef("%w", err)
 		}

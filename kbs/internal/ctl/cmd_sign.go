@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 )
 
@@ -48,7 +49,7 @@ func (c *cli) imageSignCommand() *cobra.Command {
 				return err
 			}
 			if certificate != "" {
-				if o.Certificates, err = readFile(certificate, maxConfig); err != nil {
+				if o.Certificates, err = given.File(certificate, maxConfig); err != nil {
 					return usagef("--certificate: %w", err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
@@ -135,7 +136,7 @@ func (j *judging) text() ([]byte, error) {
 	if j.policy == "" {
 		return j.policyText, nil
 	}
-	raw, err := readFile(j.policy, maxConfig)
+	raw, err := given.File(j.policy, maxConfig)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}
@@ -172,7 +173,7 @@ func publicKey(path string, keys map[string]string) ([]byte, error) {
 		}
 		file = strings.TrimPrefix(path, "file://")
 	}
-	b, err := readFile(file, maxConfig)
+	b, err := given.File(file, maxConfig)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/vouchsafe-cc/vouchsafe/given"
 )
 
 const defaultServer = "https://127.0.0.1:8081"
@@ -57,7 +58,7 @@ const maxConfig = 1 << 20 // bytes
 // loadConfig reads the config file; a missing one is an empty one.
 func loadConfig(path string) (*configFile, error) {
 	cfg := &configFile{path: path}
-	b, err := readFile(path, maxConfig)
+	b, err := given.File(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cfg, nil
 	}
@@ -210,7 +211,7 @@ func firstOf(values ...string) string {
 }
 
 func readCA(path string) (*x509.CertPool, error) {
-	b, err := readFile(path, maxConfig)
+	b, err := given.File(path, maxConfig)
 	if err != nil {
 		return nil, usagef("CA file: %w", err)
 	}
@@ -219,27 +220,6 @@ func readCA(path string) (*x509.CertPool, error) {
 		return nil, usagef("CA file %s: holds no PEM certificate", path)
 	}
 	return pool, nil
-}
-
-// readFile reads a whole file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return readAll(f, path, limit)
-}
-
-func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s: larger than %d bytes", name, limit)
-	}
-	return b, nil
 }
 
 // replaceFile writes a file that only its owner may read, in one step.

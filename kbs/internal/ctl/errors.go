@@ -1,11 +1,11 @@
 package ctl
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"syscall"
 
@@ -76,17 +76,17 @@ func renderError(err error) string {
 
 func indentRest(s string) string { return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ") }
 
+// exitCode is that of the command. A file that is missing is a mistake in the
+// command line here: what is not found is an object of the broker's.
 func exitCode(err error) int {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.exit
 	}
-	if f, ok := errors.AsType[*fault.Fault](err); ok {
-		return f.Code.Exit()
+	_, isFault := errors.AsType[*fault.Fault](err)
+	if !isFault && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)) {
+		return fault.ExitUsage
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fault.ExitUnavailable
-	}
-	return fault.ExitUsage
+	return fault.ExitOf(err)
 }
 
 func hintFor(err error) string {

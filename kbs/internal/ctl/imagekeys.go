@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
@@ -33,7 +34,7 @@ func (f *recipientFlags) read() ([]crypt.Recipient, error) {
 		if !ok || file == "" {
 			return nil, usagef("--recipient %s is not KIND:FILE", spec).hint("jwe:owner.pub, pkcs7:owner.crt or pkcs11:token.pub")
 		}
-		doc, err := readFile(file, maxConfig)
+		doc, err := given.File(file, maxConfig)
 		if err != nil {
 			return nil, usagef("recipient: %w", err)
 		}

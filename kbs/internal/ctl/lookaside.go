@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
@@ -32,7 +33,7 @@ func (f *lookasideFlags) read(cfg registry.Config) (*trust.Lookaside, error) {
 	}
 	var docs [][]byte
 	for _, name := range files {
-		b, err := readFile(name, maxConfig)
+		b, err := given.File(name, maxConfig)
 		if err != nil {
 			return nil, usagef("registries.d: %w", err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/refvalue"
@@ -213,7 +214,7 @@ func (m *manifest) policy() (api.Policy, error) {
 	}
 	p := api.Policy{Kind: k, ID: id, Version: m.Metadata.Version, Rego: m.Spec.Rego, Stage: m.Spec.Stage}
 	if m.Spec.RegoFile != "" {
-		b, err := readFile(m.path(m.Spec.RegoFile), maxRego)
+		b, err := given.File(m.path(m.Spec.RegoFile), maxRego)
 		if err != nil {
 			return api.Policy{}, usagef("%s: %w", m.origin, err)
 		}

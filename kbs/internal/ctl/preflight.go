@@ -9,6 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
@@ -105,7 +106,7 @@ func (p *preflight) readInitData() ([]check, error) {
 	if p.initData == "" {
 		return nil, nil
 	}
-	raw, err := readFile(p.initData, maxConfig)
+	raw, err := given.File(p.initData, maxConfig)
 	if err != nil {
 		return nil, usagef("%w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
@@ -203,7 +204,7 @@ func (p *preflight) release(ctx context.Context, name, path string, all []api.Po
 	}
 	if claims == nil {
 		var err error
-		if claims, err = readFile(p.claims, maxConfig); err != nil {
+		if claims, err = given.File(p.claims, maxConfig); err != nil {
 			return broken(name, "", usagef("%w", err))
 		}
 	}

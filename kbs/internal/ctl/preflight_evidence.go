@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
@@ -59,7 +60,7 @@ func (p *preflight) appraise(ctx context.Context) (appraised, error) {
 // readVerdict reads what measure verify -o json printed.
 func readVerdict(file string) (measure.Verdict, error) {
 	var v measure.Verdict
-	raw, err := readFile(file, maxConfig)
+	raw, err := given.File(file, maxConfig)
 	if err != nil {
 		return v, usagef("%w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -80,7 +81,7 @@ func (c *cli) registry(f registryFlags) (registry.Config, error) {
 	}
 	var err error
 	if f.conf != "" {
-		raw, err := readFile(f.conf, maxConfig)
+		raw, err := given.File(f.conf, maxConfig)
 		if err != nil {
 			return cfg, usagef("%w", err)
 		}
@@ -143,7 +144,7 @@ func readHostTLS(dir string) (registry.HostTLS, error) {
 			if t.RootCAs == nil {
 				t.RootCAs = x509.NewCertPool()
 			}
-			b, err := readFile(path, maxConfig)
+			b, err := given.File(path, maxConfig)
 			if err != nil {
 				return t, err
 			}
@@ -168,7 +169,7 @@ func readHostTLS(dir string) (registry.HostTLS, error) {
 // registryRoots adds a private CA to the system's: one command may read from a
 // public registry and write to a private one.
 func registryRoots(file string) (*x509.CertPool, error) {
-	b, err := readFile(file, maxConfig)
+	b, err := given.File(file, maxConfig)
 	if err != nil {
 		return nil, usagef("registry CA: %w", err)
 	}
@@ -186,7 +187,7 @@ func registryRoots(file string) (*x509.CertPool, error) {
 // ones that there is: podman's, then docker's.
 func (c *cli) registryAuth(file string) (secret.Bytes, error) {
 	if file != "" {
-		b, err := readFile(file, maxConfig)
+		b, err := given.File(file, maxConfig)
 		if err != nil {
 			return secret.Bytes{}, usagef("registry credentials: %w", err)
 		}
@@ -202,7 +203,7 @@ func (c *cli) registryAuth(file string) (secret.Bytes, error) {
 	docker := firstOf(c.env("DOCKER_CONFIG"), filepath.Join(c.env("HOME"), ".docker"))
 	usual = append(usual, filepath.Join(docker, "config.json"))
 	for _, f := range usual {
-		b, err := readFile(f, maxConfig)
+		b, err := given.File(f, maxConfig)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

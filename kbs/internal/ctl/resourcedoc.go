@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -33,7 +34,7 @@ func (m *manifest) value() (secret.Bytes, error) {
 }
 
 func readSecret(path string) (secret.Bytes, error) {
-	b, err := readFile(path, maxResource)
+	b, err := given.File(path, maxResource)
 	return secret.New(b), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
@@ -179,7 +180,7 @@ func readReleasePolicy(name string) (*releasePolicy, error) {
 	if name == "" {
 		return nil, nil
 	}
-	b, err := readFile(name, maxRego)
+	b, err := given.File(name, maxRego)
 	if err == nil {
 		if err := policy.Check(policy.Resource, string(b)); err != nil {
 			return nil, usagef("%s: %w", name, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ import (
 // predictFlags are the inputs of a prediction as they are given.
 type predictFlags struct {
 	prediction, image                            string
-	firmware, edition                            string
+	firmware, edition, secureBoot                string
 	kernel, initrd, commandLine, uki, disk       string
 	stub                                         int
 	phases                                       []string
@@ -43,6 +44,7 @@ func (f *predictFlags) add(cmd *cobra.Command) {
 	s.IntVar(&f.stub, "stub-version", 0, "`VERSION` of the systemd-stub in it, where it does not say")
 	s.StringSliceVar(&f.phases, "phase", nil, "`WORDS` that systemd extends into PCR 11, in order: "+strings.Join(boot.Phases, ","))
 	s.StringVar(&f.disk, "disk", "", "`FILE` with the beginning of the disk, for its partition table")
+	s.StringVar(&f.secureBoot, "secureboot-variables", "", "`DIR` with PK.esl, KEK.esl, db.esl and dbx.esl of a machine that enforces Secure Boot, for PCR 7")
 	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document of the guest")
 	s.IntSliceVar(&f.vcpus, "vcpus", nil, "`NUMBERS` of vCPUs to predict for (default 1, or that of --machine)")
 	s.StringSliceVar(&f.memory, "memory", nil, "`SIZES` of memory to predict for, for example 2G,8G")
@@ -98,6 +100,11 @@ const maxDisk = 1 << 20
 func (c *cli) observations(f predictFlags, in *predict.Inputs) (err error) {
 	if f.disk != "" {
 		if in.Disk, err = readBeginning(f.disk, maxDisk); err != nil {
+			return err
+		}
+	}
+	if f.secureBoot != "" {
+		if in.SecureBoot, err = boot.ReadSecureBoot(func(name string) ([]byte, error) { return c.readFile(filepath.Join(f.secureBoot, name)) }); err != nil {
 			return err
 		}
 	}

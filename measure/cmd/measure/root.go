@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/obtain"
 )
@@ -93,20 +92,14 @@ func exitCode(err error) int {
 	_, other := errors.AsType[differs](err)
 	_, offline := errors.AsType[unavailable](err)
 	switch {
-	case err == nil:
-		return fault.ExitOK
 	case refused || invalid || other:
 		return fault.ExitEvidence
 	case offline:
 		return fault.ExitUnavailable
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, obtain.ErrNone):
+	case errors.Is(err, obtain.ErrNone):
 		return fault.ExitNotFound
-	case errors.Is(err, fs.ErrExist):
-		return fault.ExitConflict
-	case errors.Is(err, context.Canceled):
-		return fault.ExitUnavailable
 	}
-	return fault.ExitUsage
+	return fault.ExitOf(err)
 }
 
 // choice is a flag with a fixed set of values.
@@ -137,23 +130,10 @@ const maxFile = 1 << 30
 
 // readFile reads a file, or stdin if the name is "-".
 func (c *cli) readFile(name string) ([]byte, error) {
-	in := c.in
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // only read from
-		in = f
+	if name == "-" {
+		return given.Reader(c.in, "stdin", maxFile)
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(raw) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	return raw, nil
+	return given.File(name, maxFile)
 }
 
 func (c *cli) printJSON(v any) error {
