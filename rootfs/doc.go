@@ -9,6 +9,8 @@
 //	initrd   vmlinuz, initrd.zst, cmdline
 //	verity   vmlinuz, initrd.zst, cmdline, rootfs.img, kernel_verity_params
 //	uki      guest.efi, cmdline
+//	disk     disk.img, guest.efi, cmdline
+//	verity-disk  disk.img, guest.efi, cmdline, kernel_verity_params
 //
 // cmdline is one line, the kernel's whole command line; the newline at its end
 // does not count. initrd.zst is one cpio archive (newc) under zstd. rootfs.img
@@ -18,7 +20,10 @@
 // command line of that form has it as the kernel's own dm-mod.create parameter,
 // with root=/dev/dm-0: a kernel with CONFIG_DM_INIT mounts the root by itself
 // and needs no initrd; for others the initrd is what does as the parameter says.
-// guest.efi is a unified kernel image of the initrd form's parts.
+// guest.efi is a unified kernel image of the initrd form's parts, signed for Secure
+// Boot where a key is given. disk.img is a disk with a GUID partition table that a
+// firmware starts: an EFI partition with guest.efi in it as EFI/BOOT/BOOTX64.EFI,
+// and in the last form the root and its hash tree behind it, as in the verity form.
 //
 // # What is in the guest
 //

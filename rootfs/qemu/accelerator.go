@@ -22,7 +22,8 @@ const probeTime = 4 * time.Second
 
 // Accelerator says whether KVM works here: not whether there is a device, but
 // whether a kernel comes up under it, for there are hosts that have the one and
-// cannot do the other. Without a root the kernel ends by itself.
+// cannot do the other. Without a root the kernel ends by itself. Where there is no
+// kernel to try ("": firmware starts the image), nobody knows, and it does not.
 func Accelerator(ctx context.Context, program, kernel string) string {
 	if program == "" {
 		program = defaultProgram
@@ -32,6 +33,9 @@ func Accelerator(ctx context.Context, program, kernel string) string {
 		return TCG
 	}
 	_ = f.Close()
+	if kernel == "" {
+		return TCG
+	}
 	dir, err := os.MkdirTemp("", "probe-")
 	if err != nil {
 		return TCG

@@ -11,6 +11,11 @@ import (
 // Open fills in what a folder that `rootfs build` wrote says of the machine: one
 // of the forms, with its whole command line.
 func (c *Config) Open(dir string) error {
+	bootable := filepath.Join(dir, "disk.img")
+	if _, err := os.Stat(bootable); err == nil {
+		c.Bootable = bootable
+		return nil
+	}
 	uki := filepath.Join(dir, "guest.efi")
 	if _, err := os.Stat(uki); err == nil {
 		c.UKI = uki

@@ -39,7 +39,7 @@ func Start(ctx context.Context, cfg Config) (_ *Machine, err error) {
 	if err := cfg.writeInitData(); err != nil {
 		return nil, fmt.Errorf("init-data: %w", err)
 	}
-	if err := cfg.writeESP(); err != nil {
+	if err := errors.Join(cfg.writeESP(), cfg.writeVariables()); err != nil {
 		return nil, err
 	}
 	if cfg.TPM != "" {

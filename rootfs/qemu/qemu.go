@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 )
 
 // Channel is the name of the port over which the agent serves: in the guest's
@@ -31,9 +33,10 @@ const (
 
 // Config says what a machine is made of. Paths are files of the host.
 type Config struct {
-	// Kernel, Initrd and CommandLine, or UKI, are what is booted.
+	// Kernel, Initrd and CommandLine, or UKI, or Bootable, a disk with an EFI
+	// partition, are what is booted.
 	Kernel, Initrd, CommandLine string
-	UKI                         string
+	UKI, Bootable               string
 	// Disk is the root, read-only; empty for none.
 	Disk string
 	// InitData is the document, as TOML; the machine's disk is made of it. Empty
@@ -42,6 +45,12 @@ type Config struct {
 	// Firmware is an OVMF that measures what it starts; empty for QEMU's own BIOS,
 	// which measures nothing of use.
 	Firmware string
+	// Variables is a blank store of variables for the firmware (OVMF_VARS_4M.fd in
+	// Debian's package, with OVMF_CODE_4M.fd as the firmware), of which the machine
+	// gets a copy; empty for a firmware that has one in itself.
+	Variables string
+	// SecureBoot is enrolled in that copy: the machine starts signed images only.
+	SecureBoot *boot.SecureBoot
 	// TPM is the state directory of a software TPM (see [Manufacture]); empty for
 	// no TPM. One machine at a time may use it.
 	TPM string
@@ -77,23 +86,37 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// started counts what is to be booted.
+func (c Config) started() (n int) {
+	for _, path := range []string{c.Kernel, c.UKI, c.Bootable} {
+		if path != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // maxSocket is the longest path of a unix socket.
 const maxSocket = 107
 
 func (c Config) check() error {
 	switch {
-	case (c.Kernel == "") == (c.UKI == ""):
-		return errors.New("either a kernel or a unified kernel image is needed")
-	case c.UKI != "" && (c.Initrd != "" || c.CommandLine != ""):
-		return errors.New("a unified kernel image brings its initrd and its command line")
-	case c.UKI != "" && c.Firmware == "":
+	case c.started() != 1:
+		return errors.New("one of a kernel, a unified kernel image and a disk with an EFI partition is needed")
+	case c.Kernel == "" && (c.Initrd != "" || c.CommandLine != "" || c.Disk != ""):
+		return errors.New("a unified kernel image brings its initrd and its command line, and a disk that firmware starts its root")
+	case c.Kernel == "" && c.Firmware == "":
 		return errors.New("a unified kernel image needs a firmware")
+	case c.SecureBoot != nil && c.Variables == "":
+		return errors.New("keys for Secure Boot need a store of variables")
+	case c.Variables != "" && c.Firmware == "":
+		return errors.New("a store of variables needs a firmware")
 	case c.Accelerator != KVM && c.Accelerator != TCG:
 		return fmt.Errorf("accelerator %q: want %s or %s", c.Accelerator, KVM, TCG)
 	case !filepath.IsAbs(c.Dir) || len(c.path("console.sock")) > maxSocket:
 		return fmt.Errorf("the directory %q must be absolute and short", c.Dir)
 	}
-	for _, path := range []string{c.Kernel, c.Initrd, c.UKI, c.Disk, c.Firmware, c.TPM} {
+	for _, path := range []string{c.Kernel, c.Initrd, c.UKI, c.Bootable, c.Disk, c.Firmware, c.Variables, c.TPM} {
 		if strings.ContainsAny(path, ",\n") {
 			return fmt.Errorf("QEMU cannot be told of the path %q", path)
 		}
@@ -112,6 +135,8 @@ const (
 	fileInitData = "initdata.img"
 	fileLog      = "qemu.log"
 	dirESP       = "esp" // that QEMU makes a disk of
+
+	fileVariables = "variables.fd"
 )
 
 // arguments is QEMU's command line. A restored machine needs the same.
@@ -129,12 +154,18 @@ func (c Config) arguments() []string {
 		"-chardev", "socket,id=agent,path=" + c.path(fileChannel) + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=" + Channel,
 	}
-	if c.Firmware != "" {
+	switch {
+	case c.Variables != "":
+		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+c.Firmware, "-drive", "if=pflash,unit=1,format=raw,file="+c.path(fileVariables))
+	case c.Firmware != "":
 		args = append(args, "-bios", c.Firmware)
 	}
-	if c.Kernel != "" {
+	switch {
+	case c.Kernel != "":
 		args = append(args, "-kernel", c.Kernel, "-append", c.CommandLine)
-	} else {
+	case c.Bootable != "":
+		args = append(args, "-drive", "if=none,format=raw,readonly=on,id=boot,file="+c.Bootable, "-device", "virtio-blk-pci,drive=boot,bootindex=0")
+	default:
 		args = append(args, "-drive", "if=none,format=raw,readonly=on,id=esp,file=fat:"+c.path(dirESP), "-device", "virtio-blk-pci,drive=esp,bootindex=0")
 	}
 	if c.Initrd != "" {

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
 )
 
 // What a machine does is shown by tests/boot.
@@ -23,6 +26,10 @@ func TestCheck(t *testing.T) {
 		"two":                      func(c *Config) { c.UKI = "/u" },
 		"an initrd beside a UKI":   func(c *Config) { c.Kernel, c.UKI, c.Firmware, c.Initrd = "", "/u", "/f", "/i" },
 		"a UKI without firmware":   func(c *Config) { c.Kernel, c.UKI = "", "/u" },
+		"a disk without firmware":  func(c *Config) { c.Kernel, c.Bootable = "", "/d" },
+		"a root beside a disk":     func(c *Config) { c.Kernel, c.Bootable, c.Firmware, c.Disk = "", "/d", "/f", "/r" },
+		"a store without firmware": func(c *Config) { c.Variables = "/v" },
+		"keys without a store":     func(c *Config) { c.Firmware, c.SecureBoot = "/f", &boot.SecureBoot{} },
 		"an accelerator":           func(c *Config) { c.Accelerator = "" },
 		"a relative directory":     func(c *Config) { c.Dir = "d" },
 		"a long directory":         func(c *Config) { c.Dir = "/" + strings.Repeat("d", maxSocket) },
@@ -55,6 +62,41 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// What is missing is told all at once, with where it comes from.
+func TestInstalled(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	err := Config{}.Installed()
+	if !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error(), "qemu-system-x86_64 is not installed: it is in Debian's package qemu-system-x86 ") || strings.Contains(err.Error(), "swtpm") {
+		t.Errorf("without QEMU: %v", err)
+	}
+	err = Config{TPM: "/tpm"}.Installed()
+	for _, want := range []string{"package qemu-system-x86 ", "swtpm is not installed", "package swtpm-tools "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing: %v", want, err)
+		}
+	}
+	if err := (Config{Program: "/bin/sh"}).Installed(); err != nil {
+		t.Errorf("a program that is there: %v", err)
+	}
+}
+
+// Firmware that has its variables apart gets both as flash, and starts the disk.
+func TestFirmware(t *testing.T) {
+	c := Config{Bootable: "/disk.img", Firmware: "/code.fd", Variables: "/vars.fd", InitData: "/i", Accelerator: TCG, Dir: "/tmp/d"}.withDefaults()
+	args := strings.Join(c.arguments(), " ")
+	for _, want := range []string{
+		"if=pflash,unit=0,format=raw,readonly=on,file=/code.fd", "if=pflash,unit=1,format=raw,file=/tmp/d/variables.fd",
+		"readonly=on,id=boot,file=/disk.img -device virtio-blk-pci,drive=boot,bootindex=0",
+	} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%q is missing: %s", want, args)
+		}
+	}
+	if strings.Contains(args, "-bios") || strings.Index(args, "id=boot") > strings.Index(args, "id=initdata") {
+		t.Errorf("the disk that is started must come first: %s", args)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	var c Config
@@ -79,6 +121,11 @@ func TestOpen(t *testing.T) {
 	var uki Config
 	if err := uki.Open(dir); err != nil || uki.UKI == "" || uki.Kernel != "" {
 		t.Errorf("%+v, %v", uki, err)
+	}
+	write("disk.img", "")
+	var disk Config
+	if err := disk.Open(dir); err != nil || disk.Bootable != filepath.Join(dir, "disk.img") || disk.UKI != "" {
+		t.Errorf("%+v, %v", disk, err)
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot/boottest"
@@ -100,7 +102,9 @@ func Write(ctx context.Context, dir string) error {
 	}
 	var lock strings.Builder
 	lock.WriteString("schema = 1\nkernel = 'linux-image-test'\n")
-	for name, raw := range Packages() {
+	all := Packages()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		raw := all[name]
 		file := filepath.Join(packages, name+".deb")
 		if err := os.WriteFile(file, raw, 0o644); err != nil {
 			return err

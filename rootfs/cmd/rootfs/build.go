@@ -14,9 +14,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
+
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/fetch"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/ownkernel"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/publish"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 )
@@ -30,7 +33,8 @@ Forms:
   verity   and rootfs.img, kernel_verity_params: the root is a disk, of which the
            kernel checks every block. As the Kata runtime takes it
   uki      guest.efi, cmdline: the initrd form as one file that a firmware starts
-
+  disk     disk.img, guest.efi, cmdline: that file in the EFI partition of a disk
+  verity-disk  the same with the root in partitions of that disk, under dm-verity
 
 Beside the image it writes what others need to believe it:
 
@@ -44,11 +48,16 @@ Beside the image it writes what others need to believe it:
 
 The recipe names firmware and machines; --firmware adds one, and --vcpus, --memory
 and --cpu take the place of the recipe's. With an Ed25519 key two builds are the
-same to the byte; the signature of a document by an EC key is another each time.`
+same to the byte; the signature of a document by an EC key is another each time.
+
+With --secureboot-key and --secureboot-cert the file that a firmware starts is signed
+for Secure Boot. PCR 7 is what the keys of the machine make of it: it is predicted
+if --secureboot-variables has them, to the byte, and not otherwise.`
 
 type buildFlags struct {
 	recipe, lock, agent, out, cache, form, extra string
 	publishFlags
+	secureBoot secureBootFlags
 }
 
 func (c *cli) buildCommand() *cobra.Command {
@@ -69,12 +78,13 @@ func (c *cli) buildCommand() *cobra.Command {
 	s.StringVar(&f.agent, "agent", "", "`FILE` with the static guest-agent, which becomes PID 1")
 	s.StringVar(&f.out, "out", "", "`DIR` to write the image to; one that is there is replaced")
 	s.StringVar(&f.cache, "cache", "", "`DIR` to keep packages in (default rootfs in the user's cache)")
-	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd, verity or uki")
+	s.StringVar(&f.form, "form", string(build.Initrd), "`FORM` of the image: initrd, verity, uki, disk or verity-disk")
 	s.StringVar(&f.extra, "append", "", "`TEXT` to put behind the command line of the recipe")
 	for _, name := range []string{"recipe", "lock", "agent", "out"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	f.add(cmd)
+	f.secureBoot.add(cmd)
 	return cmd
 }
 
@@ -86,11 +96,14 @@ func (c *cli) build(ctx context.Context, f buildFlags) error {
 	if err != nil {
 		return err
 	}
+	if o.Keys, err = f.secureBoot.keys(); err != nil {
+		return err
+	}
 	in, err := c.buildInputs(f)
 	if err != nil {
 		return err
 	}
-	cache, err := openCache(f.cache)
+	cache, err := openCache(ctx, f.cache)
 	if err != nil {
 		return err
 	}
@@ -119,7 +132,7 @@ func (c *cli) build(ctx context.Context, f buildFlags) error {
 
 func (c *cli) buildInputs(f buildFlags) (in build.Inputs, err error) {
 	in.Form = build.Form(f.form)
-	if in.RecipeText, err = readFile(f.recipe, recipe.MaxSize); err != nil {
+	if in.RecipeText, err = given.File(f.recipe, recipe.MaxSize); err != nil {
 		return in, err
 	}
 	if in.Recipe, err = recipe.Parse(in.RecipeText); err != nil {
@@ -128,18 +141,41 @@ func (c *cli) buildInputs(f buildFlags) (in build.Inputs, err error) {
 	if err := in.Recipe.Append(f.extra); err != nil {
 		return in, fmt.Errorf("--append: %w", err)
 	}
-	raw, err := readFile(f.lock, lock.MaxSize)
+	raw, err := given.File(f.lock, lock.MaxSize)
 	if err != nil {
 		return in, fmt.Errorf("%w (make it with: rootfs lock --recipe %s --out %s)", err, f.recipe, f.lock)
 	}
 	if in.Lock, err = lock.Parse(raw); err != nil {
 		return in, fmt.Errorf("%s: %w", f.lock, err)
 	}
+	if in.Kernel, err = ownKernel(f.recipe, in.Recipe); err != nil {
+		return in, err
+	}
 	if in.Created, err = sourceDate(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return in, err
 	}
-	in.Agent, err = readFile(f.agent, maxAgent)
+	if in.SecureBoot, err = f.secureBoot.signer(); err != nil {
+		return in, err
+	}
+	in.Agent, err = given.File(f.agent, maxAgent)
 	return in, err
+}
+
+// ownKernel reads the kernel that a recipe names as a file; nil where it is from a
+// package.
+func ownKernel(recipeFile string, r *recipe.Recipe) (*ownkernel.Kernel, error) {
+	if r.Kernel.File == "" {
+		return nil, nil
+	}
+	return ownkernel.Read(beside(recipeFile, r.Kernel.File), beside(recipeFile, r.Kernel.Directory))
+}
+
+// beside is where a file is that a recipe names.
+func beside(recipeFile, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(recipeFile), name)
 }
 
 // sourceDate reads the time that reproducible builds say they were made at.
@@ -154,7 +190,7 @@ func sourceDate(s string) (time.Time, error) {
 	return time.Unix(n, 0), nil
 }
 
-func openCache(dir string) (*fetch.Cache, error) {
+func openCache(ctx context.Context, dir string) (*fetch.Cache, error) {
 	if dir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
@@ -162,7 +198,19 @@ func openCache(dir string) (*fetch.Cache, error) {
 		}
 		dir = filepath.Join(user, "rootfs")
 	}
-	return &fetch.Cache{Dir: dir, Client: http.DefaultClient}, nil
+	client, err := downloads(ctx)
+	return &fetch.Cache{Dir: dir, Client: client}, err
+}
+
+// downloads is a client that reaches archives as apt on this machine does.
+func downloads(ctx context.Context) (*http.Client, error) {
+	proxy, err := fetch.MachineProxy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = proxy
+	return &http.Client{Transport: transport}, nil
 }
 
 // writeImage puts the files into a new directory, and that in the place of the

@@ -74,7 +74,7 @@ func summary(image *prove.Image) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "name     %s\nform     %s\nkernel   %s\ncmdline  %s", m.Name, m.Form, m.Kernel, image.Files[build.FileCmdline])
 	b.WriteString("files\n")
-	for _, name := range []string{build.FileKernel, build.FileInitrd, build.FileDisk, build.FileUKI} {
+	for _, name := range []string{build.FileKernel, build.FileInitrd, build.FileDisk, build.FileUKI, build.FileBootable} {
 		if raw, ok := image.Files[name]; ok {
 			fmt.Fprintf(&b, "  %-12s %9d bytes  sha256 %s\n", name, len(raw), build.Subjects(map[string][]byte{name: raw})[0].Digest["sha256"])
 		}

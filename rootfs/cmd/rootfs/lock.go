@@ -2,25 +2,33 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
+
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/archive"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/ownkernel"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 )
 
 const lockHelp = `Lock finds the packages that a recipe names, with the libraries that their
 programs can need, in the archives that apt on this machine is configured with, and
-writes each with its version and SHA-256 into a file. A build takes nothing else.
+writes each with its version and SHA-256 into a file. A build takes nothing else. A
+kernel that the recipe names as a file is pinned with its modules as they are now.
 
 The lists are those that apt fetched last (apt-get update). Their signatures are
 checked again, with the distribution's keyring; an archive that it did not sign is
-left out.
+left out. Where the recipe names archives ([[archive]]), apt is not asked: the lists
+of these are fetched, and each must be signed by the keyring that the recipe pins.
 
 A lock stays good as long as the packages are to be had: archives drop a version
 when the next one comes. What was fetched once stays in the cache of 'build'.`
@@ -53,16 +61,19 @@ func (c *cli) lock(ctx context.Context, recipeFile, out, keyring string) error {
 	if err != nil {
 		return err
 	}
-	keys, err := readKeyring(keyring)
+	index, err := c.index(ctx, recipeFile, r, keyring)
 	if err != nil {
 		return err
 	}
-	m := archive.Machine{Keys: keys, Now: time.Now, Warn: func(err error) { c.say("%v", err) }}
-	index, err := m.Index(ctx, "amd64")
+	own, err := ownKernel(recipeFile, r)
 	if err != nil {
 		return err
 	}
-	l, err := lock.Make(r, index)
+	var pin *ownkernel.Pin
+	if own != nil {
+		pin = &own.Pin
+	}
+	l, err := lock.Make(r, index, pin)
 	if err != nil {
 		return fmt.Errorf("%s: %w", recipeFile, err)
 	}
@@ -73,12 +84,58 @@ func (c *cli) lock(ctx context.Context, recipeFile, out, keyring string) error {
 	if err := os.WriteFile(out, raw, 0o644); err != nil {
 		return err
 	}
-	c.say("%s pins %d packages, with the kernel %s", out, len(l.Package), l.Kernel)
+	if l.Own != nil {
+		c.say("%s pins %d packages, and the kernel %s in %s", out, len(l.Package), l.Own.Release, r.Kernel.File)
+	} else {
+		c.say("%s pins %d packages, with the kernel %s", out, len(l.Package), l.Kernel)
+	}
 	return nil
 }
 
+// architecture is that of every image.
+const architecture = "amd64"
+
+// index reads the lists of the archives that the recipe names, or else those of the
+// machine.
+func (c *cli) index(ctx context.Context, recipeFile string, r *recipe.Recipe, keyring string) (*archive.Index, error) {
+	if len(r.Archive) == 0 {
+		keys, err := readKeyring(keyring)
+		if err != nil {
+			return nil, err
+		}
+		m := archive.Machine{Keys: keys, Now: time.Now, Warn: func(err error) { c.say("%v", err) }}
+		return m.Index(ctx, architecture)
+	}
+	if keyring != "" {
+		return nil, errors.New("--keyring is for the archives of the machine: the recipe names its own, each with its keyring")
+	}
+	var suites []archive.Suite
+	for _, a := range r.Archive {
+		raw, err := given.File(beside(recipeFile, a.Keyring), maxKeyring)
+		if err != nil {
+			return nil, err
+		}
+		if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != strings.ToLower(a.SHA256) {
+			return nil, fmt.Errorf("%s: its SHA-256 is %x, and the recipe says %s", a.Keyring, sum, a.SHA256)
+		}
+		keys, err := archive.ReadKeyring(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Keyring, err)
+		}
+		suites = append(suites, archive.Suite{URL: a.URL, Name: a.Suite, Components: a.Components, Keys: keys, Expired: a.Expired})
+		if a.Expired {
+			c.say("%s %s: lists that are no longer valid are taken, as the recipe says", a.URL, a.Suite)
+		}
+	}
+	client, err := downloads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return archive.Suites{Client: client, Now: time.Now}.Index(ctx, architecture, suites)
+}
+
 func readRecipe(name string) (*recipe.Recipe, error) {
-	raw, err := readFile(name, recipe.MaxSize)
+	raw, err := given.File(name, recipe.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +155,7 @@ func readKeyring(name string) (*archive.Keyring, error) {
 		names = []string{name}
 	}
 	for _, n := range names {
-		raw, err := readFile(n, maxKeyring)
+		raw, err := given.File(n, maxKeyring)
 		if errors.Is(err, os.ErrNotExist) && name == "" {
 			continue
 		}

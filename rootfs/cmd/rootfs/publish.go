@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
+
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/expected"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/manifest"
@@ -73,7 +75,7 @@ func (f *publishFlags) complete(ctx context.Context, o *publish.Options, in buil
 		o.Firmware = append(o.Firmware, publish.Firmware{Firmware: manifest.Firmware{Name: fw.Name, Edition: fw.Edition, Platforms: fw.Platforms}, Content: content})
 	}
 	if f.firmware != "" {
-		content, err := readFile(f.firmware, maxFirmware)
+		content, err := given.File(f.firmware, maxFirmware)
 		if err != nil {
 			return err
 		}

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
+	"os/exec"
 
 	"github.com/spf13/cobra"
 
@@ -50,36 +49,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func exitCode(err error) int {
-	_, isInvalid := errors.AsType[invalid](err)
-	switch {
-	case err == nil:
-		return fault.ExitOK
-	case isInvalid:
-		return fault.ExitEvidence
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fetch.ErrGone):
+	if errors.Is(err, fetch.ErrGone) || errors.Is(err, exec.ErrNotFound) {
 		return fault.ExitNotFound
-	case errors.Is(err, fs.ErrExist):
-		return fault.ExitConflict
-	case errors.Is(err, context.Canceled):
-		return fault.ExitUnavailable
 	}
-	return fault.ExitUsage
+	return fault.ExitOf(err)
 }
 
 func (c *cli) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.err, "rootfs: "+format+"\n", args...)
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(raw)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", name, limit)
-	}
-	return raw, err
 }

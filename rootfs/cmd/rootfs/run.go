@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
+
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
 
@@ -27,16 +29,22 @@ With --tpm the guest has a software TPM, whose state lies in the folder and is
 made there the first time, by a manufacturer in the folder above (see: measure
 enroll); with --firmware the firmware measures into it what it starts.
 
+An image that firmware starts (forms uki, disk and verity-disk) needs --firmware. With
+--variables the firmware has a store of variables beside it, a copy of a blank one,
+and with --secureboot-variables keys in it: then only what is signed for them starts.
+
 Words that run adds to the command line are measured like all others:
 agent.server_addr, and with --network the guest's address.`
 
 const runExample = `  rootfs run image --init-data initdata.toml
-  rootfs run image --init-data initdata.toml --firmware /usr/share/ovmf/OVMF.fd --tpm machines/tpm1 --network`
+  rootfs run image --init-data initdata.toml --firmware /usr/share/ovmf/OVMF.fd --tpm machines/tpm1 --network
+  rootfs run image --firmware /usr/share/OVMF/OVMF_CODE_4M.fd --variables /usr/share/OVMF/OVMF_VARS_4M.fd --secureboot-variables keys`
 
 type runFlags struct {
 	cfg         qemu.Config
 	appended    string
 	accelerator string
+	keys        string // folder with the variables of Secure Boot
 }
 
 func (c *cli) runCommand() *cobra.Command {
@@ -48,6 +56,8 @@ func (c *cli) runCommand() *cobra.Command {
 	s := cmd.Flags()
 	s.StringVar(&f.cfg.InitData, "init-data", "", "`FILE` with the init-data, as TOML")
 	s.StringVar(&f.cfg.Firmware, "firmware", "", "`FILE` with an OVMF (default: QEMU's own BIOS, which measures nothing)")
+	s.StringVar(&f.cfg.Variables, "variables", "", "`FILE` with a blank store of variables for the firmware")
+	s.StringVar(&f.keys, "secureboot-variables", "", "`DIR` with PK.esl, KEK.esl, db.esl and perhaps dbx.esl to enrol, so that Secure Boot is on")
 	s.StringVar(&f.cfg.TPM, "tpm", "", "`DIR` of a software TPM (default: none)")
 	s.BoolVar(&f.cfg.Network, "network", false, "give the guest a network, with this machine's loopback services at "+qemu.Gateway)
 	s.StringVar(&f.appended, "append", "", "`TEXT` to put behind the image's command line")
@@ -62,14 +72,22 @@ func (c *cli) runImage(ctx context.Context, image string, f runFlags) (err error
 	if err := cfg.Open(image); err != nil {
 		return err
 	}
-	if cfg.UKI != "" && f.appended != "" {
+	if err := cfg.Installed(); err != nil {
+		return err
+	}
+	if cfg.Kernel == "" && f.appended != "" {
 		return errors.New("the command line of a unified kernel image is part of it: --append changes nothing")
 	}
-	if cfg.UKI == "" {
+	if cfg.Kernel != "" {
 		cfg.CommandLine = f.commandLine(cfg)
 	}
+	if f.keys != "" {
+		if cfg.SecureBoot, err = boot.ReadSecureBoot(variablesIn(f.keys, nil)); err != nil {
+			return err
+		}
+	}
 	if cfg.Accelerator = f.accelerator; f.accelerator == "auto" {
-		cfg.Accelerator = qemu.Accelerator(ctx, "", filepath.Join(image, "vmlinuz"))
+		cfg.Accelerator = qemu.Accelerator(ctx, "", cfg.Kernel)
 	}
 	if err := manufacture(ctx, cfg.TPM); err != nil {
 		return err
@@ -92,7 +110,7 @@ func (f runFlags) commandLine(cfg qemu.Config) string {
 	if !strings.Contains(cfg.CommandLine, "agent.server_addr=") {
 		words = append(words, "agent.server_addr=virtio-serial://"+qemu.Channel)
 	}
-	if cfg.Network {
+	if cfg.Network && !strings.Contains(" "+cfg.CommandLine, " ip=") {
 		words = append(words, qemu.Network)
 	}
 	if f.appended != "" {

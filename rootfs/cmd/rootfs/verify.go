@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/given"
+
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/prove"
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/signing"
 )
 
 const verifyHelp = `Verify computes everything again from the files of an image and compares it with
@@ -26,6 +28,9 @@ should be; all of it is told.`
 
 // invalid is an image that is not what it should be.
 type invalid struct{ error }
+
+// Exit is the command's exit code.
+func (invalid) Exit() int { return fault.ExitEvidence }
 
 func (c *cli) verifyCommand() *cobra.Command {
 	var key string
@@ -43,7 +48,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 			var public crypto.PublicKey
 			if key != "" {
 				var err error
-				if public, err = signing.ReadPublicKey(key); err != nil {
+				if public, err = given.PublicKey(key); err != nil {
 					return err
 				}
 			}
@@ -92,7 +97,7 @@ func openImage(dir string) (*prove.Image, error) {
 		if !e.Type().IsRegular() {
 			return nil, fmt.Errorf("%s: an image has regular files only", filepath.Join(dir, e.Name()))
 		}
-		if files[e.Name()], err = readFile(filepath.Join(dir, e.Name()), maxImageFile); err != nil {
+		if files[e.Name()], err = given.File(filepath.Join(dir, e.Name()), maxImageFile); err != nil {
 			return nil, err
 		}
 	}

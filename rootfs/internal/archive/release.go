@@ -116,6 +116,12 @@ func newRelease(fields map[string]string, now time.Time) (*Release, error) {
 	return out, nil
 }
 
+// Lists reports whether the archive has the named file.
+func (r *Release) Lists(name string) bool {
+	_, ok := r.sums[name]
+	return ok
+}
+
 // Check returns a reader of the named file of the archive whose last read fails
 // unless the content is what was signed.
 func (r *Release) Check(name string, content io.Reader) (io.Reader, error) {

@@ -39,6 +39,11 @@ func Debian(name, version, architecture, digest string) Component {
 	return Component{name, version, purl, digest}
 }
 
+// Kernel names a Linux kernel that comes from no package.
+func Kernel(release, digest string) Component {
+	return Component{"linux", release, "pkg:generic/linux@" + url.PathEscape(release), digest}
+}
+
 // Program lists a Go program and the modules in it.
 func Program(name string, content []byte) ([]Component, error) {
 	sum := sha256.Sum256(content)

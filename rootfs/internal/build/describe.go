@@ -22,7 +22,7 @@ func (i *Image) used(in Inputs) []lock.Package {
 		}
 	}
 	origins[in.Lock.Kernel] = true
-	if in.Form == UKI {
+	if in.Form.FirmwareStarts() {
 		origins[in.Recipe.UKI.Package] = true
 	}
 	return slices.DeleteFunc(slices.Clone(in.Lock.Package), func(p lock.Package) bool { return !origins[p.Name] })
@@ -52,6 +52,11 @@ func (i *Image) Bill(in Inputs) (bom.Bill, error) {
 		c := bom.Debian(p.Name, p.Version, p.Architecture, p.SHA256)
 		b.Components = append(b.Components, c)
 		_, _ = all.Write([]byte(c.PURL + " " + c.SHA256 + "\n")) // a hash never fails
+	}
+	if in.Kernel != nil {
+		c := bom.Kernel(in.Kernel.Release, in.Kernel.SHA256)
+		b.Components = append(b.Components, c)
+		_, _ = all.Write([]byte(c.PURL + " " + c.SHA256 + " " + in.Kernel.Modules + "\n"))
 	}
 	agent, err := bom.Program("guest-agent", in.Agent)
 	if err != nil {

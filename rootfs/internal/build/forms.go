@@ -1,9 +1,12 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
+
+	"github.com/vouchsafe-cc/vouchsafe/measure/authenticode"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/disk"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
@@ -42,44 +45,86 @@ func (m *maker) initrdForm(ctx context.Context) error {
 
 // verityForm has the root on a disk, and what mounts it in the initramfs.
 func (m *maker) verityForm(ctx context.Context) error {
+	root, err := m.verified(ctx, FileDisk, disk.Root.CommandLine)
+	if err != nil {
+		return err
+	}
+	m.out.Files[FileDisk] = root.Kata()
+	return nil
+}
+
+// verified makes the parts of the forms with a root on a disk, but for that disk:
+// the kernel, what mounts the root in the initramfs, and the parameters.
+func (m *maker) verified(ctx context.Context, file string, told func(disk.Root) string) (*disk.Verified, error) {
 	first, err := base(m.Recipe, m.Agent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := m.kernel.addModules(first); err != nil {
-		return err
+		return nil, err
 	}
-	root, err := base(m.Recipe, m.Agent)
+	t, err := base(m.Recipe, m.Agent)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := userland(ctx, root, m.Recipe, m.Lock, m.from); err != nil {
-		return err
+	if err := userland(ctx, t, m.Recipe, m.Lock, m.from); err != nil {
+		return nil, err
 	}
 	salt := sha256.Sum256([]byte("root of " + m.Recipe.Name))
-	image, params, err := disk.Make(ctx, root, salt[:])
+	root, err := disk.Verify(ctx, t, salt[:])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m.out.Files[FileInitrd], err = initramfs(first); err != nil {
-		return err
+		return nil, err
 	}
 	m.out.Files[FileKernel] = m.kernel.image
-	m.out.Files[FileDisk] = image
-	m.out.Files[FileParameters] = []byte(params.Parameters() + "\n")
-	line := params.CommandLine()
+	m.out.Files[FileParameters] = []byte(root.Parameters() + "\n")
+	line := told(root.Root)
 	if m.Recipe.Kernel.Cmdline != "" {
 		line = m.Recipe.Kernel.Cmdline + " " + line
 	}
 	m.out.Files[FileCmdline] = []byte(line + "\n")
 	if err := m.have(FileInitrd, first); err != nil {
-		return err
+		return nil, err
 	}
-	return m.have(FileDisk, root)
+	return root, m.have(file, t)
 }
 
 // ukiForm is the initrd form in one file.
 func (m *maker) ukiForm(ctx context.Context) error {
+	if err := m.initrdForm(ctx); err != nil {
+		return err
+	}
+	return m.unify(ctx)
+}
+
+// diskForm is that file on a disk that firmware starts.
+func (m *maker) diskForm(ctx context.Context) error {
+	if err := m.ukiForm(ctx); err != nil {
+		return err
+	}
+	var err error
+	m.out.Files[FileBootable], err = disk.Bootable(m.out.Files[FileUKI], nil)
+	return err
+}
+
+// verityDiskForm has the root on the same disk, behind what is started.
+func (m *maker) verityDiskForm(ctx context.Context) error {
+	root, err := m.verified(ctx, FileBootable, disk.Root.BootableCommandLine)
+	if err != nil {
+		return err
+	}
+	if err := m.unify(ctx); err != nil {
+		return err
+	}
+	m.out.Files[FileBootable], err = disk.Bootable(m.out.Files[FileUKI], root)
+	return err
+}
+
+// unify makes one file of kernel, initramfs and command line, and signs it where
+// somebody does.
+func (m *maker) unify(ctx context.Context) error {
 	if m.Recipe.UKI == nil {
 		return fmt.Errorf("the recipe has no [uki], which names the stub of a unified kernel image")
 	}
@@ -87,18 +132,18 @@ func (m *maker) ukiForm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.initrdForm(ctx); err != nil {
-		return err
-	}
 	release := fmt.Sprintf("ID=%s\nNAME=%q\nPRETTY_NAME=%q\n", m.Recipe.Name, m.Recipe.Name, m.Recipe.Name)
 	// The kernel comes last, for it may use memory behind itself.
 	image, err := uki.Make(stub, []uki.Section{
 		{Name: ".osrel", Content: []byte(release)},
-		{Name: ".cmdline", Content: []byte(m.Recipe.Kernel.Cmdline)},
+		{Name: ".cmdline", Content: bytes.TrimSuffix(m.out.Files[FileCmdline], []byte("\n"))},
 		{Name: ".uname", Content: []byte(m.kernel.release)},
 		{Name: ".initrd", Content: m.out.Files[FileInitrd]},
 		{Name: ".linux", Content: m.kernel.image},
 	})
+	if err == nil && m.SecureBoot != nil {
+		image, err = authenticode.Sign(image, m.SecureBoot.Key, m.SecureBoot.Certificate)
+	}
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,16 @@ func Provenance(in Inputs, files map[string][]byte, image *Image) ([]byte, error
 	d := &s.Predicate.BuildDefinition
 	d.BuildType = buildType
 	d.ExternalParameters = map[string]any{"form": in.Form, "recipe": digestOf(in.RecipeText), "cmdline": in.Recipe.Kernel.Cmdline}
+	if in.SecureBoot != nil {
+		d.ExternalParameters["secureboot_certificate"] = digestOf(in.SecureBoot.Certificate.Raw)
+	}
 	d.ResolvedDependencies = []Resource{{Name: "guest-agent", Digest: digestOf(in.Agent)}}
+	if k := in.Kernel; k != nil {
+		d.ResolvedDependencies = append(d.ResolvedDependencies, Resource{URI: bom.Kernel(k.Release, "").PURL, Name: "kernel", Digest: map[string]string{"sha256": k.SHA256}})
+		if k.Described() {
+			d.ResolvedDependencies = append(d.ResolvedDependencies, Resource{Name: "list of kernel modules", Digest: map[string]string{"sha256": k.Modules}})
+		}
+	}
 	for _, p := range image.used(in) {
 		d.ResolvedDependencies = append(d.ResolvedDependencies, Resource{
 			URI: bom.Debian(p.Name, p.Version, p.Architecture, "").PURL, Digest: map[string]string{"sha256": p.SHA256},

@@ -1,7 +1,7 @@
-// Package disk lays a root file system and its hash tree out as the disk that the
-// Kata runtime consumes: two partitions of an MBR, the root and the tree of
-// dm-verity, and the line of parameters that goes with them (kata-agent.md 4.1,
-// 4.2).
+// Package disk lays a root file system and its hash tree out as disks. That of
+// the Kata runtime has two partitions of an MBR, the root and the tree of
+// dm-verity, and a line of parameters that goes with them (kata-agent.md 4.1,
+// 4.2). That of a firmware has a GPT, with what is started before them.
 package disk
 
 import (
@@ -36,9 +36,16 @@ type Root struct {
 	Blocks int64
 }
 
-// Make returns the disk with this tree as its root. The salt adds no safety to a
-// root that everybody can read; a fixed one makes the same tree the same disk.
-func Make(ctx context.Context, t *tree.Tree, salt []byte) ([]byte, Root, error) {
+// Verified is a root file system with the hash tree over it.
+type Verified struct {
+	Root
+	Data, Tree []byte
+}
+
+// Verify makes the root file system of a tree, and what the kernel checks it by.
+// The salt adds no safety to a root that everybody can read; a fixed one makes
+// the same tree the same root.
+func Verify(ctx context.Context, t *tree.Tree, salt []byte) (*Verified, error) {
 	var entries []erofs.Entry
 	for _, p := range t.Paths() {
 		f, _ := t.Get(p)
@@ -46,19 +53,24 @@ func Make(ctx context.Context, t *tree.Tree, salt []byte) ([]byte, Root, error) 
 	}
 	var data bytes.Buffer
 	if _, err := erofs.WriteEntries(ctx, &data, entries); err != nil {
-		return nil, Root{}, err
+		return nil, err
 	}
 	root, hashes, err := hashTree(data.Bytes(), salt)
 	if err != nil {
-		return nil, Root{}, err
+		return nil, err
 	}
-	disk := make([]byte, alignment, 2*alignment+data.Len()+len(hashes))
-	disk = append(disk, data.Bytes()...)
+	return &Verified{root, data.Bytes(), hashes}, nil
+}
+
+// Kata returns the disk that a Kata runtime takes.
+func (v *Verified) Kata() []byte {
+	disk := make([]byte, alignment, 2*alignment+len(v.Data)+len(v.Tree))
+	disk = append(disk, v.Data...)
 	second := int64(len(disk)+alignment-1) / alignment * alignment
 	disk = append(disk, make([]byte, second-int64(len(disk)))...)
-	disk = append(disk, hashes...)
-	copy(disk, masterBootRecord(root, []partition{{alignment, int64(data.Len())}, {second, int64(len(hashes))}}))
-	return disk, root, nil
+	disk = append(disk, v.Tree...)
+	copy(disk, masterBootRecord(v.Root, []partition{{alignment, int64(len(v.Data))}, {second, int64(len(v.Tree))}}))
+	return disk
 }
 
 // hashTree returns the tree over data as it lies on a disk.
@@ -105,7 +117,19 @@ func Check(disk []byte, want Root) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, hashes := parts[0], parts[1]
+	v, err := verified(parts[0], want)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(v.Tree, parts[1]) {
+		return nil, errors.New("the hash tree on the disk is not that of the root")
+	}
+	return v.Data, nil
+}
+
+// verified computes the hash tree over a root again, which must lead to the hash
+// that is told.
+func verified(data []byte, want Root) (*Verified, error) {
 	if int64(len(data)) != want.Blocks*verity.BlockSize {
 		return nil, fmt.Errorf("the root has %d bytes, and its parameters tell %d blocks", len(data), want.Blocks)
 	}
@@ -116,10 +140,7 @@ func Check(disk []byte, want Root) ([]byte, error) {
 	if got.Hash != want.Hash {
 		return nil, fmt.Errorf("the root's content leads to the root hash %x, and its parameters tell %x", got.Hash, want.Hash)
 	}
-	if !bytes.Equal(tree, hashes) {
-		return nil, errors.New("the hash tree on the disk is not that of the root")
-	}
-	return data, nil
+	return &Verified{got, data, tree}, nil
 }
 
 func partitions(disk []byte) ([2][]byte, error) {
@@ -145,9 +166,15 @@ func (r Root) Parameters() string {
 
 // CommandLine is what the kernel is told of the root: as the Kata runtime makes
 // it of the parameters, for a disk that is the machine's first virtio-blk device.
-func (r Root) CommandLine() string {
-	return fmt.Sprintf(`dm-mod.create="dm-verity,,,ro,0 %d verity 1 /dev/vda1 /dev/vda2 %d %d %d 0 sha256 %x %x" root=/dev/dm-0 rootfstype=erofs ro`,
-		r.Blocks*verity.BlockSize/sector, verity.BlockSize, verity.BlockSize, r.Blocks, r.Hash, r.Salt)
+func (r Root) CommandLine() string { return r.commandLine("/dev/vda1", "/dev/vda2") }
+
+// BootableCommandLine is the same for the disk that [Bootable] makes, which has
+// the EFI partition before the root.
+func (r Root) BootableCommandLine() string { return r.commandLine("/dev/vda2", "/dev/vda3") }
+
+func (r Root) commandLine(data, hashes string) string {
+	return fmt.Sprintf(`dm-mod.create="dm-verity,,,ro,0 %d verity 1 %s %s %d %d %d 0 sha256 %x %x" root=/dev/dm-0 rootfstype=erofs ro`,
+		r.Blocks*verity.BlockSize/sector, data, hashes, verity.BlockSize, verity.BlockSize, r.Blocks, r.Hash, r.Salt)
 }
 
 // ParseParameters reads such a line.

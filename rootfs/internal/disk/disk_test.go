@@ -12,7 +12,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/tree"
 )
 
-func sample(t testing.TB) ([]byte, Root) {
+func sampleRoot(t testing.TB) *Verified {
 	t.Helper()
 	tr := tree.New()
 	for i := range 300 {
@@ -20,11 +20,17 @@ func sample(t testing.TB) ([]byte, Root) {
 			t.Fatal(err)
 		}
 	}
-	raw, root, err := Make(t.Context(), tr, []byte("a salt"))
+	v, err := Verify(t.Context(), tr, []byte("a salt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return raw, root
+	return v
+}
+
+func sample(t testing.TB) ([]byte, Root) {
+	t.Helper()
+	v := sampleRoot(t)
+	return v.Kata(), v.Root
 }
 
 func TestCheck(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,10 @@ func Predict(files map[string][]byte, fw manifest.Firmware, firmware []byte, mac
 	}
 	if image, ok := files[build.FileUKI]; ok {
 		in.UKI = image
+		in.Disk = files[build.FileBootable][:min(len(files[build.FileBootable]), tableSize)]
+		if err := secureBoot(files, &in); err != nil {
+			return nil, err
+		}
 	} else {
 		in.Kernel, in.Initrd = files[build.FileKernel], files[build.FileInitrd]
 		in.CommandLine = strings.TrimSuffix(string(files[build.FileCmdline]), "\n")
@@ -43,6 +48,24 @@ func Predict(files map[string][]byte, fw manifest.Firmware, firmware []byte, mac
 		return nil, fmt.Errorf("firmware %s: %w", fw.Name, err)
 	}
 	return d, nil
+}
+
+// tableSize is how much of a disk is read for its partition table, in bytes.
+const tableSize = 1 << 20
+
+// secureBoot reads the keys of the machine, where they lie beside the image.
+func secureBoot(files map[string][]byte, in *predict.Inputs) (err error) {
+	if _, ok := files[boot.FilePK]; !ok {
+		return nil
+	}
+	in.SecureBoot, err = boot.ReadSecureBoot(func(name string) ([]byte, error) {
+		raw, ok := files[name]
+		if !ok {
+			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+		}
+		return raw, nil
+	})
+	return err
 }
 
 // A Release is what a document of reference values says beside the values.

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/archive"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/ownkernel"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 )
 
@@ -31,9 +32,11 @@ const schema = 1
 // Lock is what a recipe's packages were resolved to.
 type Lock struct {
 	Schema int `toml:"schema"`
-	// Kernel is the package with the kernel.
-	Kernel  string    `toml:"kernel"`
-	Package []Package `toml:"package"`
+	// Kernel is the package with the kernel, "" where that is from none.
+	Kernel string `toml:"kernel"`
+	// Own is a kernel from no package.
+	Own     *ownkernel.Pin `toml:"own_kernel,omitempty"`
+	Package []Package      `toml:"package"`
 }
 
 // Package is one pinned version of a package.
@@ -49,12 +52,10 @@ type Package struct {
 }
 
 // Make resolves what a recipe asks for. The packages of programs come with all
-// that they depend on, for their libraries are there; others come alone.
-func Make(r *recipe.Recipe, x *archive.Index) (*Lock, error) {
-	kernel, err := x.Kernel(r.Kernel.Package)
-	if err != nil {
-		return nil, err
-	}
+// that they depend on, for their libraries are there; others come alone. Own is
+// the kernel where the recipe names a file, else nil.
+func Make(r *recipe.Recipe, x *archive.Index, own *ownkernel.Pin) (*Lock, error) {
+	l := &Lock{Schema: schema, Own: own}
 	var programs []string
 	for _, p := range r.Program {
 		programs = append(programs, p.Package)
@@ -63,7 +64,13 @@ func Make(r *recipe.Recipe, x *archive.Index) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen = append(chosen, kernel)
+	if r.Kernel.File == "" {
+		kernel, err := x.Kernel(r.Kernel.Package)
+		if err != nil {
+			return nil, err
+		}
+		chosen, l.Kernel = append(chosen, kernel), kernel.Name
+	}
 	alone := []string{}
 	for _, d := range r.Data {
 		alone = append(alone, d.Package)
@@ -83,7 +90,6 @@ func Make(r *recipe.Recipe, x *archive.Index) (*Lock, error) {
 			chosen = append(chosen, p)
 		}
 	}
-	l := &Lock{Schema: schema, Kernel: kernel.Name}
 	for _, p := range chosen {
 		homepage := p.Homepage
 		l.Package = append(l.Package, Package{p.Name, p.Version, p.Architecture, p.Source, homepage, p.Size, p.SHA256, p.URL})
@@ -124,14 +130,13 @@ func (l *Lock) check() error {
 	}
 	seen := map[string]bool{}
 	for _, p := range l.Package {
-		digest, err := hex.DecodeString(p.SHA256)
 		u, errURL := url.Parse(p.URL)
 		switch {
 		case p.Name == "" || p.Version == "":
 			all = append(all, errors.New("the lock has a package without a name or a version"))
 		case seen[p.Name]:
 			all = append(all, fmt.Errorf("the lock has package %s twice", p.Name))
-		case err != nil || len(digest) != 32 || strings.ToLower(p.SHA256) != p.SHA256:
+		case !isDigest(p.SHA256):
 			all = append(all, fmt.Errorf("package %s: %.80q is no SHA-256 in small letters", p.Name, p.SHA256))
 		case p.Size <= 0 || p.Size > maxDeb:
 			all = append(all, fmt.Errorf("package %s: a size of %d bytes", p.Name, p.Size))
@@ -142,10 +147,20 @@ func (l *Lock) check() error {
 		}
 		seen[p.Name] = true
 	}
-	if !seen[l.Kernel] {
+	switch {
+	case (l.Own == nil) == (l.Kernel == ""):
+		all = append(all, errors.New("the lock must have one kernel, of a package or its own"))
+	case l.Own == nil && !seen[l.Kernel]:
 		all = append(all, fmt.Errorf("the lock has no package %q, which should have the kernel", l.Kernel))
+	case l.Own != nil && (!isDigest(l.Own.SHA256) || l.Own.Modules != "" && !isDigest(l.Own.Modules)):
+		all = append(all, errors.New("the kernel of the lock has no SHA-256 in small letters"))
 	}
 	return errors.Join(all...)
+}
+
+func isDigest(s string) bool {
+	digest, err := hex.DecodeString(s)
+	return err == nil && len(digest) == 32 && strings.ToLower(s) == s
 }
 
 // Find returns the package of that name.
@@ -160,6 +175,9 @@ func (l *Lock) Find(name string) (Package, bool) {
 // Serves says which packages of a recipe the lock does not have.
 func (l *Lock) Serves(r *recipe.Recipe) error {
 	var all []error
+	if (r.Kernel.File == "") != (l.Own == nil) {
+		all = append(all, errors.New("the kernel of the recipe is from a package, and that of the lock is not, or the other way round"))
+	}
 	for _, name := range r.Packages() {
 		if slices.Contains(r.Kernel.Package, name) {
 			continue

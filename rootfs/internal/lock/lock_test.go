@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/archive"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/ownkernel"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/rootfstest"
 )
@@ -42,7 +43,7 @@ func parse(t *testing.T) *recipe.Recipe {
 }
 
 func TestMake(t *testing.T) {
-	l, err := lock.Make(parse(t), index(t))
+	l, err := lock.Make(parse(t), index(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,8 +70,38 @@ func TestMake(t *testing.T) {
 		t.Error(err)
 	}
 	for _, missing := range []string{"linux-image-test", "liba", "certificates", "firmware"} {
-		if _, err := lock.Make(parse(t), index(t, missing)); err == nil || !strings.Contains(err.Error(), missing) {
+		if _, err := lock.Make(parse(t), index(t, missing), nil); err == nil || !strings.Contains(err.Error(), missing) {
 			t.Errorf("without %s: %v", missing, err)
+		}
+	}
+}
+
+// A kernel from no package is pinned beside the packages.
+func TestOwnKernel(t *testing.T) {
+	r := parse(t)
+	r.Kernel.Package, r.Kernel.File = nil, "bzImage"
+	pin := &ownkernel.Pin{Release: "6.13", Size: 7, SHA256: strings.Repeat("a", 64), Modules: strings.Repeat("b", 64)}
+	l, err := lock.Make(r, index(t, "linux-image-test"), pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := lock.Parse(raw)
+	if err != nil || *again.Own != *pin || again.Kernel != "" {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if err := again.Serves(r); err != nil {
+		t.Error(err)
+	}
+	if err := again.Serves(parse(t)); err == nil || !strings.Contains(err.Error(), "lock again") {
+		t.Errorf("a recipe with a package: %v", err)
+	}
+	for _, bad := range []string{strings.Replace(string(raw), "sha256 = 'aa", "sha256 = 'AA", 1), strings.Replace(string(raw), "kernel = ''", "kernel = 'runtime'", 1)} {
+		if _, err := lock.Parse([]byte(bad)); err == nil || bad == string(raw) {
+			t.Errorf("accepted: %s", bad)
 		}
 	}
 }

@@ -122,18 +122,30 @@ func (i *Image) trees(ctx context.Context) (map[string]*tree.Tree, []Check) {
 	out := map[string]*tree.Tree{}
 	var checks []Check
 	initrd := i.Files[build.FileInitrd]
-	if i.Manifest.Form == string(build.UKI) {
+	if build.Form(i.Manifest.Form).FirmwareStarts() {
 		var c Check
 		initrd, c = i.unified()
-		checks = append(checks, c)
+		checks = append(checks, c, i.secureBoot())
 	}
 	c := Check{Name: "initramfs", Says: "one archive, with nothing between or behind its files"}
 	out[build.FileInitrd], c.Err = unpack(initrd)
 	checks = append(checks, c)
-	if i.Manifest.Form == string(build.Verity) {
+	switch build.Form(i.Manifest.Form) {
+	case build.Verity:
 		c := Check{Name: "root", Says: "every block and the hash tree lead to the root hash, which the command line has"}
 		out[build.FileDisk], c.Err = i.root(ctx)
 		checks = append(checks, c)
+	case build.Disk, build.VerityDisk:
+		c := Check{Name: "disk", Says: "made of " + build.FileUKI + " to the byte"}
+		var root *tree.Tree
+		root, c.Err = i.bootable(ctx)
+		checks = append(checks, c)
+		if build.Form(i.Manifest.Form) == build.VerityDisk {
+			out[build.FileBootable] = root
+		}
+	case build.Initrd, build.UKI: // all is in the initramfs
+	default:
+		checks = append(checks, Check{Name: "form", Err: fmt.Errorf("%.40q is no form of an image", i.Manifest.Form)})
 	}
 	return out, checks
 }
@@ -154,17 +166,48 @@ func unpack(initrd []byte) (*tree.Tree, error) {
 // root checks the disk against its parameters, and those against the command
 // line, and returns what is in it.
 func (i *Image) root(ctx context.Context) (*tree.Tree, error) {
-	r, err := disk.ParseParameters(string(i.Files[build.FileParameters]))
+	r, err := i.parameters(disk.Root.CommandLine)
 	if err != nil {
 		return nil, err
-	}
-	if line := strings.TrimSuffix(string(i.Files[build.FileCmdline]), "\n"); !strings.HasSuffix(" "+line, " "+r.CommandLine()) {
-		return nil, fmt.Errorf("%s and %s tell of two roots", build.FileParameters, build.FileCmdline)
 	}
 	data, err := disk.Check(i.Files[build.FileDisk], r)
 	if err != nil {
 		return nil, err
 	}
+	return readRoot(ctx, data)
+}
+
+// bootable checks a disk that firmware starts; it returns what is in the root,
+// nil where everything is in the initramfs.
+func (i *Image) bootable(ctx context.Context) (*tree.Tree, error) {
+	var want *disk.Root
+	if build.Form(i.Manifest.Form) == build.VerityDisk {
+		r, err := i.parameters(disk.Root.BootableCommandLine)
+		if err != nil {
+			return nil, err
+		}
+		want = &r
+	}
+	data, err := disk.CheckBootable(i.Files[build.FileBootable], i.Files[build.FileUKI], want)
+	if err != nil || want == nil {
+		return nil, err
+	}
+	return readRoot(ctx, data)
+}
+
+// parameters reads those of the root, of which the command line must tell.
+func (i *Image) parameters(told func(disk.Root) string) (disk.Root, error) {
+	r, err := disk.ParseParameters(string(i.Files[build.FileParameters]))
+	if err != nil {
+		return r, err
+	}
+	if line := strings.TrimSuffix(string(i.Files[build.FileCmdline]), "\n"); !strings.HasSuffix(" "+line, " "+told(r)) {
+		return r, fmt.Errorf("%s and %s tell of two roots", build.FileParameters, build.FileCmdline)
+	}
+	return r, nil
+}
+
+func readRoot(ctx context.Context, data []byte) (*tree.Tree, error) {
 	entries, err := erofs.ReadEntries(ctx, data)
 	if err != nil {
 		return nil, err

@@ -2,9 +2,11 @@ package prove
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/authenticode"
 	"github.com/vouchsafe-cc/vouchsafe/measure/efi"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
@@ -30,4 +32,21 @@ func (i *Image) unified() ([]byte, Check) {
 		c.Err = errors.New("it has no kernel or no initrd")
 	}
 	return initrd, c
+}
+
+// secureBoot tells whose signature is on the image that firmware starts, and
+// whether it is one on this image. Who may sign is for the machine's keys to say.
+func (i *Image) secureBoot() Check {
+	c := Check{Name: "secure boot", Says: build.FileUKI + " is not signed for it"}
+	p, err := efi.ParsePE(i.Files[build.FileUKI])
+	if err != nil {
+		c.Err = err
+		return c
+	}
+	all, err := authenticode.Read(p)
+	if c.Err = err; err == nil && len(all) > 0 {
+		signer := all[0].Signer
+		c.Says = fmt.Sprintf("%s is signed by %q, certificate with SHA-256 %x", build.FileUKI, signer.Subject, sha256.Sum256(signer.Raw))
+	}
+	return c
 }

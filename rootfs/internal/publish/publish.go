@@ -50,11 +50,15 @@ type Options struct {
 	Release  expected.Release
 	Firmware []Firmware
 	Machine  manifest.Machine
+	// Keys are the variables of machines that enforce Secure Boot, by the names of
+	// their files; nil where they are not known.
+	Keys map[string][]byte
 }
 
 // Files returns the image's files with those beside it.
 func Files(in build.Inputs, image *build.Image, o Options) (map[string][]byte, error) {
 	files := maps.Clone(image.Files)
+	maps.Copy(files, o.Keys)
 	m := image.Describe(in)
 	m.Machine = o.Machine
 	for _, f := range o.Firmware {

@@ -31,6 +31,9 @@ type Recipe struct {
 
 	Firmware []Firmware `toml:"firmware"`
 	Machine  Machine    `toml:"machine"`
+	// Archive lists where packages come from; without, it is the archives that apt
+	// on the machine is configured with.
+	Archive []Archive `toml:"archive"`
 }
 
 // Kernel is the kernel, its modules and its command line.
@@ -38,8 +41,13 @@ type Kernel struct {
 	// Package lists names of packages of which the first that there is counts. One
 	// that only stands for the newest kernel is followed to it.
 	Package []string `toml:"package"`
-	Modules []string `toml:"modules"` // "-name" may be absent, or fail to load
-	Cmdline string   `toml:"cmdline"`
+	// File is a bzImage that is there already, in place of a package, and Directory
+	// what 'make modules_install' wrote of it (lib/modules/RELEASE). Paths that are
+	// not absolute begin where the recipe is.
+	File      string   `toml:"file"`
+	Directory string   `toml:"directory"`
+	Modules   []string `toml:"modules"` // "-name" may be absent, or fail to load
+	Cmdline   string   `toml:"cmdline"`
 }
 
 // Agent is where PID 1 goes. The file itself is given when the image is built.
@@ -122,8 +130,13 @@ func (r *Recipe) check() error {
 	if !nameForm.MatchString(r.Name) {
 		add("name = %q: want small letters, digits, dots and dashes", r.Name)
 	}
-	if len(r.Kernel.Package) == 0 {
-		add("[kernel] package is missing: the packages to take the kernel from")
+	switch {
+	case len(r.Kernel.Package) == 0 && r.Kernel.File == "":
+		add("[kernel] package is missing: the packages to take the kernel from (or file, a kernel that is there already)")
+	case len(r.Kernel.Package) > 0 && (r.Kernel.File != "" || r.Kernel.Directory != ""):
+		add("[kernel] has package and file: the kernel is from a package, or is there already")
+	case r.Kernel.File == "" && r.Kernel.Directory != "":
+		add("[kernel] directory = %q: it is of a kernel that file names", r.Kernel.Directory)
 	}
 	for _, p := range r.Packages() {
 		if !packageForm.MatchString(p) {
@@ -140,6 +153,9 @@ func (r *Recipe) check() error {
 	}
 	if !absolute(r.Agent.Path) {
 		add("[agent] path = %q: want the absolute path of PID 1 in the guest", r.Agent.Path)
+	}
+	for _, a := range r.Archive {
+		all = append(all, a.check()...)
 	}
 	for _, p := range r.Program {
 		all = append(all, p.check("program", false)...)

@@ -8,80 +8,25 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
+	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
-
-// maxKey bounds the file of a key, in bytes.
-const maxKey = 64 << 10
 
 // ErrSignature says that an envelope was not signed by a key.
 var ErrSignature = errors.New("the signature is not by this key")
 
-// ReadKey reads a private key: PKCS#8 in PEM, Ed25519, P-256 or P-384. Others must
-// not be able to read the file.
+// ReadKey reads a private key for documents: Ed25519, P-256 or P-384.
 func ReadKey(name string) (crypto.Signer, error) {
-	info, err := os.Stat(name)
+	signer, err := given.Signer(name)
 	if err != nil {
 		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s: others may read this private key (mode %v): chmod 600 %s", name, info.Mode().Perm(), name)
-	}
-	raw, err := readPEM(name, "PRIVATE KEY")
-	if err != nil {
-		return nil, err
-	}
-	key, err := x509.ParsePKCS8PrivateKey(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%s: a key of type %T does not sign", name, key)
 	}
 	_, err = digest(signer.Public(), nil)
 	return signer, err
-}
-
-// ReadPublicKey reads a public key in PEM.
-func ReadPublicKey(name string) (crypto.PublicKey, error) {
-	raw, err := readPEM(name, "PUBLIC KEY")
-	if err != nil {
-		return nil, err
-	}
-	key, err := x509.ParsePKIXPublicKey(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return key, nil
-}
-
-// readPEM reads no more than a key is long, of whatever kind the file is.
-func readPEM(name, kind string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	if len(raw) > maxKey {
-		return nil, fmt.Errorf("%s has more than %d bytes, and is no key", name, maxKey)
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%s is not a %s in PEM", name, kind)
-	}
-	return block.Bytes, nil
 }
 
 // An Envelope is a signed statement.

@@ -56,14 +56,37 @@ func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Stop()) }()
+	if err := m.says(ctx, `"msg":"serving"`); err != nil {
+		return err
+	}
+	return m.Save(ctx, file)
+}
+
+// Console starts a machine, ends it once its console has a text, and returns all
+// that the console says.
+func (w *World) Console(ctx context.Context, cfg qemu.Config, text string) (_ string, err error) {
+	m, err := w.startMachine(ctx, cfg)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, m.Stop()) }()
+	if err := m.says(ctx, text); err != nil {
+		return "", err
+	}
+	raw, err := os.ReadFile(m.Console())
+	return string(raw), err
+}
+
+// says waits until the console has a text.
+func (m *Machine) says(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, BootTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		console, err := os.ReadFile(m.Console())
-		if err == nil && strings.Contains(string(console), `"msg":"serving"`) {
-			return m.Save(ctx, file)
+		if err == nil && strings.Contains(string(console), text) {
+			return nil
 		}
 		select {
 		case <-tick.C:
