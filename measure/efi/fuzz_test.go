@@ -28,6 +28,9 @@ func FuzzParsePE(f *testing.F) {
 		if err := p.Authenticode(counted); err != nil || counted.n > len(raw) {
 			t.Fatalf("%d bytes of %d are hashed, %v", counted.n, len(raw), err)
 		}
+		if all, err := p.Certificates(); err == nil && len(bytes.Join(all, nil)) > len(raw) {
+			t.Fatalf("%d certificates are more than the image", len(all))
+		}
 		for _, s := range p.Sections() {
 			if contents, err := p.Contents(s.Name); err == nil && len(contents) > len(raw) {
 				t.Fatalf("section %q has %d bytes", s.Name, len(contents))
