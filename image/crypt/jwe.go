@@ -69,3 +69,14 @@ func (k *Keyring) unwrapJWE(packet []byte) (secret.Bytes, error) {
 	}
 	return secret.Bytes{}, errors.New("no private key opens the JWE packet")
 }
+
+// DecryptKey is how the library asks for a key that it does not get to see
+// (RFC 7518 section 4.3: OAEP without a label, MGF1 with the same hash).
+func (k keptKey) DecryptKey(sealed []byte, header jose.Header) ([]byte, error) {
+	hashes := map[jose.KeyAlgorithm]crypto.Hash{jose.RSA_OAEP: crypto.SHA1, jose.RSA_OAEP_256: crypto.SHA256}
+	h, ok := hashes[jose.KeyAlgorithm(header.Algorithm)]
+	if !ok {
+		return nil, jose.ErrUnsupportedAlgorithm
+	}
+	return k.Decrypt(nil, sealed, &rsa.OAEPOptions{Hash: h})
+}

@@ -16,9 +16,29 @@ import (
 )
 
 // A Keyring unwraps JWE, PKCS#7 and PKCS#11 packets with private keys that are
-// at hand. The zero value has none and opens nothing. It is filled before it is
-// used, and then safe for concurrent use.
+// at hand, or that somebody keeps who decrypts with them. The zero value has none
+// and opens nothing. It is filled before it is used, and then safe for concurrent
+// use if the decrypters are.
 type Keyring struct{ keys []crypto.PrivateKey }
+
+// AddDecrypter adds an RSA key that is not at hand, for example of a token. It is
+// asked for OAEP alone ([*rsa.OAEPOptions]) and so opens PKCS#11 packets, and JWE
+// ones with RSA-OAEP or RSA-OAEP-256; not PKCS#7, whose padding would make of
+// whoever answers an oracle.
+func (k *Keyring) AddDecrypter(d crypto.Decrypter) error {
+	key, ok := d.Public().(*rsa.PublicKey)
+	if !ok {
+		return fmt.Errorf("a key of type %T decrypts nothing: RSA is needed", d.Public())
+	}
+	if err := checkPublic(key); err != nil {
+		return err
+	}
+	k.keys = append(k.keys, keptKey{d})
+	return nil
+}
+
+// A keptKey is an RSA key that only its keeper sees.
+type keptKey struct{ crypto.Decrypter }
 
 // Add reads a private key, RSA or ECDSA: PEM or DER (PKCS#8, PKCS#1, SEC 1) or a
 // JWK, without a password. The errors quote nothing of it.
@@ -68,7 +88,7 @@ func parseDecryptionKey(doc []byte) (crypto.PrivateKey, error) {
 	return nil, errors.New("not a private key: PEM or DER (PKCS#8, PKCS#1, SEC 1), or a JWK, is needed")
 }
 
-// decrypters are the keys that decrypt by themselves: RSA.
+// decrypters are the keys that decrypt by themselves: RSA, at hand or not.
 func (k *Keyring) decrypters() []crypto.Decrypter {
 	var list []crypto.Decrypter
 	for _, key := range k.keys {

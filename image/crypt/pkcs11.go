@@ -50,16 +50,14 @@ func newTokenRecipient(doc []byte) (Recipient, error) {
 	return nil, errors.New("a PKCS#11 recipient needs an RSA key")
 }
 
+// Wrap uses SHA-1, as ocicrypt does by default: many tokens know no other, and
+// what OAEP promises does not rest on the hash resisting collisions.
 func (r tokenRecipient) Wrap(private secret.Bytes) (WrappedKey, error) {
-	hash, name := crypto.SHA256, "sha256"
-	if private.Len() > r.key.Size()-2*hash.Size()-2 { // 2048 bits have room for the options only with SHA-1
-		hash, name = crypto.SHA1, "sha1"
-	}
-	blob, err := rsa.EncryptOAEP(hash.New(), rand.Reader, r.key, private.Reveal(), nil)
+	blob, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, r.key, private.Reveal(), nil)
 	if err != nil {
 		return WrappedKey{}, fmt.Errorf("wrap for %s: %w", r, err)
 	}
-	packet, err := json.Marshal(pkcs11JSON{Recipients: []pkcs11Recipient{{Blob: blob, Hash: name}}})
+	packet, err := json.Marshal(pkcs11JSON{Recipients: []pkcs11Recipient{{Blob: blob, Hash: "sha1"}}})
 	return WrappedKey{Scheme: SchemePKCS11, Packet: packet}, err
 }
 
@@ -73,16 +71,21 @@ func (k *Keyring) unwrapPKCS11(packet []byte) (secret.Bytes, error) {
 	if doc.Version != 0 || len(doc.Recipients) == 0 || len(doc.Recipients) > maxPackets {
 		return secret.Bytes{}, fmt.Errorf("PKCS#11 packet of version %d for %d recipients is not supported", doc.Version, len(doc.Recipients))
 	}
+	var errs []error
 	for _, r := range doc.Recipients {
 		h, err := r.hash()
 		if err != nil || r.Version != 0 {
 			return secret.Bytes{}, fmt.Errorf("PKCS#11 packet: a recipient of version %d, hash %.20q is not supported", r.Version, r.Hash)
 		}
 		for _, key := range k.decrypters() {
-			if plain, err := key.Decrypt(nil, r.Blob, &rsa.OAEPOptions{Hash: h}); err == nil {
+			plain, err := key.Decrypt(nil, r.Blob, &rsa.OAEPOptions{Hash: h})
+			if err == nil {
 				return secret.New(plain), nil
+			}
+			if _, away := key.(keptKey); away { // it may be the token's fault
+				errs = append(errs, err)
 			}
 		}
 	}
-	return secret.Bytes{}, errors.New("no private key opens the PKCS#11 packet")
+	return secret.Bytes{}, errors.Join(append([]error{errors.New("no private key opens the PKCS#11 packet")}, errs...)...)
 }

@@ -131,6 +131,9 @@ func (k *Keyring) unwrapPKCS7(packet []byte) (secret.Bytes, error) {
 	}
 	for _, r := range e.recipients {
 		for _, key := range k.decrypters() {
+			if _, away := key.(keptKey); away {
+				continue // see AddDecrypter
+			}
 			// Go gives a key drawn at random instead of an error for a wrong padding, so
 			// that all that does not open looks, and lasts, the same.
 			content, err := key.Decrypt(rand.Reader, r.Key, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: e.keySize}) //nolint:staticcheck // as above

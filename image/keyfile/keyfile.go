@@ -1,7 +1,8 @@
 // Package keyfile opens and locks private keys that lie in files under a
 // password: PKCS#8 in PEM, as openssl writes it (RFC 5958 section 3, RFC 8018
-// PBES2). What comes out is the same key without one, which the packages crypt
-// and ship read. Only tools use it: a guest has no passwords.
+// PBES2, RFC 7914 for scrypt), and cosign's own form. What comes out is the same
+// key without one, which the packages crypt and ship read. Only tools use it: a
+// guest has no passwords.
 package keyfile
 
 import (
@@ -41,6 +42,7 @@ var ErrPassword = errors.New("the password does not open the private key")
 var (
 	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
 	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
+	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}
 	oidSHA1   = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}
 	oidSHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
 	oidAES256 = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
@@ -76,10 +78,17 @@ type kdf struct {
 	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 }
 
+// scryptParams are those of RFC 7914 section 7.1.
+type scryptParams struct {
+	Salt      []byte
+	N, R, P   int
+	KeyLength int `asn1:"optional"`
+}
+
 // Locked reports whether the file wants a password.
 func Locked(doc secret.Bytes) bool {
 	block, _ := pem.Decode(doc.Reveal())
-	return block != nil && (block.Type == lockedBlock || block.Headers["DEK-Info"] != "")
+	return block != nil && (block.Type == lockedBlock || ofCosign(block.Type) || block.Headers["DEK-Info"] != "")
 }
 
 // Unlock returns the key in PEM, without a password. The errors quote nothing of
@@ -95,14 +104,10 @@ func Unlock(doc, password secret.Bytes) (secret.Bytes, error) {
 		return none, errors.New("the private key is not PEM")
 	case block.Headers["DEK-Info"] != "":
 		return none, errors.New("the password of the private key is of OpenSSL's old form, which hardly protects: openssl pkcs8 -topk8 writes the other")
-	case block.Type != lockedBlock:
+	case block.Type != lockedBlock && !ofCosign(block.Type):
 		return none, fmt.Errorf("a PEM block %.60q has no password", block.Type)
 	}
-	l, err := parseLock(block.Bytes)
-	if err != nil {
-		return none, fmt.Errorf("private key with a password: %w", err)
-	}
-	der, err := l.open(password)
+	der, err := openBlock(block, password)
 	if err != nil {
 		return none, err
 	}
@@ -111,6 +116,23 @@ func Unlock(doc, password secret.Bytes) (secret.Bytes, error) {
 		return none, ErrPassword // CBC authenticates nothing: a wrong password may end here
 	}
 	return secret.New(pem.EncodeToMemory(&pem.Block{Type: plainBlock, Bytes: der})), nil
+}
+
+// openBlock returns the key of a locked block in DER.
+func openBlock(block *pem.Block, password secret.Bytes) ([]byte, error) {
+	var locked interface {
+		open(password secret.Bytes) ([]byte, error)
+	}
+	var err error
+	if ofCosign(block.Type) {
+		locked, err = parseBox(block.Bytes)
+	} else {
+		locked, err = parseLock(block.Bytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("private key with a password: %w", err)
+	}
+	return locked.open(password)
 }
 
 // Lock puts a key in PEM, PKCS#8 without a password, under one.

@@ -17,15 +17,16 @@ import (
 // A lock is how a password turns into a key and opens the data.
 type lock struct {
 	salt       []byte
-	iterations int
-	digest     func() hash.Hash
+	iterations int              // of PBKDF2
+	digest     func() hash.Hash // of PBKDF2
+	scrypt     *scryptCost      // in place of both
 	keySize    int
 	iv         []byte
 	data       []byte
 }
 
-// parseLock reads an EncryptedPrivateKeyInfo with PBES2, PBKDF2 and AES-CBC,
-// which is what openssl writes unless it is told otherwise.
+// parseLock reads an EncryptedPrivateKeyInfo with PBES2, AES-CBC, and PBKDF2,
+// which is what openssl writes unless it is told otherwise, or scrypt.
 func parseLock(der []byte) (lock, error) {
 	var l lock
 	var outer lockedKey
@@ -39,36 +40,55 @@ func parseLock(der []byte) (lock, error) {
 	if err := parseAll(outer.Algorithm.Parameters.FullBytes, &scheme); err != nil {
 		return l, err
 	}
-	if !scheme.KDF.Algorithm.Equal(oidPBKDF2) {
-		return l, fmt.Errorf("key derivation %s is not supported: PBKDF2 is (openssl pkcs8 -topk8 without -scrypt)", scheme.KDF.Algorithm)
-	}
-	var derive kdf
-	if err := parseAll(scheme.KDF.Parameters.FullBytes, &derive); err != nil {
-		return l, err
-	}
-	if derive.PRF.Algorithm == nil {
-		derive.PRF.Algorithm = oidSHA1 // RFC 8018 A.2
-	}
 	if err := parseAll(scheme.Cipher.Parameters.FullBytes, &l.iv); err != nil {
 		return l, err
 	}
-	l.salt, l.iterations, l.data = derive.Salt, derive.Iterations, outer.Data
-	l.digest, l.keySize = digests[derive.PRF.Algorithm.String()], keySizes[scheme.Cipher.Algorithm.String()]
+	l.data, l.keySize = outer.Data, keySizes[scheme.Cipher.Algorithm.String()]
+	keyLength, err := l.derivation(scheme.KDF)
 	switch {
-	case l.digest == nil:
-		return l, fmt.Errorf("digest %s is not supported", derive.PRF.Algorithm)
+	case err != nil:
+		return l, err
 	case l.keySize == 0:
 		return l, fmt.Errorf("cipher %s is not supported: AES in CBC mode is", scheme.Cipher.Algorithm)
-	case derive.KeyLength != 0 && derive.KeyLength != l.keySize, len(l.iv) != aes.BlockSize:
+	case keyLength != 0 && keyLength != l.keySize, len(l.iv) != aes.BlockSize:
 		return l, errors.New("the lengths of key or IV are not the cipher's")
-	case l.iterations < 1 || l.iterations > maxIterations:
-		return l, fmt.Errorf("%d iterations: 1 to %d are possible", l.iterations, maxIterations)
 	case len(l.salt) == 0 || len(l.salt) > maxSalt:
 		return l, fmt.Errorf("a salt of %d bytes", len(l.salt))
 	case len(l.data) == 0 || len(l.data)%aes.BlockSize != 0:
 		return l, errors.New("the data is not whole blocks")
 	}
 	return l, nil
+}
+
+// derivation reads how the password becomes a key. The length of that key is 0
+// where it is not told.
+func (l *lock) derivation(by pkix.AlgorithmIdentifier) (keyLength int, err error) {
+	switch {
+	case by.Algorithm.Equal(oidScrypt):
+		var p scryptParams
+		if err := parseAll(by.Parameters.FullBytes, &p); err != nil {
+			return 0, err
+		}
+		l.salt, l.scrypt = p.Salt, &scryptCost{n: p.N, r: p.R, p: p.P}
+		return p.KeyLength, l.scrypt.check()
+	case !by.Algorithm.Equal(oidPBKDF2):
+		return 0, fmt.Errorf("key derivation %s is not supported: PBKDF2 and scrypt are", by.Algorithm)
+	}
+	var derive kdf
+	if err := parseAll(by.Parameters.FullBytes, &derive); err != nil {
+		return 0, err
+	}
+	if derive.PRF.Algorithm == nil {
+		derive.PRF.Algorithm = oidSHA1 // RFC 8018 A.2
+	}
+	l.salt, l.iterations, l.digest = derive.Salt, derive.Iterations, digests[derive.PRF.Algorithm.String()]
+	switch {
+	case l.digest == nil:
+		return 0, fmt.Errorf("digest %s is not supported", derive.PRF.Algorithm)
+	case l.iterations < 1 || l.iterations > maxIterations:
+		return 0, fmt.Errorf("%d iterations: 1 to %d are possible", l.iterations, maxIterations)
+	}
+	return derive.KeyLength, nil
 }
 
 func parseAll(der []byte, v any) error {
@@ -79,10 +99,15 @@ func parseAll(der []byte, v any) error {
 	return nil
 }
 
-// cipher derives the key. The library wants the password as a string, which
-// nothing can wipe.
+func (l lock) key(password secret.Bytes) ([]byte, error) {
+	if l.scrypt != nil {
+		return l.scrypt.key(password.Reveal(), l.salt, l.keySize)
+	}
+	return pbkdf2.Key(l.digest, string(password.Reveal()), l.salt, l.iterations, l.keySize) // a string: nothing can wipe it
+}
+
 func (l lock) cipher(password secret.Bytes, mode func(cipher.Block, []byte) cipher.BlockMode) (cipher.BlockMode, error) {
-	key, err := pbkdf2.Key(l.digest, string(password.Reveal()), l.salt, l.iterations, l.keySize)
+	key, err := l.key(password)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,11 @@ func (j *job) layers(ctx context.Context, plans []layerPlan) ([]*store.Layer, er
 		return got, nil
 	}
 	for _, l := range got {
-		if l != nil {
+		switch {
+		case l == nil:
+		case j.puller.cfg.Keep:
+			l.Release()
+		default:
 			err = errors.Join(err, l.Discard())
 		}
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// Progress is told of every pull of this Puller; nil: nobody is. It is called
 	// from several goroutines at once, in the middle of the work: it must not block.
 	Progress func(Event)
+	// Keep leaves layers that were verified in the store when another one of the
+	// image fails, for the next attempt.
+	Keep bool
 	// LibraryGzip reads gzip layers with github.com/klauspost/compress, not with
 	// image/internal/inflate (docs/adr/0024).
 	LibraryGzip bool
@@ -66,6 +69,10 @@ func New(c Config) (*Puller, error) {
 	if c.Store == nil {
 		return nil, errors.New("pull: a store is needed")
 	}
+	return newPuller(c)
+}
+
+func newPuller(c Config) (*Puller, error) {
 	client, err := registry.NewClient(c.Registry)
 	if err != nil {
 		return nil, err
@@ -90,21 +97,35 @@ func (p *Puller) Pull(ctx context.Context, ref string) (*Image, error) {
 	progress := &progress{tell: p.cfg.Progress, pull: p.pulls.Add(1), ref: ref}
 	img, err := p.pull(ctx, ref, progress)
 	if err != nil {
-		code := fault.Internal
-		if interrupted(err) {
-			code = fault.ImageUnavailable
-		}
-		f := fault.New(code, err)
-		p.log.WarnContext(ctx, "image refused", slog.String("reference", ref), slog.Any("fault", f))
-		progress.image(Event{Phase: PhaseFailed, Err: f})
-		return nil, f
+		return nil, p.refuse(ctx, ref, progress, err)
 	}
 	p.log.InfoContext(ctx, "image pulled", slog.String("reference", img.Reference), slog.String("digest", img.Digest),
 		slog.String("scope", img.Verdict.Scope), slog.Bool("waived", img.Verdict.Waived))
 	return img, nil
 }
 
-func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Image, error) {
+// refuse tells that there will be no image.
+func (p *Puller) refuse(ctx context.Context, ref string, progress *progress, err error) error {
+	code := fault.Internal
+	if interrupted(err) {
+		code = fault.ImageUnavailable
+	}
+	f := fault.New(code, err)
+	p.log.WarnContext(ctx, "image refused", slog.String("reference", ref), slog.Any("fault", f))
+	progress.image(Event{Phase: PhaseFailed, Err: f})
+	return f
+}
+
+// judged is an image that the policy has accepted.
+type judged struct {
+	ref      registry.Reference
+	repo     *registry.Repository
+	resolved *registry.Resolved
+	verdict  trust.Verdict
+}
+
+// judge finds the image and holds it against the policy in force.
+func (p *Puller) judge(ctx context.Context, name string, progress *progress) (*judged, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return nil, fault.New(fault.InvalidRequest, err)
@@ -137,22 +158,34 @@ func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Im
 	if err != nil {
 		return nil, err
 	}
-	total := progress.accepted(resolved)
-	config, plans, err := p.plan(ctx, repo, resolved)
+	return &judged{ref: ref, repo: repo, resolved: resolved, verdict: verdict}, nil
+}
+
+func (p *Puller) pull(ctx context.Context, name string, progress *progress) (*Image, error) {
+	i, err := p.judge(ctx, name, progress)
 	if err != nil {
 		return nil, err
 	}
-	named := crypt.Image{Digest: resolved.Manifest.Digest.String(), Reference: ref.String()}
-	job := &job{puller: p, src: repo, progress: progress}
-	layers, err := job.layers(crypt.WithImage(ctx, named), plans)
+	total := progress.accepted(i.resolved)
+	config, plans, err := p.plan(ctx, i.repo, i.resolved)
 	if err != nil {
 		return nil, err
 	}
-	progress.image(Event{Phase: PhasePulled, Digest: resolved.Manifest.Digest, Bytes: job.received.Load(), Total: total})
+	job := &job{puller: p, src: i.repo, progress: progress}
+	layers, err := job.layers(i.named(ctx), plans)
+	if err != nil {
+		return nil, err
+	}
+	progress.image(Event{Phase: PhasePulled, Digest: i.resolved.Manifest.Digest, Bytes: job.received.Load(), Total: total})
 	return &Image{
-		Reference: ref.String(), Digest: resolved.Manifest.Digest.String(), Root: resolved.Root.Digest.String(),
-		Config: config, Verdict: verdict, store: p.cfg.Store, layers: layers,
+		Reference: i.ref.String(), Digest: i.resolved.Manifest.Digest.String(), Root: i.resolved.Root.Digest.String(),
+		Config: config, Verdict: i.verdict, store: p.cfg.Store, layers: layers,
 	}, nil
+}
+
+// named is a context for the image's keys.
+func (i *judged) named(ctx context.Context) context.Context {
+	return crypt.WithImage(ctx, crypt.Image{Digest: i.resolved.Manifest.Digest.String(), Reference: i.ref.String()})
 }
 
 func (p *Puller) policy(ctx context.Context) (*trust.Policy, error) {

@@ -10,8 +10,6 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
 // Flatten makes of the layers (the lowest first) the one directory that a mount
@@ -213,8 +211,8 @@ func unmark(ctx context.Context, at int, name string) error {
 			return err
 		}
 	}
-	if opaque(here(d)) {
-		if err := unix.Fremovexattr(fd, unpack.XattrOpaque); err != nil {
+	if mark := opaqueBy(here(d)); mark != "" {
+		if err := unix.Fremovexattr(fd, mark); err != nil {
 			return err
 		}
 	}

@@ -137,10 +137,20 @@ func (v *view) at(p string) ([]int, error) {
 	return spots, nil
 }
 
-func opaque(dir string) bool {
+// opaqueMarks are the attributes that say so. Archives cannot bring either.
+var opaqueMarks = [...]string{unpack.XattrOpaque, unpack.XattrOpaqueUser}
+
+func opaque(dir string) bool { return opaqueBy(dir) != "" }
+
+// opaqueBy returns the attribute by which a directory hides what lies below.
+func opaqueBy(dir string) string {
 	var b [1]byte
-	n, err := unix.Lgetxattr(dir, unpack.XattrOpaque, b[:])
-	return err == nil && n == 1 && b[0] == 'y'
+	for _, name := range opaqueMarks {
+		if n, err := unix.Lgetxattr(dir, name, b[:]); err == nil && n == 1 && b[0] == 'y' {
+			return name
+		}
+	}
+	return ""
 }
 
 // describe makes p and what lies above it below top, and returns what was new,
@@ -185,7 +195,7 @@ func copyMetadata(from, to string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if name == "" || strings.HasPrefix(name, "trusted.") { // overlayfs's own: this directory hides nothing
+		if name == "" || strings.HasPrefix(name, "trusted.") || name == unpack.XattrOpaqueUser { // overlayfs's own: this directory hides nothing
 			continue
 		}
 		value := make([]byte, 64<<10)

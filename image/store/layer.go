@@ -139,7 +139,11 @@ func (st *Staging) Dir() string { return filepath.Join(st.dir, fsDir) }
 // Unpack is [unpack.Apply] into the staging directory. The store keeps what
 // the layer leaves to those below it.
 func (st *Staging) Unpack(ctx context.Context, archive io.Reader, limits unpack.Limits) (unpack.Result, error) {
-	res, err := unpack.Apply(ctx, archive, st.Dir(), limits)
+	var options []unpack.Option
+	if st.store.unowned {
+		options = append(options, unpack.Unowned())
+	}
+	res, err := unpack.Apply(ctx, archive, st.Dir(), limits, options...)
 	st.implied = res.Implied
 	return res, err
 }

@@ -55,14 +55,16 @@ func (k Key) name() (string, error) {
 // A Store owns one directory. It is safe for concurrent use within a process;
 // a second process cannot open the same directory.
 type Store struct {
-	dir    string
-	boot   []byte
-	memory *memory // nil: the layers lie where dir lies
-	budget Usage
-	images bool // layers are kept as such
-	share  int  // percent of the file system that is the budget; 0: none
-	locks  []*os.File
-	root   *os.File // for short names in mount options
+	dir     string
+	boot    []byte
+	memory  *memory // nil: the layers lie where dir lies
+	budget  Usage
+	images  bool // layers are kept as such
+	share   int  // percent of the file system that is the budget; 0: none
+	keep    bool // layers of an earlier process of this boot
+	unowned bool // see WithoutOwners
+	locks   []*os.File
+	root    *os.File // for short names in mount options
 
 	recovered []*Mount // set by Open
 
@@ -91,10 +93,20 @@ func WithBudget(budget Usage) Option { return func(s *Store) { s.budget = budget
 // in percent of its size and of its inodes.
 func WithShare(percent int) Option { return func(s *Store) { s.share = percent } }
 
+// Keeping keeps the complete layers that an earlier process left, if it ran since
+// the machine was started: they were verified then, and nobody else can write to
+// the directory. It is for tools that go on with what was interrupted. Layers
+// that are kept as images are not kept.
+func Keeping() Option { return func(s *Store) { s.keep = true } }
+
+// WithoutOwners unpacks layers as [unpack.Unowned] says, for somebody without the
+// rights of root.
+func WithoutOwners() Option { return func(s *Store) { s.unowned = true } }
+
 // Open takes possession of dir: it is made if it is missing, refused if others
 // can write to it, and has mode 0700 afterwards. It removes what earlier processes
-// left behind: staging directories, layers of another boot, layers that no
-// live mount uses.
+// left behind: staging directories, layers of another boot, and, unless they are
+// kept, layers that no live mount uses.
 func Open(dir string, options ...Option) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -234,10 +246,17 @@ func (s *Store) recover() error {
 		return err
 	}
 	for _, e := range entries {
-		if s.layers[e.Name()] == nil {
-			if err := s.bury(e.Name()); err != nil {
+		if s.layers[e.Name()] != nil {
+			continue
+		}
+		if s.keep && !s.images && s.complete(e.Name()) {
+			if s.layers[e.Name()], err = s.readLayer(e.Name()); err != nil {
 				return err
 			}
+			continue
+		}
+		if err := s.bury(e.Name()); err != nil {
+			return err
 		}
 	}
 	return s.sweep()

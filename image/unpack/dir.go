@@ -137,7 +137,7 @@ func (u *unpacker) making(dir string) (folder, error) {
 	if err != nil {
 		return folder{}, err
 	}
-	if !above.rootGID || !u.asRoot {
+	if !u.unowned && (!above.rootGID || !u.asRoot) {
 		if err := unix.Fchownat(above.fd, name, 0, 0, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return folder{}, err
 		}

@@ -20,5 +20,6 @@
 // counts, and a directory after a file of its name hides what lower layers
 // have there, as the file did.
 //
-// Making devices, whiteouts and trusted attributes needs root.
+// Making devices, whiteouts and trusted attributes needs root; [Unowned] does
+// without.
 package unpack

@@ -60,8 +60,6 @@ func checkOwner(hdr *tar.Header) error {
 	return nil
 }
 
-func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode & 0o7777) }
-
 // replacing runs create, which makes the name and fails if it is there. Then
 // what an earlier entry left is removed, and create runs again. Names seldom
 // repeat, so nothing looks first. It returns what was removed.
@@ -82,7 +80,7 @@ func (u *unpacker) layerRoot(hdr *tar.Header) error {
 		return refuse(hdr.Name, "the layer itself can only be a directory")
 	}
 	u.root.stale = true // its group may change
-	if err := u.finish(hdr, u.root.fd, false); err != nil {
+	if err := u.finish(hdr, u.root.fd, u.unowned); err != nil {
 		return err
 	}
 	var st unix.Stat_t
@@ -97,7 +95,7 @@ func (u *unpacker) layerRoot(hdr *tar.Header) error {
 // ownedAlready reports that what was just made in a directory has the owner
 // that the archive wants, as most of a layer has.
 func (u *unpacker) ownedAlready(hdr *tar.Header, in folder) bool {
-	return u.asRoot && in.rootGID && hdr.Uid == 0 && hdr.Gid == 0
+	return u.unowned || u.asRoot && in.rootGID && hdr.Uid == 0 && hdr.Gid == 0
 }
 
 // finish sets owner, mode and attributes of an open file or directory, in the
@@ -108,10 +106,10 @@ func (u *unpacker) finish(hdr *tar.Header, fd int, owned bool) error {
 			return err
 		}
 	}
-	if err := unix.Fchmod(fd, mode(hdr)); err != nil {
+	if err := unix.Fchmod(fd, u.mode(hdr)); err != nil {
 		return err
 	}
-	return setXattrs(hdr, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
+	return u.setXattrs(hdr, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
 }
 
 func (u *unpacker) file(hdr *tar.Header, in folder, name string, content io.Reader) error {
@@ -162,11 +160,11 @@ func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {
 		return err
 	}
 	delete(u.implied, p)
-	if err := u.finish(hdr, fd, fresh && u.ownedAlready(hdr, in)); err != nil {
+	if err := u.finish(hdr, fd, u.unowned || fresh && u.ownedAlready(hdr, in)); err != nil {
 		return err
 	}
 	if opaque {
-		if err := setOpaque(fd); err != nil {
+		if err := u.setOpaque(fd); err != nil {
 			return err
 		}
 	}
@@ -211,11 +209,11 @@ func (u *unpacker) finishNode(hdr *tar.Header, in folder, name string) error {
 		}
 	}
 	if hdr.Typeflag != tar.TypeSymlink { // just made here, so it is no link
-		if err := unix.Fchmodat(in.fd, name, mode(hdr), 0); err != nil {
+		if err := unix.Fchmodat(in.fd, name, u.mode(hdr), 0); err != nil {
 			return err
 		}
 	}
-	err := setXattrs(hdr, func(attr string, value []byte) error { return unix.Lsetxattr(procPath(in.fd, name), attr, value, 0) })
+	err := u.setXattrs(hdr, func(attr string, value []byte) error { return unix.Lsetxattr(procPath(in.fd, name), attr, value, 0) })
 	if err != nil {
 		return err
 	}
@@ -278,8 +276,11 @@ func (u *unpacker) node(hdr *tar.Header, in folder, name string) error {
 		if format == unix.S_IFCHR && dev == 0 {
 			return refuse(hdr.Name, "a character device 0:0 means a deleted file to overlayfs")
 		}
+		if u.unowned {
+			return u.standIn(hdr, in, name)
+		}
 	}
-	_, err := u.replacing(in, name, func() error { return unix.Mknodat(in.fd, name, format|mode(hdr), int(dev)) })
+	_, err := u.replacing(in, name, func() error { return unix.Mknodat(in.fd, name, format|u.mode(hdr), int(dev)) })
 	if err != nil {
 		return err
 	}

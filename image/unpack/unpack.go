@@ -91,7 +91,7 @@ func refuse(entry, format string, args ...any) error {
 // archive, so that digests which are computed beneath cover every byte. On an
 // error dir holds rubbish: the caller removes it. Errors are a [*FormatError],
 // an error of r, or one of the file system.
-func Apply(ctx context.Context, r io.Reader, dir string, l Limits) (Result, error) {
+func Apply(ctx context.Context, r io.Reader, dir string, l Limits, options ...Option) (Result, error) {
 	root, err := openLayer(dir)
 	if err != nil {
 		return Result{}, err
@@ -101,7 +101,10 @@ func Apply(ctx context.Context, r io.Reader, dir string, l Limits) (Result, erro
 	u := &unpacker{
 		root: root, limits: l, buf: make([]byte, copyBuffer), asRoot: os.Geteuid() == 0 && os.Getegid() == 0,
 		src:  &source{r: r, stop: ctx.Err, left: l.Archive, limit: l.Archive, headers: -1},
-		dirs: map[uint64]dirTimes{}, implied: map[string]struct{}{".": {}},
+		dirs: map[uint64]dirTimes{}, implied: map[string]struct{}{".": {}}, opaqueAttr: XattrOpaque,
+	}
+	for _, o := range options {
+		o(u)
 	}
 	err = u.entries(tar.NewReader(u.src))
 	if err == nil {
@@ -126,10 +129,13 @@ type unpacker struct {
 	limits  Limits
 	result  Result
 	asRoot  bool                // what is made belongs to 0:0 unless the directory's group says otherwise
+	unowned bool                // see Unowned
 	dirs    map[uint64]dirTimes // by inode: set at the end
 	implied map[string]struct{}
 	made    int // entries and implied directories
 	buf     []byte
+
+	opaqueAttr string // marks directories that hide what lies below
 }
 
 func (u *unpacker) entries(tr *tar.Reader) error {

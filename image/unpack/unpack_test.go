@@ -413,7 +413,7 @@ func TestOpaqueNeedsTheAttribute(t *testing.T) {
 	fd, err := unix.Open("/proc/self", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	must(t, err)
 	defer func() { _ = unix.Close(fd) }()
-	if err := setOpaque(fd); err == nil || !strings.Contains(err.Error(), "come back") {
+	if err := (&unpacker{opaqueAttr: XattrOpaque}).setOpaque(fd); err == nil || !strings.Contains(err.Error(), "come back") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -49,7 +49,7 @@ func (u *unpacker) opaque(entry, p string) error {
 	if err != nil {
 		return err
 	}
-	return setOpaque(in.fd)
+	return u.setOpaque(in.fd)
 }
 
 func (u *unpacker) deleted(entry, p string) error {
@@ -71,16 +71,16 @@ func (u *unpacker) deleted(entry, p string) error {
 		if err != nil {
 			return err
 		}
-		return setOpaque(f.fd)
+		return u.setOpaque(f.fd)
 	}
 	return nil // this layer's file hides the one below anyway
 }
 
 // setOpaque fails where the file system has no such attribute: a deleted
 // directory must not come back silently.
-func setOpaque(fd int) error {
-	if err := unix.Fsetxattr(fd, XattrOpaque, []byte("y"), 0); err != nil {
-		return fmt.Errorf("set %s, without which deleted files would come back: %w", XattrOpaque, err)
+func (u *unpacker) setOpaque(fd int) error {
+	if err := unix.Fsetxattr(fd, u.opaqueAttr, []byte("y"), 0); err != nil {
+		return fmt.Errorf("set %s, without which deleted files would come back: %w", u.opaqueAttr, err)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ const xattrRecord = "SCHILY.xattr."
 // capabilities and ACLs. Attributes by which overlayfs steers itself are an
 // attack and refused. Others (labels of the machine that built the image,
 // another system's metadata) mean nothing here and are left out.
-func setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error {
+func (u *unpacker) setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error {
 	if len(hdr.PAXRecords) == 0 {
 		return nil
 	}
@@ -30,7 +30,7 @@ func setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error
 		if strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.overlay.") {
 			return refuse(hdr.Name, "attribute %.80q is not for archives", name)
 		}
-		if !wanted(name) || (hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir && strings.HasPrefix(name, "user.")) {
+		if !u.wanted(name) || (hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir && strings.HasPrefix(name, "user.")) {
 			continue // the kernel allows user attributes on files and directories only
 		}
 		value := hdr.PAXRecords[record]
@@ -51,10 +51,10 @@ func setXattrs(hdr *tar.Header, set func(name string, value []byte) error) error
 	return nil
 }
 
-func wanted(name string) bool {
+func (u *unpacker) wanted(name string) bool {
 	switch name {
 	case "security.capability", "system.posix_acl_access", "system.posix_acl_default":
-		return true
+		return !u.unowned
 	}
 	return strings.HasPrefix(name, "user.")
 }

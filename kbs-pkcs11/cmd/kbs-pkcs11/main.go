@@ -1,6 +1,7 @@
-// Command kbs-pkcs11 holds the broker's master key in a PKCS#11 token. It is a
-// process of its own because a token's library is C code of strangers: it
-// neither gets into the broker's memory nor makes the broker need cgo.
+// Command kbs-pkcs11 holds the broker's master key in a PKCS#11 token, and opens
+// images for kbsctl with a key that stays in one. It is a process of its own
+// because a token's library is C code of strangers: it neither gets into the
+// memory of the two nor makes them need cgo.
 package main
 
 import (
@@ -12,7 +13,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }

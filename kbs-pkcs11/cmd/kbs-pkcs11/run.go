@@ -19,7 +19,7 @@ import (
 
 const idPrefix = "pkcs11:" // of what the broker calls a key
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "kbs-pkcs11",
 		Short:         "Hold the key broker's keys and values in a PKCS#11 token",
@@ -30,7 +30,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	var path string
 	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/vouchsafe/kbs-pkcs11.toml", "the configuration `file`")
-	root.AddCommand(initCommand(&path), serveCommand(&path))
+	root.AddCommand(initCommand(&path), serveCommand(&path), openCommand())
+	root.SetIn(stdin)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return fault.ExitOK

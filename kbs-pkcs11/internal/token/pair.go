@@ -31,12 +31,21 @@ const (
 const (
 	minModulus  = 2048 // bits
 	makeModulus = 3072
+	maxModulus  = 16384
 )
 
 // Pair is an RSA key pair of the token.
 type Pair struct {
-	Label   string
+	Label   string // CKA_LABEL; empty: any
+	ID      string // CKA_ID, raw; empty: any
 	Padding Padding
+}
+
+func (p Pair) String() string {
+	if p.ID == "" {
+		return p.Label
+	}
+	return fmt.Sprintf("%s (id %x)", p.Label, p.ID)
 }
 
 // overhead is how many bytes of the modulus a padding takes (RFC 8017 sections
@@ -77,7 +86,7 @@ func (t *Token) WrapKey(ctx context.Context, p Pair, plaintext secret.Bytes) ([]
 }
 
 func (t *Token) encrypt(l *login, s pkcs11.SessionHandle, p Pair, plaintext []byte) ([]byte, error) {
-	key, size, err := t.half(l, s, p.Label, pkcs11.CKO_PUBLIC_KEY)
+	key, size, err := t.half(l, s, p, pkcs11.CKO_PUBLIC_KEY)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +121,7 @@ func (t *Token) UnwrapKey(ctx context.Context, p Pair, wrapped []byte) (secret.B
 }
 
 func (t *Token) decrypt(l *login, s pkcs11.SessionHandle, p Pair, wrapped []byte) ([]byte, error) {
-	key, size, err := t.half(l, s, p.Label, pkcs11.CKO_PRIVATE_KEY)
+	key, size, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
 	if err != nil {
 		return nil, err
 	}
@@ -148,28 +157,34 @@ type (
 		size   int // of the modulus, in bytes
 	}
 	halfOf struct {
-		class uint
-		label string
+		class     uint
+		label, id string
 	}
 )
 
-// half finds the public or the private key of a label.
-func (t *Token) half(l *login, s pkcs11.SessionHandle, label string, class uint) (pkcs11.ObjectHandle, int, error) {
-	at := halfOf{class, label}
+// half finds the public or the private key of a pair.
+func (t *Token) half(l *login, s pkcs11.SessionHandle, p Pair, class uint) (pkcs11.ObjectHandle, int, error) {
+	at := halfOf{class, p.Label, p.ID}
 	if h, ok := l.handles.Load(at); ok {
 		return h.(half).handle, h.(half).size, nil
 	}
-	found, err := t.find(s, []*pkcs11.Attribute{
+	like := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-	}, 1)
+	}
+	if p.Label != "" {
+		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.Label))
+	}
+	if p.ID != "" {
+		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(p.ID)))
+	}
+	found, err := t.find(s, like, 1)
 	switch {
 	case err != nil:
 		return 0, 0, err
 	case len(found) == 0:
-		return 0, 0, fmt.Errorf("%w: no RSA key has the label %s", ErrUnknown, label)
+		return 0, 0, fmt.Errorf("%w: no RSA key is called %s", ErrUnknown, p)
 	}
 	h := half{handle: found[0]}
 	if h.size, err = t.judgePair(s, h.handle, class); err != nil {
@@ -194,8 +209,8 @@ func (t *Token) judgePair(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, class u
 		return 0, fmt.Errorf("%w: the private key can be read out of the token", ErrKey)
 	}
 	bits := new(big.Int).SetBytes(got[0].Value).BitLen()
-	if bits < minModulus {
-		return 0, fmt.Errorf("%w: an RSA key of %d bits, want at least %d", ErrKey, bits, minModulus)
+	if bits < minModulus || bits > maxModulus {
+		return 0, fmt.Errorf("%w: an RSA key of %d bits, want %d to %d", ErrKey, bits, minModulus, maxModulus)
 	}
 	return (bits + 7) / 8, nil
 }
@@ -203,7 +218,7 @@ func (t *Token) judgePair(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, class u
 // MakePair makes a pair of RSA-3072 within the token, unless the label has one.
 func (t *Token) MakePair(ctx context.Context, label string) error {
 	return t.write(ctx, func(s pkcs11.SessionHandle) error {
-		_, _, err := t.half(&login{}, s, label, pkcs11.CKO_PRIVATE_KEY)
+		_, _, err := t.half(&login{}, s, Pair{Label: label}, pkcs11.CKO_PRIVATE_KEY)
 		if !errors.Is(err, ErrUnknown) {
 			return err
 		}

@@ -83,7 +83,7 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 			}
 			e.src = args[0]
 			var err error
-			if e.others, err = to.read(); err != nil {
+			if e.others, err = to.read(cmd.Context(), c); err != nil {
 				return err
 			}
 			if err := e.settle(); err != nil {

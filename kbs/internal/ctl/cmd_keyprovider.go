@@ -69,7 +69,7 @@ func (c *cli) imageKeyProviderCommand() *cobra.Command {
 			case unbound && len(k.bind) > 0:
 				return usagef("--bind and --unbound exclude each other")
 			}
-			chain, wipe, err := with.open()
+			chain, wipe, err := with.open(cmd.Context(), c)
 			defer wipe()
 			if err != nil {
 				return err

@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -15,15 +13,22 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/progress"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
-	"github.com/vouchsafe-cc/vouchsafe/image/store"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 )
 
-const pullLong = `Pull an image as a guest does and unpack it to DIR: the image policy judges it
-first, then every layer is fetched, decrypted, held against digest, HMAC and
-diffID, and unpacked, with owners, devices, attributes and deletions as a
-container would see them. DIR must be absent or empty; it appears when all of
-that held, or not at all. This needs root.
+const pullLong = `Pull an image as a guest does: the image policy judges it first, then every layer
+is fetched, decrypted, and held against digest, HMAC and diffID.
+
+To a directory DIR, which is absent or empty, it is unpacked with owners, devices,
+attributes and deletions as a container would see them; DIR appears when all of that
+held, or not at all. Without root this runs in a user namespace, and files belong to
+you alone: owners, set-user-ID bits, capabilities and devices are left out, which is
+said. To oci:DIR[:TAG], an OCI layout, nothing is unpacked and no root is needed:
+encrypted layers are decrypted if something is given that opens them, and copied as
+they are otherwise.
+
+What was interrupted goes on with the same command: layers that were there are kept,
+in .DIR.pull beside DIR until the machine is started anew, or in the layout.
 
 Nothing is pulled without a policy. What is encrypted is opened with --with-key or
 --with-kek, or inside a guest with --with-agent: the broker gives keys to attested
@@ -31,7 +36,7 @@ guests alone, never to an administrator.`
 
 // pulling is one `image pull`.
 type pulling struct {
-	ref, dir string
+	ref, to  string
 	judging  judging
 	with     openFlags
 	parallel int
@@ -41,33 +46,31 @@ type pulling struct {
 func (c *cli) imagePullCommand() *cobra.Command {
 	var p pulling
 	cmd := &cobra.Command{
-		Use:     "pull REF DIR --policy FILE",
+		Use:     "pull REF (DIR | oci:DIR[:TAG]) --policy FILE",
 		Aliases: []string{"unpack"},
-		Short:   "Verify, decrypt and unpack an image to a directory",
+		Short:   "Verify, decrypt and unpack an image to a directory, or to an OCI layout",
 		Long:    pullLong,
 		Example: `  kbsctl image pull reg.example/app:1 rootfs --policy policy.json
+  kbsctl image pull reg.example/app:1-enc oci:plain:1 --policy policy.json --with-key owner.key
   kbsctl image pull reg.example/app:1-enc rootfs --policy policy.json --key kbs:///prod/keys/release=release.pub \
       --with-key owner.key`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p.ref, p.dir = args[0], args[1]
+			p.ref, p.to = args[0], args[1]
 			if p.judging.policy == "" {
 				return usagef("which images may be pulled?").
 					hint(`--policy FILE with an image policy; {"default":[{"type":"insecureAcceptAnything"}],"transports":{}} takes any image, signed or not`)
 			}
-			done, err := c.pull(cmd.Context(), p)
-			if err != nil {
-				return err
+			if _, _, layout := registry.ParseLayout(p.ref); layout {
+				return usagef("%w", errNoLayout)
 			}
-			if c.flags.output != "table" {
-				return c.printData(done)
+			if dir, tag, layout := registry.ParseLayout(p.to); layout {
+				return c.pullLayout(cmd.Context(), p, dir, tag)
 			}
-			if err := c.showVerdict(done.Verdict); err != nil {
-				return err
+			if os.Geteuid() != 0 {
+				return c.asOwnRoot(cmd.Context())
 			}
-			s := &sheet{w: c.stdio.Out}
-			s.line("unpacked", done.Directory)
-			return s.err
+			return c.pullDirectory(cmd.Context(), p)
 		},
 	}
 	f := cmd.Flags()
@@ -83,67 +86,30 @@ func (c *cli) imagePullCommand() *cobra.Command {
 type pulled struct {
 	Reference string              `json:"reference"`
 	Digest    string              `json:"digest"` // of the platform's manifest
-	Directory string              `json:"directory"`
+	Directory string              `json:"directory,omitempty"`
+	Layout    string              `json:"layout,omitempty"`
+	Written   string              `json:"written,omitempty"` // digest in the layout
 	Config    ocispec.ImageConfig `json:"config"`
 	Verdict   trust.Verdict       `json:"verdict"`
 }
 
-// pull brings the image into a store beside the directory, and moves it there
-// when all of it held.
-func (c *cli) pull(ctx context.Context, p pulling) (done pulled, err error) {
-	if _, _, layout := registry.ParseLayout(p.ref); layout {
-		return done, usagef("%w", errNoLayout)
+func (c *cli) showPulled(done pulled) error {
+	if c.flags.output != "table" {
+		return c.printData(done)
 	}
-	dir, err := freeDirectory(p.dir)
-	if err != nil {
-		return done, err
+	if err := c.showVerdict(done.Verdict); err != nil {
+		return err
 	}
-	config, wipe, err := c.pullConfig(p)
-	defer wipe()
-	if err != nil {
-		return done, err
-	}
-	beside, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".pull-")
-	if err != nil {
-		return done, usagef("%w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(beside)) }()
-	if config.Store, err = store.Open(beside); err != nil {
-		return done, err
-	}
-	defer func() { err = errors.Join(err, config.Store.Close()) }()
-	show := c.display(p.progress)
-	defer show.Close()
-	var all atomic.Int64
-	config.Progress = func(e pull.Event) {
-		if e.Phase == pull.PhaseAccepted {
-			all.Store(e.Total)
-		}
-		if u, ok := pullUpdate(e, all.Load()); ok {
-			show.Update(u)
-		}
-	}
-	puller, err := pull.New(config)
-	if err != nil {
-		return done, err
-	}
-	image, err := puller.Pull(ctx, p.ref)
-	if err != nil {
-		return done, doing(err, "pull %s", p.ref)
-	}
-	defer func() { err = errors.Join(err, image.Release()) }()
-	if err := image.MoveTo(ctx, dir); err != nil {
-		return done, doing(err, "unpack %s", p.ref)
-	}
-	return pulled{Reference: image.Reference, Digest: image.Digest, Directory: dir, Config: image.Config, Verdict: image.Verdict}, nil
+	s := &sheet{w: c.stdio.Out}
+	s.line("unpacked", done.Directory)
+	s.line("layout", done.Layout)
+	s.line("digest", done.Written)
+	return s.err
 }
 
 // freeDirectory refuses, before anything is fetched, a directory that could not
 // be written.
 func freeDirectory(name string) (string, error) {
-	if strings.HasPrefix(name, "oci:") {
-		return "", usagef("%s: an image is pulled to a directory", name).hint("skopeo copy --decryption-key FILE makes an OCI layout of an encrypted image")
-	}
 	dir, err := filepath.Abs(name)
 	if err != nil {
 		return "", usagef("%w", err)
@@ -155,14 +121,11 @@ func freeDirectory(name string) (string, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", usagef("%w", err)
 	}
-	if os.Geteuid() != 0 {
-		return "", usagef("to unpack an image with its owners and devices needs root").hint("image verify judges it without")
-	}
 	return dir, nil
 }
 
 // pullConfig is that of a guest, with the keys that are at hand.
-func (c *cli) pullConfig(p pulling) (config pull.Config, wipe func(), err error) {
+func (c *cli) pullConfig(ctx context.Context, p pulling) (config pull.Config, wipe func(), err error) {
 	wipe = func() {}
 	raw, err := p.judging.text()
 	if err != nil {
@@ -182,7 +145,7 @@ func (c *cli) pullConfig(p pulling) (config pull.Config, wipe func(), err error)
 	if config.Platform, err = p.judging.platform.native(); err != nil {
 		return config, wipe, err
 	}
-	chain, wipe, err := p.with.open()
+	chain, wipe, err := p.with.open(ctx, c)
 	if err != nil {
 		return config, wipe, err
 	}

@@ -55,7 +55,7 @@ func (c *cli) imageRekeyCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.ref = args[0]
 			var err error
-			if r.options.Recipients, err = to.read(); err != nil {
+			if r.options.Recipients, err = to.read(cmd.Context(), c); err != nil {
 				return err
 			}
 			comes := r.key != "" || len(r.options.Recipients) > 0
@@ -69,7 +69,7 @@ func (c *cli) imageRekeyCommand() *cobra.Command {
 				return usagef("what opens the keys that the image has now?").
 					hint("--with-key FILE, --with-kek URI=FILE, or --with-agent inside a guest")
 			}
-			chain, wipe, err := with.open()
+			chain, wipe, err := with.open(cmd.Context(), c)
 			defer wipe()
 			if err != nil {
 				return err

@@ -76,7 +76,7 @@ func (c *cli) imageSignCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8, with a password or without)")
+	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8 or cosign's own form, with a password or without)")
 	f.StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
 	f.StringSliceVar(&forms, "form", nil, "`form` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
 	f.StringVar(&certificate, "certificate", "", "PEM `file` with the key's certificate and those above it, with the root, for --form notation")

@@ -29,7 +29,7 @@ type Stdio struct {
 // Run executes one command line (without the program's name) and returns the
 // exit code. env looks up an environment variable.
 func Run(ctx context.Context, args []string, env func(string) string, stdio Stdio) int {
-	c := &cli{env: env, stdio: stdio, now: time.Now, after: time.After}
+	c := &cli{args: args, env: env, stdio: stdio, now: time.Now, after: time.After}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(stdio.In)
@@ -46,6 +46,7 @@ func Run(ctx context.Context, args []string, env func(string) string, stdio Stdi
 
 // cli is what the commands of one run share.
 type cli struct {
+	args  []string // of the whole command line
 	env   func(string) string
 	stdio Stdio
 	now   func() time.Time

@@ -19,6 +19,7 @@ type failure struct {
 	err  error
 	exit int
 	way  string
+	told bool // somebody else has printed it
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -56,7 +57,9 @@ func (c *cli) report(err error) int {
 	if errors.Is(err, errDifferent) || errors.Is(err, errTestsFailed) || errors.Is(err, errNotReady) {
 		return exitCode(err)
 	}
-	_, _ = io.WriteString(c.stdio.Err, renderError(err))
+	if f, ok := errors.AsType[*failure](err); !ok || !f.told {
+		_, _ = io.WriteString(c.stdio.Err, renderError(err))
+	}
 	return exitCode(err)
 }
 

@@ -2,8 +2,10 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tokenkey"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -24,17 +27,17 @@ type recipientFlags struct{ specs []string }
 
 func (f *recipientFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.specs, "recipient", nil,
-		"who can open the image too: jwe:FILE or pkcs11:FILE with a public key, pkcs7:FILE with a certificate (`KIND:FILE`, repeatable)")
+		"who can open the image too: jwe:FILE or pkcs11:FILE with a public key, pkcs7:FILE with a certificate, or a key pair in a token by its PKCS#11 URI (`KIND:FILE`, repeatable)")
 }
 
-func (f *recipientFlags) read() ([]crypt.Recipient, error) {
+func (f *recipientFlags) read(ctx context.Context, c *cli) ([]crypt.Recipient, error) {
 	var list []crypt.Recipient
 	for _, spec := range f.specs {
 		kind, file, ok := strings.Cut(spec, ":")
 		if !ok || file == "" {
 			return nil, usagef("--recipient %s is not KIND:FILE", spec).hint("jwe:owner.pub, pkcs7:owner.crt or pkcs11:token.pub")
 		}
-		doc, err := given.File(file, maxConfig)
+		doc, err := c.recipientKey(ctx, spec, file)
 		if err != nil {
 			return nil, usagef("recipient: %w", err)
 		}
@@ -47,6 +50,16 @@ func (f *recipientFlags) read() ([]crypt.Recipient, error) {
 	return list, nil
 }
 
+// recipientKey reads a recipient's key or certificate. In a PKCS#11 URI there is
+// a "=" where a file's name seldom has one; a file goes before.
+func (c *cli) recipientKey(ctx context.Context, spec, file string) ([]byte, error) {
+	doc, err := given.File(file, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) && tokenkey.IsURI(spec) && strings.Contains(file, "=") {
+		return c.tokenPublic(ctx, spec)
+	}
+	return doc, err
+}
+
 // openFlags say what opens the keys that an image has now.
 type openFlags struct {
 	keys, keks []string
@@ -56,7 +69,7 @@ type openFlags struct {
 
 func (f *openFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA, with a password or without; repeatable)")
+	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA, with a password or without), or with one that stays in a token, by its PKCS#11 URI (repeatable)")
 	f.words.add(cmd)
 	fl.StringArrayVar(&f.keks, "with-kek", nil, "open with a key-encrypting key: `URI=FILE` with its 32 bytes (repeatable)")
 	fl.StringVar(&f.agent, "with-agent", "", "inside a guest: open with keys that its agent gets, at this `address` (http://127.0.0.1:8006)")
@@ -65,22 +78,31 @@ func (f *openFlags) add(cmd *cobra.Command) {
 func (f *openFlags) empty() bool { return len(f.keys)+len(f.keks) == 0 && f.agent == "" }
 
 // open returns the unwrapper and what wipes its keys.
-func (f *openFlags) open() (crypt.Chain, func(), error) {
+func (f *openFlags) open(ctx context.Context, c *cli) (crypt.Chain, func(), error) {
 	ring, keks := new(crypt.Keyring), map[string]secret.Bytes{}
+	var tokens []*tokenkey.Key
 	wipe := func() {
 		for _, k := range keks {
 			k.Destroy()
 		}
-	}
-	for _, file := range f.keys {
-		doc, err := f.words.readKey(file)
-		if err != nil {
-			return nil, wipe, err
+		for _, t := range tokens {
+			_ = t.Close() // what it did was done
 		}
-		err = ring.Add(doc)
-		doc.Destroy()
-		if err != nil {
-			return nil, wipe, usagef("--with-key %s: %w", file, err)
+	}
+	for _, name := range f.keys {
+		if tokenkey.IsURI(name) {
+			key, err := c.tokenKey(ctx, name, f.words)
+			if err != nil {
+				return nil, wipe, err
+			}
+			tokens = append(tokens, key)
+			if err := ring.AddDecrypter(key); err != nil {
+				return nil, wipe, usagef("--with-key %s: %w", name, err)
+			}
+			continue
+		}
+		if err := f.addKey(ring, name); err != nil {
+			return nil, wipe, err
 		}
 	}
 	for _, spec := range f.keks {
@@ -107,6 +129,19 @@ func (f *openFlags) open() (crypt.Chain, func(), error) {
 		chain = append(chain, crypt.KEKs(agent.get))
 	}
 	return chain, wipe, nil
+}
+
+// addKey adds the private key of a file.
+func (f *openFlags) addKey(ring *crypt.Keyring, file string) error {
+	doc, err := f.words.readKey(file)
+	if err != nil {
+		return err
+	}
+	defer doc.Destroy()
+	if err := ring.Add(doc); err != nil {
+		return usagef("--with-key %s: %w", file, err)
+	}
+	return nil
 }
 
 // agentKeys gets keys from the guest agent's API for the workload, as containers

@@ -22,7 +22,7 @@ type passwordFlags struct{ files []string }
 
 func (f *passwordFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.files, "password-file", nil,
-		"`file` with the password of a private key, one line (repeatable: each is tried; default: the terminal is asked)")
+		"`file` with the password of a private key or the PIN of a token, one line (repeatable: each is tried for files; default: the terminal is asked)")
 }
 
 // readKey reads a private key and, if it has a password, opens it.
@@ -45,6 +45,9 @@ func (f *passwordFlags) readKey(path string) (secret.Bytes, error) {
 	}
 	if len(f.files) > 0 {
 		return secret.Bytes{}, keyError(path, keyfile.ErrPassword)
+	}
+	if key, err := keyfile.Unlock(doc, secret.New(nil)); !errors.Is(err, keyfile.ErrPassword) {
+		return key, keyError(path, err) // cosign's word for "no password" is an empty one
 	}
 	word, err := askPassword(path)
 	if err != nil {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,11 +9,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/keyfile"
 	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/image/trust"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
@@ -71,6 +74,29 @@ func TestCosignSigns(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The keys that cosign locks, with a password and with an empty one, are read
+// where we sign.
+func TestKeysOfCosign(t *testing.T) {
+	for _, word := range []string{"", "open sesame"} {
+		cosign := newTool(t, "cosign", "COSIGN_PASSWORD="+word)
+		cosign.run("generate-key-pair")
+		locked := secret.New(cosign.read("cosign.key"))
+		if !keyfile.Locked(locked) {
+			t.Error("it does not look locked")
+		}
+		key, err := keyfile.Unlock(locked, secret.New([]byte(word)))
+		must(t, err)
+		public, err := ship.PublicKey(key)
+		must(t, err)
+		if !bytes.Equal(public, cosign.read("cosign.pub")) {
+			t.Errorf("another key came out: %s", public)
+		}
+		if _, err := keyfile.Unlock(locked, secret.New([]byte("wrong"))); !errors.Is(err, keyfile.ErrPassword) {
+			t.Errorf("a wrong password: %v", err)
+		}
 	}
 }
 

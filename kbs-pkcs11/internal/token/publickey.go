@@ -1,0 +1,36 @@
+package token
+
+import (
+	"context"
+	"crypto/rsa"
+	"fmt"
+	"math/big"
+
+	"github.com/miekg/pkcs11"
+)
+
+// PublicKey returns the public key of a pair, as the private key tells it: many
+// tokens have no other object.
+func (t *Token) PublicKey(ctx context.Context, p Pair) (*rsa.PublicKey, error) {
+	var key *rsa.PublicKey
+	err := t.use(ctx, func(l *login, s pkcs11.SessionHandle) error {
+		h, _, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
+		if err != nil {
+			return err
+		}
+		got, err := t.lib.GetAttributeValue(s, h, []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_MODULUS, nil),
+			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, nil),
+		})
+		if err != nil {
+			return fmt.Errorf("read a key's attributes: %w", err)
+		}
+		e := new(big.Int).SetBytes(got[1].Value)
+		if e.BitLen() < 2 || e.BitLen() > 31 {
+			return fmt.Errorf("%w: its public exponent has %d bits", ErrKey, e.BitLen())
+		}
+		key = &rsa.PublicKey{N: new(big.Int).SetBytes(got[0].Value), E: int(e.Int64())}
+		return nil
+	})
+	return key, err
+}

@@ -1,0 +1,49 @@
+package tokenkey
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestThereAndBack(t *testing.T) {
+	var pipe bytes.Buffer
+	want := []any{
+		&Open{Module: "/usr/lib/m.so", Token: "t", Object: "o", ID: []byte{0, '\n', 255}, PIN: []byte("12\n34")},
+		&Opened{Public: []byte("der")}, &Decrypt{Hash: SHA1, Sealed: bytes.Repeat([]byte{9}, 512)}, &Decrypted{Error: "no\nkey"},
+	}
+	for _, v := range want {
+		if err := Send(&pipe, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := NewReader(&pipe)
+	for _, v := range want {
+		got := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+		if err := Receive(r, got); err != nil || !reflect.DeepEqual(got, v) {
+			t.Errorf("%+v, %v, want %+v", got, err, v)
+		}
+	}
+	if err := Receive(r, &Open{}); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"cut":            `{"hash":"sha1"`,
+		"another member": `{"hash":"sha1","label":"x"}` + "\n",
+		"no object":      "7\n",
+		"too long":       `{"hash":"` + strings.Repeat("x", MaxLine) + `"}` + "\n",
+	} {
+		if err := Receive(NewReader(strings.NewReader(text)), &Decrypt{}); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Send(io.Discard, Decrypt{Sealed: make([]byte, MaxLine)}); err == nil {
+		t.Error("a document was sent that nobody reads")
+	}
+}

@@ -1,0 +1,178 @@
+// Package token shows that an image is opened with a private key that never
+// leaves a PKCS#11 token: kbsctl, kbs-pkcs11 and SoftHSM. That the packets are
+// ocicrypt's is shown in image/crypt; Debian's skopeo was built without tokens.
+package token
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+)
+
+const module = "/usr/lib/softhsm/libsofthsm2.so"
+
+// A stage has the two programs, a token with a key pair, and an image.
+type stage struct {
+	*testing.T
+	dir string
+	env []string
+	pin string // file
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	for _, need := range []string{module, "/usr/bin/softhsm2-util"} {
+		if _, err := os.Stat(need); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip("SKIP: no SoftHSM (Debian: softhsm2 and libsofthsm2)")
+		}
+	}
+	s := &stage{T: t, dir: t.TempDir()}
+	s.env = append(os.Environ(), "SOFTHSM2_CONF="+s.path("softhsm2.conf"), "HOME="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
+	s.build("0", "./kbs/cmd/kbsctl")
+	s.build("1", "./kbs-pkcs11/cmd/kbs-pkcs11")
+	pin := make([]byte, 8)
+	_, _ = rand.Read(pin)
+	word := hex.EncodeToString(pin)
+	s.pin = s.write("pin", word+"\n")
+	s.write("softhsm2.conf", "directories.tokendir = "+s.dir+"\nlog.level = ERROR\n")
+	s.run("softhsm2-util", "--init-token", "--free", "--label", "owner", "--pin", word, "--so-pin", word)
+	s.importKey("image", "a1ff", word)
+	s.importKey("other", "b2", word)
+	s.image()
+	return s
+}
+
+// build uses the flags of the Makefile, so that what it built is not built again.
+func (s *stage) build(cgo, program string) {
+	s.Helper()
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", s.path("bin") + "/"}
+	if cgo == "0" {
+		args = append(args, "-tags", "grpcnotrace")
+	}
+	cmd := exec.CommandContext(s.Context(), "go", append(args, program)...)
+	cmd.Dir, cmd.Env = "../../..", append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.Fatalf("build %s: %v\n%s", program, err, out)
+	}
+}
+
+// importKey puts a key pair into the token; it cannot be read out again.
+func (s *stage) importKey(label, id, pin string) {
+	s.Helper()
+	file := s.path(label + ".key")
+	s.run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out", file)
+	s.run("openssl", "pkey", "-in", file, "-pubout", "-out", s.path(label+".pub"))
+	s.run("softhsm2-util", "--import", file, "--token", "owner", "--label", label, "--id", id, "--pin", pin)
+	if err := os.Remove(file); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *stage) image() {
+	s.Helper()
+	img, err := random.Image(3000, 2)
+	if err != nil {
+		s.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		s.Fatal(err)
+	}
+	config.OS, config.Architecture = "linux", "amd64"
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		s.Fatal(err)
+	}
+	l, err := layout.Write(s.path("app"), empty.Index)
+	if err == nil {
+		err = l.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "1"}))
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *stage) write(name, text string) string {
+	s.Helper()
+	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	return s.path(name)
+}
+
+func (s *stage) try(program string, args ...string) (string, error) {
+	if b := s.path("bin/" + program); program == "kbsctl" {
+		program = b
+	}
+	cmd := exec.CommandContext(s.Context(), program, args...)
+	cmd.Env, cmd.Dir = s.env, s.dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (s *stage) run(program string, args ...string) string {
+	s.Helper()
+	out, err := s.try(program, args...)
+	if err != nil {
+		s.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (s *stage) fails(reason string, args ...string) {
+	s.Helper()
+	if out, err := s.try("kbsctl", args...); err == nil || !strings.Contains(out, reason) {
+		s.Errorf("kbsctl %s: %v, want %q in\n%s", strings.Join(args, " "), err, reason, out)
+	}
+}
+
+// uri names a key of the token by words such as object=image.
+func (s *stage) uri(which string) string {
+	return fmt.Sprintf("pkcs11:token=owner;%s?module-path=%s&pin-source=file:%s", which, module, s.pin)
+}
+
+func TestKeyInAToken(t *testing.T) {
+	s := newStage(t)
+	s.run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", s.path("partner.key"))
+	s.run("openssl", "pkey", "-in", s.path("partner.key"), "-pubout", "-out", s.path("partner.pub"))
+	if err := os.Chmod(s.path("partner.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	// Encrypted for the token's key, whose public half the token tells or a file.
+	for name, recipient := range map[string]string{"uri": s.uri("object=image"), "file": "pkcs11:image.pub", "jwe": "jwe:image.pub"} {
+		to := "oci:" + name + ":1"
+		s.run("kbsctl", "image", "encrypt", "oci:app:1", "--to", to, "--recipient", recipient)
+		s.run("kbsctl", "image", "rekey", to, "--recipient", "jwe:partner.pub", "--with-key", s.uri("object=image"))
+		if out := s.run("kbsctl", "image", "inspect", to); !strings.Contains(out, "jwe") {
+			t.Errorf("%s: %s", name, out)
+		}
+		s.run("kbsctl", "image", "rekey", to, "--recipient", "jwe:image.pub", "--replace", "--with-key", "partner.key") // the partner really can
+	}
+
+	// By its id, with the PIN as a password file.
+	s.run("kbsctl", "image", "encrypt", "oci:app:1", "--to", "oci:id:1", "--recipient", s.uri("id=%A1%FF"))
+	bare := "pkcs11:token=owner;id=%a1%ff?module-path=" + module
+	s.run("kbsctl", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--with-key", bare, "--password-file", s.pin)
+
+	s.fails("no private key opens the PKCS#11 packet", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--replace", "--with-key", s.uri("object=other"))
+	s.fails("no such key", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--with-key", s.uri("object=none"))
+	s.fails("locks itself", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--with-key", bare, "--password-file", s.pin, "--password-file", s.pin)
+	wrong := s.write("wrong", "0000\n")
+	s.fails("PIN was refused", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--with-key", bare, "--password-file", wrong)
+	s.fails("others see", "image", "rekey", "oci:id:1", "--recipient", "jwe:partner.pub", "--with-key", bare+"&pin-value=1")
+}
