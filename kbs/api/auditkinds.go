@@ -59,6 +59,12 @@ const (
 // something there.
 const AuditPluginCall AuditKind = "plugin.call"
 
+// What administrators ask for before there is a guest.
+const (
+	AuditAppraise        AuditKind = "appraise"
+	AuditImagePolicyRead AuditKind = "image_policy.read"
+)
+
 // What concerns the broker and its log.
 const (
 	AuditBrokerStart  AuditKind = "broker.start"
@@ -108,6 +114,8 @@ func AuditKinds() []AuditKindInfo {
 		{AuditTicketSilence, "ticketgroup/ID", "Refusals of one cause are left out of the listing; why, and until when, is in the details."},
 		{AuditTicketUnsilence, "ticketgroup/ID", "Refusals of that cause are listed again."},
 		{AuditPluginCall, "PLUGIN/PATH", "An administrator called a plugin with the method in the details."},
+		{AuditAppraise, "evidence", "An administrator had evidence judged as a guest's would be; what came of it is in the details, and nothing was released."},
+		{AuditImagePolicyRead, "resource/REPO/TYPE/TAG", "An administrator read a resource that is an image policy, or was refused one that is not."},
 		{AuditMasterKeyRotate, "masterkey/ID", "New values are under another master key from now on, and all others are moved to it."},
 		{AuditMasterKeyRetire, "masterkey/ID", "Nothing is under a former master key any more."},
 		{AuditTokenKeyCreate, "token-key/ID", "A key that signs attestation tokens was made."},

@@ -90,6 +90,7 @@ func TestScripts(t *testing.T) {
 			"agent":    cmdAgent,
 			"asks":     cmdAsks,
 			"verdict":  cmdVerdict,
+			"evidence": cmdEvidence,
 		},
 	})
 }

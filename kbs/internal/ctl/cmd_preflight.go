@@ -25,20 +25,21 @@ failure: 2 where a guest or the broker would refuse.
   policy keys  what the image policy names by kbs:/// is at the broker
   refvalues    the broker has reference values in force; with --refvalues (what
                measure predict writes), it has those of this guest
-  evidence     the broker's attestation policy finds a guest affirming whose
-               evidence measure verify has verified (--verdict), by the reference
-               values in force; if not, which claim, rule and line it is about
+  evidence     the broker takes the evidence in --evidence, by its own verifiers,
+               collateral and waivers, has not revoked what it shows, and finds its
+               guest affirming; if not, which claim, rule and line it is about
   release      the policy of each key gives it to that guest, or to one whose
                token has the claims in --claims (guest-agent token prints one)
 
-Evidence comes from such a guest: measure obtain, or from a simulator. Its verdict
-is what
+Evidence comes from such a guest (measure obtain --report-data HEX) or from a
+simulator, and the broker judges it as if that guest had come: it releases nothing
+for it, makes no token, and keeps a record of who asked. This wants the role
+operator. Without it, --verdict takes what measure verify -o json said of the
+evidence, with your collateral and your waivers, which need not be the broker's.
 
-  measure verify --evidence evidence.json --report-data HEX -o json > verdict.json
-
-prints, with the collateral and waivers that the broker's configuration has. What
-the broker keeps for guests, the image policy among it, is shown to no
-administrator, so its text has to be at hand.
+The image policy may be a file, or lie at the broker (kbs:///REPO/TYPE/TAG, also as
+init-data names it): of what the broker keeps for guests, image policies alone are
+shown to operators.
 
 A check whose input was not given is told as open, never as passed.`
 
@@ -49,21 +50,28 @@ func (c *cli) preflightCommand() *cobra.Command {
 		Short: "Would a guest run this image, and get its key?",
 		Long:  preflightLong,
 		Example: `  kbsctl preflight reg.example/app:1-enc --image-policy policy.json --key kbs:///prod/keys/release=release.pub
-  kbsctl preflight reg.example/app:1-enc --init-data initdata.toml --refvalues guest-1.4.yaml --verdict verdict.json`,
+  kbsctl preflight reg.example/app:1-enc --init-data initdata.toml --refvalues guest-1.4.yaml \
+      --evidence snp=evidence.json --report-data 00ff`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.ref = args[0]
+			if strings.HasPrefix(p.j.policy, "kbs://") {
+				p.j.policy, p.j.policyURI = "", p.j.policy
+			}
 			return p.run(cmd.Context())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&p.j.policy, "image-policy", "", "image policy `file` (containers-policy.json) that guests will have")
+	f.StringVar(&p.j.policy, "image-policy", "", "image policy `file` (containers-policy.json) that guests will have, or its URI at the broker")
 	f.StringVar(&p.initData, "init-data", "", "init-data `file` that the guest will be launched with")
 	f.StringArrayVar(&p.refvalues, "refvalues", nil, "`file` of RefValue documents: what the guest will measure (repeatable)")
 	f.StringVar(&p.claims, "claims", "", "`file` with the claims (JSON) of a guest's token")
 	f.StringArrayVar(&p.verdicts, "verdict", nil, "`file` with what measure verify -o json said of a guest's evidence (repeatable: the CPU's first, then devices')")
 	f.StringVar(&p.attestation, "attestation-policy", policy.DefaultID, "`id` of the broker's attestation policies that judge it, without class")
-	cmd.MarkFlagsMutuallyExclusive("claims", "verdict")
+	f.StringArrayVar(&p.evidence, "evidence", nil, "`PLATFORM=FILE` with evidence of such a guest, for the broker to judge (repeatable: the CPU's first, then devices')")
+	f.StringVar(&p.bound, "report-data", "", "`HEX` that the evidence is bound to")
+	cmd.MarkFlagsRequiredTogether("evidence", "report-data")
+	cmd.MarkFlagsMutuallyExclusive("claims", "verdict", "evidence")
 	p.j.add(cmd)
 	return cmd
 }

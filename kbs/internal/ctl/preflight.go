@@ -30,14 +30,17 @@ type preflight struct {
 	refvalues []string
 	claims    string   // file
 	verdicts  []string // files
+	evidence  []string // PLATFORM=FILE
+	bound     string   // report data of the evidence, hex
 	// attestation is the id of the attestation policies, without class.
 	attestation string
 
-	document *initdata.Document // the init-data; nil: none
-	cfg      registry.Config
-	at       located
-	broker   *admin.Client // nil: it cannot be asked
-	keys     []string      // paths of the layers' keys at the broker
+	document     *initdata.Document // the init-data; nil: none
+	initDataText string
+	cfg          registry.Config
+	at           located
+	broker       *admin.Client // nil: it cannot be asked
+	keys         []string      // paths of the layers' keys at the broker
 }
 
 func (p *preflight) all(ctx context.Context) ([]check, error) {
@@ -61,6 +64,7 @@ func (p *preflight) all(ctx context.Context) ([]check, error) {
 	if p.at.image == nil {
 		return append(checks, open("key", "", "the image is not at hand")), nil
 	}
+	checks = append(checks, p.imagePolicy(ctx)...)
 	checks = append(checks, p.signature(ctx))
 	if noBroker != nil {
 		return append(checks, broken("key", "", noBroker)), nil
@@ -120,7 +124,7 @@ func (p *preflight) readInitData() ([]check, error) {
 			return []check{refused(name, "mend cdh.toml in "+p.initData, "cdh.toml: %v", err)}, nil
 		}
 	}
-	p.document = doc
+	p.document, p.initDataText = doc, string(raw)
 	checks := []check{passed(name, "%s digest %s", doc.Algorithm(), hex.EncodeToString(doc.Digest()))}
 	for key, v := range guest.Vouchsafe {
 		if on, is := v.(bool); is && on && strings.HasPrefix(key, "insecure_") {
@@ -140,8 +144,8 @@ func (p *preflight) readInitData() ([]check, error) {
 func (p *preflight) signature(ctx context.Context) check {
 	const name = "signature"
 	switch {
-	case p.j.policy == "" && p.j.policyURI != "":
-		return open(name, "give the policy's text with --image-policy FILE", "the guest will fetch its image policy from %s, and the broker shows it to guests alone", p.j.policyURI)
+	case p.j.policy == "" && p.j.policyURI != "" && p.j.policyText == nil:
+		return open(name, "give the policy's text with --image-policy FILE", "the guest will fetch its image policy from %s", p.j.policyURI)
 	case p.j.policy == "" && p.j.policyText == nil && p.initData != "":
 		return refused(name, "set image_security_policy or image_security_policy_uri in [image] of cdh.toml", "no image policy is named in the init-data: a guest without one runs nothing")
 	case p.j.policy == "" && p.j.policyText == nil:

@@ -178,7 +178,7 @@ func (p *preflight) releases(ctx context.Context, guest appraised) []check {
 	if len(p.keys) == 0 {
 		return nil
 	}
-	if len(p.verdicts) > 0 && guest.claims == nil {
+	if len(p.verdicts)+len(p.evidence) > 0 && guest.claims == nil {
 		return []check{open(name, "", "the guest would have no token")}
 	}
 	policies, err := p.broker.Policies(ctx)
@@ -199,7 +199,7 @@ func (p *preflight) release(ctx context.Context, name, path string, all []api.Po
 		return refused(name, "kbsctl create policy resource/resource/"+path+" --from-file FILE (kbsctl policy template list)", "no policy decides about %s, so nobody gets it", path)
 	}
 	if claims == nil && p.claims == "" {
-		return open(name, "--verdict FILE, with what measure verify -o json says of such a guest's evidence, or --claims FILE, with the payload of its token",
+		return open(name, "--evidence PLATFORM=FILE, with evidence of such a guest, which the broker then judges, or --claims FILE, with the payload of its token",
 			"policy/resource/%s decides about %s", id, path)
 	}
 	if claims == nil {

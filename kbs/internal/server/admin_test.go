@@ -44,6 +44,7 @@ var adminRoutes = []struct {
 	{"GET", "/v1/resources?prefix=prod/", "", admin.Viewer, false},
 	{"PUT", "/v1/resources/a/b/c", "x", admin.Operator, false},
 	{"DELETE", "/v1/resources/a/b/c", "", admin.Operator, false},
+	{"GET", "/v1/image-policies/a/b/c", "", admin.Operator, false},
 	{"GET", "/v1/keys/token", "", admin.Viewer, false},
 	{"POST", "/v1/keys/token/rotate", `{"now":true}`, admin.Owner, false},
 	{"GET", "/v1/tickets?limit=5", "", admin.Viewer, false},

@@ -138,6 +138,7 @@ func Routes() []Route {
 		adminRoutes(),
 		guestRevocationRoutes(),
 		leaseRoutes(),
+		appraisalRoutes(),
 		tenantRoutes(),
 		approvalRoutes(),
 		auditRoutes(),

@@ -44,7 +44,7 @@ func mappings() map[api.AuditKind]mapping {
 	create, read, update, remove := mapping{apiActivity, 1}, mapping{apiActivity, 2}, mapping{apiActivity, 3}, mapping{apiActivity, 4}
 	return map[api.AuditKind]mapping{
 		api.AuditAuth: logon, api.AuditAttest: logon, api.AuditEvaluate: logon, api.AuditAdmin: logon,
-		api.AuditRelease: read, api.AuditRead: read,
+		api.AuditRelease: read, api.AuditRead: read, api.AuditAppraise: read, api.AuditImagePolicyRead: read,
 		api.AuditTokenKeyCreate: create, api.AuditTokenKeyPublish: create,
 		api.AuditPolicyPut: update, api.AuditPolicyStage: update, api.AuditPolicyRollback: update,
 		api.AuditRefValuePut: update, api.AuditRefSetPut: update, api.AuditSignerPut: update,
