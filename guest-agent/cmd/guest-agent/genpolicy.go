@@ -24,6 +24,8 @@ type generator struct {
 	ca, authFile string
 	plainHTTP    []string
 	layouts      map[string]string
+	keys         []string
+	options      genpolicy.Options
 }
 
 // genpolicyCommand is for the pod's owner, on the owner's machine.
@@ -34,9 +36,11 @@ func genpolicyCommand(io stdio) *cobra.Command {
 		Short: "Write an agent policy for a pod",
 		Long: "Reads a pod, or an object with a pod template (- is the standard input), looks its images up in\n" +
 			"their registries and writes the policy that lets a host run just this pod. It goes into\n" +
-			"init-data as policy.rego.",
+			"init-data as policy.rego.\n\n" +
+			"What the host could read or change is refused, until a flag that begins with --insecure- names it.",
 		Example: "  guest-agent genpolicy pod.yaml -o policy.rego\n" +
-			"  guest-agent genpolicy pod.yaml --learn agent.log -o policy.rego",
+			"  guest-agent genpolicy pod.yaml --learn agent.log -o policy.rego\n" +
+			"  guest-agent genpolicy db.yaml --pod StatefulSet/db --encrypted-volume data=kbs:///default/volume/data",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.run(cmd.Context(), args[0], cmd.InOrStdin(), io)
@@ -45,7 +49,13 @@ func genpolicyCommand(io stdio) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&g.out, "output", "o", "", "file for the policy (default: the standard output)")
 	f.StringVar(&g.learn, "learn", "", "log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
+	f.StringVar(&g.options.Pod, "pod", "", "NAME or KIND/NAME of the object that is meant, where the file has several with a pod")
 	f.BoolVar(&g.denyLogs, "deny-logs", false, "the host may not read what the containers write")
+	f.StringArrayVar(&g.keys, "encrypted-volume", nil, "NAME=KEY[,format]: the volume NAME lies encrypted on a disk of the host's, and the guest opens it with this key alone, a kbs:// URI or a sealed secret; with format a disk that is empty gets a new volume, which also a host can bring about")
+	f.StringSliceVar(&g.options.InsecureHostVolumes, "insecure-host-volume", nil, "NAME of a persistent volume, hostPath or the like: the host can read, choose and change what is in it")
+	f.BoolVar(&g.options.InsecureHostShare, "insecure-host-share", false, "the host may share directories (virtio-fs): it can change config maps, secrets and host volumes at any time, and an emptyDir must be in memory or encrypted")
+	f.StringSliceVar(&g.options.InsecureHostDevices, "insecure-host-device", nil, "NAME of a volume in block mode, which the host can read and change, or of a resource of device plugins, of which nobody knows what it is")
+	f.StringSliceVar(&g.options.InsecurePrivileged, "insecure-privileged", nil, "NAME of a container that may do anything to the guest, and so to the other containers")
 	f.StringVar(&g.platform, "platform", "", "platform of the guest, as OS/ARCHITECTURE[/VARIANT] (default: that of this machine)")
 	f.StringToStringVar(&g.layouts, "image", nil, "NAME=oci:DIR[:TAG]: take the image that the pod calls NAME from an OCI layout, not from its registry")
 	f.StringVar(&g.ca, "registry-ca", "", "PEM file of the CA that signed the registry's certificate")
@@ -66,7 +76,11 @@ func (g generator) run(ctx context.Context, pod string, stdin io.Reader, io stdi
 	if err != nil {
 		return err
 	}
-	o := genpolicy.Options{DenyLogs: g.denyLogs}
+	o := g.options
+	o.DenyLogs = g.denyLogs
+	if o.Keys, err = g.volumeKeys(); err != nil {
+		return err
+	}
 	if g.learn != "" {
 		log, err := os.Open(g.learn)
 		if err != nil {
@@ -89,6 +103,23 @@ func (g generator) run(ctx context.Context, pod string, stdin io.Reader, io stdi
 		return err
 	}
 	return os.WriteFile(g.out, []byte(policy), 0o644) //nolint:gosec // a policy is no secret: it travels past the host
+}
+
+// volumeKeys reads --encrypted-volume.
+func (g generator) volumeKeys() (map[string]genpolicy.Key, error) {
+	keys := map[string]genpolicy.Key{}
+	for _, pair := range g.keys {
+		name, text, _ := strings.Cut(pair, "=")
+		k, err := genpolicy.ParseKey(text)
+		if err == nil && keys[name] != (genpolicy.Key{}) {
+			err = errors.New("it has two keys")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: --encrypted-volume %s: %w", errUsage, name, err)
+		}
+		keys[name] = k
+	}
+	return keys, nil
 }
 
 func readInput(name string, stdin io.Reader) ([]byte, error) {

@@ -24,7 +24,6 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -113,6 +112,8 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	}
 	cfg := kataConfig(o, s, h, vols, log)
 	cfg.Reaper, cfg.Leases, cfg.Metrics = reaper, keeper, meter.Text
+	cfg.KeepImages = vols.keepImages(o, s)
+	cfg.Encrypted = newPodVolumes(s, lentVolumes{vols.mounter, keeper}, vols.mounter)
 	if s.Agent.Policy != "" {
 		if cfg.Policy, err = policy.New(ctx, s.Agent.Policy, policy.Config{UnsafeLearn: s.Agent.InsecureLearnPolicy, Logger: log}); err != nil {
 			return fmt.Errorf("%s: %w", settings.DocumentPolicy, err)
@@ -155,7 +156,6 @@ func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, log 
 		Images:         images{h, s.Agent.ImagePullTimeout},
 		Secrets:        h,
 		Events:         h,
-		Encrypted:      securemount.Ephemeral{Mounter: vols.mounter, UnsafeNoIntegrity: s.Agent.InsecureNoStorageIntegrity},
 		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
 		Swap:           vols.swap,
 		GuestHooks:     s.Agent.GuestHooks,

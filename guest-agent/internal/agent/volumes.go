@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/swap"
+	"github.com/vouchsafe-cc/vouchsafe/image/store"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -34,18 +36,26 @@ type lentVolumes struct {
 	leases kata.Leases
 }
 
-// SecureMount is [securemount.Mounter.SecureMount]. Where the end of a lease stops
-// containers, the end of the key's cuts the volume off, for whatever process uses
-// it: a volume is the whole pod's. Nothing unmounts it before the agent ends.
+// SecureMount is [securemount.Mounter.SecureMount]; the key is lent from then on.
+// Nothing unmounts it before the agent ends.
 func (v lentVolumes) SecureMount(ctx context.Context, volumeType string, options map[string]string, flags []string, mountPoint string) error {
 	if err := v.mounter.SecureMount(ctx, volumeType, options, flags, mountPoint); err != nil {
 		return err
 	}
+	v.hold(ctx, mountPoint)
+	return nil
+}
+
+// hold keeps the lease of a volume's key until what it returns is called. Where the end of a lease stops
+// containers, the end of the key's cuts the volume off, for whatever process uses
+// it: a volume is the whole pod's.
+func (v lentVolumes) hold(ctx context.Context, mountPoint string) (giveBack func()) {
+	giveBack = func() {}
 	for _, m := range v.mounter.List() {
 		if m.MountPoint != mountPoint || !m.Lent {
 			continue
 		}
-		v.leases.Hold(lease.Lease{
+		giveBack = v.leases.Hold(lease.Lease{
 			What: "a volume",
 			Ask:  func(ctx context.Context) error { return v.mounter.AskAgain(ctx, mountPoint) },
 			Cut: func() error {
@@ -55,7 +65,7 @@ func (v lentVolumes) SecureMount(ctx context.Context, volumeType string, options
 			},
 		})
 	}
-	return nil
+	return giveBack
 }
 
 // volumes joins the Mounter and the hub. The Mounter comes first, for the disk
@@ -103,23 +113,60 @@ func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Set
 	if s.Agent.ImageDisk == "" {
 		return nil
 	}
-	dir := hubDir(o, s.Image)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
+	d, err := openDir(hubDir(o, s.Image))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }()
-	_, err = v.mounter.MountOn(ctx, securemount.Volume{
-		Device: securemount.Device{Path: s.Agent.ImageDisk}, Format: true, Integrity: true,
-		Filesystem: securemount.Ext4, MkfsOptions: imageDiskOptions,
-	}, d)
-	if err != nil {
+	if _, err = v.mounter.MountOn(ctx, imageVolume(s.Agent.ImageDisk), d); err != nil {
 		return fmt.Errorf("image_disk: %w", err)
 	}
 	return nil
+}
+
+func imageVolume(node string) securemount.Volume {
+	return securemount.Volume{
+		Device: securemount.Device{Path: node}, Format: true, Integrity: true,
+		Filesystem: securemount.Ext4, MkfsOptions: imageDiskOptions,
+	}
+}
+
+// keepImages returns what moves images to a disk that a runtime names
+// (/dev/trusted_store), nil where the settings say where they are kept.
+func (v *volumes) keepImages(o Options, s *settings.Settings) func(ctx context.Context, b device.Block) error {
+	if s.Agent.ImageDisk != "" || s.Image.InMemory {
+		return nil
+	}
+	return func(ctx context.Context, b device.Block) error {
+		d, err := openDir(hubDir(o, s.Image) + imageDiskSuffix)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = d.Close() }()
+		path, err := v.mounter.MountOn(ctx, imageVolume(b.Path), d)
+		if err != nil {
+			return err
+		}
+		var options []store.Option
+		if s.Image.Verity {
+			options = append(options, store.AsImages())
+		}
+		if err := v.hub.MoveImages(path, options...); err != nil {
+			return errors.Join(err, v.mounter.Unmount(context.WithoutCancel(ctx), path))
+		}
+		return nil
+	}
+}
+
+// imageDiskSuffix makes the directory for images on a runtime's disk of that for
+// others. In a state directory no container can have the name.
+const imageDiskSuffix = "-disk"
+
+func openDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
 }
 
 // close takes all volumes away, and their keys.

@@ -17,11 +17,32 @@ const (
 // Kinds lists them.
 func Kinds() []string { return []string{PCI, MMIO, SCSI, NVDIMM} }
 
+// Passed is the kind of devices that are passed through to the guest, whose kernel
+// drives them.
+const Passed = "vfio-pci-gk"
+
 // An Address is where a device is plugged in. One of its parts is set.
 type Address struct {
 	node string // the name of the disk
 	path []slot // from the root bus on
 	scsi string // "target:unit"
+}
+
+// whyNot says of kinds that runtimes know why they are not here.
+var whyNot = map[string]string{
+	"blk-ccw":      ofS390x,
+	"vfio-ap":      ofS390x,
+	"vfio-ap-cold": ofS390x,
+	"vfio-pci":     "a container that drives a device by itself also says where in the guest's memory the device writes; only a driver of the guest's kernel (vfio-pci-gk) does that for it",
+}
+
+const ofS390x = "it is a kind of s390x, for which this agent is not built"
+
+func unsupported(kind string) error {
+	if why := whyNot[kind]; why != "" {
+		return invalidf("devices of kind %s are not supported: %s", kind, why)
+	}
+	return invalidf("devices of kind %.32q are not supported", kind)
 }
 
 // slot is a place on a PCI bus.
@@ -59,7 +80,7 @@ func ParseAddress(kind, text string) (Address, error) {
 			return Address{path: path}, nil
 		}
 	case nodes[kind] == nil && kind != SCSI:
-		return Address{}, invalidf("devices of kind %.32q are not supported", kind)
+		return Address{}, unsupported(kind)
 	}
 	return Address{}, invalidf("%.64q is no address of a device of kind %s", text, kind)
 }

@@ -77,38 +77,50 @@ func (f *Finder) Partition(ctx context.Context, b Block, number int) (Block, err
 
 // await looks until the disk that look names is there; an empty name is one that
 // is not there yet.
-func (f *Finder) await(ctx context.Context, what string, look func() (name string, err error)) (Block, error) {
+func (f *Finder) await(ctx context.Context, what string, look func() (name string, err error)) (b Block, err error) {
+	err = f.until(ctx, what, "block", func() (bool, error) {
+		name, err := look()
+		if err != nil || name == "" {
+			return false, err
+		}
+		var ok bool
+		b, ok = f.block(name)
+		return ok, nil
+	})
+	return b, err
+}
+
+// until looks until there is what look is for.
+func (f *Finder) until(ctx context.Context, what, subsystem string, look func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
-	wake, stop := f.wake()
+	wake, stop := f.wake(subsystem)
 	defer stop()
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for {
-		name, err := look()
+		there, err := look()
 		if err != nil {
-			return Block{}, fmt.Errorf("look for the device at %s: %w", what, err)
+			return fmt.Errorf("look for the device at %s: %w", what, err)
 		}
-		if name != "" {
-			if b, ok := f.block(name); ok {
-				return b, nil
-			}
+		if there {
+			return nil
 		}
 		select {
 		case <-wake:
 		case <-tick.C:
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return Block{}, fmt.Errorf("%s: %w", what, ErrTimeout)
+				return fmt.Errorf("%s: %w", what, ErrTimeout)
 			}
-			return Block{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
-// wake signals when block devices come. It listens before the first look, so that
-// none comes unseen in between.
-func (f *Finder) wake() (<-chan struct{}, func()) {
+// wake signals when devices of a subsystem come. It listens before the first look,
+// so that none comes unseen in between.
+func (f *Finder) wake(subsystem string) (<-chan struct{}, func()) {
 	wake := make(chan struct{}, 1)
 	events, err := f.cfg.Listen()
 	if err != nil {
@@ -119,12 +131,12 @@ func (f *Finder) wake() (<-chan struct{}, func()) {
 		for {
 			raw, err := events.Receive()
 			if errors.Is(err, unix.ENOBUFS) { // some were lost
-				raw, err = []byte("add@/\x00SUBSYSTEM=block"), nil
+				raw, err = []byte("add@/\x00SUBSYSTEM="+subsystem), nil
 			}
 			if err != nil {
 				return
 			}
-			if e, err := ParseEvent(raw); err == nil && e.Subsystem == "block" {
+			if e, err := ParseEvent(raw); err == nil && e.Subsystem == subsystem {
 				select {
 				case wake <- struct{}{}:
 				default:
@@ -159,8 +171,22 @@ func (f *Finder) block(name string) (Block, bool) {
 	return b, true
 }
 
-// pci follows a path from the root bus through bridges to a virtio disk.
+// pci follows a path to a virtio disk.
 func (f *Finder) pci(path []slot) (string, error) {
+	dir, err := f.function(path)
+	if dir == "" {
+		return "", err
+	}
+	virtio, err := only(dir, "virtio")
+	if virtio == "" {
+		return "", err
+	}
+	return only(filepath.Join(dir, virtio, "block"), "")
+}
+
+// function follows a path from the root bus through bridges to a device, and
+// returns its directory.
+func (f *Finder) function(path []slot) (string, error) {
 	bus := "0000:00"
 	if path[0].device >= pciRoot {
 		bus = "0000:" + hex2(path[0].device)
@@ -176,11 +202,7 @@ func (f *Finder) pci(path []slot) (string, error) {
 		}
 		dir = filepath.Join(dir, bus+":"+hex2(s.device)+"."+strconv.Itoa(int(s.function)))
 	}
-	virtio, err := only(dir, "virtio")
-	if virtio == "" {
-		return "", err
-	}
-	return only(filepath.Join(dir, virtio, "block"), "")
+	return dir, nil
 }
 
 // scsi has the hosts look for a unit, and returns its disk.

@@ -1,12 +1,11 @@
 package genpolicy
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -27,16 +26,11 @@ type containerData struct {
 	ReadonlyRoot    bool       `json:"readonly_root"`
 	NoNewPrivileges bool       `json:"no_new_privileges"`
 	Capabilities    []string   `json:"capabilities"`
-	Mounts          []mount    `json:"mounts"` // must be there
-	Files           []string   `json:"files"`  // may be copied in by the host
+	Mounts          []mount    `json:"mounts"`            // must be there
+	Files           []string   `json:"files"`             // may be copied in by the host
+	Devices         []string   `json:"devices,omitempty"` // paths of disks that must be there
+	Passed          int        `json:"passed,omitempty"`  // how many devices may be passed through
 	Exec            [][]string `json:"exec"`
-}
-
-type mount struct {
-	Destination string `json:"destination"`
-	Kind        string `json:"kind"` // copied, memory or disk
-	Volume      string `json:"volume,omitempty"`
-	Readonly    bool   `json:"readonly"`
 }
 
 // defaultPath is what container engines add where an image has no PATH.
@@ -44,10 +38,8 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-func (p *pod) container(c container, image Image) (*containerData, error) {
-	if c.SecurityContext.Privileged {
-		return nil, errors.New("it is privileged")
-	}
+// container is one container of the pod as the rules read it.
+func (p *pod) container(ctx context.Context, c container, image Image, o Options) (*containerData, error) {
 	out := &containerData{
 		Name: c.Name, Images: image.References, Cwd: first(c.WorkingDir, image.WorkingDir, "/"),
 		EnvAlso: []string{}, EnvAny: []string{}, Exec: [][]string{}, Mounts: []mount{},
@@ -66,13 +58,20 @@ func (p *pod) container(c container, image Image) (*containerData, error) {
 			out.Exec = append(out.Exec, h.Exec.Command)
 		}
 	}
-	if err := p.user(out, c, image); err != nil {
+	if err := p.user(ctx, out, c, image); err != nil {
 		return nil, err
 	}
-	if out.Capabilities, err = rights(c.SecurityContext.Capabilities); err != nil {
+	if out.Capabilities, err = rights(c, o); err != nil {
 		return nil, err
 	}
-	return out, p.mounts(out, c)
+	if err := p.mounts(out, c, o); err != nil {
+		return nil, err
+	}
+	if err := p.disks(out, c, o); err != nil {
+		return nil, err
+	}
+	out.Passed, err = passed(c, o)
+	return out, err
 }
 
 func first(values ...string) string {
@@ -191,63 +190,33 @@ func arguments(c container, image Image, known map[string]*string) ([]string, er
 	return args, nil
 }
 
-// user is the pod's word, or the image's if that is a number: whom a name stands
-// for is written in the image's files, which are not read here.
-func (p *pod) user(out *containerData, c container, image Image) error {
-	ps, cs := p.podSpec.SecurityContext, c.SecurityContext
-	name, group, _ := strings.Cut(image.User, ":")
-	uid := either(cs.RunAsUser, ps.RunAsUser)
-	fromImage := uid == nil
-	if fromImage {
-		n, err := strconv.ParseInt(first(name, "0"), 10, 32)
-		if name == "root" {
-			n, err = 0, nil
-		}
-		if err != nil {
-			return fmt.Errorf("the image runs as user %q: give its number as runAsUser", name)
-		}
-		uid = &n
-	}
-	out.UID, out.GIDs = *uid, []int64{0}
-	if gid := either(cs.RunAsGroup, ps.RunAsGroup); gid != nil {
-		out.GIDs = []int64{*gid}
-	} else if n, err := strconv.ParseInt(group, 10, 32); fromImage && err == nil {
-		out.GIDs = []int64{n}
-	} else if *uid != 0 {
-		// The primary group of the image's own list of users, if it has the user:
-		// by custom the one with the user's number.
-		out.GIDs = []int64{0, *uid}
-	}
-	out.Groups = slices.Concat(out.GIDs, ps.SupplementalGroups)
-	if ps.FSGroup != nil {
-		out.Groups = append(out.Groups, *ps.FSGroup)
-	}
-	return nil
-}
-
-func either(a, b *int64) *int64 {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 // usualRights are those that container engines give without being asked.
 var usualRights = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
 	"NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 }
 
-func rights(c capabilities) ([]string, error) {
+// allRights stands for every capability.
+const allRights = "ALL"
+
+// rights are the capabilities that a container may have. With all of them it
+// can do to the guest what the guest's kernel can.
+func rights(c container, o Options) ([]string, error) {
 	short := func(s string) string { return strings.TrimPrefix(strings.ToUpper(s), "CAP_") }
-	have := slices.Clone(usualRights)
-	for _, d := range c.Drop {
-		have = slices.DeleteFunc(have, func(h string) bool { return short(d) == "ALL" || h == short(d) })
+	wanted := c.SecurityContext.Capabilities
+	all := c.SecurityContext.Privileged || slices.ContainsFunc(wanted.Add, func(a string) bool { return short(a) == allRights })
+	switch {
+	case all && !slices.Contains(o.InsecurePrivileged, c.Name):
+		return nil, fmt.Errorf("it is privileged, or asks for all capabilities: it could do anything to the guest and to the pod's other containers "+
+			"(--insecure-privileged %s allows that; devices of the host it does not get)", c.Name)
+	case all:
+		return []string{allRights}, nil
 	}
-	for _, a := range c.Add {
-		if short(a) == "ALL" {
-			return nil, errors.New("it asks for all capabilities")
-		}
+	have := slices.Clone(usualRights)
+	for _, d := range wanted.Drop {
+		have = slices.DeleteFunc(have, func(h string) bool { return short(d) == allRights || h == short(d) })
+	}
+	for _, a := range wanted.Add {
 		have = append(have, short(a))
 	}
 	for i, h := range have {
@@ -255,35 +224,4 @@ func rights(c capabilities) ([]string, error) {
 	}
 	slices.Sort(have)
 	return slices.Compact(have), nil
-}
-
-var volumeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-
-func (p *pod) mounts(out *containerData, c container) error {
-	token := p.AutomountToken == nil || *p.AutomountToken
-	for _, m := range c.VolumeMounts {
-		i := slices.IndexFunc(p.Volumes, func(v volume) bool { return v.Name == m.Name })
-		if i < 0 || !volumeName.MatchString(m.Name) || !path.IsAbs(m.MountPath) {
-			return fmt.Errorf("there is no volume %q, or its mount path is not absolute", m.Name)
-		}
-		item := mount{Destination: path.Clean(m.MountPath), Kind: "copied", Readonly: m.ReadOnly}
-		switch v := p.Volumes[i]; {
-		case v.EmptyDir != nil && m.SubPath != "":
-			return fmt.Errorf("volume %s: subPath of an emptyDir is not supported", m.Name)
-		case v.EmptyDir != nil && v.EmptyDir.Medium == "Memory":
-			item.Kind, item.Volume = "memory", m.Name
-		case v.EmptyDir != nil && v.EmptyDir.Medium == "":
-			item.Kind, item.Volume = "disk", m.Name
-		case v.EmptyDir != nil:
-			return fmt.Errorf("volume %s: medium %q is not supported", m.Name, v.EmptyDir.Medium)
-		case v.ConfigMap == nil && v.Secret == nil && v.Projected == nil && v.DownwardAPI == nil:
-			return fmt.Errorf("volume %s: its kind is not known", m.Name)
-		}
-		token = token && item.Destination != tokenPath
-		out.Mounts = append(out.Mounts, item)
-	}
-	if token {
-		out.Files = append(out.Files, tokenPath)
-	}
-	return nil
 }

@@ -36,6 +36,9 @@ type Image struct {
 	Env        []string
 	WorkingDir string
 	User       string
+	// Files reads files of the image: paths without a leading slash. What is not
+	// there is not in the result.
+	Files func(ctx context.Context, names ...string) (map[string][]byte, error)
 }
 
 // Images finds images.
@@ -45,9 +48,25 @@ type Images interface {
 
 // Options of a policy.
 type Options struct {
+	// Pod says which pod of a file with several is meant: NAME or KIND/NAME.
+	Pod      string
 	DenyLogs bool // the host may not read what containers write
 	// Learned is what a policy in learn mode would have refused; see [ReadLog].
 	Learned []Refusal
+	// Keys are those of volumes that lie encrypted on disks of the host's, by the
+	// names of the volumes.
+	Keys map[string]Key
+	// InsecureHostVolumes names volumes whose content the host may read, choose
+	// and change.
+	InsecureHostVolumes []string
+	// InsecureHostShare lets the host share directories (virtio-fs): it may read
+	// and change what lies in config maps, secrets and host volumes at any time.
+	InsecureHostShare bool
+	// InsecureHostDevices names volumes that are given as devices, and resources of
+	// device plugins.
+	InsecureHostDevices []string
+	// InsecurePrivileged names containers that may do anything to the guest.
+	InsecurePrivileged []string
 }
 
 // data is the pod as the rules read it.
@@ -56,6 +75,7 @@ type data struct {
 	SharePID        bool              `json:"share_pid"`
 	Logs            bool              `json:"logs"`
 	ServiceVariable string            `json:"service_variable"` // regular expression
+	HostShare       bool              `json:"host_share,omitempty"`
 	Sysctls         map[string]string `json:"sysctls"`
 	Containers      []*containerData  `json:"containers"`
 }
@@ -63,7 +83,7 @@ type data struct {
 // Generate returns the policy for the one pod in a YAML file. What of the learned
 // requests could not be turned into data is left, and returned.
 func Generate(ctx context.Context, yaml []byte, images Images, o Options) (text string, left []Refusal, err error) {
-	p, err := parsePod(yaml)
+	p, err := parsePod(yaml, o.Pod)
 	if err != nil {
 		return "", nil, err
 	}
@@ -71,14 +91,17 @@ func Generate(ctx context.Context, yaml []byte, images Images, o Options) (text 
 	if err != nil {
 		return "", nil, err
 	}
-	d.Logs = !o.DenyLogs
+	if err := p.checkOptions(o); err != nil {
+		return "", nil, err
+	}
+	d.Logs, d.HostShare = !o.DenyLogs, o.InsecureHostShare
 	digests := map[string][]string{}
 	for _, c := range slices.Concat(p.InitContainers, p.Containers) {
 		image, err := images.Image(ctx, c.Image)
 		if err != nil {
 			return "", nil, fmt.Errorf("container %s: image: %w", c.Name, err)
 		}
-		item, err := p.container(c, image)
+		item, err := p.container(ctx, c, image, o)
 		if err != nil {
 			return "", nil, fmt.Errorf("container %s: %w", c.Name, err)
 		}
@@ -136,6 +159,8 @@ func (p *pod) data() (*data, error) {
 	switch {
 	case p.HostNetwork || p.HostPID || p.HostIPC:
 		return nil, errors.New("hostNetwork, hostPID and hostIPC have no place in a guest")
+	case len(p.EphemeralContainers) > 0:
+		return nil, errors.New("ephemeral containers are added to a pod that runs, from images and with commands that its owner did not name beforehand")
 	case len(p.Containers) == 0:
 		return nil, errors.New("the pod has no container")
 	}

@@ -40,7 +40,8 @@ func registries() images {
 	return images{
 		"registry.example/app:1":   app,
 		"registry.example/side:1":  {References: []string{"registry.example/side:1"}, Digests: []string{digestB}, Cmd: []string{"/side"}},
-		"registry.example/named:1": {References: []string{"registry.example/named:1"}, Digests: []string{digestB}, Cmd: []string{"/x"}, User: "www-data"},
+		"registry.example/named:1": {References: []string{"registry.example/named:1"}, Digests: []string{digestB}, Cmd: []string{"/x"}, User: "www-data", Files: usersFiles},
+		"registry.example/blind:1": {References: []string{"registry.example/blind:1"}, Digests: []string{digestB}, Cmd: []string{"/x"}, User: "www-data"},
 	}
 }
 
@@ -119,14 +120,14 @@ func defaultMounts() []*agent.Mount {
 	}
 }
 
-func pull(id, ref string) *agent.Storage {
+func pulled(id, ref string) *agent.Storage {
 	return &agent.Storage{Driver: "image_guest_pull", Source: ref, Fstype: "overlay", MountPoint: "/run/kata-containers/" + id + "/rootfs"}
 }
 
 // pauseRequest and the others are what a runtime sends for the pod above.
 func pauseRequest() *agent.CreateContainerRequest {
 	return &agent.CreateContainerRequest{
-		ContainerId: sandboxID, ExecId: sandboxID, Storages: []*agent.Storage{pull(sandboxID, "pause")},
+		ContainerId: sandboxID, ExecId: sandboxID, Storages: []*agent.Storage{pulled(sandboxID, "pause")},
 		OCI: &agent.Spec{
 			Version: "1.0.2-dev", Process: &agent.Process{User: &agent.User{}, Args: []string{"/pause"}, Cwd: "/", NoNewPrivileges: true, OOMScoreAdj: -998},
 			Root: &agent.Root{Readonly: true}, Hostname: "pod1",
@@ -143,7 +144,7 @@ func appRequest() *agent.CreateContainerRequest {
 	return &agent.CreateContainerRequest{
 		ContainerId: appID, ExecId: appID,
 		Storages: []*agent.Storage{
-			pull(appID, "registry.example/app:1"),
+			pulled(appID, "registry.example/app:1"),
 			{Driver: "ephemeral", Source: "tmpfs", Fstype: "tmpfs", MountPoint: "/run/kata-containers/sandbox/ephemeral/mem"},
 			{Driver: "local", Source: "local", Fstype: "local", Options: []string{"mode=0777"}, MountPoint: local},
 		},
@@ -180,7 +181,7 @@ func appRequest() *agent.CreateContainerRequest {
 func sideRequest() *agent.CreateContainerRequest {
 	all := []string{"CAP_CHOWN", "CAP_KILL"}
 	return &agent.CreateContainerRequest{
-		ContainerId: sideID, Storages: []*agent.Storage{pull(sideID, "registry.example/side:1")},
+		ContainerId: sideID, Storages: []*agent.Storage{pulled(sideID, "registry.example/side:1")},
 		OCI: &agent.Spec{
 			Process: &agent.Process{
 				User: &agent.User{AdditionalGids: []uint32{0, 1, 2, 3, 4, 6, 10}}, Args: []string{"/side"}, Cwd: "/",
@@ -239,7 +240,7 @@ func TestPodRuns(t *testing.T) {
 	for _, s := range again.OCI.Mounts {
 		s.Source = strings.Replace(s.Source, appID, again.ContainerId, 1)
 	}
-	again.Storages[0] = pull(again.ContainerId, "registry.example/app@"+digestA)
+	again.Storages[0] = pulled(again.ContainerId, "registry.example/app@"+digestA)
 	again.Storages[1].Driver = "ephemeral"
 	allow(again)
 	allow(&agent.DestroySandboxRequest{})
@@ -274,7 +275,7 @@ func TestHostileRequests(t *testing.T) {
 	for name, change := range map[string]func(*agent.CreateContainerRequest){
 		"pause with an image": func(m *agent.CreateContainerRequest) { m.Storages[0].Source = "registry.example/app:1" },
 		"pause with another storage": func(m *agent.CreateContainerRequest) {
-			m.Storages = append(m.Storages, pull(sandboxID, "registry.example/app:1"))
+			m.Storages = append(m.Storages, pulled(sandboxID, "registry.example/app:1"))
 		},
 		"pause over a workload's file": func(m *agent.CreateContainerRequest) { m.OCI.Mounts[8].Destination = "/pause" },
 		"pause without storage":        func(m *agent.CreateContainerRequest) { m.Storages = nil },

@@ -1,42 +1,17 @@
 package genpolicy
 
-import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"regexp"
-	"strings"
-
-	"github.com/open-policy-agent/opa/v1/util"
-)
-
-// maxDocument bounds a file with pods, in bytes.
-const maxDocument = 4 << 20
+import "encoding/json"
 
 // any value, of a field that has no part in what a container runs: who schedules
 // it, what restarts it, how the network is configured.
 type ignored = json.RawMessage
-
-// object is a Kubernetes object, as far as it can hold a pod.
-type object struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Metadata   metadata `json:"metadata"`
-	Spec       ignored  `json:"spec"`
-}
-
-type metadata struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
-}
 
 // podSpec has every field that is understood. A field that is not named here is
 // refused: it may be one that matters.
 type podSpec struct {
 	Containers            []container `json:"containers"`
 	InitContainers        []container `json:"initContainers"`
+	EphemeralContainers   []container `json:"ephemeralContainers"`
 	Volumes               []volume    `json:"volumes"`
 	SecurityContext       podSecurity `json:"securityContext"`
 	Hostname              string      `json:"hostname"`
@@ -97,6 +72,7 @@ type container struct {
 	WorkingDir               string            `json:"workingDir"`
 	Env                      []variable        `json:"env"`
 	VolumeMounts             []volumeMount     `json:"volumeMounts"`
+	VolumeDevices            []volumeDevice    `json:"volumeDevices"`
 	SecurityContext          containerSecurity `json:"securityContext"`
 	TTY                      bool              `json:"tty"`
 	Stdin                    bool              `json:"stdin"`
@@ -109,8 +85,8 @@ type container struct {
 	ImagePullPolicy          ignored           `json:"imagePullPolicy"`
 	Ports                    ignored           `json:"ports"`
 	ResizePolicy             ignored           `json:"resizePolicy"`
-	Resources                ignored           `json:"resources"`
-	RestartPolicy            ignored           `json:"restartPolicy"`
+	Resources                resources         `json:"resources"`
+	RestartPolicy            ignored           `json:"restartPolicy"` // Always makes an init container a sidecar, which is a container
 	StdinOnce                ignored           `json:"stdinOnce"`
 }
 
@@ -139,6 +115,19 @@ type volumeMount struct {
 	ReadOnly          bool    `json:"readOnly"`
 	SubPath           string  `json:"subPath"`
 	RecursiveReadOnly ignored `json:"recursiveReadOnly"`
+}
+
+// volumeDevice is a volume that a container has as a device.
+type volumeDevice struct {
+	Name       string `json:"name"`
+	DevicePath string `json:"devicePath"`
+}
+
+// resources are limits, and the devices of a node's device plugins.
+type resources struct {
+	Limits   map[string]any `json:"limits"`
+	Requests map[string]any `json:"requests"`
+	Claims   ignored        `json:"claims"`
 }
 
 type containerSecurity struct {
@@ -183,6 +172,7 @@ type lifecycle struct {
 	StopSignal ignored  `json:"stopSignal"`
 }
 
+// volume has the kinds of volumes that are understood; one of them is set.
 type volume struct {
 	Name        string  `json:"name"`
 	ConfigMap   ignored `json:"configMap"`
@@ -193,104 +183,11 @@ type volume struct {
 		Medium    string  `json:"medium"`
 		SizeLimit ignored `json:"sizeLimit"`
 	} `json:"emptyDir"`
-}
-
-// pod is a pod, and where it comes from.
-type pod struct {
-	metadata
-	podSpec
-	generated bool // the pod's own name is not known yet
-}
-
-var documentBorder = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?$`)
-
-// parsePod finds the one pod in a file, which may hold other objects beside it.
-func parsePod(text []byte) (*pod, error) {
-	if len(text) > maxDocument {
-		return nil, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxDocument)
-	}
-	var found *pod
-	for i, document := range documentBorder.Split(string(text), -1) {
-		if strings.TrimSpace(document) == "" {
-			continue
-		}
-		p, err := parseObject([]byte(document))
-		if err != nil {
-			return nil, fmt.Errorf("document %d: %w", i+1, err)
-		}
-		if p != nil && found != nil {
-			return nil, errors.New("there is more than one pod; a policy is for one")
-		}
-		if p != nil {
-			found = p
-		}
-	}
-	if found == nil {
-		return nil, errors.New("there is no pod")
-	}
-	return found, nil
-}
-
-func parseObject(text []byte) (*pod, error) {
-	var raw any
-	if err := util.Unmarshal(text, &raw); err != nil {
-		return nil, err
-	}
-	if raw == nil {
-		return nil, nil // comments alone
-	}
-	clean, err := json.Marshal(raw)
-	if err != nil {
-		return nil, err
-	}
-	var o object
-	if err := json.Unmarshal(clean, &o); err != nil {
-		return nil, err
-	}
-	spec, err := o.podSpec()
-	if err != nil || spec == nil {
-		return nil, err
-	}
-	p := &pod{metadata: o.Metadata, generated: o.Kind != "Pod"}
-	dec := json.NewDecoder(bytes.NewReader(spec))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p.podSpec); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s %s: what it means for the policy is not known: %w", o.Kind, o.Metadata.Name, err)
-	}
-	return p, nil
-}
-
-// podSpec returns the pod's part of an object, nil for a kind that has none.
-func (o object) podSpec() (json.RawMessage, error) {
-	var template struct {
-		Template struct {
-			Spec json.RawMessage `json:"spec"`
-		} `json:"template"`
-		JobTemplate struct {
-			Spec struct {
-				Template struct {
-					Spec json.RawMessage `json:"spec"`
-				} `json:"template"`
-			} `json:"spec"`
-		} `json:"jobTemplate"`
-	}
-	if o.Kind == "Pod" {
-		return o.Spec, nil
-	}
-	switch o.Kind {
-	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "ReplicationController", "CronJob":
-	default:
-		return nil, nil
-	}
-	if err := json.Unmarshal(o.Spec, &template); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", o.Kind, o.Metadata.Name, err)
-	}
-	spec := template.Template.Spec
-	if o.Kind == "CronJob" {
-		spec = template.JobTemplate.Spec.Template.Spec
-	}
-	if len(spec) == 0 {
-		return nil, fmt.Errorf("%s %s has no pod template", o.Kind, o.Metadata.Name)
-	}
-	return spec, nil
+	Claim     ignored `json:"persistentVolumeClaim"`
+	Ephemeral ignored `json:"ephemeral"`
+	CSI       ignored `json:"csi"`
+	HostPath  *struct {
+		Path string `json:"path"`
+		Type string `json:"type"`
+	} `json:"hostPath"`
 }

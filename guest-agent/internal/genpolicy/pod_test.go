@@ -29,9 +29,11 @@ func TestRefusedPods(t *testing.T) {
 		"no container":                 "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n",
 		"no name":                      "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: registry.example/app:1}]}\n",
 		"no template":                  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: 1}\n",
-		"a field of the pod":           podOf("  ephemeralContainers: []\n"),
+		"a field of the pod":           podOf("  os: {name: linux}\n"),
+		"ephemeral containers":         podOf("  ephemeralContainers: [{name: e, image: registry.example/app:1}]\n"),
+		"a list in a list":             "kind: List\nitems: [{kind: List, items: []}]\n",
 		"a field of a container":       podOf("    envFrom: [{configMapRef: {name: x}}]\n"),
-		"a field of a volume":          podOf("  volumes: [{name: v, hostPath: {path: /}}]\n"),
+		"a field of a volume":          podOf("  volumes: [{name: v, nfs: {server: x, path: /}}]\n"),
 		"a volume of no kind":          podOf("    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v}]\n"),
 		"a volume that is not there":   podOf("    volumeMounts: [{name: v, mountPath: /v}]\n"),
 		"a volume's name":              podOf("    volumeMounts: [{name: \"v.*\", mountPath: /v}]\n  volumes: [{name: \"v.*\", emptyDir: {}}]\n"),
@@ -41,7 +43,7 @@ func TestRefusedPods(t *testing.T) {
 		"privileged":                   podOf("    securityContext: {privileged: true}\n"),
 		"all capabilities":             podOf("    securityContext: {capabilities: {add: [ALL]}}\n"),
 		"host network":                 podOf("  hostNetwork: true\n"),
-		"a user's name":                "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: registry.example/named:1}]}\n",
+		"a user's name":                "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: registry.example/blind:1}]}\n",
 		"an unknown image":             "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: registry.example/none:1}]}\n",
 		"the same name twice":          podOf("  - name: app\n    image: registry.example/app:1\n"),
 		"an argument of the cluster's": podOf("    env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]\n    args: [\"--ip=$(IP)\"]\n"),
@@ -59,6 +61,8 @@ func TestTemplates(t *testing.T) {
 		"Deployment": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: " + spec + "}}\n",
 		"CronJob":    "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: web}\nspec: {jobTemplate: {spec: {template: {spec: " + spec + "}}}}\n",
 		"Pod":        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: " + spec + "\n",
+		"List": "apiVersion: v1\nkind: List\nitems:\n- {kind: Service, metadata: {name: s}}\n" +
+			"- {kind: StatefulSet, metadata: {name: web}, spec: {template: {spec: " + spec + "}}}\n",
 	} {
 		e := engine(t, generate(t, yaml, Options{}))
 		for host, want := range map[string]bool{"web": true, "web-7d4b9-x2x": kind != "Pod", "webx": false, "xweb": false} {
@@ -72,11 +76,11 @@ func TestTemplates(t *testing.T) {
 // Of a pod and an image the container's process is what Kubernetes makes of them.
 func TestContainers(t *testing.T) {
 	find := func(spec string) *containerData {
-		p, err := parsePod([]byte(podOf(spec)))
+		p, err := parsePod([]byte(podOf(spec)), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := p.container(p.Containers[0], registries()["registry.example/app:1"])
+		c, err := p.container(t.Context(), p.Containers[0], registries()["registry.example/app:1"], Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,8 +151,10 @@ func TestLearn(t *testing.T) {
 func FuzzParsePod(f *testing.F) {
 	f.Add([]byte(podYAML))
 	f.Add([]byte("kind: Pod\nspec: {}\n---\nkind: Deployment\nspec: {template: {spec: null}}"))
+	f.Add([]byte("kind: List\nitems: [{kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{metadata: {name: d}}]}}, null, {kind: PodList, items: []}]"))
+	f.Add(bytes.Repeat([]byte("[{"), 255))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p, err := parsePod(text)
+		p, err := parsePod(text, "")
 		if err == nil && p == nil {
 			t.Fatal("neither a pod nor an error")
 		}

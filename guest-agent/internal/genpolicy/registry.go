@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
@@ -57,6 +58,9 @@ func (r Registries) Image(ctx context.Context, name string) (Image, error) {
 		Digests:    distinct(found.Manifest.Digest.String(), found.Root.Digest.String()),
 		Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd, Env: c.Config.Env,
 		WorkingDir: c.Config.WorkingDir, User: c.Config.User,
+		Files: func(ctx context.Context, names ...string) (map[string][]byte, error) {
+			return pull.ReadFiles(ctx, place, found.Image, names...)
+		},
 	}, nil
 }
 

@@ -65,10 +65,21 @@ CreateSandboxRequest if {
 	print("shared process namespace")
 	input.sandbox_pidns in {false, pod.share_pid}
 	print("storages")
-	every s in input.storages {
-		is_tmpfs(s)
-		s.mount_point == "/run/kata-containers/sandbox/shm"
-	}
+	every s in input.storages { is_for_all(s) }
+}
+
+is_for_all(s) if {
+	is_tmpfs(s)
+	s.mount_point == "/run/kata-containers/sandbox/shm"
+}
+
+host_share := object.get(pod, "host_share", false)
+
+# Everything that the host shares: only where the pod's owner trusts it with that.
+is_for_all(s) if {
+	host_share
+	s.driver == "virtio-fs"
+	trim_suffix(s.mount_point, "/") == "/run/kata-containers/shared/containers"
 }
 
 # Each container of the pod runs once at a time. Its name is noted under its id.
@@ -81,11 +92,21 @@ CreateContainerRequest := {"allowed": true, "ops": array.concat([{"op": "add", "
 		some c in containers
 		c.name == name
 		some v in c.mounts
-		v.kind == "disk"
 		some m in input.OCI.Mounts
 		m.destination == v.destination
-		is_disk(m.source)
+		is_disk(v, m.source)
 	]
+}
+
+# The keys of volumes, by where their disks are mounted: the agent opens such a disk
+# with this key, or not at all.
+volume_keys[m.source] := v.key if {
+	some c in containers
+	data.pstate[input.container_id] == c.name
+	some v in c.mounts
+	v.kind == "encrypted"
+	some m in input.OCI.Mounts
+	m.destination == v.destination
 }
 
 RemoveContainerRequest := {"allowed": true, "ops": [op |
@@ -115,6 +136,7 @@ fits(c) if {
 	input.storages[0].source == "pause"
 	count(input.storages) == 1
 	has_mounts(c)
+	has_devices(c)
 }
 
 fits(c) if {
@@ -136,17 +158,16 @@ fits(c) if {
 	every s in input.storages { has_storage(c, s) }
 	print(c.name, "mounts")
 	has_mounts(c)
+	print(c.name, "devices")
+	has_devices(c)
 }
 
 # ordinary is what no container of the pod goes beyond.
 ordinary if {
-	print("devices, mounts between containers, users by name, hooks")
-	input.devices == []
+	print("mounts between containers, users by name, hooks")
 	input.shared_mounts == []
 	every _, v in or_empty(input.string_user) { v in {"", []} }
 	every _, list in or_empty(input.OCI.Hooks) { list == [] }
-	input.OCI.Linux.Devices == []
-	has_no_device(input.OCI.Linux.Resources)
 	print("shared process namespace")
 	input.sandbox_pidns == pod.share_pid
 	print("namespaces and id mappings")
@@ -159,11 +180,42 @@ ordinary if {
 	input.OCI.Linux.Seccomp == null
 	print("propagation of mounts")
 	not contains(input.OCI.Linux.RootfsPropagation, "shared")
-	print("annotations that an OCI runtime obeys")
-	every name, _ in input.OCI.Annotations { not regex.match(`^(run\.oci\.|org\.systemd\.property\.|org\.criu\.)`, name) }
+	print("annotations that an OCI runtime or the agent obeys")
+	every name, _ in input.OCI.Annotations { not regex.match(`^(run\.oci\.|org\.systemd\.property\.|org\.criu\.|cdi\.k8s\.io/)`, name) }
 }
 
-has_no_device(resources) if every d in object.get(or_empty(resources), "Devices", []) { d.Allow == false }
+has_no_device(resources) if every d in rules_of(resources) { d.Allow == false }
+
+rules_of(resources) := object.get(or_empty(resources), "Devices", [])
+
+# Disks that the container has as devices, each where the pod has it, and no more
+# devices passed through than it asks for. Those have no node of the host's.
+has_devices(c) if {
+	disks := [d.container_path | some d in input.devices; d.type_ in disk_drivers]
+	sort(disks) == object.get(c, "devices", [])
+	passed := [d | some d in input.devices; is_passed(d)]
+	count(passed) <= object.get(c, "passed", 0)
+	count(disks) + count(passed) == count(input.devices)
+	every d in input.OCI.Linux.Devices {
+		d.Type == "b"
+		d.Path in disks
+	}
+	every r in rules_of(input.OCI.Linux.Resources) { is_ruled(r) }
+}
+
+disk_drivers := {"blk", "scsi", "mmioblk", "nvdimm"}
+
+is_passed(d) if {
+	d.type_ == "vfio-pci-gk"
+	every o in d.options { regex.match(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]=[0-9a-f./]+$`, o) }
+}
+
+is_ruled(r) if r.Allow == false
+
+is_ruled(r) if {
+	some d in input.OCI.Linux.Devices
+	[r.Type, r.Major, r.Minor] == ["b", d.Major, d.Minor]
+}
 
 or_empty(x) := x if x != null
 
@@ -189,8 +241,12 @@ has_process(c, p) if {
 	count({split(e, "=")[0] | some e in p.Env}) == count(p.Env)
 	every e in p.Env { has_variable(c, e) }
 	print(c.name, "capabilities")
-	every _, set in or_empty(p.Capabilities) { every name in set { name in c.capabilities } }
+	every _, set in or_empty(p.Capabilities) { every name in set { has_right(c, name) } }
 }
+
+has_right(c, name) if name in c.capabilities
+
+has_right(c, _) if "ALL" in c.capabilities
 
 has_group(c, _) if c.uid == 0
 
@@ -205,6 +261,12 @@ has_variable(c, e) if split(e, "=")[0] in c.env_any
 has_variable(_, e) if {
 	startswith(e, "HOSTNAME=")
 	regex.match(pod.hostname, trim_prefix(e, "HOSTNAME="))
+}
+
+# Which devices were passed through. The agent writes the guest's addresses there.
+has_variable(c, e) if {
+	c.passed > 0
+	regex.match(`^PCIDEVICE_[A-Z0-9_]+=[0-9a-f:.,]*$`, e)
 }
 
 # What Kubernetes adds for services.
@@ -231,16 +293,39 @@ has_storage(c, s) if {
 	regex.match(place(m), s.mount_point)
 }
 
-# An emptyDir on a disk of the host's, which the agent encrypts under a random
-# key and makes anew.
+# A volume on a disk of the host's.
 has_storage(c, s) if {
-	is_encrypted(s)
 	some v in c.mounts
-	v.kind == "disk"
+	is_for(v, s)
 	some m in input.OCI.Mounts
 	m.source == s.mount_point
 	m.destination == v.destination
 }
+
+# An emptyDir, which the agent encrypts under a random key and makes anew.
+is_for(v, s) if {
+	v.kind == "disk"
+	is_encrypted(s)
+}
+
+# One that the agent opens with a key of the pod's owner, see volume_keys; or one
+# whose bytes are the host's.
+is_for(v, s) if {
+	v.kind in {"encrypted", "host"}
+	s.driver in disk_drivers
+	every o in s.driver_options { o == "create_filesystem" }
+	not is_layer(s)
+	regex.match(disk_place, s.mount_point)
+	not is_in_share(s)
+}
+
+# The host could put another directory in its place.
+is_in_share(s) if {
+	host_share
+	contains(s.mount_point, "/shared/")
+}
+
+disk_place := `^/run/kata-containers/(sandbox/storage/[0-9a-zA-Z_=-]+|shared/containers/(passthrough/)?[0-9a-zA-Z-]+-[0-9a-f]{16}-[^/]+)$`
 
 is_encrypted(s) if {
 	s.driver in {"blk", "scsi", "mmioblk"}
@@ -254,9 +339,9 @@ is_layer(s) if {
 	startswith(o, "X-kata.")
 }
 
-is_disk(place) if {
+is_disk(v, place) if {
 	some s in input.storages
-	is_encrypted(s)
+	is_for(v, s)
 	s.mount_point == place
 }
 
@@ -292,6 +377,14 @@ is_bind(m) if {
 	o in {"bind", "rbind"}
 }
 
+# A disk's mount may have the type of its filesystem.
+is_of_disk(m) if m.type_ == "bind"
+
+is_of_disk(m) if {
+	m.type_ in {"ext4", "xfs", "erofs"}
+	is_bind(m)
+}
+
 has_mount(_, m) if {
 	[m.destination, m.type_, m.source] == ["/dev/shm", "bind", "/run/kata-containers/sandbox/shm"]
 }
@@ -300,6 +393,20 @@ has_mount(c, m) if {
 	m.type_ == "bind"
 	m.destination in c.files
 	regex.match(place({"kind": "copied"}), m.source)
+	not is_of_volume(m.source)
+}
+
+# A disk may be mounted where copied files lie; what is in a volume is no file that
+# Kubernetes gives.
+is_of_volume(place) if {
+	some s in input.storages
+	s.driver in disk_drivers
+	s.mount_point == place
+}
+
+is_of_volume(place) if {
+	some note
+	data.pstate[note] == place
 }
 
 has_mount(c, m) if {
@@ -307,17 +414,17 @@ has_mount(c, m) if {
 	some v in c.mounts
 	m.destination == v.destination
 	regex.match(place(v), m.source)
+	not is_of_volume(m.source)
 	v.readonly in {false, {"ro"} == {o | some o in m.options; o in {"ro", "rw"}}}
 }
 
 # A volume has one disk, whichever container uses it, and a disk one volume:
 # what a container keeps for itself is not shown to another.
 has_mount(c, m) if {
-	m.type_ == "bind"
-	is_disk(m.source)
+	is_of_disk(m)
 	some v in c.mounts
-	v.kind == "disk"
 	m.destination == v.destination
+	is_disk(v, m.source)
 	not is_elsewhere(v, m.source)
 	not is_anothers(v, m.source)
 	not is_shown_as_another(c, v, m.source)
@@ -343,13 +450,16 @@ is_shown_as_another(c, v, place) if {
 # place is where something must lie: what the host has copied in for this
 # container, a tmpfs, or a directory that the agent has made.
 place(v) := sprintf(`^/run/kata-containers/shared/containers/(passthrough/)?%s-[0-9a-f]{16}-[^/]+$`, [input.container_id]) if {
-	v.kind == "copied"
+	v.kind in {"copied", "host"}
 	regex.match(`^[0-9a-zA-Z]+$`, input.container_id)
 }
 
 place(v) := sprintf(`^/run/kata-containers/sandbox/ephemeral/%s$`, [v.volume]) if v.kind == "memory"
 
-place(v) := sprintf(`^/run/kata-containers/shared/containers/[0-9a-zA-Z]+/rootfs/local/%s$`, [v.volume]) if v.kind == "disk"
+place(v) := sprintf(`^/run/kata-containers/shared/containers/[0-9a-zA-Z]+/rootfs/local/%s$`, [v.volume]) if {
+	v.kind == "disk"
+	not host_share # it would be a directory of the host's
+}
 
 CopyFileRequest if {
 	print("path", input.path)

@@ -15,10 +15,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
+	"sync/atomic"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
@@ -86,8 +86,8 @@ type Hub struct {
 	devices  []measure.Attester
 	initData []byte // digest; nil without
 	events   Events // nil without
-	store    *store.Store
-	puller   *pull.Puller
+	images   atomic.Pointer[imageStore]
+	open     func(dir string, options ...store.Option) (*imageStore, error)
 	pairs    keyPairs
 	refuser  *Refuser
 	log      *slog.Logger
@@ -117,18 +117,12 @@ func New(cfg Config) (*Hub, error) {
 	case cfg.Logger == nil:
 		return nil, errors.New("hub: no logger")
 	}
-	// Layers that no container uses must not fill the disk that containers write to.
-	st, err := store.Open(cfg.ImageDir, append([]store.Option{store.WithShare(50)}, cfg.Store...)...)
-	if err != nil {
-		return nil, fmt.Errorf("open image store: %w", err)
-	}
 	h := &Hub{
 		broker:   cfg.Broker,
 		attester: cfg.Attester,
 		devices:  cfg.Devices,
 		initData: cfg.InitData,
 		events:   cfg.Events,
-		store:    st,
 		refuser:  NewRefuser(cfg.Broker, cfg.Journal, cfg.Logger),
 		log:      cfg.Logger,
 		sealed:   cfg.Sealed,
@@ -139,15 +133,19 @@ func New(cfg Config) (*Hub, error) {
 	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, plain: cfg.Registry.InsecureHTTPHosts}
 	reg := &registrySource{cfg: cfg.Registry, conf: cfg.RegistriesURI, auth: cfg.AuthURI, certs: cfg.Certificates,
 		from: locations{fetch: h.fetch, code: fault.ImageUnavailable}}
-	h.puller, err = pull.New(pull.Config{
-		Store: st, Registry: cfg.Registry, Client: reg.client, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{},
-		Parallel: cfg.ParallelLayers, LibraryGzip: cfg.LibraryGzip, Progress: cfg.Progress,
-		// No logger: what the puller tells names the policy's scope, and the
-		// host reads the guest's console.
-	})
-	if err != nil {
-		return nil, errors.Join(err, st.Close())
+	h.open = func(dir string, options ...store.Option) (*imageStore, error) {
+		return openImages(dir, options, pull.Config{
+			Registry: cfg.Registry, Client: reg.client, Policy: policy.load, Keys: policy.key, Lookaside: aside.load, Unwrapper: unwrapper{},
+			Parallel: cfg.ParallelLayers, LibraryGzip: cfg.LibraryGzip, Progress: cfg.Progress,
+			// No logger: what the puller tells names the policy's scope, and the
+			// host reads the guest's console.
+		})
 	}
+	first, err := h.open(cfg.ImageDir, cfg.Store...)
+	if err != nil {
+		return nil, err
+	}
+	h.images.Store(first)
 	return h, nil
 }
 
@@ -259,5 +257,5 @@ func (h *Hub) Close() error {
 	for _, m := range images {
 		errs = append(errs, m.release())
 	}
-	return errors.Join(append(errs, h.store.Close())...)
+	return errors.Join(append(errs, h.images.Load().store.Close())...)
 }

@@ -58,7 +58,7 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 func (h *Hub) pullAndMount(ctx context.Context, ref, target string) (mounted, error) {
 	keys := newPullKeys(h.fetch, h.pairs)
 	defer keys.destroy()
-	image, err := h.puller.Pull(withKeys(ctx, keys), ref)
+	image, err := h.images.Load().puller.Pull(withKeys(ctx, keys), ref)
 	if err != nil {
 		return mounted{}, err
 	}
@@ -133,6 +133,17 @@ func (b *bundles) reserve(bundle string, cancel context.CancelFunc) (*slot, erro
 	b.slots[bundle] = s
 	b.pulling.Add(1)
 	return s, nil
+}
+
+// whileEmpty does something while no bundle has an image, nor gets one.
+func (b *bundles) whileEmpty(do func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || len(b.slots) > 0 {
+		return false
+	}
+	do()
+	return true
 }
 
 func (b *bundles) abandon(s *slot) {

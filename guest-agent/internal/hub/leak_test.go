@@ -42,7 +42,7 @@ func TestNothingLeaks(t *testing.T) {
 	if err := w.hub.ReleaseImage(t.Context(), bundle); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := w.hub.store.GC(); err != nil || n != layers { // or the layers that are there already would do
+	if n, err := w.hub.images.Load().store.GC(); err != nil || n != layers { // or the layers that are there already would do
 		t.Fatalf("%d layers collected, %v", n, err)
 	}
 	_, err := w.hub.PullImage(t.Context(), w.ref, w.bundle())

@@ -58,8 +58,14 @@ func confine(in *agent.Spec) error {
 // runc hands properties to systemd.
 var runtimeAnnotations = []string{"run.oci.", "org.systemd.", "org.criu.", "krun."}
 
+// cdiAnnotation begins those that name devices of the Container Device Interface.
+const cdiAnnotation = "cdi.k8s.io/"
+
 func confineAnnotations(in map[string]string) error {
 	for name := range in {
+		if strings.HasPrefix(name, cdiAnnotation) {
+			return invalidf("devices by CDI are not supported: the annotation %.64q would be without effect", name)
+		}
 		if slices.ContainsFunc(runtimeAnnotations, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			return invalidf("the annotation %.64q would configure the OCI runtime", name)
 		}

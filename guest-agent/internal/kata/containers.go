@@ -16,7 +16,6 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
@@ -70,8 +69,6 @@ func checkCreate(req *agent.CreateContainerRequest) error {
 		return sandbox.ErrBadID
 	case len(req.ExecId) > maxExecID:
 		return invalidf("the exec id is too long")
-	case len(req.SharedMounts) > 0:
-		return invalidf("mounts shared between containers are not supported")
 	}
 	return checkProcess(req.StringUser, req.StdinPort, req.StdoutPort, req.StderrPort)
 }
@@ -118,22 +115,19 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 		}
 		err = errors.Join(err, s.sandbox.RemoveBundle(id))
 	}()
-	disks, err := s.plugged(ctx, req.Devices)
+	devices, err := s.plugged(ctx, req.Devices)
 	if err != nil {
 		return nil, err
 	}
-	if volumes, err = s.sandbox.Prepare(ctx, id, req.Storages); err != nil {
-		return nil, err
-	}
-	if err = s.unsealMounts(ctx, req.GetOCI().GetMounts()); err != nil {
-		return nil, err
-	}
-	spec, err := s.spec(req, volumes, disks)
+	keys, err := s.volumeKeys(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	sealedEnv := spec.Process.Env
-	if spec.Process.Env, err = s.unsealEnv(ctx, sealedEnv); err != nil {
+	if volumes, err = s.sandbox.PrepareWith(ctx, id, req.Storages, keys); err != nil {
+		return nil, err
+	}
+	spec, sealedEnv, err := s.prepared(ctx, req, volumes, devices)
+	if err != nil {
 		return nil, err
 	}
 	if err = s.measure(ctx, req, volumes.Image); err != nil {
@@ -161,6 +155,25 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	return r, nil
 }
 
+// prepared makes what the container has beside its storages: files and variables
+// that were sealed, and what it shares with others. It returns the variables as
+// they were, too.
+func (s *Server) prepared(ctx context.Context, req *agent.CreateContainerRequest, v *sandbox.Volumes, devices plugged) (*specs.Spec, []string, error) {
+	if err := s.unsealMounts(ctx, req.GetOCI().GetMounts()); err != nil {
+		return nil, nil, err
+	}
+	spec, err := s.spec(req, v, devices)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.borrow(ctx, req, v, spec); err != nil {
+		return nil, nil, err
+	}
+	sealed := spec.Process.Env
+	spec.Process.Env, err = s.unsealEnv(ctx, sealed)
+	return spec, sealed, err
+}
+
 // close gives up what the agent keeps open for a container.
 func (r *record) close() {
 	for _, release := range r.leases {
@@ -176,7 +189,7 @@ func (r *record) close() {
 
 // spec says where the container lives. After a guest pull its root is the
 // image's, whatever the host wrote.
-func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, disks map[string]device.Block) (*specs.Spec, error) {
+func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, devices plugged) (*specs.Spec, error) {
 	s.mu.Lock()
 	share, hostname, hooks := s.sharePID || req.SandboxPidns, s.hostname, s.run
 	s.mu.Unlock()
@@ -200,9 +213,10 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, dis
 		return nil, err
 	}
 	sent := proto.CloneOf(req.OCI) // what the host sent is measured as it is
-	if err := renumber(sent.GetLinux(), disks); err != nil {
+	if err := errors.Join(renumber(sent.GetLinux(), devices.disks), devices.readdress(sent.GetProcess())); err != nil {
 		return nil, err
 	}
+	withoutStore(sent.GetLinux(), devices.disks)
 	return runtimeSpec(sent, p)
 }
 

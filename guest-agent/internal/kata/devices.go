@@ -2,48 +2,123 @@ package kata
 
 import (
 	"context"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
-// maxDevices bounds the disks of one container.
+// maxDevices bounds the devices of one container.
 const maxDevices = 64
 
-// plugged finds the disks that a container gets as devices (kata-agent 2.13), and
-// returns their numbers in the guest by the path that they have in the container.
-// The policy has allowed that the container gets them; which disks of the guest
-// are not for containers is decided here: all that the guest uses itself.
-func (s *Server) plugged(ctx context.Context, list []*agent.Device) (map[string]device.Block, error) {
+// Devices finds what the host plugs in; package device does the work.
+type Devices interface {
+	sandbox.Devices
+	// FindFunction waits for a function that is passed through, and returns its
+	// address in the guest.
+	FindFunction(ctx context.Context, f device.Function) (address string, err error)
+}
+
+// plugged are the devices of one container.
+type plugged struct {
+	disks map[string]device.Block // by their paths in the container
+	moved map[string]string       // addresses in the guest of PCI functions, by those on the host
+}
+
+// plugged finds the devices that a container gets (kata-agent 2.13). The policy
+// has allowed that it gets them; which disks of the guest are not for containers is
+// decided here: all that the guest uses itself.
+func (s *Server) plugged(ctx context.Context, list []*agent.Device) (plugged, error) {
+	p := plugged{map[string]device.Block{}, map[string]string{}}
 	if len(list) > maxDevices {
-		return nil, invalidf("%d devices, at most %d are possible", len(list), maxDevices)
+		return p, invalidf("%d devices, at most %d are possible", len(list), maxDevices)
 	}
-	found := map[string]device.Block{}
+	if len(list) > 0 && s.devices == nil {
+		return p, invalidf("this agent looks for no devices")
+	}
 	for _, d := range list {
-		if d.GetContainerPath() == "" || found[d.GetContainerPath()].Name != "" {
-			return nil, invalidf("a device without a path of its own in the container")
-		}
-		if s.devices == nil {
-			return nil, invalidf("this agent looks for no devices")
-		}
-		where := d.GetVmPath()
-		if d.GetType() == device.SCSI || d.GetType() == device.PCI && d.GetId() != "" {
-			where = d.GetId()
-		}
-		a, err := device.ParseAddress(d.GetType(), where)
-		if err != nil {
-			return nil, err
-		}
-		b, err := s.devices.Find(ctx, a)
-		if err == nil {
-			err = b.Unused()
+		var err error
+		if d.GetType() == device.Passed {
+			err = s.addFunctions(ctx, p, d)
+		} else {
+			err = s.addDisk(ctx, p, d)
 		}
 		if err != nil {
-			return nil, err
+			return p, err
 		}
-		found[d.GetContainerPath()] = b
 	}
-	return found, nil
+	return p, nil
+}
+
+func (s *Server) addDisk(ctx context.Context, p plugged, d *agent.Device) error {
+	if d.GetContainerPath() == "" || p.disks[d.GetContainerPath()].Name != "" {
+		return invalidf("a device without a path of its own in the container")
+	}
+	where := d.GetVmPath()
+	if d.GetType() == device.SCSI || d.GetType() == device.PCI && d.GetId() != "" {
+		where = d.GetId()
+	}
+	a, err := device.ParseAddress(d.GetType(), where)
+	if err != nil {
+		return err
+	}
+	b, err := s.devices.Find(ctx, a)
+	if err != nil {
+		return err
+	}
+	if d.GetContainerPath() == trustedPath {
+		p.disks[trustedPath] = b
+		return s.trusted.use(ctx, b)
+	}
+	if err := b.Unused(); err != nil {
+		return err
+	}
+	p.disks[d.GetContainerPath()] = b
+	return nil
+}
+
+// addFunctions waits for functions that are passed through together. The container
+// has no node of them: what their driver offers is for the guest's image to give.
+func (s *Server) addFunctions(ctx context.Context, p plugged, d *agent.Device) error {
+	if len(d.GetOptions()) == 0 || len(d.GetOptions())+len(p.moved) > maxDevices {
+		return invalidf("%d functions are passed through, at least 1 and at most %d are possible", len(d.GetOptions()), maxDevices)
+	}
+	for _, option := range d.GetOptions() {
+		f, err := device.ParseFunction(option)
+		if err != nil {
+			return err
+		}
+		if p.moved[f.Host] != "" {
+			return invalidf("function %s is passed through twice", f.Host)
+		}
+		if p.moved[f.Host], err = s.devices.FindFunction(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readdress puts addresses of the guest into the variables in which device plugins
+// tell those of the host.
+func (p plugged) readdress(process *agent.Process) error {
+	if len(p.moved) == 0 {
+		return nil
+	}
+	for i, e := range process.GetEnv() {
+		name, value, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "PCIDEVICE_") || strings.HasSuffix(name, "_INFO") {
+			continue
+		}
+		addresses := strings.Split(value, ",")
+		for j, host := range addresses {
+			if addresses[j] = p.moved[host]; addresses[j] == "" {
+				return invalidf("variable %.64s names a function that was not passed through", name)
+			}
+		}
+		process.Env[i] = name + "=" + strings.Join(addresses, ",")
+	}
+	return nil
 }
 
 // renumber puts the numbers that devices have in the guest into a spec that the

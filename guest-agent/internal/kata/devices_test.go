@@ -29,6 +29,14 @@ func (d disks) Partition(context.Context, device.Block, int) (device.Block, erro
 	return device.Block{}, device.ErrTimeout
 }
 
+// FindFunction finds one that has the address 0000:01:00.0, whatever it was.
+func (d disks) FindFunction(_ context.Context, f device.Function) (string, error) {
+	if _, ok := d[f.Host]; ok {
+		return "0000:01:00.0", nil
+	}
+	return "", device.ErrTimeout
+}
+
 // newDisk returns a disk that holds text.
 func newDisk(t *testing.T, text string) device.Block {
 	t.Helper()
@@ -72,6 +80,28 @@ func TestDevices(t *testing.T) {
 	p.remove("app1")
 }
 
+func passedDevice(options ...string) []*agent.Device {
+	return []*agent.Device{{Type: device.Passed, ContainerPath: "/dev/vfio/12", Options: options}}
+}
+
+// A process learns the addresses that functions have in the guest.
+func TestPassedFunction(t *testing.T) {
+	t.Parallel()
+	p := newSandbox(t, func(c *Config) { c.Devices = disks{"0000:3b:00.0": {}} })
+	req := p.request("app1", "/bin/sh", "-c", "echo -n $PCIDEVICE_GPU $PCIDEVICE_GPU_INFO")
+	req.Devices = passedDevice("0000:3b:00.0=02/00")
+	req.OCI.Process.Env = append(req.OCI.Process.Env, "PCIDEVICE_GPU=0000:3b:00.0", "PCIDEVICE_GPU_INFO={}")
+	p.create(req)
+	p.start("app1")
+	if got := p.output("app1", ""); got != "0000:01:00.0 {}" {
+		t.Errorf("it says %q; %s", got, p.readAll(p.client.ReadStderr, "app1", ""))
+	}
+	p.remove("app1")
+	req.OCI.Process.Env[1] = "PCIDEVICE_GPU=0000:3b:00.0,0000:4c:00.0"
+	_, err := p.client.CreateContainer(t.Context(), req)
+	wantCode(t, err, codes.InvalidArgument)
+}
+
 func TestDevicesRefused(t *testing.T) {
 	t.Parallel()
 	used := newDisk(t, "the guest's own")
@@ -80,7 +110,7 @@ func TestDevicesRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = held.Close() })
-	p := newSandbox(t, func(c *Config) { c.Devices = disks{"03": used, "02/00": newDisk(t, "x")} })
+	p := newSandbox(t, func(c *Config) { c.Devices = disks{"03": used, "02/00": newDisk(t, "x"), "0000:3b:00.0": {}} })
 	for name, c := range map[string]struct {
 		change func(*agent.CreateContainerRequest)
 		want   codes.Code
@@ -94,8 +124,23 @@ func TestDevicesRefused(t *testing.T) {
 		"a path twice":                {func(r *agent.CreateContainerRequest) { r.Devices = append(r.Devices, r.Devices[0]) }, codes.InvalidArgument},
 		"one not in the spec":         {func(r *agent.CreateContainerRequest) { r.Devices[0].ContainerPath = "/dev/other" }, codes.InvalidArgument},
 		"in the spec no disk":         {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices[0].Type = "c" }, codes.InvalidArgument},
-		"many":                        {func(r *agent.CreateContainerRequest) { r.Devices = make([]*agent.Device, maxDevices+1) }, codes.InvalidArgument},
-		"without a spec's devices":    {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices = nil }, codes.InvalidArgument},
+		"a function of nowhere":       {func(r *agent.CreateContainerRequest) { r.Devices = passedDevice("0000:4c:00.0=02/00") }, codes.DeadlineExceeded},
+		"a function twice": {func(r *agent.CreateContainerRequest) {
+			r.Devices = passedDevice("0000:3b:00.0=02/00", "0000:3b:00.0=02/00")
+		}, codes.InvalidArgument},
+		"no function":       {func(r *agent.CreateContainerRequest) { r.Devices = passedDevice() }, codes.InvalidArgument},
+		"a function's path": {func(r *agent.CreateContainerRequest) { r.Devices = passedDevice("0000:3b:00.0=/etc") }, codes.InvalidArgument},
+		"a device of s390x": {func(r *agent.CreateContainerRequest) { r.Devices[0].Type = "vfio-ap" }, codes.InvalidArgument},
+		"a disk of s390x":   {func(r *agent.CreateContainerRequest) { r.Devices[0].Type = "blk-ccw" }, codes.InvalidArgument},
+		"a disk beside a function": {func(r *agent.CreateContainerRequest) {
+			r.Devices[0].Id = "04"
+			r.Devices = append(passedDevice("0000:3b:00.0=02/00"), r.Devices...)
+		}, codes.DeadlineExceeded},
+		"by CDI": {func(r *agent.CreateContainerRequest) {
+			r.OCI.Annotations = map[string]string{"cdi.k8s.io/vfio0.0": "example.com/gpu=0"}
+		}, codes.InvalidArgument},
+		"many":                     {func(r *agent.CreateContainerRequest) { r.Devices = make([]*agent.Device, maxDevices+1) }, codes.InvalidArgument},
+		"without a spec's devices": {func(r *agent.CreateContainerRequest) { r.OCI.Linux.Devices = nil }, codes.InvalidArgument},
 	} {
 		req := withDevice(p, "app1", "02/00")
 		c.change(req)

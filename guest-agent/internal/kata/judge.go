@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -22,6 +23,9 @@ type Policy interface {
 	// Judge returns nil if the request may be carried out; done is then told
 	// whether it was.
 	Judge(ctx context.Context, m proto.Message) (done func(carriedOut bool), err error)
+	// VolumeKeys returns the keys of the volumes of a request that was allowed, by
+	// the mount points of their storages.
+	VolumeKeys(ctx context.Context, m proto.Message) (map[string]policy.VolumeKey, error)
 	// Replace puts another policy into force.
 	Replace(ctx context.Context, text string) error
 	// CheckImage judges the image that was pulled for a reference.
@@ -147,6 +151,23 @@ func (s *Server) SetPolicy(ctx context.Context, req *agent.SetPolicyRequest) (*e
 	}
 	s.log.Warn("another agent policy is in force")
 	return empty, nil
+}
+
+// volumeKeys are the keys that the pod's owner has named for the volumes of a
+// container. The host's word about those disks does not count.
+func (s *Server) volumeKeys(ctx context.Context, req *agent.CreateContainerRequest) (map[string]sandbox.Key, error) {
+	if s.policy == nil {
+		return nil, nil
+	}
+	named, err := s.policy.VolumeKeys(ctx, req)
+	if err != nil {
+		return nil, s.denied(ctx, "CreateContainerRequest", err)
+	}
+	keys := map[string]sandbox.Key{}
+	for place, k := range named {
+		keys[place] = sandbox.Key(k)
+	}
+	return keys, nil
 }
 
 // allowedImages pulls only what the policy allows.

@@ -48,7 +48,7 @@ var methods = map[string]string{
 	"AddSwapPath":                    "is the same by a disk's node",
 	"UpdateEphemeralMounts":          "gives volumes in memory another size; what their mounts forbid stays forbidden",
 	"GetVolumeStats":                 "tells how full a volume is",
-	"ResizeVolume":                   "lets an ext4 filesystem have the disk that has become larger",
+	"ResizeVolume":                   "lets a filesystem, ext4 or XFS, have the disk that has become larger",
 	"GetDiagnosticData":              "returns the end of a container's termination log, if that was empty when the container was made",
 	"MemAgentMemcgSet":               "accepts that the memory agent stays off; it cannot be turned on: a confidential guest gives no memory back to its host",
 	"MemAgentCompactSet":             "is like MemAgentMemcgSet",
@@ -77,6 +77,6 @@ func Reference() string {
 	}
 	b.WriteString("\nA sandbox with kernel modules is *never* made without a policy, one with disks or shares of the host's is *refused*.\n\n" +
 		"Drivers of storages: `" + strings.Join(sandbox.Drivers(), "`, `") + "`.\n\n" +
-		"Kinds of devices for containers: `" + strings.Join(device.Kinds(), "`, `") + "`.\n")
+		"Kinds of devices for containers: `" + strings.Join(append(device.Kinds(), device.Passed), "`, `") + "`.\n")
 	return b.String()
 }

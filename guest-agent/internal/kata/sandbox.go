@@ -100,7 +100,7 @@ func (s *Server) GetGuestDetails(_ context.Context, req *agent.GuestDetailsReque
 		Version:         s.version,
 		InitDaemon:      os.Getpid() == 1,
 		StorageHandlers: sandbox.Drivers(),
-		DeviceHandlers:  device.Kinds(),
+		DeviceHandlers:  append(device.Kinds(), device.Passed),
 		SupportsSeccomp: s.seccomp(),
 	}}
 	if req.MemBlockSize {

@@ -31,6 +31,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
@@ -64,7 +65,9 @@ type Config struct {
 	// Tables are its packet filter; nil for that of the guest's image.
 	Tables Tables
 	// Devices finds disks that the host plugs in; nil refuses what needs one.
-	Devices sandbox.Devices
+	Devices Devices
+	// KeepImages keeps images on a disk from now on, encrypted; nil refuses.
+	KeepImages func(ctx context.Context, b device.Block) error
 	// GuestHooks is the directory of programs that a host may have run around
 	// containers; empty refuses.
 	GuestHooks string
@@ -112,7 +115,8 @@ type Server struct {
 	offline error // why there is no network
 	machine Machine
 	tables  Tables
-	devices sandbox.Devices
+	devices Devices
+	trusted trustedStore
 	swap    Swap
 	hooks   string
 	oom     oom.Queue
@@ -181,7 +185,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if s.tables = cfg.Tables; s.tables == nil {
 		s.tables = iptables.Tables{}
 	}
-	s.devices, s.swap = cfg.Devices, cfg.Swap
+	s.devices, s.swap, s.trusted.keep = cfg.Devices, cfg.Swap, cfg.KeepImages
 	s.hooks = cfg.GuestHooks
 	if s.refuse == nil {
 		s.refuse = untold
@@ -190,8 +194,12 @@ func NewServer(cfg Config) (*Server, error) {
 	if images != nil && s.policy != nil {
 		images = allowedImages{images, s}
 	}
+	var disks sandbox.Devices // nil where there is no finder
+	if cfg.Devices != nil {
+		disks = cfg.Devices
+	}
 	s.sandbox, err = sandbox.New(sandbox.Config{
-		Dir: cfg.StateDir, Images: images, Devices: cfg.Devices, Encrypted: cfg.Encrypted, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
+		Dir: cfg.StateDir, Images: images, Devices: disks, Encrypted: cfg.Encrypted, PauseBinary: cfg.PauseBinary, ResolvConf: cfg.ResolvConf, Logger: log,
 	})
 	if err != nil {
 		return nil, err

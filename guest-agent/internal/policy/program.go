@@ -36,8 +36,9 @@ type program struct {
 	compiler *ast.Compiler
 	rules    map[string]*rule // by request
 	pins     pins
-	failOpen bool // AllowRequestsFailingPolicy: the policy's own word for learning
-	bytes    bool // it may read bytes of the input
+	keys     *rule // volume_keys; nil without
+	failOpen bool  // AllowRequestsFailingPolicy: the policy's own word for learning
+	bytes    bool  // it may read bytes of the input
 	// stuck says that an evaluation ignored its end. Then nothing is evaluated
 	// any more.
 	stuck atomic.Bool
@@ -140,6 +141,9 @@ func compileNow(ctx context.Context, text string) (*program, error) {
 	if p.failOpen, err = p.flag(ctx, "AllowRequestsFailingPolicy"); err != nil {
 		return nil, err
 	}
+	if p.keys, err = p.rule(ctx, keysRule); err != nil {
+		return nil, err
+	}
 	p.pins, err = p.pinned(ctx)
 	return p, err
 }
@@ -190,7 +194,7 @@ func ref(name string) ast.Ref {
 // rule prepares a query, nil for a rule that there is not. What depends on
 // nothing is evaluated now.
 func (p *program) rule(ctx context.Context, name string) (*rule, error) {
-	if len(p.compiler.GetRulesExact(ref(name))) == 0 {
+	if len(p.compiler.GetRulesWithPrefix(ref(name))) == 0 { // also those of single members, name["x"]
 		return nil, nil
 	}
 	r := &rule{compiler: p.compiler.QueryCompiler()}
@@ -220,7 +224,7 @@ func (p *program) flag(ctx context.Context, name string) (bool, error) {
 // constant says whether a rule depends on nothing but the text.
 func (p *program) constant(name string) bool {
 	seen := map[*ast.Rule]bool{}
-	todo := p.compiler.GetRulesExact(ref(name))
+	todo := p.compiler.GetRulesWithPrefix(ref(name))
 	for len(todo) > 0 {
 		r := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]

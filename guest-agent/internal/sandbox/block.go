@@ -27,7 +27,21 @@ type Encrypted interface {
 	// MountOn makes a new filesystem under a key that nobody but the kernel has,
 	// and mounts it on a directory. It returns what Unmount takes.
 	MountOn(ctx context.Context, node string, dir *os.File) (path string, err error)
+	// MountKey opens a volume that lasts by its key, and mounts its filesystem.
+	MountKey(ctx context.Context, node string, key Key, m Mount, dir *os.File) (path string, err error)
 	Unmount(ctx context.Context, path string) error
+}
+
+// Key says how the volume on a disk is opened, whatever the host says of the disk.
+type Key struct {
+	Location string // of the key: a kbs:// URI or a sealed secret
+	Format   bool   // make a new volume if the disk is empty
+}
+
+// Mount is how a filesystem is mounted.
+type Mount struct {
+	Filesystem string
+	Flags      uintptr // of mount(2)
 }
 
 // filesystems are what a disk of the host's may hold. The kernel reads them with
@@ -42,6 +56,7 @@ type disk struct {
 	o         options
 	verity    *checked // nil without
 	encrypted bool     // under a random key, formatted anew
+	key       *Key     // of the volume that is on it; nil without
 	create    bool     // a filesystem, if there is none
 	group     int      // -1 for none
 	onChange  bool     // the group is given only where the top has another
@@ -141,7 +156,7 @@ func (s *Sandbox) mountDisk(ctx context.Context, t target, d disk, dir *os.File)
 	if err != nil {
 		return nil, err
 	}
-	if d.encrypted {
+	if d.encrypted || d.key != nil {
 		return s.encrypt(ctx, t, d, b, dir)
 	}
 	if d.create {
@@ -190,12 +205,19 @@ func (s *Sandbox) find(ctx context.Context, d disk) (device.Block, error) {
 	return b, err
 }
 
-// encrypt mounts a disk under a random key: an emptyDir on a disk.
+// encrypt mounts a disk under a random key, an emptyDir on a disk, or under the
+// key of the volume that is on it.
 func (s *Sandbox) encrypt(ctx context.Context, t target, d disk, b device.Block, dir *os.File) (undo, error) {
 	if s.cfg.Encrypted == nil {
 		return nil, invalidf("this agent does not encrypt disks")
 	}
-	path, err := s.cfg.Encrypted.MountOn(ctx, b.Path, dir)
+	var path string
+	var err error
+	if d.key != nil {
+		path, err = s.cfg.Encrypted.MountKey(ctx, b.Path, *d.key, Mount{d.fstype, d.o.flags | t.flags()}, dir)
+	} else {
+		path, err = s.cfg.Encrypted.MountOn(ctx, b.Path, dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +227,9 @@ func (s *Sandbox) encrypt(ctx context.Context, t target, d disk, b device.Block,
 		}
 		t.remove()
 		return nil
+	}
+	if d.o.flags&unix.MS_RDONLY != 0 {
+		return undo, nil
 	}
 	if err := ownTree(ctx, path, d.group, d.onChange); err != nil {
 		return nil, errors.Join(err, undo(context.WithoutCancel(ctx)))

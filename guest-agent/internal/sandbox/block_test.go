@@ -144,11 +144,20 @@ func TestDiskIsFormattedOnce(t *testing.T) {
 }
 
 // vault stands in for what encrypts disks: it mounts memory.
-type vault struct{ node string }
+type vault struct {
+	node string
+	key  Key
+	how  Mount
+}
 
 func (v *vault) MountOn(_ context.Context, node string, dir *os.File) (string, error) {
 	v.node = node
 	return mountOn(dir, "tmpfs", "tmpfs", 0, "")
+}
+
+func (v *vault) MountKey(_ context.Context, node string, key Key, how Mount, dir *os.File) (string, error) {
+	v.node, v.key, v.how = node, key, how
+	return mountOn(dir, "tmpfs", "tmpfs", how.Flags, "")
 }
 
 func (v *vault) Unmount(_ context.Context, path string) error { return unmount(path) }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -74,6 +75,10 @@ func (s *Sandbox) CopyFile(req *agent.CopyFileRequest) error {
 	if err := c.parents(); err != nil {
 		return fmt.Errorf("copy %q: %w", req.GetPath(), err)
 	}
+	if c, err = s.besideVolumes(c); err != nil {
+		return fmt.Errorf("copy %q: %w", req.GetPath(), err)
+	}
+	defer func() { _ = c.root.Close() }()
 	switch req.GetFileMode() & unix.S_IFMT {
 	case unix.S_IFREG:
 		err = c.file()
@@ -90,6 +95,34 @@ func (s *Sandbox) CopyFile(req *agent.CopyFileRequest) error {
 	return nil
 }
 
+// besideVolumes opens the directory that something is copied into, for the rest
+// to be done there. What is mounted below the shared directory are volumes, maybe
+// such as the host cannot read: it does not write to them, nor remove them.
+func (s *Sandbox) besideVolumes(c copier) (copier, error) {
+	mounted := invalidf("a volume is mounted there")
+	if s.storages.below(path.Join(sharedDir, c.name)) {
+		return c, mounted
+	}
+	here, err := c.root.Stat(".")
+	if err != nil {
+		return c, err
+	}
+	dir, err := c.root.OpenRoot(path.Dir(c.name))
+	if err != nil {
+		return c, err
+	}
+	for _, name := range []string{".", path.Base(c.name)} {
+		switch fi, err := dir.Lstat(name); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return c, errors.Join(err, dir.Close())
+		case fi.Sys().(*syscall.Stat_t).Dev != here.Sys().(*syscall.Stat_t).Dev: //nolint:forcetypeassert // so it is on Linux
+			return c, errors.Join(mounted, dir.Close())
+		}
+	}
+	return copier{root: dir, name: path.Base(c.name), req: c.req}, nil
+}
+
 // sharedName returns path relative to the shared directory.
 func (s *Sandbox) sharedName(path string) (string, error) {
 	rel, err := s.rel(path)
@@ -104,7 +137,7 @@ func (s *Sandbox) sharedName(path string) (string, error) {
 }
 
 type copier struct {
-	root *os.Root // the shared directory
+	root *os.Root // the shared directory; once its parents are there, the direct one
 	name string   // below it, clean
 	req  *agent.CopyFileRequest
 }

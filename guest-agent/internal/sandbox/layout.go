@@ -24,8 +24,9 @@ const (
 )
 
 // reserved cannot be container ids, because a container's bundle is a
-// directory beside these; the last three are the hub's and package swap's.
-var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, "image", "journal", "swap"}
+// directory beside these; the last four are the hub's, the agent's and package
+// swap's.
+var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, "image", "image-disk", "journal", "swap"}
 
 var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}$`)
 

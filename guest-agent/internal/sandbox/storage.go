@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,7 @@ func Foreign(st *agent.Storage) bool {
 type Volumes struct {
 	s    *Sandbox
 	held []*entry
+	keys map[string]Key // by mount point; each is taken out by its storage
 	// Rootfs is the directory that a guest pull, or disks of the host's, have
 	// filled; empty if the request had none.
 	Rootfs string
@@ -53,7 +55,14 @@ type Volumes struct {
 // Prepare makes the storages of a request. If one fails, those before it are
 // undone. The owner is a checked container id, or empty for the sandbox itself.
 func (s *Sandbox) Prepare(ctx context.Context, owner string, list []*agent.Storage) (*Volumes, error) {
-	v := &Volumes{s: s}
+	return s.PrepareWith(ctx, owner, list, nil)
+}
+
+// PrepareWith is Prepare where disks hold volumes that are opened with keys, by
+// the mount points of their storages as the request has them. A key that no disk
+// of the request is for is an error: whoever has named it relies on it.
+func (s *Sandbox) PrepareWith(ctx context.Context, owner string, list []*agent.Storage, keys map[string]Key) (*Volumes, error) {
+	v := &Volumes{s: s, keys: maps.Clone(keys)}
 	layered := 0
 	for _, st := range list {
 		var err error
@@ -69,6 +78,9 @@ func (s *Sandbox) Prepare(ctx context.Context, owner string, list []*agent.Stora
 			return nil, errors.Join(fmt.Errorf("storage %q: %w", st.GetMountPoint(), err), v.Release(context.WithoutCancel(ctx)))
 		}
 	}
+	for at := range v.keys {
+		return nil, errors.Join(invalidf("there is no disk for the volume that is mounted at %q", at), v.Release(context.WithoutCancel(ctx)))
+	}
 	return v, nil
 }
 
@@ -78,7 +90,8 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 		return err
 	}
 	var mk func(context.Context) (undo, error)
-	switch st.GetDriver() {
+	kind := st.GetDriver()
+	switch kind {
 	case driverEphemeral:
 		mk = func(context.Context) (undo, error) { return v.s.ephemeral(rel, st) }
 	case driverWatch:
@@ -107,11 +120,14 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 			return err
 		}
 	default:
+		if _, keyed := v.keys[st.GetMountPoint()]; keyed {
+			kind += " under a key" // what is mounted without one is another volume
+		}
 		if mk, err = v.disk(owner, rel, st); err != nil {
 			return err
 		}
 	}
-	e, err := v.s.storages.acquire(ctx, rel, st.GetDriver(), mk)
+	e, err := v.s.storages.acquire(ctx, rel, kind, mk)
 	if err != nil {
 		return err
 	}
@@ -122,12 +138,19 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 // disk is a storage on a disk of the host's.
 func (v *Volumes) disk(owner, rel string, st *agent.Storage) (func(context.Context) (undo, error), error) {
 	if !slices.Contains(device.Kinds(), st.GetDriver()) {
-		return nil, invalidf("storage driver %q is not supported", st.GetDriver())
+		return nil, unsupported(st.GetDriver())
 	}
 	own, rest := kataOptions(st.GetOptions())
 	d, err := parseDisk(st, own, rest)
 	if err != nil {
 		return nil, err
+	}
+	if key, ok := v.keys[st.GetMountPoint()]; ok {
+		if d.encrypted || d.verity != nil || d.partition != 0 || d.o.data != "" {
+			return nil, invalidf("a volume with a key of its owner's has no other options")
+		}
+		d.key, d.create = &key, false
+		delete(v.keys, st.GetMountPoint())
 	}
 	t := v.s.target(owner, rel)
 	if t.own {
@@ -139,6 +162,16 @@ func (v *Volumes) disk(owner, rel string, st *agent.Storage) (func(context.Conte
 		}
 	}
 	return func(ctx context.Context) (undo, error) { return v.s.block(ctx, t, d) }, nil
+}
+
+func unsupported(driver string) error {
+	switch driver {
+	case "9p":
+		return invalidf("storage driver \"9p\" is not supported: its client in the kernel was not written for hostile servers, and runtimes share by virtio-fs")
+	case "blk-ccw":
+		return invalidf("storage driver \"blk-ccw\" is not supported: it is for s390x, for which this agent is not built")
+	}
+	return invalidf("storage driver %.64q is not supported", driver)
 }
 
 // overlay lies over directories of other storages.

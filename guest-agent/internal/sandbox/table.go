@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 )
 
@@ -89,6 +90,18 @@ func (t *table) has(key, driver string) bool {
 	default:
 		return false
 	}
+}
+
+// below says whether a storage lies in the directory key.
+func (t *table) below(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other := range t.entries {
+		if strings.HasPrefix(other, key+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *table) fill(ctx context.Context, e *entry, mk func(context.Context) (undo, error)) error {

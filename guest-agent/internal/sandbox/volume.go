@@ -3,9 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -50,60 +48,6 @@ func (s *Sandbox) Usage(path string) (Usage, error) {
 		Bytes: st.Blocks * unit, BytesFree: st.Bfree * unit, BytesAvailable: st.Bavail * unit,
 		Inodes: st.Files, InodesFree: st.Ffree,
 	}, nil
-}
-
-// Grow makes the ext4 filesystem of a volume larger while it is mounted, to at
-// most size bytes (0: the whole disk). It never makes one smaller.
-func (s *Sandbox) Grow(path string, size uint64) error {
-	f, err := s.volume(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return fmt.Errorf("volume %q: %w", path, err)
-	}
-	if st.Type != unix.EXT4_SUPER_MAGIC {
-		return invalidf("volume %q is no ext4 filesystem, which alone can grow", path)
-	}
-	disk, err := diskSize(f)
-	if err != nil {
-		return fmt.Errorf("volume %q: %w", path, err)
-	}
-	block := uint64(st.Bsize) //nolint:gosec // the kernel's
-	switch {
-	case size == 0:
-		size = disk
-	case size > disk:
-		return invalidf("volume %q cannot have %d bytes, its disk has %d", path, size, disk)
-	case size < st.Blocks*block:
-		return invalidf("volume %q cannot become smaller", path)
-	}
-	const resizeFS = 0x40086610 // EXT4_IOC_RESIZE_FS (Linux, fs/ext4/ext4.h), the size in blocks
-	blocks := size / block
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), resizeFS, uintptr(unsafe.Pointer(&blocks))); errno != 0 {
-		return fmt.Errorf("grow volume %q: %w", path, errno)
-	}
-	return nil
-}
-
-// diskSize is that of the device below a file, in bytes. A node of its own for
-// the device is enough to ask.
-func diskSize(f *os.File) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, err
-	}
-	raw, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/size", unix.Major(st.Dev), unix.Minor(st.Dev)))
-	if err != nil {
-		return 0, err
-	}
-	var sectors uint64
-	if _, err := fmt.Sscan(string(raw), &sectors); err != nil || sectors > math.MaxUint64/512 {
-		return 0, fmt.Errorf("the size of the disk is %.32q", raw)
-	}
-	return sectors * 512, nil
 }
 
 // lasting are the flags of a mount that a change of its options never takes away.

@@ -9,7 +9,8 @@ import (
 )
 
 // Ephemeral mounts ephemeral volumes as pods' emptyDir volumes need them. The
-// host asks for these, and so it chooses nothing but the device.
+// host asks for these, and so it chooses nothing but the device. Volumes of pods
+// that last are for [Mounter.MountKey].
 type Ephemeral struct {
 	Mounter *Mounter
 	// UnsafeNoIntegrity lets the host alter what is on the device, unnoticed.

@@ -2,9 +2,12 @@ package securemount_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/securemount"
 	"github.com/vouchsafe-cc/vouchsafe/image/store"
+	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
 func must(t *testing.T, err error) {
@@ -22,6 +26,75 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// podVolumes are what the agent mounts for containers.
+type podVolumes struct{ securemount.Ephemeral }
+
+func (p podVolumes) MountKey(ctx context.Context, node string, k sandbox.Key, how sandbox.Mount, dir *os.File) (string, error) {
+	return p.Mounter.MountKey(ctx, node, k.Location, k.Format, securemount.Filesystem(how.Filesystem), how.Flags, dir)
+}
+
+// oneKey is a broker with one resource.
+type oneKey struct{ value []byte }
+
+func (k oneKey) Resource(context.Context, string) (secret.Bytes, error) {
+	return secret.New(bytes.Clone(k.value)), nil
+}
+
+func (k oneKey) Unseal(ctx context.Context, _ string) (secret.Bytes, error) {
+	return k.Resource(ctx, "")
+}
+
+// oneDisk is plugged in wherever it is looked for.
+type oneDisk struct{ device.Block }
+
+func (d oneDisk) Find(context.Context, device.Address) (device.Block, error) { return d.Block, nil }
+
+func (d oneDisk) Partition(context.Context, device.Block, int) (device.Block, error) {
+	return device.Block{}, device.ErrTimeout
+}
+
+// A persistent volume of a pod keeps what containers write from one pod to the
+// next, and the host sees none of it.
+func TestGuestKeyedVolume(t *testing.T) {
+	if os.Getenv("VOUCHSAFE_HAS_DISKS") == "" {
+		t.Skip("needs the machine of make test-kernel")
+	}
+	file := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, os.Truncate(file, 64<<20))
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	must(t, err)
+	node := strings.TrimSpace(string(out))
+	var st unix.Stat_t
+	must(t, unix.Stat(node, &st))
+	disk := oneDisk{device.Block{Name: filepath.Base(node), Path: node, Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}}
+	dir := t.TempDir()
+	mounter := securemount.New(securemount.Config{Keys: oneKey{secret.Random(32).Reveal()}})
+	s, err := sandbox.New(sandbox.Config{Dir: dir, Devices: disk, Encrypted: podVolumes{securemount.Ephemeral{Mounter: mounter}}})
+	must(t, err)
+	const name = "sandbox/storage/MDUvMDA"
+	place := filepath.Join(sandbox.GuestDir, name)
+	request := []*agent.Storage{{Driver: "blk", Source: "05/00", Fstype: "ext4", MountPoint: place, Shared: true}}
+	content := bytes.Repeat([]byte("what lasts. "), 1000)
+	for round, format := range []bool{true, false, true} {
+		v, err := s.PrepareWith(t.Context(), "app", request, map[string]sandbox.Key{place: {Location: "kbs:///a/b/c", Format: format}})
+		must(t, err)
+		at := filepath.Join(dir, name, "f")
+		if got, err := os.ReadFile(at); (err == nil) != (round > 0) || err == nil && !bytes.Equal(got, content) {
+			t.Errorf("round %d: %d bytes, %v", round, len(got), err)
+		}
+		must(t, os.WriteFile(at, content, 0o600))
+		must(t, v.Release(t.Context()))
+	}
+	raw, err := os.ReadFile(file)
+	must(t, err)
+	if bytes.Contains(raw, content[:24]) {
+		t.Error("the host can read it")
+	}
+	must(t, s.Close(t.Context()))
+	must(t, exec.Command("losetup", "--detach", node).Run())
 }
 
 // A Kata runtime asks for an emptyDir on a disk (kata-agent 2.10), for two
@@ -33,7 +106,7 @@ func TestGuestEmptyDir(t *testing.T) {
 	dir := t.TempDir()
 	mounter := securemount.New(securemount.Config{})
 	s, err := sandbox.New(sandbox.Config{
-		Dir: dir, Devices: device.New(device.Config{Timeout: time.Minute}), Encrypted: securemount.Ephemeral{Mounter: mounter},
+		Dir: dir, Devices: device.New(device.Config{Timeout: time.Minute}), Encrypted: podVolumes{securemount.Ephemeral{Mounter: mounter}},
 	})
 	must(t, err)
 	const name = "sandbox/storage/L2Rldi92ZGE"
