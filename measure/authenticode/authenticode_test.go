@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -209,7 +210,8 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// What is accepted is signed by the key of the certificate that is told.
+// What is accepted is over just this image. Keys are others in each process of the
+// fuzzer, so whose signature it is cannot be told here.
 func FuzzRead(f *testing.F) {
 	leaf := signers()["leaf"]
 	signed, err := authenticode.Sign(image(), leaf.key, leaf.certificate)
@@ -226,6 +228,10 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	digest := sha256.New()
+	if err := p.Authenticode(digest); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, pkcs7 []byte) {
 		raw, err := p.WithCertificate(pkcs7)
 		if err != nil {
@@ -235,10 +241,8 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, s := range all {
-			if !s.Signer.Equal(leaf.certificate) {
-				t.Errorf("signed by %v", s.Signer.Subject)
-			}
+		if len(all) != 1 || !bytes.Contains(pkcs7, digest.Sum(nil)) {
+			t.Errorf("%d signatures, of another image", len(all))
 		}
 	})
 }
