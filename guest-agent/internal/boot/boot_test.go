@@ -38,6 +38,21 @@ func firstNamespaceOf(t *testing.T) string {
 	return link
 }
 
+// What programs call their own streams leads there, and is made once.
+func TestLinkStreams(t *testing.T) {
+	dev := t.TempDir()
+	for range 2 {
+		if err := linkStreams(dev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if got, err := os.Readlink(filepath.Join(dev, name)); err != nil || got != want {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+}
+
 func TestWords(t *testing.T) {
 	for text, want := range map[string][]string{
 		"":                      nil,

@@ -44,7 +44,24 @@ func mountAll() error {
 	if err != nil {
 		return err
 	}
+	if err := linkStreams("/dev"); err != nil {
+		return err
+	}
 	return openConsole()
+}
+
+// linkStreams makes the names by which programs open their own streams; the
+// kernel leaves them to udev, which is not there. crun reads changed limits from
+// /dev/stdin.
+func linkStreams(dev string) error {
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, dev+"/"+name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // mountLate mounts what may come from a module.
