@@ -83,7 +83,7 @@ func (j *copying) write(ctx context.Context, lp, there layerPlan, private crypt.
 	}
 	v := j.vouched(plain, there)
 	wrote, err := j.to.PushBlob(ctx, v)
-	v.stop(errors.New("nothing follows"))
+	_ = v.stop(errors.New("nothing follows")) // what it found has been given already, or does not matter
 	there.desc.Digest, there.desc.Size = wrote.Digest, wrote.Size
 	return there.desc, err
 }
@@ -157,7 +157,7 @@ func (v *vouchedReader) Read(p []byte) (int, error) {
 			return 0, v.err
 		}
 	} else {
-		v.stop(err)
+		_ = v.stop(err) // the stream's own reason counts
 	}
 	return n, v.err
 }

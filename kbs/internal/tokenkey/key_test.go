@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,7 +40,7 @@ func play(manner string) error {
 		return err
 	}
 	if manner == "babble" {
-		_, err := fmt.Println("<html>")
+		_, err := os.Stdout.WriteString("<html>\n")
 		return err
 	}
 	if string(which.PIN) != "1234" || which.Token != "t" || which.Object != "o" || which.Module != "/m" {
@@ -58,7 +59,7 @@ func play(manner string) error {
 	}
 	for {
 		var q wire.Decrypt
-		if err := wire.Receive(in, &q); err == io.EOF {
+		if err := wire.Receive(in, &q); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -111,7 +112,8 @@ func TestDecrypt(t *testing.T) {
 		}
 	}
 	for name, opts := range map[string]crypto.DecrypterOpts{
-		"PKCS#1 v1.5": &rsa.PKCS1v15DecryptOptions{}, "nothing": nil, "SHA-512": &rsa.OAEPOptions{Hash: crypto.SHA512},
+		"PKCS#1 v1.5": &rsa.PKCS1v15DecryptOptions{}, "nothing": nil, //nolint:staticcheck // it is refused
+		"SHA-512": &rsa.OAEPOptions{Hash: crypto.SHA512},
 		"a label": &rsa.OAEPOptions{Hash: crypto.SHA1, Label: []byte("x")}, "two hashes": &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1},
 	} {
 		if _, err := k.Decrypt(nil, []byte("x"), opts); err == nil {
