@@ -98,8 +98,14 @@ func compileFile(ctx context.Context, kind Kind, file, text string) (*program, e
 	}
 	done := make(chan result, 1)
 	go func() {
-		p, err := compileNow(ctx, kind, file, text)
-		done <- result{p, err}
+		var r result
+		defer func() {
+			if p := recover(); p != nil { // of the library's: see outcome
+				r = result{err: &SyntaxError{[]string{fmt.Sprintf("the compiler panicked: %v", p)}}}
+			}
+			done <- r
+		}()
+		r.p, r.err = compileNow(ctx, kind, file, text)
 	}()
 	timer := time.NewTimer(compileDeadline)
 	defer timer.Stop()

@@ -32,6 +32,7 @@ const (
 var (
 	errDeadline = errors.New("it took too long")
 	errGrowth   = errors.New("it used too much memory")
+	errPanic    = errors.New("the evaluation panicked")
 	errStuck    = errors.New("it did not end when it was told to; this version is not evaluated again")
 )
 
@@ -69,9 +70,20 @@ func newRunner() *runner {
 
 func (w *worker) loop() {
 	for t := range w.in {
-		out, err := t.do(t.ctx, t.cancel)
-		w.out <- result{out, err}
+		w.out <- t.outcome()
 	}
+}
+
+// outcome is that of the task. A panic is the library's: nobody's claims, and no
+// administrator's text, may end the broker.
+func (t task) outcome() (r result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r = result{err: fmt.Errorf("%w: %v", errPanic, p)}
+		}
+	}()
+	r.out, r.err = t.do(t.ctx, t.cancel)
+	return r
 }
 
 // take returns an idle worker, or a new one. It ends when its input is closed:
