@@ -72,8 +72,16 @@ func (c Config) writeInitData() error {
 	if err := initdata.WriteDevice(&device, raw); err != nil {
 		return err
 	}
+	device.Write(make([]byte, roundUp(device.Len())-device.Len()))
 	return os.WriteFile(c.path(fileInitData), device.Bytes(), 0o600)
 }
+
+// initDataUnit is what the size of an init-data disk is a multiple of, in bytes:
+// documents of about the same length have disks of the same size, as a machine needs
+// that goes on from a snapshot with another one.
+const initDataUnit = 256 << 10
+
+func roundUp(n int) int { return (n + initDataUnit - 1) / initDataUnit * initDataUnit }
 
 // writeESP puts a unified kernel image where a firmware looks for it on a disk.
 // Given by -kernel it would be measured as QEMU changes it, not as it is.
@@ -191,8 +199,8 @@ func (p *process) failure() error {
 }
 
 // until tries something until it works, while the process lives.
-func (p *process) until(ctx context.Context, what string, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func (p *process) until(ctx context.Context, timeout time.Duration, what string, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

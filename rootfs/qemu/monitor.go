@@ -31,7 +31,7 @@ const maxAnswer = 1 << 20 // bytes
 
 func dialMonitor(ctx context.Context, path string, vm *process) (*monitor, error) {
 	m := &monitor{}
-	if err := vm.until(ctx, "connect to QEMU", func() (err error) {
+	if err := vm.until(ctx, commandTimeout, "connect to QEMU", func() (err error) {
 		m.conn, err = (&net.Dialer{}).DialContext(ctx, "unix", path)
 		return err
 	}); err != nil {

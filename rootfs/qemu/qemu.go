@@ -42,6 +42,9 @@ type Config struct {
 	// InitData is the document, as TOML; the machine's disk is made of it. Empty
 	// for none.
 	InitData string
+	// HoldInitData stops the machine when it first reads that disk, before it has seen
+	// anything of it ([Machine.Held]).
+	HoldInitData bool
 	// Firmware is an OVMF that measures what it starts; empty for QEMU's own BIOS,
 	// which measures nothing of use.
 	Firmware string
@@ -173,7 +176,11 @@ func (c Config) arguments() []string {
 	}
 	for _, disk := range c.disks() {
 		id := strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
-		args = append(args, "-drive", "if=none,format=raw,readonly=on,id="+id+",file="+disk, "-device", "virtio-blk-pci,drive="+id)
+		file := "file=" + disk
+		if c.HoldInitData && disk == c.path(fileInitData) {
+			file = unreadable(disk)
+		}
+		args = append(args, "-drive", "if=none,format=raw,readonly=on,id="+id+","+file, "-device", "virtio-blk-pci,drive="+id)
 	}
 	if c.TPM != "" {
 		args = append(args, "-chardev", "socket,id=tpm,path="+c.path(fileTPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")

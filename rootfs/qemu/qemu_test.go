@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/boot"
+	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
 // What a machine does is shown by tests/boot.
@@ -56,6 +58,10 @@ func TestArguments(t *testing.T) {
 	}
 	if disks := c.disks(); !slices.Equal(disks, []string{"/root.img", "/tmp/d/initdata.img"}) {
 		t.Errorf("%q: the root must come first", disks)
+	}
+	c.HoldInitData = true
+	if held := strings.Join(c.arguments(), " "); strings.Count(held, "rerror=stop") != 1 || !strings.Contains(held, "file.image.filename=/tmp/d/initdata.img") {
+		t.Errorf("the machine is not held at its init-data: %s", held)
 	}
 	if args := strings.Join((Config{Kernel: "/k", Accelerator: KVM, Dir: "/d"}).withDefaults().arguments(), " "); strings.Contains(args, "tpm") || strings.Contains(args, "netdev") || strings.Contains(args, "-drive") {
 		t.Errorf("a machine has more than it was given: %s", args)
@@ -126,6 +132,26 @@ func TestOpen(t *testing.T) {
 	var disk Config
 	if err := disk.Open(dir); err != nil || disk.Bootable != filepath.Join(dir, "disk.img") || disk.UKI != "" {
 		t.Errorf("%+v, %v", disk, err)
+	}
+}
+
+// Documents of different length have disks of one size, and are read back.
+func TestInitDataDisk(t *testing.T) {
+	for _, text := range []string{"", strings.Repeat("version = '0.1.0'\n", 1000)} {
+		c := Config{Dir: t.TempDir(), InitData: filepath.Join(t.TempDir(), "initdata.toml")}
+		if err := os.WriteFile(c.InitData, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.writeInitData(); err != nil {
+			t.Fatal(err)
+		}
+		disk, err := os.ReadFile(c.path(fileInitData))
+		if err != nil || len(disk) != initDataUnit {
+			t.Fatalf("%d bytes, %v", len(disk), err)
+		}
+		if got, err := initdata.ReadDevice(bytes.NewReader(disk)); err != nil || string(got) != text {
+			t.Errorf("%.32q, %v", got, err)
+		}
 	}
 }
 

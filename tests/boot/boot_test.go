@@ -40,6 +40,7 @@ func bare(t *testing.T) *world.World {
 // A kernel starts the agent, which answers, ends with its pod and switches the
 // machine off.
 func TestInit(t *testing.T) {
+	t.Parallel()
 	w := bare(t)
 	begin := time.Now()
 	m, err := w.Boot(t.Context(), plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true"))
@@ -65,6 +66,7 @@ func TestInit(t *testing.T) {
 
 // Ctrl-Alt-Del ends a guest in order.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	w := bare(t)
 	m, err := w.Boot(t.Context(), plain(t, "initrd", ""))
 	if err != nil {
@@ -82,6 +84,7 @@ func TestShutdown(t *testing.T) {
 
 // A machine goes on from where it was saved, any number of times.
 func TestSnapshot(t *testing.T) {
+	t.Parallel()
 	w := bare(t)
 	cfg := plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true")
 	state := filepath.Join(t.TempDir(), "state")
@@ -108,6 +111,7 @@ func TestSnapshot(t *testing.T) {
 // One byte of the agent on the root disk that is not as it was built keeps it from
 // starting: the kernel refuses to read it, and the machine ends.
 func TestFlippedByte(t *testing.T) {
+	t.Parallel()
 	w := bare(t)
 	cfg := plain(t, "verity", "")
 	var err error

@@ -29,6 +29,12 @@ type stage struct {
 
 func newStage(t *testing.T, form string) *stage {
 	t.Helper()
+	return newJudgedStage(t, form, "")
+}
+
+// newJudgedStage has another attestation policy, of package world's.
+func newJudgedStage(t *testing.T, form, policy string) *stage {
+	t.Helper()
 	guest := image(t, form)
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
@@ -43,6 +49,7 @@ func newStage(t *testing.T, form string) *stage {
 			t.Error(err)
 		}
 	})
+	w.AttestationPolicy = policy
 	s := &stage{T: t, secret: "the word that only this guest may know"}
 	s.Fleet, err = w.NewFleet(t.Context(), guest, qemu.TCG, s.secret)
 	s.must(err)

@@ -2,9 +2,103 @@ package world
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
+
+// Fleet is machines that the broker knows: an image, a TPM that was enrolled, and
+// what was foreseen of both for one pod.
+type Fleet struct {
+	*World
+	Accelerator string
+	Guest       GuestImage
+	TPM         string // state directory
+	InitData    string // file
+	Ref         string // of the container's image
+
+	machine qemu.Config
+	saved   string // file; empty for none
+}
+
+// Config is the machine as it was foreseen.
+func (f *Fleet) Config() qemu.Config { return f.machine }
+
+// Save boots the machine once, to where it reads its init-data. Not every machine
+// can go on from there: with its registers the saved one has its command line, its
+// initramfs, and its TPM with all keys, whatever the state directory holds.
+func (f *Fleet) Save(ctx context.Context) error {
+	file := f.Path("saved-machine")
+	if err := f.SaveUnread(ctx, f.Config(), file); err != nil {
+		return fmt.Errorf("save a booted machine: %w", err)
+	}
+	f.saved = file
+	return nil
+}
+
+// Booted is the machine as it was foreseen, which goes on from where it was saved,
+// if it was.
+func (f *Fleet) Booted() qemu.Config {
+	cfg := f.machine
+	cfg.RestoreFrom = f.saved
+	return cfg
+}
+
+// DiskSlot is the PCI path of what AddDisk attaches.
+const DiskSlot = "10"
+
+// AddDisk gives the machine an empty disk that it may write, and returns its file.
+func (f *Fleet) AddDisk(size int64) (string, error) {
+	file := f.Path("disk.img")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		return "", err
+	}
+	f.machine.ExtraDevices = append(f.machine.ExtraDevices,
+		"-drive", "if=none,format=raw,id=disk,file="+file, "-device", "virtio-blk-pci,drive=disk,addr="+DiskSlot)
+	return file, os.Truncate(file, size)
+}
+
+// RunPod boots a machine and makes a pod in it. Whatever fails is the error, with
+// the console's end; the machine is stopped either way.
+func (f *Fleet) RunPod(ctx context.Context, cfg qemu.Config, do func(*Kata) error) (err error) {
+	m, err := f.Boot(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\nthe console ends:\n%s", err, tail(m.Console()))
+		}
+		err = errors.Join(err, m.Stop())
+	}()
+	if err := m.Kata().Pod(ctx); err != nil {
+		return err
+	}
+	return do(m.Kata())
+}
+
+// RunImage boots a machine, runs the image in it with a command, or its own if that is
+// empty, and returns what the container says until it is done. A refusal on the
+// way is the error; the machine is stopped either way.
+func (f *Fleet) RunImage(ctx context.Context, cfg qemu.Config, command ...string) (out string, err error) {
+	config, err := f.ImageConfig(ctx, f.Ref)
+	if err != nil {
+		return "", err
+	}
+	if len(command) > 0 {
+		config.Entrypoint, config.Cmd = command, nil
+	}
+	err = f.RunPod(ctx, cfg, func(k *Kata) error {
+		if err := k.Container(ctx, "app", f.Ref, config); err != nil {
+			return err
+		}
+		out, err = k.Output(ctx, "app", "done")
+		return err
+	})
+	return out, err
+}
 
 // NewFleet sets the whole stage for machines that boot a guest image: a TPM whose
 // key is enrolled, the broker that trusts it, the registry with an encrypted and
@@ -12,7 +106,10 @@ import (
 // when the image was built. The secret is what the container is to print.
 func (w *World) NewFleet(ctx context.Context, image GuestImage, accelerator, secret string) (*Fleet, error) {
 	f := &Fleet{World: w, Accelerator: accelerator, Guest: image}
-	w.Host, w.AttestationPolicy = qemu.Gateway, "machine.rego"
+	w.Host = qemu.Gateway
+	if w.AttestationPolicy == "" {
+		w.AttestationPolicy = "machine.rego"
+	}
 	for _, step := range []func() error{
 		func() (err error) { f.TPM, err = w.NewTPM(ctx, "enrolled"); return err },
 		func() error {

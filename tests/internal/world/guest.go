@@ -59,6 +59,14 @@ type Pod struct {
 	Command []string // empty: the image's
 	Env     []string // NAME=VALUE, beside the image's
 	DataHub string   // what cdh.toml begins with, beside what every guest needs
+	Beside  []Beside // further containers
+	Scratch string   // where all containers have one emptyDir volume; empty for none
+}
+
+// Beside is a container beside the first one, which is called app: of the same image.
+type Beside struct {
+	Name    string
+	Command []string
 }
 
 // Launch plays the hypervisor: it writes the init-data, measures and launches
@@ -183,34 +191,35 @@ func (g *Guest) Stop() error {
 
 // agentPolicy writes the pod down as its owner would, and has the policy made.
 func (w *World) agentPolicy(ctx context.Context, dir string, pod Pod) (string, error) {
-	command, err := json.Marshal(pod.Command)
-	if err != nil {
-		return "", err
-	}
 	env := []map[string]string{}
 	for _, v := range pod.Env {
 		name, value, _ := strings.Cut(v, "=")
 		env = append(env, map[string]string{"name": name, "value": value})
 	}
-	variables, err := json.Marshal(env)
+	type object = map[string]any
+	var containers, volumes []object
+	for _, c := range append([]Beside{{"app", pod.Command}}, pod.Beside...) {
+		o := object{
+			"name": c.Name, "image": pod.Image, "command": c.Command, "env": env,
+			"securityContext": object{"runAsUser": 0, "allowPrivilegeEscalation": false}, // as the stage's runtime asks, of any image
+		}
+		if pod.Scratch != "" {
+			o["volumeMounts"] = []object{{"name": "scratch", "mountPath": pod.Scratch}}
+		}
+		containers = append(containers, o)
+	}
+	if pod.Scratch != "" {
+		volumes = []object{{"name": "scratch", "emptyDir": object{}}}
+	}
+	text, err := json.Marshal(object{
+		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": podName},
+		"spec": object{"runtimeClassName": "kata", "automountServiceAccountToken": false, "containers": containers, "volumes": volumes},
+	})
 	if err != nil {
 		return "", err
 	}
 	file := filepath.Join(dir, "pod.yaml")
-	text := fmt.Sprintf(`apiVersion: v1
-kind: Pod
-metadata: {name: %s}
-spec:
-  runtimeClassName: kata
-  automountServiceAccountToken: false
-  containers:
-  - name: app
-    image: %s
-    command: %s
-    env: %s
-    securityContext: {runAsUser: 0, allowPrivilegeEscalation: false} # as the stage's runtime asks, of any image
-`, podName, pod.Image, command, variables)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, text, 0o600); err != nil { // JSON is YAML
 		return "", err
 	}
 	return w.Run(ctx, "guest-agent", "genpolicy", file, "--registry-ca", w.Path("registry-ca.pem"))

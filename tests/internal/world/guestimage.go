@@ -2,9 +2,11 @@ package world
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
@@ -52,12 +54,42 @@ func (w *World) KnowInitData(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	value := fmt.Sprintf("kind: RefValue\nmetadata: {name: pod_pcr08}\nspec: {value: [\"%x\"]}\n", tpm.InitDataValue(document.Digest()))
-	if err := os.WriteFile(w.Path("pod.yaml"), []byte(value), 0o600); err != nil {
+	return w.apply(ctx, "pod.yaml", fmt.Sprintf("kind: RefValue\nmetadata: {name: pod_pcr08}\nspec: {value: [\"%x\"]}\n", tpm.InitDataValue(document.Digest())))
+}
+
+// apply gives the broker documents, which it keeps in a file of the stage's.
+func (w *World) apply(ctx context.Context, name, documents string) error {
+	if err := os.WriteFile(w.Path(name), []byte(documents), 0o600); err != nil {
 		return err
 	}
-	_, err = w.Broker.Ctl(ctx, "apply", "-f", w.Path("pod.yaml"))
+	_, err := w.Broker.Ctl(ctx, "apply", "-f", w.Path(name))
 	return err
+}
+
+// KnowMeasured has the machine's kernel measure the files that it executes and that
+// root opens, and makes what is foreseen of that, and the agent that was built, what
+// measured.rego wants. Of its command line the image's own document knows nothing.
+func (f *Fleet) KnowMeasured(ctx context.Context, agent string) error {
+	f.machine.CommandLine += " ima_policy=tcb"
+	predicted, err := f.Run(ctx, "measure", "predict", "--platform", "tpm", "--firmware", Firmware, "--edition", "202211",
+		"--kernel", f.machine.Kernel, "--initrd", f.machine.Initrd, "--cmdline", f.machine.CommandLine,
+		"--memory", fmt.Sprintf("%dM", machineMemory), "-o", "refvalue")
+	if err != nil {
+		return err
+	}
+	if err := f.apply(ctx, "measured.yaml", strings.ReplaceAll(predicted, "tpm_pcr", "measured_pcr")); err != nil {
+		return err
+	}
+	return f.KnowAgent(ctx, agent)
+}
+
+// KnowAgent makes the digest of a file, and no other, that of the agent.
+func (f *Fleet) KnowAgent(ctx context.Context, agent string) error {
+	raw, err := os.ReadFile(agent)
+	if err != nil {
+		return err
+	}
+	return f.apply(ctx, "agent.yaml", fmt.Sprintf("kind: RefValue\nmetadata: {name: agent}\nspec: {value: [\"sha256:%x\"]}\n", sha256.Sum256(raw)))
 }
 
 // WriteInitData writes the document of a pod for a machine, and returns its file.

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,42 +63,69 @@ func (k *Kata) Pod(ctx context.Context) error {
 	if _, err := k.GetGuestDetails(ctx, &agent.GuestDetailsRequest{MemBlockSize: true, MemHotplugProbe: true}); err != nil {
 		return fmt.Errorf("GetGuestDetails: %w", err)
 	}
-	return k.Container(ctx, sandboxID, "pause", v1.Config{Entrypoint: []string{"/pause"}, WorkingDir: "/"})
+	return k.Run(ctx, Container{ID: sandboxID, Image: "pause", Config: v1.Config{Entrypoint: []string{"/pause"}, WorkingDir: "/"}})
 }
 
-// Container creates and starts one container whose image the guest pulls.
+// Container creates and starts the container of a pod that has one, called app,
+// whose image the guest pulls.
 func (k *Kata) Container(ctx context.Context, id, image string, config v1.Config) error {
-	kind := "container"
-	if image == "pause" {
-		kind = "sandbox"
-	}
+	return k.Run(ctx, Container{ID: id, Name: "app", Image: image, Config: config})
+}
+
+// Container is one container as the runtime asks for it.
+type Container struct {
+	ID, Name string // Name is its own in the pod; empty for the pause container
+	Image    string
+	Config   v1.Config
+	// Disks are disks of the host's that are emptyDir volumes of the pod, by where
+	// the container has them: PCI paths.
+	Disks map[string]string
+}
+
+// Run creates and starts a container.
+func (k *Kata) Run(ctx context.Context, c Container) error {
 	annotations := map[string]string{
-		"io.kubernetes.cri.container-type": kind,
-		"io.kubernetes.cri.image-name":     image,
+		"io.kubernetes.cri.container-type": "container",
+		"io.kubernetes.cri.image-name":     c.Image,
 		"io.kubernetes.cri.sandbox-id":     sandboxID,
+		"io.kubernetes.cri.container-name": c.Name,
 	}
-	if kind == "container" {
-		annotations["io.kubernetes.cri.container-name"] = "app" // the only one of the pod
+	if c.Name == "" {
+		annotations["io.kubernetes.cri.container-type"] = "sandbox"
+		delete(annotations, "io.kubernetes.cri.container-name")
 	}
 	metadata, err := json.Marshal(map[string]any{"metadata": annotations})
 	if err != nil {
 		return err
 	}
-	rootfs := "/run/kata-containers/" + id + "/rootfs"
-	if _, err := k.CreateContainer(ctx, &agent.CreateContainerRequest{
-		ContainerId: id, ExecId: id,
-		Storages: []*agent.Storage{{
-			Driver: "image_guest_pull", Source: image, Fstype: "overlay", MountPoint: rootfs,
-			DriverOptions: []string{"image_guest_pull=" + string(metadata)},
-		}},
-		OCI: spec(k.cgroup+id, rootfs, annotations, config),
-	}); err != nil {
+	rootfs := "/run/kata-containers/" + c.ID + "/rootfs"
+	oci := spec(k.cgroup+c.ID, rootfs, annotations, c.Config)
+	storages := []*agent.Storage{{
+		Driver: "image_guest_pull", Source: c.Image, Fstype: "overlay", MountPoint: rootfs,
+		DriverOptions: []string{"image_guest_pull=" + string(metadata)},
+	}}
+	for at, disk := range c.Disks {
+		storage := emptyDir(disk)
+		storages = append(storages, storage)
+		oci.Mounts = append(oci.Mounts, &agent.Mount{Destination: at, Source: storage.MountPoint, Type: "bind", Options: []string{"rbind", "rprivate", "rw"}})
+	}
+	if _, err := k.CreateContainer(ctx, &agent.CreateContainerRequest{ContainerId: c.ID, ExecId: c.ID, Storages: storages, OCI: oci}); err != nil {
 		return fmt.Errorf("CreateContainer: %w", err)
 	}
-	if _, err := k.StartContainer(ctx, &agent.StartContainerRequest{ContainerId: id}); err != nil {
+	if _, err := k.StartContainer(ctx, &agent.StartContainerRequest{ContainerId: c.ID}); err != nil {
 		return fmt.Errorf("StartContainer: %w", err)
 	}
 	return nil
+}
+
+// emptyDir is an emptyDir volume on an encrypted disk, as runtimes send it that are
+// configured for confidential guests (kata-agent 2.10).
+func emptyDir(disk string) *agent.Storage {
+	return &agent.Storage{
+		Driver: "blk", Source: disk, Fstype: "ext4", Shared: true,
+		MountPoint:    "/run/kata-containers/sandbox/storage/" + base64.URLEncoding.EncodeToString([]byte(disk)),
+		DriverOptions: []string{"encryption_key=ephemeral", "create_filesystem"},
+	}
 }
 
 // Output reads a container's standard output until it contains the text, or

@@ -50,14 +50,32 @@ func (w *World) startMachine(ctx context.Context, cfg qemu.Config) (*Machine, er
 
 // SaveBooted boots a machine and saves it into a file as soon as its agent serves,
 // before anyone has talked to it.
-func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) (err error) {
+func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) error {
+	return w.save(ctx, cfg, file, func(m *Machine, ctx context.Context) error { return m.says(ctx, `"msg":"serving"`) })
+}
+
+// SaveUnread boots a machine and saves it into a file before it has read anything of
+// its init-data: it goes on from there with whatever document it is given then. What
+// it was booted by is in its TPM, which is saved with it.
+func (w *World) SaveUnread(ctx context.Context, cfg qemu.Config, file string) error {
+	early := file + ".early"
+	if err := w.save(ctx, cfg, early, (*Machine).Booted); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(early) }()
+	cfg.RestoreFrom, cfg.HoldInitData = early, true
+	return w.save(ctx, cfg, file, (*Machine).Held)
+}
+
+// save starts a machine and saves it when it has come somewhere.
+func (w *World) save(ctx context.Context, cfg qemu.Config, file string, arrive func(*Machine, context.Context) error) (err error) {
 	m, err := w.startMachine(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Stop()) }()
-	if err := m.says(ctx, `"msg":"serving"`); err != nil {
-		return err
+	if err := arrive(m, ctx); err != nil {
+		return fmt.Errorf("%w; the console ends:\n%s", err, tail(m.Console()))
 	}
 	return m.Save(ctx, file)
 }
@@ -71,7 +89,7 @@ func (w *World) Console(ctx context.Context, cfg qemu.Config, text string) (_ st
 	}
 	defer func() { err = errors.Join(err, m.Stop()) }()
 	if err := m.says(ctx, text); err != nil {
-		return "", err
+		return "", fmt.Errorf("%w; the console ends:\n%s", err, tail(m.Console()))
 	}
 	raw, err := os.ReadFile(m.Console())
 	return string(raw), err
@@ -91,9 +109,9 @@ func (m *Machine) says(ctx context.Context, text string) error {
 		select {
 		case <-tick.C:
 		case <-m.Done():
-			return fmt.Errorf("the machine ended; its console ends:\n%s", tail(m.Console()))
+			return errors.New("the machine ended")
 		case <-ctx.Done():
-			return fmt.Errorf("%w; the console ends:\n%s", ctx.Err(), tail(m.Console()))
+			return ctx.Err()
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,56 +12,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
 
-// Fleet is machines that the broker knows: an image, a TPM that was enrolled, and
-// what was foreseen of both for one pod.
-type Fleet struct {
-	*World
-	Accelerator string
-	Guest       GuestImage
-	TPM         string // state directory
-	InitData    string // file
-	Ref         string // of the container's image
-
-	machine qemu.Config
-}
-
-// Config is the machine as it was foreseen.
-func (f *Fleet) Config() qemu.Config { return f.machine }
-
-// RunImage boots a machine, runs the image in it with a command, or its own if that is
-// empty, and returns what the container says until it is done. A refusal on the
-// way is the error; the machine is stopped either way.
-func (f *Fleet) RunImage(ctx context.Context, cfg qemu.Config, command ...string) (out string, err error) {
-	config, err := f.ImageConfig(ctx, f.Ref)
-	if err != nil {
-		return "", err
-	}
-	if len(command) > 0 {
-		config.Entrypoint, config.Cmd = command, nil
-	}
-	m, err := f.Boot(ctx, cfg)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w\nthe console ends:\n%s", err, tail(m.Console()))
-		}
-		err = errors.Join(err, m.Stop())
-	}()
-	if err := m.Kata().Pod(ctx); err != nil {
-		return "", err
-	}
-	if err := m.Kata().Container(ctx, "app", f.Ref, config); err != nil {
-		return "", err
-	}
-	return m.Kata().Output(ctx, "app", "done")
-}
-
 // unforeseen runs a machine that must be refused for a register.
 func (f *Fleet) unforeseen(ctx context.Context, cfg qemu.Config, register string) (Refusal, error) {
 	_, err := f.RunImage(ctx, cfg)
-	r, err := f.refused(ctx, err, fault.PolicyDenied)
+	r, err := f.Refused(ctx, err, fault.PolicyDenied)
 	if err != nil {
 		return r, err
 	}
@@ -103,7 +56,7 @@ func (f *Fleet) OtherMachineInitData(ctx context.Context) (Refusal, error) {
 	if !found {
 		return Refusal{}, errors.New("the init-data has no policy to take away")
 	}
-	cfg := f.Config()
+	cfg := f.Booted()
 	cfg.InitData = f.Path("other-initdata.toml")
 	text = strings.Replace(text, "[kbc]", "[vouchsafe]\ninsecure_no_agent_policy = true\n\n[kbc]", 1)
 	if err := os.WriteFile(cfg.InitData, []byte(text), 0o600); err != nil {
@@ -122,7 +75,7 @@ func (f *Fleet) OtherMachineTPM(ctx context.Context) (Refusal, error) {
 	cfg := f.Config()
 	cfg.TPM = other
 	_, err = f.RunImage(ctx, cfg)
-	r, err := f.refused(ctx, err, fault.RootUntrusted)
+	r, err := f.Refused(ctx, err, fault.RootUntrusted)
 	if err != nil {
 		return r, err
 	}

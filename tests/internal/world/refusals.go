@@ -23,8 +23,8 @@ type Refusal struct {
 
 var publicForm = regexp.MustCompile(`([a-z]+(?:_[a-z]+)+) \(ticket ([0-9A-Z]{4}-[0-9A-Z]{4})\)`)
 
-// refused expects err to be a refusal and opens its ticket.
-func (w *World) refused(ctx context.Context, err error, want fault.Code) (Refusal, error) {
+// Refused expects an error to be a refusal with a code, and opens its ticket.
+func (w *World) Refused(ctx context.Context, err error, want fault.Code) (Refusal, error) {
 	if err == nil {
 		return Refusal{}, errors.New("it was not refused")
 	}
@@ -100,7 +100,7 @@ func (w *World) tryPod(ctx context.Context, label, vendor, commandLine, ref stri
 // command line than the reference value stands for.
 func (w *World) OtherMeasurement(ctx context.Context, vendor, ref, measurement string) (Refusal, error) {
 	err := w.tryPod(ctx, "altered", vendor, CommandLine+" init=/bin/sh", ref)
-	r, err := w.refused(ctx, err, fault.PolicyDenied)
+	r, err := w.Refused(ctx, err, fault.PolicyDenied)
 	if err != nil {
 		return r, err
 	}
@@ -121,7 +121,7 @@ func (w *World) OtherSigner(ctx context.Context, vendor, ref string) (Refusal, e
 		return Refusal{}, err
 	}
 	err = w.tryPod(ctx, "imposter", vendor, CommandLine, imposter)
-	r, err := w.refused(ctx, err, fault.ImageUnsigned)
+	r, err := w.Refused(ctx, err, fault.ImageUnsigned)
 	if err != nil {
 		return r, err
 	}
@@ -143,7 +143,7 @@ func (w *World) FlippedBit(ctx context.Context, vendor, ref string) (Refusal, er
 	if back := w.Registry.FlipBit(layer); back != nil {
 		return Refusal{}, back
 	}
-	r, err := w.refused(ctx, err, fault.ImageCorrupt)
+	r, err := w.Refused(ctx, err, fault.ImageCorrupt)
 	if err != nil {
 		return r, err
 	}
@@ -158,7 +158,7 @@ func (w *World) FlippedBit(ctx context.Context, vendor, ref string) (Refusal, er
 // the broker's configuration does not name.
 func (w *World) UnknownRoot(ctx context.Context, otherVendor, ref string) (Refusal, error) {
 	err := w.tryPod(ctx, "unknown-root", otherVendor, CommandLine, ref)
-	r, err := w.refused(ctx, err, fault.RootUntrusted)
+	r, err := w.Refused(ctx, err, fault.RootUntrusted)
 	if err != nil {
 		return r, err
 	}

@@ -100,7 +100,7 @@ func (w *World) Replay(ctx context.Context, vendor string) (stale, rewritten Ref
 	if _, cookie, err = tap.auth(ctx, "snp"); err != nil {
 		return stale, rewritten, err
 	}
-	if stale, err = w.refused(ctx, tap.attest(ctx, recorded, cookie), fault.NonceMismatch); err != nil {
+	if stale, err = w.Refused(ctx, tap.attest(ctx, recorded, cookie), fault.NonceMismatch); err != nil {
 		return stale, rewritten, err
 	}
 
@@ -108,7 +108,7 @@ func (w *World) Replay(ctx context.Context, vendor string) (stale, rewritten Ref
 		return stale, rewritten, err
 	}
 	recorded["runtime-data"].(map[string]any)["nonce"] = nonce
-	rewritten, err = w.refused(ctx, tap.attest(ctx, recorded, cookie), fault.BindingMismatch)
+	rewritten, err = w.Refused(ctx, tap.attest(ctx, recorded, cookie), fault.BindingMismatch)
 	return stale, rewritten, err
 }
 

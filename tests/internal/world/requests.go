@@ -30,7 +30,7 @@ func (w *World) OtherRequests(ctx context.Context, g *Guest, running, ref string
 
 // blocked expects a refusal in the words that runtimes know.
 func (w *World) blocked(ctx context.Context, err error, request string) (Refusal, error) {
-	r, err := w.refused(ctx, err, fault.PolicyDenied)
+	r, err := w.Refused(ctx, err, fault.PolicyDenied)
 	if err != nil {
 		return r, err
 	}

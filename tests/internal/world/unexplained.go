@@ -42,7 +42,7 @@ func (f *Fleet) UnexplainedLog(ctx context.Context) (Refusal, error) {
 	if err := f.KnowInitData(ctx, file); err != nil {
 		return Refusal{}, err
 	}
-	cfg := f.Config()
+	cfg := f.Booted()
 	cfg.InitData = file
 	out, err := f.RunImage(ctx, cfg, command...)
 	if err != nil {
@@ -61,7 +61,7 @@ func (f *Fleet) UnexplainedLog(ctx context.Context) (Refusal, error) {
 		"runtime-data": runtime,
 		"tee-evidence": map[string]any{"primary_evidence": evidence, "additional_evidence": ""},
 	}, cookie)
-	r, err := f.refused(ctx, err, fault.EvidenceInvalid)
+	r, err := f.Refused(ctx, err, fault.EvidenceInvalid)
 	if err != nil {
 		return r, err
 	}
