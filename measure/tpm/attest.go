@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ima"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm"
 )
@@ -83,7 +84,28 @@ func (a *Attester) Evidence(ctx context.Context, data measure.ReportData) (measu
 	if err := Obtain(ctx, a.cfg.Chip, a.cfg.AK, data[:nonceSize], Logs{a.cfg.Kernel, a.cfg.RuntimeLog}, e); err != nil {
 		return measure.Evidence{}, fmt.Errorf("obtain TPM quote: %w", err)
 	}
+	if e.IMAList, err = imaList(a.cfg.Kernel); err != nil {
+		return measure.Evidence{}, fmt.Errorf("read what the kernel measured: %w", err)
+	}
 	return e.Wire()
+}
+
+// imaList reads the list of what the kernel has measured of files. It is read after
+// the quote, so that nothing which the quote covers is missing. One that has grown
+// too long to be sent stays away: PCR 10 is then a value without a word about it,
+// which policies that ask for files refuse.
+func imaList(k tsm.Kernel) ([]byte, error) {
+	if k == nil {
+		return nil, nil
+	}
+	raw, err := tsm.ReadOptional(k, ima.File, ima.MaxSize)
+	if errors.Is(err, tsm.ErrTooLarge) {
+		return nil, nil
+	}
+	if len(raw) == 0 {
+		return nil, err
+	}
+	return raw, err
 }
 
 // Logs are the event logs that explain a quote.

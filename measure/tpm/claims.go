@@ -15,6 +15,11 @@ import (
 // does.
 const ClaimSimulatedRoot = "simulated_root"
 
+// ClaimIMA is the claim about the files that the guest's kernel measured: entries,
+// violations, and files with path and digest. It is there only if a list came along
+// that leads to PCR 10; without it that register is a value that nothing explains.
+const ClaimIMA = "ima"
+
 // Claims returns what the evidence claims, whether or not it is true: the
 // claims of kbs-protocol 16.6 under their names there, and what the quote says
 // besides.

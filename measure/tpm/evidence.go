@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ima"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
@@ -33,15 +34,19 @@ type Evidence struct {
 	// root. Ours: the field's attester has no place for them. Usually none.
 	AKCertificates [][]byte
 	EventLog       []byte // nil if there is none
+	// IMAList is what the kernel measured of files (package ima), as it stood after
+	// the quote; nil if there is none. Ours: the field sends none.
+	IMAList []byte
 }
 
-// wireEvidence is the JSON of kbs-protocol 16.6. The last two members are
+// wireEvidence is the JSON of kbs-protocol 16.6. The last three members are
 // ours; cc_eventlog is spelled as for the other platforms.
 type wireEvidence struct {
 	Quote    wireQuote `json:"tpm_quote"`
 	AKPublic string    `json:"ak_public"`
 	Chain    []string  `json:"ak_certificates,omitempty"`
 	EventLog *string   `json:"cc_eventlog,omitempty"`
+	IMAList  *string   `json:"ima_list,omitempty"`
 }
 
 type wireQuote struct {
@@ -79,7 +84,7 @@ type members struct {
 	// message and signature are of this quote alone.
 	message, signature json.RawMessage
 	// All else a machine says again until it reboots or extends a register.
-	pcrs, key, chain, log json.RawMessage
+	pcrs, key, chain, log, ima json.RawMessage
 }
 
 // split finds the members by their exact names: what differs from a name in
@@ -97,6 +102,8 @@ func split(data []byte) (*members, error) {
 			m.chain = value
 		case "cc_eventlog":
 			m.log = value
+		case "ima_list":
+			m.ima = value
 		}
 	}); err != nil {
 		return nil, err
@@ -162,10 +169,19 @@ func (m *members) readLasting(e *Evidence) error {
 	if e.AKCertificates, err = parseChain(m.chain); err != nil {
 		return err
 	}
-	if m.log != nil && string(m.log) != "null" {
-		e.EventLog, err = decode("cc_eventlog", m.log, eventlog.MaxSize)
+	if e.EventLog, err = decodeOptional("cc_eventlog", m.log, eventlog.MaxSize); err != nil {
+		return err
 	}
+	e.IMAList, err = decodeOptional("ima_list", m.ima, ima.MaxSize)
 	return err
+}
+
+// decodeOptional is decode of a member that may be absent, or null.
+func decodeOptional(name string, raw json.RawMessage, limit int) ([]byte, error) {
+	if raw == nil || string(raw) == "null" {
+		return nil, nil
+	}
+	return decode(name, raw, limit)
 }
 
 func parseChain(raw json.RawMessage) ([][]byte, error) {
@@ -222,6 +238,10 @@ func (e *Evidence) Wire() (measure.Evidence, error) {
 	if e.EventLog != nil {
 		text := std(e.EventLog)
 		w.EventLog = &text
+	}
+	if e.IMAList != nil {
+		text := std(e.IMAList)
+		w.IMAList = &text
 	}
 	data, err := json.Marshal(w)
 	if err != nil {

@@ -2,11 +2,13 @@ package tpm
 
 import (
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
+	"github.com/vouchsafe-cc/vouchsafe/measure/ima"
 )
 
 // Explained are the PCR values of evidence with what the log that came along
@@ -20,24 +22,56 @@ type Explained struct {
 	// Events are the claims about the log's events (package eventlog), nil if
 	// there is no log that can be read.
 	Events []any
+	// IMA are the claims about the files that the kernel measured (package ima), nil
+	// if there is no list that leads to PCR 10: nothing but its value is known then.
+	IMA measure.Claims
 }
+
+// Logs that come along with values, as they came; nil for none.
+type logs struct{ firmware, ima []byte }
 
 // Explain replays a log and compares every register that it names with
 // the quoted PCR. PCRs that it does not name are not explained by it, which is
 // no failure: policies see their values. A nil log is none.
-func Explain(values [][]byte, log []byte) *Explained {
+func Explain(values [][]byte, log []byte) *Explained { return explain(values, logs{firmware: log}) }
+
+func explain(values [][]byte, l logs) *Explained {
 	r := &Explained{Values: values, Claims: measure.Claims{}}
 	for i, v := range values[:min(len(values), PCRs)] {
 		r.Claims[pcrName(i)] = hex.EncodeToString(v)
 	}
-	if log == nil {
-		r.Check = measure.Check{Name: measure.CheckEventLog, Outcome: measure.NotApplicable, Reason: "the evidence has no event log"}
-		return r
-	}
 	var t measure.Tally
-	r.replay(log, &t)
+	if l.firmware != nil {
+		r.replay(l.firmware, &t)
+	}
+	if l.ima != nil {
+		r.replayIMA(l.ima, &t)
+	}
 	r.Check = t.Check(measure.CheckEventLog)
+	if l.firmware == nil && r.Check.Outcome == measure.Passed {
+		r.Check = measure.Check{Name: measure.CheckEventLog, Outcome: measure.NotApplicable, Reason: "the evidence has no event log"}
+	}
 	return r
+}
+
+// replayIMA looks for the part of IMA's list that the quote covers.
+func (r *Explained) replayIMA(raw []byte, t *measure.Tally) {
+	list, err := ima.Parse(raw)
+	if err != nil {
+		t.Fail(err)
+		return
+	}
+	if len(r.Values) <= ima.PCR {
+		t.Fail(errors.New("the evidence has an IMA list and no PCR 10"))
+		return
+	}
+	through, ok := list.Through(Bank, r.Values[ima.PCR])
+	if !ok {
+		name := pcrName(ima.PCR)
+		t.Find("the IMA list does not lead to the quoted "+name, name, hex.EncodeToString(r.Values[ima.PCR]), hex.EncodeToString(list.End(Bank)))
+		return
+	}
+	r.IMA = through.Claims()
 }
 
 func (r *Explained) replay(raw []byte, t *measure.Tally) {

@@ -22,6 +22,7 @@ type lasting struct {
 	akPublic     []byte
 	certificates [][]byte
 	eventLog     []byte
+	imaList      []byte
 
 	key     crypto.PublicKey
 	keyErr  error
@@ -37,34 +38,39 @@ type lasting struct {
 }
 
 // lastingText are the members of lasting, as they came.
-type lastingText struct{ pcrs, key, chain, log string }
+type lastingText struct{ pcrs, key, chain, log, ima string }
 
 func (m *members) lasting() lastingText {
-	return lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log)}
+	return lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log), string(m.ima)}
 }
 
 // among finds the machine.
 func (m *members) among(known map[lastingText]*lasting) (*lasting, bool) {
-	l, ok := known[lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log)}]
+	l, ok := known[lastingText{string(m.pcrs), string(m.key), string(m.chain), string(m.log), string(m.ima)}]
 	return l, ok
 }
 
-func (m *members) lastingSize() int { return len(m.pcrs) + len(m.key) + len(m.chain) + len(m.log) }
+func (m *members) lastingSize() int {
+	return len(m.pcrs) + len(m.key) + len(m.chain) + len(m.log) + len(m.ima)
+}
 
 // newLasting draws the conclusions.
 func newLasting(e *Evidence) *lasting {
-	l := &lasting{pcrs: e.PCRs, akPublic: e.AKPublic, certificates: e.AKCertificates, eventLog: e.EventLog}
+	l := &lasting{pcrs: e.PCRs, akPublic: e.AKPublic, certificates: e.AKCertificates, eventLog: e.EventLog, imaList: e.IMAList}
 	if l.key, l.keyErr = e.key(); l.keyErr == nil {
 		if der, err := x509.MarshalPKIXPublicKey(l.key); err == nil {
 			l.spki = string(der)
 		}
 	}
 	l.chainID = known.Of(slices.Concat(e.AKCertificates...)) // DER says where it ends
-	l.registers = Explain(e.PCRs, e.EventLog)
+	l.registers = explain(e.PCRs, logs{e.EventLog, e.IMAList})
 	l.claims = maps.Clone(l.registers.Claims)
 	l.claims["ak_public"] = base64.StdEncoding.EncodeToString(e.AKPublic)
 	if l.registers.Events != nil {
 		l.claims[eventlog.ClaimEvents] = l.registers.Events
+	}
+	if l.registers.IMA != nil {
+		l.claims[ClaimIMA] = l.registers.IMA
 	}
 	e.addClaims(l.claims)
 	return l
@@ -79,5 +85,6 @@ func (l *lasting) prepare() {
 }
 
 func (l *lasting) putInto(e *Evidence) {
-	e.PCRs, e.AKPublic, e.AKCertificates, e.EventLog = l.pcrs, l.akPublic, l.certificates, l.eventLog
+	e.PCRs, e.AKPublic, e.AKCertificates = l.pcrs, l.akPublic, l.certificates
+	e.EventLog, e.IMAList = l.eventLog, l.imaList
 }

@@ -26,7 +26,11 @@ type Guest struct {
 }
 
 // fleeting are claims that a guest shows anew each time that it attests.
-var fleeting = map[string]bool{"report_data": true, "reportdata": true, "nonce": true, "user_data": true, "runtime_data": true, "runtime_data_claims": true, "timestamp": true}
+var fleeting = map[string]bool{
+	"report_data": true, "reportdata": true, "nonce": true, "user_data": true, "runtime_data": true, "runtime_data_claims": true, "timestamp": true,
+	"tpm_clock": true,
+	"ima":       true, "pcr10": true, // the kernel measures files as they are opened
+}
 
 // GuestOf tells a guest by the single values of its evidence, those nearest to
 // the top first. Lists, such as an event log, and what it shows anew each time

@@ -189,6 +189,7 @@ func TestGuestOf(t *testing.T) {
 	}{
 		"another nonce":       {`{"init_data":"77","snp":{"report_data":"bb","vmpl":1,"measurement":"00","chip_id":"8f"}}`, true},
 		"with a log":          {`{"snp":{"chip_id":"8f","measurement":"00","vmpl":1,"log":[{"a":1}]},"init_data":"77"}`, true},
+		"a later quote":       {`{"tpm":{"tpm_clock":7,"pcr10":"aa","ima":{"entries":3}},"snp":{"chip_id":"8f","measurement":"00","vmpl":1},"init_data":"77"}`, true},
 		"another chip":        {`{"snp":{"chip_id":"8e","measurement":"00","vmpl":1},"init_data":"77"}`, false},
 		"another measurement": {`{"snp":{"chip_id":"8f","measurement":"01","vmpl":1},"init_data":"77"}`, false},
 		"other start data":    {`{"snp":{"chip_id":"8f","measurement":"00","vmpl":1},"init_data":"78"}`, false},

@@ -1,0 +1,31 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+)
+
+// A guest whose kernel measures what it executes proves by PCR 10 what that was: the
+// broker reads in the list which agent it runs. With another one wanted it is
+// refused.
+func TestMeasuredFiles(t *testing.T) {
+	t.Parallel()
+	s := newJudgedStage(t, "initrd", "measured.rego")
+	s.must(s.KnowMeasured(t.Context(), filepath.Join(os.Getenv("VOUCHSAFE_GUESTS"), "guest-agent")))
+	s.must(s.Save(t.Context()))
+	out, err := s.RunImage(t.Context(), s.Booted())
+	if err != nil || !strings.Contains(out, s.secret) {
+		t.Fatalf("%q, %v", out, err)
+	}
+	s.must(s.KnowAgent(t.Context(), filepath.Join(s.Bin, "kbsctl")))
+	_, err = s.RunImage(t.Context(), s.Booted())
+	r, err := s.Refused(t.Context(), err, fault.PolicyDenied)
+	s.must(err)
+	f, err := r.Finding("ima.files")
+	s.must(err)
+	t.Logf("%+v", f)
+}
