@@ -89,8 +89,8 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 	@$(MAKE) --no-print-directory fuzz
 
 .PHONY: test-kernel
-test-kernel: ## layers as images under dm-verity, encrypted volumes, cgroups of version 2, vsock, on Debian's kernel in QEMU (needs no KVM; minutes)
-	@build/onkernel image/store image/erofs guest-agent/internal/securemount guest-agent/internal/device guest-agent/internal/oom guest-agent/internal/sandbox guest-agent/internal/swap \
+test-kernel: build ## dm-verity, encrypted volumes, reports by configfs-tsm, cgroups of version 2, vsock, on Debian's kernel in QEMU (needs no KVM; minutes)
+	@build/onkernel tests/configfs image/store image/erofs guest-agent/internal/securemount guest-agent/internal/device guest-agent/internal/oom guest-agent/internal/sandbox guest-agent/internal/swap \
 		guest-agent/internal/kata@TestCgroup2 guest-agent/internal/agent@TestVsock
 
 .PHONY: test-boot
