@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,8 +15,24 @@ import (
 
 // server answers as a test has it; nil is silence.
 type server struct {
+	mu     sync.Mutex
 	answer func(q message, from netip.Addr) []message
 	asked  []message
+	from   []netip.Addr // where the questions came from
+}
+
+// questions are what was asked so far, and from where.
+func (s *server) questions() ([]message, []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked), slices.Clone(s.from)
+}
+
+// becomes has the server answer otherwise from now on.
+func (s *server) becomes(answer func(q message, from netip.Addr) []message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
 }
 
 type wire struct {
@@ -34,7 +51,9 @@ func (w *wire) Send(raw []byte, from netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	w.s.asked = append(w.s.asked, q)
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.s.asked, w.s.from = append(w.s.asked, q), append(w.s.from, from)
 	for _, a := range w.s.answer(q, from) {
 		w.back <- a.marshal()
 	}
@@ -136,9 +155,23 @@ func TestObtainFromNobody(t *testing.T) {
 
 // keeper follows a lease and writes down what happens.
 type keeper struct {
+	mu     sync.Mutex
 	events []string
 	cancel context.CancelFunc
 	done   chan struct{}
+}
+
+func (k *keeper) note(event string, l Lease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.events = append(k.events, event+" "+l.Address.String())
+}
+
+// said is what happened so far.
+func (k *keeper) said() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.events)
 }
 
 func keep(t *testing.T, s *server, l Lease) *keeper {
@@ -147,7 +180,7 @@ func keep(t *testing.T, s *server, l Lease) *keeper {
 	go func() {
 		defer close(k.done)
 		s.client().Keep(ctx, l,
-			func(l Lease) error { k.events = append(k.events, "apply "+l.Address.String()); return nil },
+			func(l Lease) error { k.note("apply", l); return nil },
 			func(l Lease) error {
 				k.events = append(k.events, "lost "+l.Address.String())
 				return errors.New("too late")
@@ -169,24 +202,23 @@ func first(t *testing.T) Lease {
 // has, and nothing is changed that need not be.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var from []string
-		s := &server{}
-		s.answer = func(q message, at netip.Addr) []message { from = append(from, at.String()); return lends(q, at) }
+		s := &server{answer: lends}
 		k := keep(t, s, first(t))
 		<-time.After(29 * time.Minute)
 		synctest.Wait()
-		if len(s.asked) != 0 {
-			t.Errorf("too early: %+v", s.asked)
+		if asked, _ := s.questions(); len(asked) != 0 {
+			t.Errorf("too early: %+v", asked)
 		}
 		<-time.After(3 * time.Hour)
 		synctest.Wait()
-		if len(s.asked) != 6 || s.asked[0].kind() != request || s.asked[0].client.String() != "10.1.2.3" || from[0] != "10.1.2.3" || s.asked[0].options[optServer] != nil {
-			t.Errorf("%d: %v %+v", len(s.asked), from, s.asked)
+		asked, from := s.questions()
+		if len(asked) != 6 || asked[0].kind() != request || asked[0].client.String() != "10.1.2.3" || from[0].String() != "10.1.2.3" || asked[0].options[optServer] != nil {
+			t.Errorf("%d: %v %+v", len(asked), from, asked)
 		}
 		k.cancel()
 		<-k.done
-		if len(k.events) != 0 {
-			t.Errorf("%v", k.events)
+		if len(k.said()) != 0 {
+			t.Errorf("%v", k.said())
 		}
 	})
 }
@@ -208,13 +240,13 @@ func TestLossAndReturn(t *testing.T) {
 		k := keep(t, s, first(t))
 		<-time.After(time.Hour + time.Second)
 		synctest.Wait()
-		if len(k.events) != 1 || k.events[0] != "lost 10.1.2.3/24" {
-			t.Errorf("after an hour: %v", k.events)
+		if len(k.said()) != 1 || k.said()[0] != "lost 10.1.2.3/24" {
+			t.Errorf("after an hour: %v", k.said())
 		}
 		<-time.After(time.Hour + 5*time.Minute)
 		synctest.Wait()
-		if len(k.events) != 2 || k.events[1] != "apply 10.1.2.9/24" {
-			t.Errorf("afterwards: %v", k.events)
+		if len(k.said()) != 2 || k.said()[1] != "apply 10.1.2.9/24" {
+			t.Errorf("afterwards: %v", k.said())
 		}
 		k.cancel()
 		<-k.done
@@ -235,19 +267,19 @@ func TestRenewalsThatDiffer(t *testing.T) {
 		k := keep(t, s, first(t))
 		<-time.After(31 * time.Minute)
 		synctest.Wait()
-		if len(k.events) != 1 || k.events[0] != "apply 10.1.2.3/24" {
-			t.Errorf("another router: %v", k.events)
+		if len(k.said()) != 1 || k.said()[0] != "apply 10.1.2.3/24" {
+			t.Errorf("another router: %v", k.said())
 		}
-		s.answer = func(q message, at netip.Addr) []message {
+		s.becomes(func(q message, at netip.Addr) []message {
 			if q.kind() == discover || len(q.options[optServer]) > 0 {
 				return lends(q, at)
 			}
 			return []message{answer(nak, q)}
-		}
+		})
 		<-time.After(31 * time.Minute)
 		synctest.Wait()
-		if len(k.events) != 3 || k.events[1] != "lost 10.1.2.3/24" || k.events[2] != "apply 10.1.2.3/24" {
-			t.Errorf("a refusal: %v", k.events)
+		if len(k.said()) != 3 || k.said()[1] != "lost 10.1.2.3/24" || k.said()[2] != "apply 10.1.2.3/24" {
+			t.Errorf("a refusal: %v", k.said())
 		}
 		k.cancel()
 		<-k.done
@@ -265,8 +297,8 @@ func TestForEver(t *testing.T) {
 		synctest.Wait()
 		k.cancel()
 		<-k.done
-		if len(s.asked) != 0 || len(k.events) != 0 {
-			t.Errorf("%v %v", s.asked, k.events)
+		if asked, _ := s.questions(); len(asked) != 0 || len(k.said()) != 0 {
+			t.Errorf("%v %v", asked, k.said())
 		}
 	})
 }
