@@ -12,8 +12,9 @@ import (
 )
 
 // WrapGCM is AES-256-GCM, with the tag after the text: what the data of an
-// envelope, and a key under a key of the broker, are encrypted with. The field's
-// A256CTR authenticates nothing and is refused.
+// envelope, and a key under a key of the broker, are encrypted with. A256CTR, which
+// the field reads too, authenticates nothing and is refused: the field's own tool
+// writes no secrets with it.
 const WrapGCM = "A256GCM"
 
 // Envelopment is a secret under a key of its own, and that key under one of a key
@@ -25,6 +26,41 @@ type Envelopment struct {
 	WrapType      string `json:"wrap_type,omitempty"`
 	IV            string `json:"iv,omitempty"` // base64, of the data
 }
+
+// NewEnvelopment encrypts a value under a key of its own, which it returns too:
+// a provider is to encrypt it, and SetKey takes the result.
+func NewEnvelopment(value secret.Bytes) (*Envelopment, secret.Bytes, error) {
+	key, iv := secret.Random(keySize), secret.Random(nonceSize)
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, secret.Bytes{}, err
+	}
+	return &Envelopment{
+		EncryptedData: base64.StdEncoding.EncodeToString(gcm.Seal(nil, iv.Reveal(), value.Reveal(), nil)),
+		WrapType:      WrapGCM, IV: base64.StdEncoding.EncodeToString(iv.Reveal()),
+	}, key, nil
+}
+
+// SetKey enters the encrypted key, and the key that it is encrypted with.
+func (e *Envelopment) SetKey(keyID string, wrapped []byte) {
+	e.KeyID, e.EncryptedKey = keyID, base64.StdEncoding.EncodeToString(wrapped)
+}
+
+// SealKey encrypts a key with one of the broker, see [OpenKey].
+func SealKey(kek, key secret.Bytes) ([]byte, error) {
+	gcm, err := newGCM(kek)
+	if err != nil {
+		return nil, err
+	}
+	iv := secret.Random(nonceSize).Reveal()
+	return gcm.Seal(iv, iv, key.Reveal(), nil), nil
+}
+
+// Sizes in bytes.
+const (
+	keySize   = 32
+	nonceSize = 12
+)
 
 func parseEnvelopment(members map[string]json.RawMessage) (*Envelopment, error) {
 	e := new(Envelopment)
@@ -63,22 +99,25 @@ func (e *Envelopment) Open(key secret.Bytes) (secret.Bytes, error) {
 // OpenKey decrypts a key that is encrypted with one of the broker: a nonce of 12
 // bytes, then the text and its tag. The field has no such provider for secrets.
 func OpenKey(kek secret.Bytes, wrapped []byte) (secret.Bytes, error) {
-	const nonce = 12
-	if len(wrapped) < nonce {
+	if len(wrapped) < nonceSize {
 		return secret.Bytes{}, errors.New("sealed secret: encrypted_key is too short")
 	}
-	return openGCM(kek, wrapped[:nonce], wrapped[nonce:])
+	return openGCM(kek, wrapped[:nonceSize], wrapped[nonceSize:])
 }
 
-func openGCM(key secret.Bytes, iv, data []byte) (secret.Bytes, error) {
-	if key.Len() != 32 {
-		return secret.Bytes{}, errors.New("sealed secret: the key has not 32 bytes")
+func newGCM(key secret.Bytes) (cipher.AEAD, error) {
+	if key.Len() != keySize {
+		return nil, errors.New("sealed secret: the key has not 32 bytes")
 	}
 	block, err := aes.NewCipher(key.Reveal())
 	if err != nil {
-		return secret.Bytes{}, err
+		return nil, err
 	}
-	gcm, err := cipher.NewGCM(block)
+	return cipher.NewGCM(block)
+}
+
+func openGCM(key secret.Bytes, iv, data []byte) (secret.Bytes, error) {
+	gcm, err := newGCM(key)
 	if err != nil {
 		return secret.Bytes{}, err
 	}

@@ -61,20 +61,43 @@ func Is(text string) bool { return strings.HasPrefix(text, Prefix) }
 // Keys finds the public key of a key ID, as a JWK of P-256 (RFC 7517).
 type Keys func(ctx context.Context, kid string) ([]byte, error)
 
+// Object is what the secret is of: the key of an envelope, or the name.
+func (p *Payload) Object() string {
+	if p.Envelopment != nil {
+		return p.KeyID
+	}
+	return p.Name
+}
+
 // Seal signs a payload of type vault for a secret by its name at a provider.
 // kid tells guests where the public key is: a resource URI of the broker.
 func Seal(provider, name, kid string, key *ecdsa.PrivateKey) (string, error) {
+	return Sign(&Payload{Type: Vault, Provider: provider, Name: name}, kid, key)
+}
+
+// Sign signs a payload, and sees that it opens. Its version, and settings and
+// annotations that are nil, are filled in.
+func Sign(p *Payload, kid string, key *ecdsa.PrivateKey) (string, error) {
 	switch {
 	case key.Curve != elliptic.P256():
 		return "", errors.New("seal: the key is not one of P-256")
-	case provider == "" || name == "" || kid == "":
+	case p.Provider == "" || p.Object() == "" || kid == "":
 		return "", errors.New("seal: provider, name and key ID are needed")
 	}
-	payload, err := json.Marshal(Payload{
-		Version: version, Type: Vault, Provider: provider, Name: name, Settings: map[string]any{}, Annotations: map[string]any{},
-	})
+	full := *p
+	full.Version = version
+	if full.Settings == nil {
+		full.Settings = map[string]any{}
+	}
+	if full.Annotations == nil {
+		full.Annotations = map[string]any{}
+	}
+	payload, err := json.Marshal(full)
 	if err != nil {
 		return "", err
+	}
+	if _, err := parse(payload); err != nil {
+		return "", fmt.Errorf("seal: no guest would open it: %w", err)
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
 	if err != nil {
@@ -85,7 +108,13 @@ func Seal(provider, name, kid string, key *ecdsa.PrivateKey) (string, error) {
 		return "", fmt.Errorf("seal: %w", err)
 	}
 	text, err := jws.CompactSerialize()
-	return Prefix + text, err
+	if err != nil {
+		return "", fmt.Errorf("seal: %w", err)
+	}
+	if len(Prefix)+len(text) > MaxSize {
+		return "", fmt.Errorf("seal: it would have %d bytes, at most %d are opened", len(Prefix)+len(text), MaxSize)
+	}
+	return Prefix + text, nil
 }
 
 // PublicJWK is what [Keys] is to find for a key.

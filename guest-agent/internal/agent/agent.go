@@ -20,10 +20,10 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/lease"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -110,7 +110,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	if err != nil {
 		return err
 	}
-	cfg := kataConfig(o, s, h, vols, log)
+	cfg := kataConfig(o, s, h, vols, keeper, log)
 	cfg.Reaper, cfg.Leases, cfg.Metrics = reaper, keeper, meter.Text
 	cfg.KeepImages = vols.keepImages(o, s)
 	cfg.Encrypted = newPodVolumes(s, lentVolumes{vols.mounter, keeper}, vols.mounter)
@@ -150,10 +150,10 @@ func openNetwork(cfg *kata.Config, log *slog.Logger) func() {
 }
 
 // kataConfig is what the settings say of the runtime's door.
-func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, log *slog.Logger) kata.Config {
+func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, keeper *lease.Keeper, log *slog.Logger) kata.Config {
 	return kata.Config{
 		StateDir: o.StateDir, Runtime: o.Runtime,
-		Images:         images{h, s.Agent.ImagePullTimeout},
+		Images:         newImages(h, s.Agent.ImagePullTimeout, keeper),
 		Secrets:        h,
 		Events:         h,
 		Devices:        device.New(device.Config{Timeout: s.Agent.HotplugTimeout}),
@@ -256,23 +256,6 @@ func stop(ctx context.Context, rpc *ttrpc.Server, counted *answers) error {
 		return rpc.Close()
 	}
 	return nil
-}
-
-// images gives the sandbox what it needs of the hub, with a bound on time.
-type images struct {
-	hub     *hub.Hub
-	timeout time.Duration
-}
-
-func (i images) PullImage(ctx context.Context, ref, bundle string) (sandbox.Image, error) {
-	ctx, cancel := context.WithTimeout(ctx, i.timeout)
-	defer cancel()
-	img, err := i.hub.PullImage(ctx, ref, bundle)
-	return sandbox.Image{Digest: img.Digest, Rootfs: img.Rootfs}, err
-}
-
-func (i images) ReleaseImage(ctx context.Context, bundle string) error {
-	return i.hub.ReleaseImage(ctx, bundle)
 }
 
 // Places in the state directory, beside those of package sandbox.

@@ -80,7 +80,10 @@ func newHub(ctx context.Context, o Options, s *settings.Settings, progress func(
 		return nil, nil, err
 	}
 	cfg.Logger, cfg.Progress = log, progress
-	cfg.Sealed = hub.Sealed{KeyDir: sealingKeyDir, UnsafeUnsigned: s.SkipSealedVerification}
+	cfg.Sealed = hub.Sealed{KeyDir: sealingKeyDir, UnsafeUnsigned: s.SkipSealedVerification, Credentials: map[string]string{}}
+	for _, c := range s.Credentials {
+		cfg.Sealed.Credentials[c.Path] = c.ResourceURI
+	}
 	if s.SkipSealedVerification {
 		log.Warn("skip_sealed_secret_verification: whoever writes the pod's specification chooses which secrets are delivered")
 	}

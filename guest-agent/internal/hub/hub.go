@@ -26,6 +26,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed/kms"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -92,6 +93,7 @@ type Hub struct {
 	refuser  *Refuser
 	log      *slog.Logger
 	sealed   Sealed
+	services *kms.Opener // of sealed secrets that are not the broker's
 	tokens   Tokens
 	bundles  bundles
 }
@@ -128,6 +130,7 @@ func New(cfg Config) (*Hub, error) {
 		sealed:   cfg.Sealed,
 		tokens:   cfg.Tokens,
 	}
+	h.services = kms.New(kms.Config{Fetch: h.fetchForWorkload, Files: cfg.Sealed.Credentials})
 	h.pairs = keyPairs{uris: cfg.ImageKeys, from: locations{fetch: h.fetch, code: fault.ImageKey}}
 	policy := policySource{uri: cfg.ImagePolicyURI, inline: cfg.ImagePolicyInline, from: locations{fetch: h.fetch, code: fault.PolicyError}}
 	aside := lookasideSource{uri: cfg.LookasideURI, inline: cfg.LookasideInline, read: policy.from.public, plain: cfg.Registry.InsecureHTTPHosts}
@@ -253,6 +256,7 @@ func (h *Hub) Close() error {
 	if !first {
 		return nil
 	}
+	h.services.Close()
 	var errs []error
 	for _, m := range images {
 		errs = append(errs, m.release())

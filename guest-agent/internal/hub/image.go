@@ -52,7 +52,7 @@ func (h *Hub) pullImage(ctx context.Context, ref, bundle string) (PulledImage, e
 	}
 	h.log.LogAttrs(ctx, level, "image mounted",
 		slog.String("digest", m.image.Digest), slog.Bool("signature_waived", m.image.Verdict.Waived))
-	return PulledImage{Digest: m.image.Digest, Rootfs: m.target}, nil
+	return PulledImage{Digest: m.image.Digest, Rootfs: m.target, Keys: m.keys}, nil
 }
 
 func (h *Hub) pullAndMount(ctx context.Context, ref, target string) (mounted, error) {
@@ -68,7 +68,7 @@ func (h *Hub) pullAndMount(ctx context.Context, ref, target string) (mounted, er
 	if err != nil {
 		return mounted{}, errors.Join(fmt.Errorf("mount image: %w", err), image.Release())
 	}
-	return mounted{image: image, target: target}, nil
+	return mounted{image: image, target: target, keys: keys.used()}, nil
 }
 
 // ReleaseImage unmounts the image of a bundle and gives its layers back. It does
@@ -92,6 +92,7 @@ func (h *Hub) ReleaseImage(ctx context.Context, bundle string) error {
 type mounted struct {
 	image  *pull.Image
 	target string
+	keys   []string // see [PulledImage]
 }
 
 func (m mounted) release() error {

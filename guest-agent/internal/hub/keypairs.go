@@ -27,6 +27,24 @@ type ring struct {
 	keys *crypt.Keyring
 }
 
+// atBroker are those of the key pairs that are resources, as they are asked for.
+func (p keyPairs) atBroker(ctx context.Context) (uris []string) {
+	for _, uri := range p.uris {
+		if strings.HasPrefix(uri, "kbs") {
+			uris = append(uris, p.request(ctx, uri))
+		}
+	}
+	return uris
+}
+
+// request names the image that a pair at the broker is wanted for.
+func (keyPairs) request(ctx context.Context, uri string) string {
+	if strings.HasPrefix(uri, "kbs:///") && !strings.Contains(uri, "?") {
+		return forImage(ctx, uri)
+	}
+	return uri
+}
+
 // unwrapForPair opens a packet for one of the key pairs. They are fetched for
 // the first such packet of the pull; a failure is not kept.
 func (u *pullKeys) unwrapForPair(ctx context.Context, w crypt.WrappedKey) (secret.Bytes, error) {
@@ -63,10 +81,7 @@ func (u *pullKeys) keyring(ctx context.Context) (*crypt.Keyring, error) {
 // add fetches one key. The broker learns which image it is for, because a
 // private key can be bound to images as a key-encrypting key can.
 func (p keyPairs) add(ctx context.Context, keys *crypt.Keyring, uri string) error {
-	if strings.HasPrefix(uri, "kbs:///") && !strings.Contains(uri, "?") {
-		uri = forImage(ctx, uri)
-	}
-	doc, err := p.from.read(ctx, uri, maxImageKey)
+	doc, err := p.from.read(ctx, p.request(ctx, uri), maxImageKey)
 	if err != nil {
 		return err
 	}

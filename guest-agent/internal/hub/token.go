@@ -59,8 +59,10 @@ func (h *Hub) Renew(ctx context.Context) error {
 	return h.broker.Renew(ctx)
 }
 
-// Forget drops the tokens that the hub has, and their keys.
+// Forget drops the tokens that the hub has, and their keys, and its logins at
+// other services.
 func (h *Hub) Forget() {
+	h.services.Close()
 	if h.broker != nil {
 		h.broker.Forget()
 	}

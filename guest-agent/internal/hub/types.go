@@ -7,4 +7,6 @@ type PulledImage struct {
 	Digest string
 	// Rootfs is the absolute path of the writable overlay, bundle/rootfs.
 	Rootfs string
+	// Keys are the resources that opened its layers, as they were asked for.
+	Keys []string
 }

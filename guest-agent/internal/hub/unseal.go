@@ -10,6 +10,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed/kms"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -29,6 +30,9 @@ type Sealed struct {
 	// pod's specification, the host above all, then chooses which secret of the
 	// guest is delivered where.
 	UnsafeUnsigned bool
+	// Credentials has the resources of [[credentials]] by the paths that they are
+	// written to, under which secrets of the field name them.
+	Credentials map[string]string
 }
 
 // Unseal returns the value of a sealed secret (guest-protocol 10). The caller
@@ -50,16 +54,26 @@ func (h *Hub) unseal(ctx context.Context, text string) (string, secret.Bytes, er
 		}
 		return "", secret.Bytes{}, fault.New(fault.SealedInvalid, err)
 	}
-	if !strings.EqualFold(p.Provider, providerKBS) {
-		return p.Name, secret.Bytes{}, fault.Newf(fault.Unsupported,
-			"sealed secrets of provider %.64q cannot be opened: only those of %q can", p.Provider, providerKBS)
+	var value secret.Bytes
+	switch {
+	case !strings.EqualFold(p.Provider, providerKBS):
+		value, err = h.openElsewhere(ctx, p)
+	case p.Type == sealed.Envelope:
+		value, err = h.openEnvelope(ctx, p.Envelopment)
+	default:
+		value, err = h.fetchForWorkload(ctx, p.Name)
 	}
-	if p.Type == sealed.Envelope {
-		value, err := h.openEnvelope(ctx, p.Envelopment)
-		return p.KeyID, value, err
+	return p.Object(), value, err
+}
+
+// openElsewhere opens a secret of another provider. Its settings say where a
+// credential of the guest's goes, so the owner must have signed them.
+func (h *Hub) openElsewhere(ctx context.Context, p *sealed.Payload) (secret.Bytes, error) {
+	if h.sealed.UnsafeUnsigned && kms.Known(p.Provider) {
+		return secret.Bytes{}, fault.Newf(fault.Unsupported,
+			"sealed secrets of provider %.64q are opened only where signatures are verified: who writes one chooses who gets the credential", p.Provider)
 	}
-	value, err := h.fetchForWorkload(ctx, p.Name)
-	return p.Name, value, err
+	return h.services.Open(ctx, p)
 }
 
 // openEnvelope opens an envelope whose key is under a key that is a resource.

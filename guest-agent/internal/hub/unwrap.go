@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"sync"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -23,8 +25,9 @@ import (
 type pullKeys struct {
 	fetch func(ctx context.Context, uri string) (secret.Bytes, error)
 
-	mu   sync.Mutex
-	keks map[string]*kek
+	mu     sync.Mutex
+	keks   map[string]*kek
+	opened map[string]bool // resources that opened something, as they were asked for
 
 	pairs keyPairs
 	ring  ring
@@ -39,7 +42,7 @@ type kek struct {
 }
 
 func newPullKeys(fetch func(context.Context, string) (secret.Bytes, error), pairs keyPairs) *pullKeys {
-	return &pullKeys{fetch: fetch, keks: map[string]*kek{}, pairs: pairs}
+	return &pullKeys{fetch: fetch, keks: map[string]*kek{}, opened: map[string]bool{}, pairs: pairs}
 }
 
 type keysOfPull struct{}
@@ -59,7 +62,11 @@ func (unwrapper) Unwrap(ctx context.Context, w crypt.WrappedKey) (secret.Bytes, 
 		return secret.Bytes{}, fault.New(fault.Internal, errors.New("a key was asked for outside of a pull"))
 	}
 	if !w.Scheme.IsProvider() {
-		return keys.unwrapForPair(ctx, w)
+		private, err := keys.unwrapForPair(ctx, w)
+		if err == nil {
+			keys.lent(keys.pairs.atBroker(ctx)...)
+		}
+		return private, err
 	}
 	return keys.unwrap(ctx, w.Packet)
 }
@@ -94,7 +101,37 @@ func (u *pullKeys) unwrap(ctx context.Context, packet []byte) (secret.Bytes, err
 	if err != nil {
 		return secret.Bytes{}, fault.Newf(fault.ImageKey, "key packet of %s: %w", uri, err)
 	}
+	u.lent(forImage(ctx, uri))
 	return private, nil
+}
+
+// lent remembers what the image of this pull could be opened with.
+func (u *pullKeys) lent(uris ...string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, uri := range uris {
+		u.opened[uri] = true
+	}
+}
+
+// used returns what was remembered.
+func (u *pullKeys) used() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Sorted(maps.Keys(u.opened))
+}
+
+// AskForKeys asks the broker once more for the keys of an image that was pulled,
+// and forgets them. Errors are *fault.Fault with a ticket.
+func (h *Hub) AskForKeys(ctx context.Context, i PulledImage) error {
+	for _, uri := range i.Keys {
+		key, err := h.fetch(ctx, uri)
+		key.Destroy()
+		if err != nil {
+			return h.refuser.Refuse(ctx, ObjectKey, uri, err)
+		}
+	}
+	return nil
 }
 
 // UnwrapKey opens a key packet (guest-protocol 11.3) for a program of the guest

@@ -53,6 +53,32 @@ func Kubernetes(mount, role, jwtFile string) Auth {
 	}}
 }
 
+// Token uses a token that the caller has.
+func Token(token secret.Bytes) Auth { return Auth{token: held(token)} }
+
+// AppRoleSecret logs in with a role id and a secret id that the caller has. An
+// empty mount is "approle".
+func AppRoleSecret(mount, roleID string, secretID secret.Bytes) Auth {
+	return Auth{path: loginPath(mount, "approle"), body: func() (map[string]string, error) {
+		id, err := held(secretID)()
+		return map[string]string{"role_id": roleID, "secret_id": string(id.Reveal())}, err
+	}}
+}
+
+// JWT logs in with a signed token that the caller has, for Vault's "jwt" method.
+// An empty mount is "jwt".
+func JWT(mount, role string, token secret.Bytes) Auth {
+	return Auth{path: loginPath(mount, "jwt"), body: func() (map[string]string, error) {
+		jwt, err := held(token)()
+		return map[string]string{"role": role, "jwt": string(jwt.Reveal())}, err
+	}}
+}
+
+// held gives copies of a credential.
+func held(s secret.Bytes) func() (secret.Bytes, error) {
+	return func() (secret.Bytes, error) { return oneCredential(s.Reveal(), "what was given") }
+}
+
 func loginPath(mount, usual string) string {
 	if mount == "" {
 		mount = usual
@@ -72,11 +98,17 @@ func readCredential(file string) (secret.Bytes, error) {
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("vault: credential: %w", err)
 	}
+	defer clear(raw)
+	return oneCredential(raw, file)
+}
+
+// oneCredential copies a credential that may have white space around it.
+func oneCredential(raw []byte, from string) (secret.Bytes, error) {
 	text := bytes.TrimSpace(raw)
 	if len(text) == 0 || len(raw) > maxCredential || bytes.ContainsAny(text, "\r\n\x00") {
-		return secret.Bytes{}, fmt.Errorf("vault: %s does not hold one credential", file)
+		return secret.Bytes{}, fmt.Errorf("vault: %s does not hold one credential", from)
 	}
-	return secret.New(text), nil
+	return secret.Copy(text), nil
 }
 
 // login is the token in use. Whoever holds the turn changes it.
@@ -135,7 +167,7 @@ func (c *Client) token(ctx context.Context) (secret.Bytes, error) {
 	if !l.held.usable(l.now()) {
 		s, err := c.logIn(ctx)
 		if err != nil {
-			return secret.Bytes{}, err
+			return secret.Bytes{}, fmt.Errorf("%w: %w", ErrLogin, err)
 		}
 		l.held.token.Destroy()
 		l.held = s
@@ -167,7 +199,7 @@ func (c *Client) logIn(ctx context.Context) (session, error) {
 	}
 	g, err := c.grant(ctx, Call{Method: http.MethodPost, Path: c.login.auth.path, In: body}, secret.Bytes{})
 	if err != nil {
-		return session{}, fmt.Errorf("log in: %w", err)
+		return session{}, err
 	}
 	return c.login.session(secret.New([]byte(g.Token)), g.Lease, g.Renewable), nil
 }

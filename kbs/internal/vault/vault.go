@@ -3,7 +3,8 @@
 //
 // It is plain HTTP and JSON: the broker needs five calls, and the client
 // libraries bring a hundred packages. What the answers mean is left to those
-// who call: package transit for the master key.
+// who call: package transit for the master key, vaultkv for resources, and
+// sealed/kms for sealed secrets, which guests open.
 //
 // A Client is safe for concurrent use. It logs in when first used and whenever
 // its token stops working; Keep renews the token while nothing is asked for.
@@ -37,6 +38,9 @@ var (
 	ErrForbidden = errors.New("vault: permission denied")
 	// ErrRefused says that the server did not accept what was sent.
 	ErrRefused = errors.New("vault: request refused")
+	// ErrLogin says that it happened on the way to a token; another of these
+	// errors says what.
+	ErrLogin = errors.New("vault: log in")
 	// ErrUnavailable says that no answer could be had in time.
 	ErrUnavailable = errors.New("vault: not available")
 )
@@ -104,8 +108,17 @@ func New(c Config) (*Client, error) {
 	}, nil
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close drops idle connections, and the token if nobody is using it.
+func (c *Client) Close() {
+	select {
+	case c.login.turn <- struct{}{}:
+		c.login.held.token.Destroy()
+		c.login.held = session{}
+		<-c.login.turn
+	default:
+	}
+	c.http.CloseIdleConnections()
+}
 
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

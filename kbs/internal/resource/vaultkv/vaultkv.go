@@ -32,8 +32,6 @@ import (
 // configuration names another.
 const Field = "value"
 
-const inBase64 = "base64" // of the member "encoding"
-
 // Backend is one KV engine. It is safe for concurrent use.
 type Backend struct {
 	client *vault.Client
@@ -109,35 +107,12 @@ func (b *Backend) Get(ctx context.Context, p resource.Path, n int64) (resource.I
 	}}, nil
 }
 
-// decode reads a value; see the package comment. The errors quote none of it.
 func decode(raw, encoding json.RawMessage) (secret.Bytes, error) {
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		if string(encoding) != `"`+inBase64+`"` {
-			return bounded([]byte(text))
-		}
-		b, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return secret.Bytes{}, errors.New("its value is not the base64 that it claims to be")
-		}
-		return bounded(b)
+	b, err := vault.Value(raw, encoding)
+	if err != nil {
+		return secret.Bytes{}, err
 	}
-	var numbers []uint8
-	var list []json.Number
-	if json.Unmarshal(raw, &list) == nil {
-		for _, n := range list {
-			v, err := strconv.ParseUint(n.String(), 10, 8)
-			if err != nil {
-				numbers = nil
-				break
-			}
-			numbers = append(numbers, uint8(v))
-		}
-		if numbers != nil {
-			return bounded(numbers)
-		}
-	}
-	return bounded(append([]byte(nil), raw...))
+	return bounded(b)
 }
 
 func bounded(b []byte) (secret.Bytes, error) {
@@ -187,7 +162,7 @@ func (b *Backend) put(ctx context.Context, c resource.Change, value secret.Bytes
 		}
 		want = m.Current // of a secret that was deleted
 	}
-	in := map[string]any{"data": map[string]any{b.field: base64.StdEncoding.EncodeToString(value.Reveal()), "encoding": inBase64}}
+	in := map[string]any{"data": map[string]any{b.field: base64.StdEncoding.EncodeToString(value.Reveal()), "encoding": vault.Base64}}
 	if want != int64(store.Any) {
 		in["options"] = map[string]any{"cas": want}
 	}
