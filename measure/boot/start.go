@@ -25,7 +25,7 @@ func (m Machine) StartEvents() ([]Event, error) {
 		if m.PartitionTable != nil {
 			out = append(out, Event{PCR: 5, Type: eventlog.EFIGPTEvent, Name: "partition table", Input: Disk, Data: m.PartitionTable, Content: Bytes(m.PartitionTable)})
 		}
-		stub, err := m.UKI.events()
+		stub, err := m.UKI.events(m.SecureBoot)
 		if err != nil {
 			return nil, err
 		}

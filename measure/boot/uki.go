@@ -135,8 +135,11 @@ func (u *Unified) PhaseEvents() []Event {
 	return out
 }
 
-// events is what firmware, stub and kernel measure of the image.
-func (u *Unified) events() ([]Event, error) {
+// events is what firmware, stub and kernel measure of the image. With Secure Boot
+// the stub keeps the firmware from judging the kernel that it starts, which is not
+// signed by itself, and so from measuring it too (systemd 252,
+// src/boot/efi/secure-boot.c).
+func (u *Unified) events(s *SecureBoot) ([]Event, error) {
 	if u.Stub < oldestStub {
 		return nil, fmt.Errorf("systemd-stub %d is not known", u.Stub)
 	}
@@ -147,13 +150,18 @@ func (u *Unified) events() ([]Event, error) {
 	}}
 	out = append(out, u.MeasureSections()...)
 	inner := Event{PCR: 4, Type: eventlog.EFIBootServicesApplication, Name: "kernel in the image", Input: Kernel, Data: efi.ImageLoad(uint64(u.InnerLen), path)}
-	if u.Stub == oldestStub {
+	switch {
+	case s != nil && s.Missing != "":
+		inner.Missing = "whether the firmware measures the kernel in the image: " + s.Missing
+	case u.Stub == oldestStub:
 		inner.Content = u.Inner
-	} else {
+	default:
 		inner.Missing = fmt.Sprintf("whether systemd-stub %d has the firmware measure the kernel in it is disputed", u.Stub)
 	}
-	out = append(out, inner, u.options(), u.ramdisk())
-	return out, nil
+	if !s.enforced() || u.Stub != oldestStub {
+		out = append(out, inner)
+	}
+	return append(out, u.options(), u.ramdisk()), nil
 }
 
 // options is the command line that the stub hands to the kernel.

@@ -15,7 +15,7 @@ import (
 // so of an initramfs, which PCR 9 has as a whole, it measures nothing.
 func TestMeasuredFiles(t *testing.T) {
 	t.Parallel()
-	s := newJudgedStage(t, "verity", "measured.rego")
+	s := newJudgedStage(t, image(t, "verity"), "measured.rego")
 	s.must(s.KnowMeasured(t.Context(), filepath.Join(os.Getenv("VOUCHSAFE_GUESTS"), "guest-agent")))
 	s.must(s.Save(t.Context()))
 	out, err := s.RunImage(t.Context(), s.Booted())

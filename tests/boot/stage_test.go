@@ -29,13 +29,12 @@ type stage struct {
 
 func newStage(t *testing.T, form string) *stage {
 	t.Helper()
-	return newJudgedStage(t, form, "")
+	return newJudgedStage(t, image(t, form), "")
 }
 
 // newJudgedStage has another attestation policy, of package world's.
-func newJudgedStage(t *testing.T, form, policy string) *stage {
+func newJudgedStage(t *testing.T, guest world.GuestImage, policy string) *stage {
 	t.Helper()
-	guest := image(t, form)
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)

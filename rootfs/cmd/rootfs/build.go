@@ -51,8 +51,9 @@ and --cpu take the place of the recipe's. With an Ed25519 key two builds are the
 same to the byte; the signature of a document by an EC key is another each time.
 
 With --secureboot-key and --secureboot-cert the file that a firmware starts is signed
-for Secure Boot. PCR 7 is what the keys of the machine make of it: it is predicted
-if --secureboot-variables has them, to the byte, and not otherwise.`
+for Secure Boot. PCR 7 is what the keys of the machine make of it, and PCR 4 has
+less where they are enforced: both are predicted if --secureboot-variables has the
+keys, to the byte, and not otherwise.`
 
 type buildFlags struct {
 	recipe, lock, agent, out, cache, form, extra string
