@@ -33,14 +33,15 @@
 //	/init, /sbin/init        -> usr/bin/guest-agent
 //	/usr/bin/guest-agent     static, started as PID 1 without arguments
 //	/usr/bin/crun            with the shared libraries that it needs
-//	/usr/lib/modules/load    kernel modules in the order in which to load them
-//	/usr/lib/modules/*/...   the modules, not compressed
+//	/usr/lib/modules/RELEASE/load    modules that are loaded before the agent serves
+//	/usr/lib/modules/RELEASE/later   those that are loaded while it does
+//	/usr/lib/modules/RELEASE/...     the modules, not compressed
 //	/etc/ssl/certs/ca-certificates.crt
 //	/etc/hostname /etc/hosts /etc/passwd /etc/group, an empty /etc/resolv.conf
 //	/proc /sys /dev /run /tmp /var /mnt, empty
 //
-// /usr/lib/modules/load has an absolute path a line; one after "-" may fail to
-// load, for example for want of a processor feature. /bin, /sbin, /lib and /lib64
-// are links into /usr. The verity form has the modules in its initrd only, beside
-// /init and the empty directories.
+// Both lists have an absolute path a line, in the order in which to load them; one
+// after "-" may fail to load, for example for want of a processor feature. /bin,
+// /sbin, /lib and /lib64 are links into /usr. The initrd of the verity form has
+// /init, the modules that open the root, and the empty directories.
 package rootfs

@@ -23,7 +23,8 @@ const Recipe = `name = "guest"
 
 [kernel]
 package = ["linux-image-test"]
-modules = ["dm_verity", "-absent"]
+modules = ["dm_mod", "-absent"]
+later = ["dm_verity"]
 cmdline = "console=ttyS0 quiet"
 
 [agent]
@@ -62,6 +63,7 @@ func Packages() map[string][]byte {
 			File{Path: "/boot/vmlinuz-" + release, Content: boottest.Kernel([]byte("kernel"))},
 			File{Path: modules + "modules.builtin", Content: []byte("kernel/fs/ext4/ext4.ko\n")},
 			File{Path: modules + "kernel/drivers/md/dm-verity.ko", Content: Module("name=dm_verity", "depends=dm-mod,ext4")},
+			File{Path: modules + "kernel/fs/erofs/erofs.ko", Content: Module("name=erofs", "depends=")},
 			File{Path: modules + "kernel/drivers/md/dm-mod.ko", Content: Module("name=dm_mod", "depends=", "softdep=pre: not-there")},
 			File{Path: modules + "kernel/drivers/net/unused.ko", Content: Module("name=unused")}),
 		"runtime": Deb(

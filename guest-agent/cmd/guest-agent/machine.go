@@ -20,7 +20,7 @@ func machine(ctx context.Context, io stdio) int {
 		_, _ = fmt.Fprintf(io.err, "guest-agent: %v\n", err)
 	} else {
 		stop := m.Keep(ctx)
-		code = run(ctx, serveArguments(m), io)
+		code = run(ctx, serveArguments(m), io, m)
 		stop()
 	}
 	_, _ = fmt.Fprintf(io.err, "guest-agent: the machine ends, status %d\n", code)

@@ -28,7 +28,7 @@ func main() {
 	if boot.Is(os.Args) {
 		os.Exit(machine(ctx, io)) // not reached where machines can be switched off
 	}
-	code := run(ctx, os.Args[1:], io)
+	code := run(ctx, os.Args[1:], io, nil)
 	stop()
 	os.Exit(code)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/boot"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/kata"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
@@ -27,9 +28,10 @@ type stdio struct{ out, err io.Writer }
 // errUsage marks errors in how the command was called.
 var errUsage = errors.New("usage")
 
-// run executes the command line and returns its exit code.
-func run(ctx context.Context, args []string, io stdio) int {
-	cmd := command(io)
+// run executes the command line and returns its exit code. The machine is the one
+// that this process is the init of; nil for none.
+func run(ctx context.Context, args []string, io stdio, m *boot.Machine) int {
+	cmd := command(io, m)
 	cmd.SetArgs(args)
 	cmd.SetOut(io.out)
 	cmd.SetErr(io.err)
@@ -47,7 +49,7 @@ func run(ctx context.Context, args []string, io stdio) int {
 	return fault.ExitUsage
 }
 
-func command(io stdio) *cobra.Command {
+func command(io stdio, m *boot.Machine) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "guest-agent",
 		Short:         "The agent of a confidential guest",
@@ -57,7 +59,7 @@ func command(io stdio) *cobra.Command {
 		RunE:          withoutCommand,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(serveCommand(io), &cobra.Command{
+	root.AddCommand(serveCommand(io, m), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
@@ -87,8 +89,11 @@ func withoutCommand(*cobra.Command, []string) error {
 	return fmt.Errorf("%w: a command is needed", errUsage)
 }
 
-func serveCommand(io stdio) *cobra.Command {
+func serveCommand(io stdio, m *boot.Machine) *cobra.Command {
 	o := agent.Options{Version: version(), Stderr: io.err}
+	if m != nil {
+		o.Complete = m.Complete
+	}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the container runtime until the pod ends",

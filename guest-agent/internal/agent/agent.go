@@ -53,6 +53,10 @@ type Options struct {
 	PauseBinary                      string // this program
 	Version                          string
 	Stderr                           io.Writer
+	// Complete does to the machine what can be done while the agent serves: before
+	// it has returned, nothing but questions after the agent's health is answered.
+	// If it fails, so does the agent. Nil for nothing.
+	Complete func(context.Context) error
 }
 
 // Run is the agent from start to end: it returns after the sandbox was destroyed
@@ -93,7 +97,8 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	meter := pullmeter.New(log, time.Now)
 	vols := newVolumes(o, s.Agent, log)
 	defer func() { err = errors.Join(err, vols.close(ctx)) }() // after the hub: images may lie on one
-	if err := vols.mountImageDisk(ctx, o, s); err != nil {
+	rest := newCompletion(o.Complete)
+	if err := vols.mountImageDisk(ctx, o, s, rest.run); err != nil {
 		return err
 	}
 	h, closeHub, err := newHub(ctx, o, s, meter.Observe, log)
@@ -111,7 +116,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		return err
 	}
 	cfg := kataConfig(o, s, h, vols, keeper, log)
-	cfg.Reaper, cfg.Leases, cfg.Metrics = reaper, keeper, meter.Text
+	cfg.Reaper, cfg.Leases, cfg.Metrics, cfg.Ready = reaper, keeper, meter.Text, rest.wait
 	cfg.KeepImages = vols.keepImages(o, s)
 	cfg.Encrypted = newPodVolumes(s, lentVolumes{vols.mounter, keeper}, vols.mounter)
 	if s.Agent.Policy != "" {
@@ -133,7 +138,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 		return err
 	}
 	defer keep(ctx, keeper)()
-	return serve(ctx, o, s, server, side, log)
+	return serve(ctx, o, s, server, side, rest, log)
 }
 
 // openNetwork gives the runtime the guest's network, or else the reason why there
@@ -170,7 +175,7 @@ func kataConfig(o Options, s *settings.Settings, h *hub.Hub, vols *volumes, keep
 }
 
 // serve answers until the sandbox was destroyed or ctx is done.
-func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Server, side doors, log *slog.Logger) error {
+func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Server, side doors, rest *completion, log *slog.Logger) error {
 	listen := o.Listen
 	if listen == "" {
 		listen = s.Agent.ServerAddr
@@ -200,6 +205,12 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	g.Go(func() error {
 		if err := rpc.Serve(context.WithoutCancel(ctx), counted); !errors.Is(err, ttrpc.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := rest.run(groupCtx); err != nil && groupCtx.Err() == nil {
+			return err
 		}
 		return nil
 	})

@@ -108,10 +108,14 @@ func (v *volumes) refuse(ctx context.Context, mountPoint string, err error) erro
 // journal, and with inodes for the many small files of images.
 var imageDiskOptions = []string{"-O", "^has_journal", "-m", "0", "-i", "65536"}
 
-// mountImageDisk puts the hub's directory on the disk that the settings name.
-func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Settings) error {
+// mountImageDisk puts the hub's directory on the disk that the settings name. That
+// takes a machine that is complete.
+func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Settings, complete func(context.Context) error) error {
 	if s.Agent.ImageDisk == "" {
 		return nil
+	}
+	if err := complete(ctx); err != nil {
+		return err
 	}
 	d, err := openDir(hubDir(o, s.Image))
 	if err != nil {

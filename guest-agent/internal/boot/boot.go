@@ -11,6 +11,10 @@
 // The steps run once, one after the other, on the main thread, before anything
 // else of the agent runs. A step that fails ends the machine: an init that goes
 // on without its mounts, root or clock would fail later, and less clearly.
+//
+// One step is left to the agent, [Machine.Complete]: what only pods need takes
+// time, which an agent that serves already has, for the runtime asks whether it is
+// there long before it asks for a pod (ADR 42).
 package boot
 
 import (
@@ -37,6 +41,26 @@ type Machine struct {
 	// if the image has none.
 	ResolvConf string
 	keep       func(context.Context) // of a lent address; nil without
+
+	parameters parameters
+	log        *slog.Logger
+}
+
+// Complete loads the kernel modules that serving does not need, and then lets none
+// in ever more. It must be called once, and have returned before anything of the
+// host's or of a pod's runs; if it fails, nothing may.
+func (m *Machine) Complete(ctx context.Context) error {
+	begin := time.Now()
+	for _, list := range []string{listBefore, listAfter} {
+		if err := loadModules(ctx, list, always, m.log); err != nil {
+			return fmt.Errorf("load modules: %w", err)
+		}
+	}
+	if err := lockModules(m.parameters, m.log); err != nil {
+		return fmt.Errorf("lock modules: %w", err)
+	}
+	m.log.Info("the machine is complete", slog.Duration("took", time.Since(begin)))
+	return nil
 }
 
 // Is reports whether this process is the init of a machine, started with these
@@ -64,14 +88,14 @@ func Start(ctx context.Context, log *slog.Logger) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel command line: %w", err)
 	}
-	m := &Machine{}
+	m := &Machine{parameters: p, log: log}
 	for _, step := range []struct {
 		name string
 		do   func() error
 	}{
-		{"enter the root", func() error { return enterRoot(p, log) }},
+		{"enter the root", func() error { return enterRoot(ctx, p, log) }},
 		{"mount what the kernel offers", mountAll},
-		{"load modules", func() error { return loadModules(p, log) }},
+		{"load modules", func() error { return loadModules(ctx, listBefore, atOnce, log) }},
 		{"mount what modules offer", mountLate},
 		{"delegate control groups", delegate},
 		{"name the machine", setHostname},

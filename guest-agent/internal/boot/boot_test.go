@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -136,6 +137,61 @@ func TestParseModules(t *testing.T) {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
+}
+
+func TestModuleNames(t *testing.T) {
+	for file, want := range map[string]string{"/a/dm-mod.ko": "dm_mod", "/a/sha256-ssse3.ko.xz": "sha256_ssse3"} {
+		if got := (module{file: file}).name(); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	if (module{file: "/a/no-such-module.ko"}).loaded() {
+		t.Error("a module that there is not is loaded")
+	}
+}
+
+// A driver whose device is there cannot wait, and neither can one of which nothing
+// is known.
+func TestDevicePresent(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "sys/bus/virtio/devices/virtio0")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "modalias"), []byte("virtio:d00000002v00001AF4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "proc/cpuinfo"), 0o755); err != nil { // nothing that can be read
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"virtio_blk": true, "virtio_scsi": false, "sev_guest": false, "tdx_guest": true} {
+		if got := idle[name].present(root); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if !atOnce(module{file: "/a/tsm.ko"}) {
+		t.Error("a module that is for no device waits")
+	}
+}
+
+// Without a list for the kernel that runs there is nothing to load.
+func TestNoModulesForThisKernel(t *testing.T) {
+	file, err := listFile("load")
+	if release := strings.TrimSpace(string(mustRead(t, "/proc/sys/kernel/osrelease"))); err != nil || file != "/usr/lib/modules/"+release+"/load" {
+		t.Errorf("%s, %v", file, err)
+	}
+	if err := loadModules(t.Context(), "no-such-list", always, slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+}
+
+func mustRead(t *testing.T, file string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func TestParseVerity(t *testing.T) {

@@ -1,38 +1,59 @@
 package boot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// moduleList is the file of the image that names the kernel modules to load: one
-// absolute path a line, each after those that it depends on. One after "-" may
-// fail, as the driver of another vendor's platform does, or what the processor is
-// too old for; what needs it says so. Whoever builds the image resolves the
-// dependencies, so that a guest needs neither an index nor modprobe.
-const moduleList = "/usr/lib/modules/load"
+// The lists of kernel modules lie with the modules, in the directory of the
+// kernel's release: a root that another kernel mounts, as that of a Kata runtime
+// may, holds none that fit. A list has one absolute path a line, each after those
+// that it depends on. One after "-" may fail, as the driver of another vendor's
+// platform does, or what the processor is too old for; what needs it says so.
+// Whoever builds the image resolves the dependencies, so that a guest needs
+// neither an index nor modprobe.
+const (
+	listBefore = "load"  // loaded before the agent serves: what it needs for that, as far as its devices are there
+	listAfter  = "later" // loaded while it does: what pods need
+)
+
+// modulesDir has a directory for each release of the kernel.
+const modulesDir = "/usr/lib/modules"
 
 // modulesDisabled ends the loading of modules until the next boot.
 const modulesDisabled = "/proc/sys/kernel/modules_disabled"
 
-// loadModules loads the listed modules, and then none ever more: neither the
-// host, by a device that it plugs, nor a container can bring one in.
-func loadModules(p parameters, log *slog.Logger) error {
-	text, err := readSmall(moduleList)
+// loadModules loads what a list names and is wanted. What is loaded already, as
+// by the initramfs, is not looked at again.
+func loadModules(ctx context.Context, name string, wanted func(module) bool, log *slog.Logger) error {
+	file, err := listFile(name)
+	if err != nil {
+		return err
+	}
+	text, err := readSmall(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	list, err := parseModules(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", moduleList, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
+	begin := time.Now()
 	for _, m := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !wanted(m) || m.loaded() {
+			continue
+		}
 		err := loadModule(m.file)
 		if err != nil && !m.optional {
 			return fmt.Errorf("%s: %w", m.file, err)
@@ -41,11 +62,26 @@ func loadModules(p parameters, log *slog.Logger) error {
 			log.Debug("a module was not loaded", slog.String("file", filepath.Base(m.file)), slog.Any("err", err))
 		}
 	}
+	log.Debug("modules", slog.String("list", name), slog.Int("listed", len(list)), slog.Duration("took", time.Since(begin)))
+	return nil
+}
+
+func listFile(name string) (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", err
+	}
+	return filepath.Join(modulesDir, unix.ByteSliceToString(u.Release[:]), name), nil
+}
+
+// lockModules keeps every module out that is not there yet: neither the host, by
+// a device that it plugs, nor a container can bring one in.
+func lockModules(p parameters, log *slog.Logger) error {
 	if p.keepModules {
 		log.Warn("vouchsafe.insecure_module_loading: kernel modules can be loaded as long as this machine runs")
 		return nil
 	}
-	err = os.WriteFile(modulesDisabled, []byte("1"), 0)
+	err := os.WriteFile(modulesDisabled, []byte("1"), 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a kernel without modules
 	}
@@ -66,6 +102,17 @@ func parseModules(text string) (list []module, err error) {
 		list = append(list, module{file, optional})
 	}
 	return list, nil
+}
+
+// name is what the kernel calls the module.
+func (m module) name() string {
+	name, _, _ := strings.Cut(filepath.Base(m.file), ".")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+func (m module) loaded() bool {
+	state, err := readSmall(filepath.Join("/sys/module", m.name(), "initstate"))
+	return err == nil && firstLine(state) == "live"
 }
 
 // initCompressed is MODULE_INIT_COMPRESSED_FILE (include/uapi/linux/module.h).

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +20,7 @@ const newRoot = "/sysroot"
 // the agent on that disk takes over, and begins anew.
 //
 // A root that came from a disk already is where it should be.
-func enterRoot(p parameters, log *slog.Logger) error {
+func enterRoot(ctx context.Context, p parameters, log *slog.Logger) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs("/", &fs); err != nil {
 		return err
@@ -33,7 +34,7 @@ func enterRoot(p parameters, log *slog.Logger) error {
 		}
 	}
 	if p.verity != nil {
-		return enterDisk(p, log)
+		return enterDisk(ctx, p, log)
 	}
 	if err := unix.Mount("/", newRoot, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
@@ -49,11 +50,11 @@ func enterRoot(p parameters, log *slog.Logger) error {
 }
 
 // enterDisk returns only on failure.
-func enterDisk(p parameters, log *slog.Logger) error {
+func enterDisk(ctx context.Context, p parameters, log *slog.Logger) error {
 	if err := mountAll(); err != nil {
 		return err
 	}
-	if err := loadModules(p, log); err != nil {
+	if err := loadModules(ctx, listBefore, atOnce, log); err != nil {
 		return err
 	}
 	device, err := p.verity.open()

@@ -16,6 +16,7 @@ package kata
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -94,6 +95,9 @@ type Config struct {
 	// UnsafeNoPolicy serves requests that decide what runs although no policy
 	// judges them. Without it, and without a policy, they are refused.
 	UnsafeNoPolicy bool
+	// Ready is waited for before the host is asked what it wants: until then only
+	// questions after the agent's health are answered. Nil waits for nothing.
+	Ready func(ctx context.Context) error
 	// Metrics returns what the agent counts, in the Prometheus text format; nil:
 	// GetMetrics is not implemented.
 	Metrics func() string
@@ -124,8 +128,9 @@ type Server struct {
 	// parameters is where kernel parameters of the pod's network are written.
 	parameters string
 	metrics    func() string // nil without
-	policy     Policy        // nil without
-	trust      bool          // UnsafeNoPolicy
+	ready      func(ctx context.Context) error
+	policy     Policy // nil without
+	trust      bool   // UnsafeNoPolicy
 	endpoints  endpoints
 	refuse     func(ctx context.Context, request string, err error) error
 	seccomp    func() bool // asks the runtime once
@@ -169,7 +174,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		endpoints: allowed, offline: cfg.NetworkError,
+		endpoints: allowed, offline: cfg.NetworkError, ready: cfg.Ready,
 		version: cfg.Version, secrets: cfg.Secrets, leases: cfg.Leases, events: cfg.Events, network: cfg.Network, metrics: cfg.Metrics,
 		policy: cfg.Policy, trust: cfg.UnsafeNoPolicy, refuse: cfg.Refuse, log: log,
 		destroying: make(chan struct{}),
@@ -189,6 +194,9 @@ func NewServer(cfg Config) (*Server, error) {
 	s.hooks = cfg.GuestHooks
 	if s.refuse == nil {
 		s.refuse = untold
+	}
+	if s.ready == nil {
+		s.ready = func(context.Context) error { return nil }
 	}
 	images := cfg.Images
 	if images != nil && s.policy != nil {
@@ -261,6 +269,11 @@ func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, inf
 		}
 		s.log.Debug("call answered", slog.String("method", name), slog.Duration("took", time.Since(start)))
 	}()
+	if policed(info.FullMethod) {
+		if err := s.ready(ctx); err != nil {
+			return nil, fmt.Errorf("the machine is not set up yet: %w", err)
+		}
+	}
 	return method(c.ctx, unmarshal)
 }
 

@@ -29,7 +29,7 @@ func (m *maker) initrdForm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.kernel.addModules(t); err != nil {
+	if err := m.kernel.addModules(t, m.kernel.modules); err != nil {
 		return err
 	}
 	if err := userland(ctx, t, m.Recipe, m.Lock, m.from); err != nil {
@@ -60,11 +60,14 @@ func (m *maker) verified(ctx context.Context, file string, told func(disk.Root) 
 	if err != nil {
 		return nil, err
 	}
-	if err := m.kernel.addModules(first); err != nil {
+	if err := m.kernel.addModules(first, m.kernel.first); err != nil {
 		return nil, err
 	}
 	t, err := base(m.Recipe, m.Agent)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.kernel.addModules(t, m.kernel.modules); err != nil {
 		return nil, err
 	}
 	if err := userland(ctx, t, m.Recipe, m.Lock, m.from); err != nil {

@@ -16,19 +16,25 @@ import (
 // kernel is what a package with a kernel gives, or whoever built one.
 type kernel struct {
 	image   []byte
-	release string // as uname -r tells it
-	modules []kmod.Module
+	release string        // as uname -r tells it
+	modules []kmod.Module // of the root
+	first   []kmod.Module // of an initramfs that opens the root
 	origin  string
 }
 
 // modulesDir is where modules are in the image.
 const modulesDir = "/usr/lib/modules"
 
+// opening is what an initramfs needs beside the devices' drivers to open a root
+// under dm-verity: the hash that the processor is best at first, for dm-verity
+// keeps the one that it found.
+var opening = []string{"-sha256_ssse3", "dm_verity", "erofs"}
+
 func readKernel(ctx context.Context, in Inputs, from Packages) (*kernel, error) {
 	if in.Recipe.Kernel.File != "" {
 		return ownKernel(in)
 	}
-	r, l := in.Recipe, in.Lock
+	l := in.Lock
 	p, ok := l.Find(l.Kernel)
 	if !ok {
 		return nil, fmt.Errorf("the lock has no package %s: lock again", l.Kernel)
@@ -62,8 +68,19 @@ func readKernel(ctx context.Context, in Inputs, from Packages) (*kernel, error) 
 	if err != nil {
 		return nil, err
 	}
-	k.modules, err = kmod.NewSet(paths, builtin, read).Closure(r.Kernel.Modules)
-	return k, err
+	return k, k.choose(kmod.NewSet(paths, builtin, read), in)
+}
+
+// choose takes the modules that the recipe wants, with what they need.
+func (k *kernel) choose(set *kmod.Set, in Inputs) (err error) {
+	wanted := in.Recipe.Kernel
+	if k.modules, err = set.Closure(wanted.Modules, wanted.Later); err != nil {
+		return err
+	}
+	if in.Form == Verity || in.Form == VerityDisk {
+		k.first, err = set.Closure(slices.Concat(wanted.Modules, opening), nil)
+	}
+	return err
 }
 
 // ownKernel is one from no package.
@@ -77,7 +94,7 @@ func ownKernel(in Inputs) (*kernel, error) {
 	}
 	k := &kernel{image: own.Image, release: own.Release, origin: originOwn + " " + own.Release}
 	if !own.Described() {
-		for _, m := range in.Recipe.Kernel.Modules {
+		for _, m := range slices.Concat(in.Recipe.Kernel.Modules, in.Recipe.Kernel.Later) {
 			if !strings.HasPrefix(m, "-") {
 				return nil, fmt.Errorf("the recipe needs the module %s, and nothing tells whether it is built into the kernel: give its [kernel] directory, "+
 					"in which modules.builtin says so", m)
@@ -89,26 +106,36 @@ func ownKernel(in Inputs) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.modules, err = kmod.NewSet(own.Paths(), builtin, own.Open).Closure(in.Recipe.Kernel.Modules)
-	return k, err
+	return k, k.choose(kmod.NewSet(own.Paths(), builtin, own.Open), in)
 }
 
 // originOwn begins the origin of modules that no package has; it is no name of a
 // package.
 const originOwn = "(own kernel)"
 
-// addModules puts the modules into the tree, and the order to load them in.
-func (k *kernel) addModules(t *tree.Tree) error {
-	var order strings.Builder
-	for _, m := range k.modules {
+// addModules puts modules into the tree, and the lists that say in which order,
+// and when, the agent loads them. They lie with the modules, so that another
+// kernel, whose modules they are not, finds none.
+func (k *kernel) addModules(t *tree.Tree, modules []kmod.Module) error {
+	lists := map[string]*strings.Builder{"load": {}, "later": {}}
+	for _, m := range modules {
 		name := path.Join(modulesDir, k.release, m.Path)
 		if err := t.Add(name, tree.File{Mode: 0o644, Content: m.Content, Origin: k.origin, Declared: true}); err != nil {
 			return err
+		}
+		order := lists["load"]
+		if m.Later {
+			order = lists["later"]
 		}
 		if m.Optional {
 			order.WriteByte('-')
 		}
 		order.WriteString(name + "\n")
 	}
-	return t.Add(path.Join(modulesDir, "load"), tree.File{Mode: 0o644, Content: []byte(order.String()), Origin: "layout"})
+	for name, order := range lists {
+		if err := t.Add(path.Join(modulesDir, k.release, name), tree.File{Mode: 0o644, Content: []byte(order.String()), Origin: "layout"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

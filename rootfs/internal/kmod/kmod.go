@@ -32,6 +32,8 @@ type Module struct {
 	Content []byte // not compressed, with its signature
 	// Optional says that the guest goes on if it does not load.
 	Optional bool
+	// Later says that the agent serves before it is loaded.
+	Later bool
 }
 
 // A Set is the modules that a kernel has.
@@ -73,30 +75,38 @@ func nameOf(p string) (string, bool) {
 }
 
 // Closure returns the named modules and those that they depend on, each behind
-// what it needs. A name that begins with "-" may be absent and may fail to load,
-// and so may what only such modules need. What is built into the kernel is left
-// out.
-func (s *Set) Closure(names []string) ([]Module, error) {
+// what it needs: the first ones, and then what only the later ones need. A name
+// that begins with "-" may be absent and may fail to load, and so may what only
+// such modules need. What is built into the kernel is left out.
+func (s *Set) Closure(first, later []string) ([]Module, error) {
 	c := &closure{set: s, at: map[string]int{}, open: map[string]bool{}}
+	err := c.addAll(first)
+	c.later = true
+	err = errors.Join(err, c.addAll(later))
+	return c.out, err
+}
+
+type closure struct {
+	set   *Set
+	out   []Module
+	at    map[string]int  // where in out
+	open  map[string]bool // being added
+	later bool            // what is added now
+}
+
+func (c *closure) addAll(names []string) error {
 	var all []error
 	for _, wanted := range names {
 		name, optional := strings.CutPrefix(wanted, "-")
 		name = strings.ReplaceAll(name, "-", "_")
-		if _, there := s.files[name]; !there && optional {
+		if _, there := c.set.files[name]; !there && optional {
 			continue
 		}
 		if err := c.add(name, optional); err != nil {
 			all = append(all, err)
 		}
 	}
-	return c.out, errors.Join(all...)
-}
-
-type closure struct {
-	set  *Set
-	out  []Module
-	at   map[string]int  // where in out
-	open map[string]bool // being added
+	return errors.Join(all...)
 }
 
 func (c *closure) add(name string, optional bool) error {
@@ -140,7 +150,7 @@ func (c *closure) add(name string, optional bool) error {
 	}
 	base := strings.TrimSuffix(strings.TrimSuffix(file, ".xz"), ".zst")
 	c.at[name] = len(c.out)
-	c.out = append(c.out, Module{Name: name, Path: base, Content: content, Optional: optional})
+	c.out = append(c.out, Module{Name: name, Path: base, Content: content, Optional: optional, Later: c.later})
 	return nil
 }
 

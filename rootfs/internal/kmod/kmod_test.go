@@ -21,9 +21,9 @@ func set(modules map[string][]string) *Set {
 	})
 }
 
-func order(t *testing.T, s *Set, names ...string) string {
+func order(t *testing.T, s *Set, first, later []string) string {
 	t.Helper()
-	got, err := s.Closure(names)
+	got, err := s.Closure(first, later)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +32,9 @@ func order(t *testing.T, s *Set, names ...string) string {
 		name := m.Name
 		if m.Optional {
 			name = "-" + name
+		}
+		if m.Later {
+			name = "+" + name
 		}
 		out = append(out, name)
 	}
@@ -48,18 +51,22 @@ func TestClosure(t *testing.T) {
 	})
 	for _, c := range []struct {
 		names []string
+		later []string
 		want  string
 	}{
-		{[]string{"dm-mod"}, "dm_mod"},
-		{[]string{"dm_verity"}, "dm_mod dm_bufio dm_verity"},
-		{[]string{"dm_verity", "dm-mod", "dm_verity"}, "dm_mod dm_bufio dm_verity"},
-		{[]string{"ext4"}, ""}, // in the kernel
-		{[]string{"-absent", "-dm_bufio"}, "-dm_mod -dm_bufio"},
-		{[]string{"-dm_bufio", "dm_mod"}, "dm_mod -dm_bufio"}, // needed by one that must load
-		{[]string{"dm_crypt"}, "-sha256 dm_mod dm_crypt"},
+		{[]string{"dm-mod"}, nil, "dm_mod"},
+		{[]string{"dm_verity"}, nil, "dm_mod dm_bufio dm_verity"},
+		{[]string{"dm_verity", "dm-mod", "dm_verity"}, nil, "dm_mod dm_bufio dm_verity"},
+		{[]string{"ext4"}, nil, ""}, // in the kernel
+		{[]string{"-absent", "-dm_bufio"}, nil, "-dm_mod -dm_bufio"},
+		{[]string{"-dm_bufio", "dm_mod"}, nil, "dm_mod -dm_bufio"}, // needed by one that must load
+		{[]string{"dm_crypt"}, nil, "-sha256 dm_mod dm_crypt"},
+		{nil, []string{"dm_bufio"}, "+dm_mod +dm_bufio"},
+		{[]string{"dm_mod"}, []string{"dm_verity", "dm_mod"}, "dm_mod +dm_bufio +dm_verity"},
+		{[]string{"-dm_bufio"}, []string{"dm_verity"}, "dm_mod dm_bufio +dm_verity"}, // needed later by one that must load
 	} {
-		if got := order(t, s, c.names...); got != c.want {
-			t.Errorf("%v: loads %q, want %q", c.names, got, c.want)
+		if got := order(t, s, c.names, c.later); got != c.want {
+			t.Errorf("%v, later %v: loads %q, want %q", c.names, c.later, got, c.want)
 		}
 	}
 }
@@ -67,19 +74,19 @@ func TestClosure(t *testing.T) {
 func TestRefused(t *testing.T) {
 	s := set(map[string][]string{"a": {"depends=b"}, "b": {"depends=a"}, "c": {"depends=gone"}})
 	for _, name := range []string{"absent", "a", "c"} {
-		if _, err := s.Closure([]string{name}); err == nil {
+		if _, err := s.Closure([]string{name}, nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	for name, raw := range map[string][]byte{"empty": nil, "a program": rootfstest.Program(""), "text": []byte("\x7fELF and no more")} {
 		s := NewSet([]string{"m.ko"}, nil, func(string) ([]byte, error) { return raw, nil })
-		if _, err := s.Closure([]string{"m"}); !errors.Is(err, ErrModule) {
+		if _, err := s.Closure([]string{"m"}, nil); !errors.Is(err, ErrModule) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, file := range []string{"m.ko.xz", "m.ko.zst"} {
 		s := NewSet([]string{file}, nil, func(string) ([]byte, error) { return []byte("not compressed so"), nil })
-		if _, err := s.Closure([]string{"m"}); !errors.Is(err, ErrModule) {
+		if _, err := s.Closure(nil, []string{"m"}); !errors.Is(err, ErrModule) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

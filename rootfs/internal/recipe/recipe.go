@@ -44,10 +44,13 @@ type Kernel struct {
 	// File is a bzImage that is there already, in place of a package, and Directory
 	// what 'make modules_install' wrote of it (lib/modules/RELEASE). Paths that are
 	// not absolute begin where the recipe is.
-	File      string   `toml:"file"`
-	Directory string   `toml:"directory"`
-	Modules   []string `toml:"modules"` // "-name" may be absent, or fail to load
-	Cmdline   string   `toml:"cmdline"`
+	File      string `toml:"file"`
+	Directory string `toml:"directory"`
+	// Modules are loaded before the agent serves, Later while it does: nothing runs
+	// in the guest before all are. "-name" may be absent, or fail to load.
+	Modules []string `toml:"modules"`
+	Later   []string `toml:"later"`
+	Cmdline string   `toml:"cmdline"`
 }
 
 // Agent is where PID 1 goes. The file itself is given when the image is built.
@@ -143,9 +146,9 @@ func (r *Recipe) check() error {
 			add("%q cannot be the name of a package", p)
 		}
 	}
-	for _, m := range r.Kernel.Modules {
+	for _, m := range slices.Concat(r.Kernel.Modules, r.Kernel.Later) {
 		if !moduleForm.MatchString(m) {
-			add("[kernel] modules: %q cannot be the name of a module", m)
+			add("[kernel] %q cannot be the name of a module", m)
 		}
 	}
 	if err := line(r.Kernel.Cmdline); err != nil {

@@ -48,10 +48,12 @@ func (w *World) startMachine(ctx context.Context, cfg qemu.Config) (*Machine, er
 	return m, err
 }
 
-// SaveBooted boots a machine and saves it into a file as soon as its agent serves,
-// before anyone has talked to it.
+// SaveBooted boots a machine and saves it into a file as soon as its agent serves
+// and has nothing left to do, before anyone has talked to it.
 func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) error {
-	return w.save(ctx, cfg, file, func(m *Machine, ctx context.Context) error { return m.says(ctx, `"msg":"serving"`) })
+	return w.save(ctx, cfg, file, func(m *Machine, ctx context.Context) error {
+		return errors.Join(m.says(ctx, `"msg":"serving"`), m.says(ctx, `"msg":"the machine is complete"`))
+	})
 }
 
 // SaveUnread boots a machine and saves it into a file before it has read anything of
