@@ -4,21 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/barepod"
 )
 
-// The gates: which part of the bare copy's rate the agent reaches, and how much
-// longer another container's exec may take meanwhile.
+// The gates: which part of the rate of a copy without protocol the agent reaches,
+// how many times that of a server of nothing but the protocol's library, with the
+// same client; how much longer another container's exec may take meanwhile, and
+// how long an answer to Check.
 const (
-	gateChat   = 0.6
+	gateRaw    = 0.6
+	gateBeyond = 1.5
 	gateStarve = 4.0
+	gateCheck  = 20 * time.Millisecond
 )
 
 // readSizes are what runtimes ask for in one call, and more.
 var readSizes = []int{32 << 10, 256 << 10}
+
+// rates of one size, in MB/s, each the best of some rounds: who answers, and with
+// which client.
+type rates struct {
+	agentFrames, agentLibrary, libraryFrames, libraryLibrary, raw float64
+}
 
 // chat lets a container write as fast as it can while it is read.
 func chat(ctx context.Context, o options, r *report) (err error) {
@@ -30,52 +41,64 @@ func chat(ctx context.Context, o options, r *report) (err error) {
 	if err := a.Sandbox(ctx, false); err != nil {
 		return err
 	}
-	for i, size := range readSizes {
-		var ours, same, bare []float64
-		for round := range 3 {
-			rate, err := chatty(ctx, a, fmt.Sprintf("chat%d-%d", i, round), o.chatMB, size)
-			if err != nil {
+	for _, size := range readSizes {
+		var top rates
+		for range 3 {
+			if err := top.round(ctx, a, o.chatMB, size); err != nil {
 				return err
 			}
-			ours = append(ours, rate)
-			if rate, err = bareCopy(ctx, protocolCommand, o.chatMB, size, readProtocol); err != nil {
-				return err
-			}
-			same = append(same, rate)
-			if rate, err = bareCopy(ctx, relayCommand, o.chatMB, size, readRelay); err != nil {
-				return err
-			}
-			bare = append(bare, rate)
 		}
-		got, ceiling := best(ours), best(same)
-		beside := fmt.Sprintf("bare copy in the protocol %.0f MB/s, without %.0f", ceiling, best(bare))
-		r.gate(fmt.Sprintf("output in pieces of %d kB", size>>10), fmt.Sprintf("%.0f MB/s", got), beside,
-			fmt.Sprintf("%.1f of the first", gateChat), got >= gateChat*ceiling)
+		r.gate(fmt.Sprintf("output in pieces of %d kB", size>>10), fmt.Sprintf("%.0f MB/s", top.agentFrames),
+			fmt.Sprintf("copy without protocol %.0f, the library's server %.0f", top.raw, top.libraryFrames),
+			fmt.Sprintf("%.1f of the first", gateRaw), top.agentFrames >= gateRaw*top.raw)
+		r.gate("  to the library's client", fmt.Sprintf("%.0f MB/s", top.agentLibrary), fmt.Sprintf("the library's server %.0f", top.libraryLibrary),
+			fmt.Sprintf("%.1f of it", gateBeyond), top.agentLibrary >= gateBeyond*top.libraryLibrary)
 	}
 	return starve(ctx, a, o, r)
 }
 
-func best(rates []float64) float64 {
-	top := 0.0
-	for _, v := range rates {
-		top = max(top, v)
+// round measures each once, in turns.
+func (t *rates) round(ctx context.Context, a *barepod.Agent, megabytes, size int) error {
+	for _, m := range []struct {
+		best *float64
+		rate func() (float64, error)
+	}{
+		{&t.agentFrames, func() (float64, error) { return chatty(ctx, a, megabytes, size, readFrames(chattyID)) }},
+		{&t.raw, func() (float64, error) { return bareCopy(ctx, relayCommand, megabytes, size, readRelay) }},
+		{&t.libraryFrames, func() (float64, error) { return bareCopy(ctx, protocolCommand, megabytes, size, readFrames("copy")) }},
+		{&t.agentLibrary, func() (float64, error) { return chatty(ctx, a, megabytes, size, readLibrary(chattyID)) }},
+		{&t.libraryLibrary, func() (float64, error) { return bareCopy(ctx, protocolCommand, megabytes, size, readLibrary("copy")) }},
+	} {
+		got, err := m.rate()
+		if err != nil {
+			return err
+		}
+		*m.best = max(*m.best, got)
 	}
-	return top
+	return nil
 }
 
+const chattyID = "chatty"
+
 // chatty returns the rate in MB/s at which the output of a container is read.
-func chatty(ctx context.Context, a *barepod.Agent, id string, megabytes, size int) (float64, error) {
-	if err := a.Run(ctx, id, writer(megabytes)...); err != nil {
+func chatty(ctx context.Context, a *barepod.Agent, megabytes, size int, read reading) (float64, error) {
+	if err := a.Run(ctx, chattyID, writer(megabytes)...); err != nil {
 		return 0, err
 	}
-	n, took, err := readAll(ctx, a, id, size)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", a.Socket)
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	n, err := read(ctx, conn, size)
+	took := time.Since(begin)
 	if err == nil && n != int64(megabytes)<<20 {
 		err = fmt.Errorf("%d bytes of %d MiB arrived", n, megabytes)
 	}
 	if err != nil {
 		return 0, err
 	}
-	_, err = a.Remove(ctx, id)
+	_, err = a.Remove(ctx, chattyID)
 	return float64(n) / 1e6 / took.Seconds(), err
 }
 
@@ -88,35 +111,26 @@ type reader interface {
 	ReadStdout(context.Context, *agent.ReadStreamRequest) (*agent.ReadStreamResponse, error)
 }
 
-func readAll(ctx context.Context, a reader, id string, size int) (n int64, took time.Duration, err error) {
-	begin := time.Now()
+func readAll(ctx context.Context, a reader, id string, size int) (n int64, err error) {
 	for {
 		resp, err := a.ReadStdout(ctx, &agent.ReadStreamRequest{ContainerId: id, Len: uint32(size)})
 		if err != nil || len(resp.GetData()) == 0 {
-			return n, time.Since(begin), err
+			return n, err
 		}
 		n += int64(len(resp.Data))
 	}
 }
 
-// starve measures execs in one container, quiet and while another chats.
+// others are what others than the chatty container wait for.
+type others struct{ execs, checks durations }
+
+// starve measures execs in one container and Check, on the connection that output
+// is read by: quiet, and while another container chats.
 func starve(ctx context.Context, a *barepod.Agent, o options, r *report) error {
 	if err := a.Run(ctx, "other", "/bin/sleep", "100000"); err != nil {
 		return err
 	}
-	serial := 0
-	execs := func(enough func(n int) bool) (all durations, err error) {
-		for n := 0; !enough(n); n++ {
-			serial++
-			begin := time.Now()
-			if _, err := a.Do(ctx, "other", fmt.Sprintf("e%d", serial), "/bin/echo"); err != nil {
-				return nil, err
-			}
-			all = append(all, time.Since(begin))
-		}
-		return all, nil
-	}
-	quiet, err := execs(func(n int) bool { return n == 30 })
+	quiet, err := askOthers(ctx, a, "quiet")
 	if err != nil {
 		return err
 	}
@@ -126,10 +140,10 @@ func starve(ctx context.Context, a *barepod.Agent, o options, r *report) error {
 	flood, stop := context.WithCancel(ctx)
 	read := make(chan error, 1)
 	go func() {
-		_, _, err := readAll(flood, a, "flood", readSizes[0])
+		_, err := readAll(flood, a, "flood", readSizes[0])
 		read <- err
 	}()
-	busy, err := execs(func(n int) bool { return n == 30 })
+	busy, err := askOthers(ctx, a, "busy")
 	stop()
 	if flooded := <-read; !errors.Is(flooded, context.Canceled) {
 		err = errors.Join(err, fmt.Errorf("the chatty container: %w", flooded))
@@ -137,8 +151,29 @@ func starve(ctx context.Context, a *barepod.Agent, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	ratio := float64(busy.at(0.5)) / float64(quiet.at(0.5))
-	r.gate("another container's exec meanwhile", ms(busy.at(0.5)), "quiet "+ms(quiet.at(0.5)), fmt.Sprintf("%.0f times", gateStarve), ratio <= gateStarve)
+	ratio := float64(busy.execs.at(0.5)) / float64(quiet.execs.at(0.5))
+	r.gate("another container's exec meanwhile", ms(busy.execs.at(0.5)), "quiet "+ms(quiet.execs.at(0.5)), fmt.Sprintf("%.0f times", gateStarve), ratio <= gateStarve)
+	r.gate("Check meanwhile, 99th of 100", ms(busy.checks.at(0.99)), fmt.Sprintf("median %s, quiet %s and %s", ms(busy.checks.at(0.5)), ms(quiet.checks.at(0.99)), ms(quiet.checks.at(0.5))),
+		fmt.Sprintf("%d ms", gateCheck.Milliseconds()), busy.checks.at(0.99) <= gateCheck)
 	_, err = a.Remove(ctx, "flood")
 	return err
+}
+
+// askOthers makes 30 execs, and asks a thousand times whether the agent serves.
+func askOthers(ctx context.Context, a *barepod.Agent, name string) (all others, err error) {
+	for n := range 30 {
+		begin := time.Now()
+		if _, err := a.Do(ctx, "other", fmt.Sprintf("%s%d", name, n), "/bin/echo"); err != nil {
+			return all, err
+		}
+		all.execs = append(all.execs, time.Since(begin))
+	}
+	for range 1000 {
+		begin := time.Now()
+		if _, err := a.Health.Check(ctx, &agent.CheckRequest{}); err != nil {
+			return all, err
+		}
+		all.checks = append(all.checks, time.Since(begin))
+	}
+	return all, nil
 }

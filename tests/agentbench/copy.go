@@ -19,7 +19,8 @@ import (
 
 // This program as a bare copy: what the agent does between the pipe and the
 // socket, and nothing else. The first answers in the protocol that runtimes
-// speak, with the same library; the second answers a size with that many bytes.
+// speak, with the protocol's own library; the second answers a size with that
+// many bytes.
 const (
 	protocolCommand = "copy-in-protocol"
 	relayCommand    = "copy"
@@ -81,7 +82,7 @@ func relay(conn net.Conn) error {
 
 // bareCopy is chatty without agent and container: the same writer, one of the
 // copies above, and its reader.
-func bareCopy(ctx context.Context, kind string, megabytes, size int, read func(context.Context, net.Conn, int) (int64, error)) (rate float64, err error) {
+func bareCopy(ctx context.Context, kind string, megabytes, size int, read reading) (rate float64, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -123,10 +124,17 @@ func bareCopy(ctx context.Context, kind string, megabytes, size int, read func(c
 	return float64(n) / 1e6 / took.Seconds(), err
 }
 
-func readProtocol(ctx context.Context, conn net.Conn, size int) (int64, error) {
-	c := ttrpc.NewClient(conn)
-	n, _, err := readAll(ctx, agent.NewAgentServiceClient(c), "copy", size)
-	return n, errors.Join(err, c.Close())
+// reading takes all that comes in pieces of a size, closes the connection, and
+// returns how much it was.
+type reading func(ctx context.Context, conn net.Conn, size int) (int64, error)
+
+// readLibrary reads a container's output with the library's client.
+func readLibrary(id string) reading {
+	return func(ctx context.Context, conn net.Conn, size int) (int64, error) {
+		c := ttrpc.NewClient(conn)
+		n, err := readAll(ctx, agent.NewAgentServiceClient(c), id, size)
+		return n, errors.Join(err, c.Close())
+	}
 }
 
 func readRelay(_ context.Context, conn net.Conn, size int) (total int64, err error) {

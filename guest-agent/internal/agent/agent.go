@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
@@ -24,6 +23,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/pullmeter"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -184,10 +184,6 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	if err != nil {
 		return err
 	}
-	rpc, err := server.TTRPC()
-	if err != nil {
-		return err
-	}
 	l, err := listenFor(ctx, o, addr, s.Agent, log)
 	if err != nil {
 		return err
@@ -196,14 +192,14 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	counted := newAnswers(l)
+	calls := server.RPC()
 	g, groupCtx := errgroup.WithContext(ctx)
 	servicesCtx, endServices := context.WithCancel(groupCtx)
 	for _, s := range services {
 		g.Go(func() error { return s.serve(servicesCtx, s.listener) })
 	}
 	g.Go(func() error {
-		if err := rpc.Serve(context.WithoutCancel(ctx), counted); !errors.Is(err, ttrpc.ErrServerClosed) {
+		if err := calls.Serve(context.WithoutCancel(ctx), l); !errors.Is(err, rpc.ErrClosed) {
 			return fmt.Errorf("serve: %w", err)
 		}
 		return nil
@@ -216,7 +212,7 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	})
 	g.Go(func() error {
 		defer endServices()
-		return end(groupCtx, server, rpc, counted)
+		return end(groupCtx, server, calls)
 	})
 	log.Info("serving", slog.String("address", listen), slog.String("version", o.Version))
 	return g.Wait()
@@ -246,7 +242,7 @@ const (
 
 // end waits for the end, brings it about in the sandbox, and lets calls that are
 // under way be answered.
-func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server, counted *answers) error {
+func end(ctx context.Context, server *kata.Server, calls *rpc.Server) error {
 	var destroyed error
 	select {
 	case <-server.Done():
@@ -255,16 +251,16 @@ func end(ctx context.Context, server *kata.Server, rpc *ttrpc.Server, counted *a
 		defer cancel()
 		destroyed = server.Destroy(bounded)
 	}
-	return errors.Join(destroyed, stop(context.WithoutCancel(ctx), rpc, counted))
+	return errors.Join(destroyed, stop(context.WithoutCancel(ctx), calls))
 }
 
 // stop ends the service once its calls are answered. A peer that keeps its
 // connection busy, or never reads, does not keep us.
-func stop(ctx context.Context, rpc *ttrpc.Server, counted *answers) error {
+func stop(ctx context.Context, calls *rpc.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	if counted.sent(ctx) != nil || rpc.Shutdown(ctx) != nil {
-		return rpc.Close()
+	if calls.Shutdown(ctx) != nil {
+		return calls.Close()
 	}
 	return nil
 }

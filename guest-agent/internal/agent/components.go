@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/caller"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/components"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rest"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 )
 
@@ -62,14 +62,14 @@ func (d doors) open(ctx context.Context, o Options, s *settings.Settings) (all [
 	for _, c := range []struct {
 		needs       settings.Components
 		flag, asked string
-		ttrpc       func() (*ttrpc.Server, error)
+		ttrpc       func() *rpc.Server
 		grpc        func() *grpc.Server
 	}{
 		{settings.Attestation, o.AttestationSocket, s.AttestationSocket,
-			func() (*ttrpc.Server, error) { return components.NewAttestation(d.guard, d.log) },
+			func() *rpc.Server { return components.NewAttestation(d.guard, d.log) },
 			func() *grpc.Server { return components.NewAttestationGRPC(d.guard, d.tag, d.log) }},
 		{settings.DataHub, o.DataHubSocket, s.DataHubSocket,
-			func() (*ttrpc.Server, error) { return components.NewDataHub(d.guard, d.log) },
+			func() *rpc.Server { return components.NewDataHub(d.guard, d.log) },
 			func() *grpc.Server { return components.NewDataHubGRPC(d.guard, d.tag, d.log) }},
 	} {
 		if s.Agent.Components < c.needs {
@@ -88,15 +88,11 @@ func (d doors) open(ctx context.Context, o Options, s *settings.Settings) (all [
 		if socket == "" {
 			continue
 		}
-		server, err := c.ttrpc()
-		if err != nil {
-			return all, err
-		}
 		l, err := listenSocket(ctx, socket)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, service{l, d.untilClosed(server)})
+		all = append(all, service{l, d.untilClosed(c.ttrpc())})
 	}
 	if s.Agent.Components >= settings.REST && o.RESTListen != "" {
 		l, err := net.Listen("tcp", o.RESTListen)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	containerdlog "github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/logport"
@@ -15,17 +14,13 @@ import (
 
 // newLogger logs JSON, to the console or, where a runtime wants it there, to a
 // port of its own. closeLog must be called once all else has ended: it sends the
-// last lines. The ttrpc library logs by itself; its few lines get the form of the
-// console, and go there.
+// last lines.
 func newLogger(ctx context.Context, o Options, s settings.Agent) (log *slog.Logger, closeLog func() error, err error) {
 	level := s.LogLevel
 	if o.LogLevel != "" {
 		if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
 			return nil, nil, fmt.Errorf("log level: %w", err)
 		}
-	}
-	if err := containerdlog.SetFormat(containerdlog.JSONFormat); err != nil {
-		return nil, nil, err
 	}
 	at, wanted, err := logAddress(o, s)
 	if err != nil {

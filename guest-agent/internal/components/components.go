@@ -16,16 +16,14 @@ package components
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
+	"path"
 	"runtime/debug"
 
-	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/attestation"
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/datahub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 )
 
 // Where the field's programs look (guest-protocol 1).
@@ -35,34 +33,41 @@ const (
 )
 
 // NewAttestation returns the service of the attestation-agent.
-func NewAttestation(h Attester, log *slog.Logger) (*ttrpc.Server, error) {
-	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(guard(log, "[ERROR:attestation-agent]")))
-	if err != nil {
-		return nil, err
-	}
-	attestation.RegisterAttestationAgentServiceService(s, attestationAgent{h})
-	return s, nil
+func NewAttestation(h Attester, log *slog.Logger) *rpc.Server {
+	a := attestationAgent{h}
+	return rpc.NewServer(rpc.Config{Intercept: guard(log, "[ERROR:attestation-agent]"), Logger: log},
+		rpc.Service{Name: "attestation_agent.AttestationAgentService", Methods: []rpc.Method{
+			rpc.Unary("GetEvidence", a.GetEvidence),
+			rpc.Unary("GetAdditionalEvidence", a.GetAdditionalEvidence),
+			rpc.Unary("GetToken", a.GetToken),
+			rpc.Unary("ExtendRuntimeMeasurement", a.ExtendRuntimeMeasurement),
+			rpc.Unary("BindInitData", a.BindInitData),
+			rpc.Unary("GetTeeType", a.GetTeeType),
+			rpc.Unary("GetAdditionalTees", a.GetAdditionalTees),
+		}},
+	)
 }
 
 // NewDataHub returns the services of the confidential-data-hub.
-func NewDataHub(h DataHub, log *slog.Logger) (*ttrpc.Server, error) {
-	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(guard(log, "[CDH] [ERROR]:")))
-	if err != nil {
-		return nil, err
-	}
+func NewDataHub(h DataHub, log *slog.Logger) *rpc.Server {
 	d := newDataHub(h)
-	datahub.RegisterSealedSecretServiceService(s, d)
-	datahub.RegisterGetResourceServiceService(s, d)
-	datahub.RegisterSecureMountServiceService(s, d)
-	datahub.RegisterImagePullServiceService(s, d)
-	datahub.RegisterKeyProviderServiceService(s, d)
-	return s, nil
+	return rpc.NewServer(rpc.Config{Intercept: guard(log, "[CDH] [ERROR]:"), Logger: log},
+		rpc.Service{Name: "api.SealedSecretService", Methods: []rpc.Method{rpc.Unary("UnsealSecret", d.UnsealSecret)}},
+		rpc.Service{Name: "api.GetResourceService", Methods: []rpc.Method{rpc.Unary("GetResource", d.GetResource)}},
+		rpc.Service{Name: "api.SecureMountService", Methods: []rpc.Method{rpc.Unary("SecureMount", d.SecureMount)}},
+		rpc.Service{Name: "api.ImagePullService", Methods: []rpc.Method{rpc.Unary("PullImage", d.PullImage)}},
+		rpc.Service{Name: "keyprovider.KeyProviderService", Methods: []rpc.Method{
+			rpc.Unary("WrapKey", d.WrapKey),
+			rpc.Unary("UnWrapKey", d.UnWrapKey),
+		}},
+	)
 }
 
 // guard is [protect] for ttrpc.
-func guard(log *slog.Logger, prefix string) ttrpc.UnaryServerInterceptor {
-	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
-		return protect(log, prefix, filepath.Base(info.FullMethod), func() (any, error) { return method(ctx, unmarshal) })
+func guard(log *slog.Logger, prefix string) rpc.Interceptor {
+	return func(ctx context.Context, c *rpc.Call) error {
+		_, err := protect(log, prefix, path.Base(c.Method()), func() (any, error) { return nil, c.Do(ctx) })
+		return err
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/attestation"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/datahub"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/hub"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
@@ -78,11 +79,8 @@ func (f *fakeHub) UnwrapKey(_ context.Context, packet []byte) (secret.Bytes, err
 	return f.answer("key of " + string(packet))
 }
 
-func serve(t *testing.T, s *ttrpc.Server, err error) *ttrpc.Client {
+func serve(t *testing.T, s *rpc.Server) *ttrpc.Client {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +97,7 @@ func serve(t *testing.T, s *ttrpc.Server, err error) *ttrpc.Client {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := <-served; !errors.Is(err, ttrpc.ErrServerClosed) {
+		if err := <-served; !errors.Is(err, rpc.ErrClosed) {
 			t.Error(err)
 		}
 	})
@@ -108,10 +106,7 @@ func serve(t *testing.T, s *ttrpc.Server, err error) *ttrpc.Client {
 
 func open(t *testing.T, f *fakeHub, log *slog.Logger) (attestation.AttestationAgentServiceService, *ttrpc.Client) {
 	t.Helper()
-	aa, err := NewAttestation(f, log)
-	first := serve(t, aa, err)
-	cdh, err := NewDataHub(f, log)
-	return attestation.NewAttestationAgentServiceClient(first), serve(t, cdh, err)
+	return attestation.NewAttestationAgentServiceClient(serve(t, NewAttestation(f, log))), serve(t, NewDataHub(f, log))
 }
 
 func TestAnswers(t *testing.T) {

@@ -75,19 +75,20 @@ func (p *Process) Wait(ctx context.Context) (int, error) {
 	}
 }
 
-// Stdout waits for output and returns up to size bytes of it. No bytes and no
-// error mean the end of the stream, at the latest half a second after the exit
-// of the process (kata-agent 2.5). With a terminal this is all its output.
-func (p *Process) Stdout(ctx context.Context, size int) ([]byte, error) {
-	return p.stdout.read(ctx, size)
+// Stdout waits for output, puts up to size bytes of it into the sink and returns
+// how many. None and no error mean the end of the stream, at the latest half a
+// second after the exit of the process (kata-agent 2.5). With a terminal this is
+// all its output.
+func (p *Process) Stdout(ctx context.Context, size int, to Sink) (int, error) {
+	return p.stdout.read(ctx, size, to)
 }
 
 // Stderr is like Stdout. With a terminal it is at its end from the start.
-func (p *Process) Stderr(ctx context.Context, size int) ([]byte, error) {
+func (p *Process) Stderr(ctx context.Context, size int, to Sink) (int, error) {
 	if p.stderr == nil {
-		return nil, nil
+		return 0, nil
 	}
-	return p.stderr.read(ctx, size)
+	return p.stderr.read(ctx, size, to)
 }
 
 // WriteStdin waits until the process's input has taken all of data.

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -27,6 +26,16 @@ const (
 // longAgo as a deadline makes every wait on a file end at once.
 var longAgo = time.Unix(1, 0)
 
+// Sink is where a read puts its bytes.
+type Sink interface {
+	// Room returns memory for size bytes, which is asked for only when there may
+	// be something to put there.
+	Room(size int) []byte
+	// Wait is told before a read waits. What Room has returned is not used any
+	// more.
+	Wait()
+}
+
 // output is one of a process's output streams. Bytes wait in the pipe until
 // someone reads them, so a process that writes faster than it is read is slowed
 // down, not buffered without limit.
@@ -41,75 +50,74 @@ type output struct {
 	// Only the reader that holds the token uses these.
 	ended bool
 	rest  int // what may still be read after the deadline
-	spare []byte
+	take  attempt
 }
 
 func newOutput(f *os.File, owned bool) *output {
-	return &output{f: f, owned: owned, turn: make(chan struct{}, 1), rest: drainSize}
+	return &output{f: f, owned: owned, turn: make(chan struct{}, 1), rest: drainSize, take: newAttempt(f)}
 }
 
-// read returns up to size bytes, waiting for the first one. No bytes and no
-// error mean the end of the stream.
-func (o *output) read(ctx context.Context, size int) ([]byte, error) {
-	select {
-	case o.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// read puts up to size bytes into the sink and returns how many, waiting for the
+// first one. None and no error mean the end of the stream.
+func (o *output) read(ctx context.Context, size int, to Sink) (int, error) {
+	if err := o.queue(ctx, to); err != nil {
+		return 0, err
 	}
 	defer func() { <-o.turn }()
-	if o.ended {
-		return nil, nil
+	for !o.ended {
+		if err := ctx.Err(); err != nil {
+			return 0, err // what is there is for who still listens
+		}
+		buf := to.Room(min(max(size, 1), maxRead))
+		n, err := o.take.read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			n, err = o.drain(buf)
+		}
+		switch {
+		case n > 0:
+			return n, nil
+		case errors.Is(err, unix.EAGAIN):
+			to.Wait()
+			o.wait(ctx)
+		case err == nil, errors.Is(err, io.EOF), errors.Is(err, unix.EIO), errors.Is(err, fs.ErrClosed):
+			// EIO: the last holder of a terminal's other side is gone.
+			o.end()
+		default:
+			return 0, err
+		}
 	}
+	return 0, nil
+}
+
+// queue waits for the token.
+func (o *output) queue(ctx context.Context, to Sink) error {
+	select {
+	case o.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	to.Wait()
+	select {
+	case o.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wait waits until there is something to read, the end included, the deadline is
+// over, or ctx is done.
+func (o *output) wait(ctx context.Context) {
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		_ = o.f.SetReadDeadline(longAgo)
 		close(fired)
 	})
-	defer func() {
-		if !stop() {
-			<-fired
-			o.restoreDeadline()
-		}
-	}()
-	buf := o.buffer(min(max(size, 1), maxRead))
-	n, err := o.f.Read(buf)
-	if errors.Is(err, os.ErrDeadlineExceeded) && n == 0 {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		n, err = o.drain(buf)
+	o.take.wait()
+	if !stop() {
+		<-fired
+		o.restoreDeadline()
 	}
-	if n > 0 {
-		return o.give(buf, n), nil
-	}
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, unix.EIO) || errors.Is(err, fs.ErrClosed) {
-		// EIO: the last holder of a terminal's other side is gone.
-		o.end()
-		return nil, nil
-	}
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return nil, err
-}
-
-// buffer returns room for a read. A process that says little is read into the
-// same buffer every time.
-func (o *output) buffer(size int) []byte {
-	if cap(o.spare) < size {
-		o.spare = make([]byte, size)
-	}
-	return o.spare[:size]
-}
-
-// give returns the n bytes read into buf for the caller to keep: the buffer
-// itself if they fill most of it, else a copy of their size.
-func (o *output) give(buf []byte, n int) []byte {
-	if n > len(buf)/2 && cap(buf) == len(buf) {
-		o.spare = nil
-		return buf[:n]
-	}
-	return bytes.Clone(buf[:n])
 }
 
 // drain takes what lies in the pipe although the deadline is over, without
@@ -123,28 +131,20 @@ func (o *output) drain(buf []byte) (n int, err error) {
 	if err := o.f.SetReadDeadline(time.Time{}); err != nil {
 		return 0, err
 	}
-	raw, err := o.f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var readErr error
-	err = raw.Read(func(fd uintptr) bool {
-		n, readErr = unix.Read(int(fd), buf)
-		return true
-	})
+	n, err = o.take.read(buf)
 	o.restoreDeadline()
 	if n <= 0 {
-		if err == nil && (readErr == nil || errors.Is(readErr, unix.EAGAIN)) {
+		if errors.Is(err, unix.EAGAIN) {
 			err = io.EOF
 		}
-		return 0, errors.Join(err, readErr)
+		return 0, err
 	}
 	o.rest -= n
 	return n, nil
 }
 
 func (o *output) end() {
-	o.ended, o.spare = true, nil
+	o.ended = true
 	if o.owned {
 		_ = o.f.Close() // only a read end: nothing can be lost
 	}

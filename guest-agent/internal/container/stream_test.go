@@ -31,11 +31,26 @@ func mustWrite(t *testing.T, w io.Writer, s string) {
 	}
 }
 
+// sink is a place for one read, which counts how often it was told to wait.
+type sink struct {
+	buf   []byte
+	waits int
+}
+
+func (s *sink) Room(size int) []byte { s.buf = make([]byte, size); return s.buf }
+func (s *sink) Wait()                { s.buf, s.waits = nil, s.waits+1 }
+
+func readOnce(ctx context.Context, o *output, size int) ([]byte, error) {
+	var to sink
+	n, err := o.read(ctx, size, &to)
+	return to.buf[:n], err
+}
+
 func readAll(t *testing.T, o *output, size int) string {
 	t.Helper()
 	var all bytes.Buffer
 	for {
-		b, err := o.read(t.Context(), size)
+		b, err := readOnce(t.Context(), o, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,14 +64,14 @@ func readAll(t *testing.T, o *output, size int) string {
 func TestOutputEndsWithItsWriter(t *testing.T) {
 	o, w := testOutput(t)
 	mustWrite(t, w, "hello")
-	if b, err := o.read(t.Context(), 3); err != nil || string(b) != "hel" {
+	if b, err := readOnce(t.Context(), o, 3); err != nil || string(b) != "hel" {
 		t.Fatalf("%q, %v", b, err)
 	}
 	_ = w.Close()
 	if got := readAll(t, o, 100); got != "lo" {
 		t.Fatalf("rest %q", got)
 	}
-	if b, err := o.read(t.Context(), 100); err != nil || len(b) != 0 {
+	if b, err := readOnce(t.Context(), o, 100); err != nil || len(b) != 0 {
 		t.Fatalf("after the end: %q, %v", b, err)
 	}
 }
@@ -116,7 +131,7 @@ func TestReadIsInterrupted(t *testing.T) {
 	errs := make(chan error)
 	for range 2 { // one waits for data, one for its turn
 		go func() {
-			_, err := o.read(ctx, 10)
+			_, err := readOnce(ctx, o, 10)
 			errs <- err
 		}()
 	}
@@ -127,8 +142,46 @@ func TestReadIsInterrupted(t *testing.T) {
 		}
 	}
 	mustWrite(t, w, "still there")
-	if b, err := o.read(t.Context(), 100); err != nil || string(b) != "still there" {
+	if b, err := readOnce(t.Context(), o, 100); err != nil || string(b) != "still there" {
 		t.Fatalf("after an interrupted read: %q, %v", b, err)
+	}
+}
+
+// A read of what is there waits for nothing; one that waits has no memory, and is
+// woken by what comes, and by the end.
+func TestReadsSayWhenTheyWait(t *testing.T) {
+	o, w := testOutput(t)
+	mustWrite(t, w, "there")
+	var to sink
+	if n, err := o.read(t.Context(), 100, &to); err != nil || string(to.buf[:n]) != "there" || to.waits != 0 {
+		t.Fatalf("%q after %d waits, %v", to.buf[:n], to.waits, err)
+	}
+	for _, then := range []func(){func() { mustWrite(t, w, "late") }, func() { _ = w.Close() }} {
+		told := make(chan struct{})
+		late := &tellingSink{told: told}
+		read := make(chan error, 1)
+		go func() {
+			_, err := o.read(t.Context(), 100, late)
+			read <- err
+		}()
+		<-told
+		then()
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// tellingSink tells of its first wait.
+type tellingSink struct {
+	sink
+	told chan struct{}
+}
+
+func (s *tellingSink) Wait() {
+	s.sink.Wait()
+	if s.waits == 1 {
+		close(s.told)
 	}
 }
 

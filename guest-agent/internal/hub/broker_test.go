@@ -37,6 +37,7 @@ type testBroker struct {
 	initData []byte // digest that the evidence must be bound to
 	signKey  []byte
 	gone     chan struct{} // closed at the end, for handlers that hang
+	cut      *cutting
 
 	mu         sync.Mutex
 	resources  map[string][]byte       // "repo/type/tag"
@@ -71,7 +72,8 @@ func newTestBroker(t *testing.T, verifier measure.Verifier, initData []byte) *te
 	mux.HandleFunc("POST "+api.PathAttest, b.attest)
 	mux.HandleFunc("GET "+api.PathResource+"/{path...}", b.resource)
 	mux.HandleFunc("POST "+api.PathGuestRefusals, b.refusal)
-	srv := httptest.NewTLSServer(mux)
+	b.cut = &cutting{next: mux, gone: b.gone}
+	srv := httptest.NewTLSServer(b.cut)
 	t.Cleanup(func() { close(b.gone); srv.Close() })
 	b.url = srv.URL
 	b.roots = x509.NewCertPool()

@@ -47,6 +47,7 @@ type world struct {
 	kek      []byte
 	log      *safeBuffer
 	journal  string
+	images   string // of the hub that is open
 }
 
 // newWorld builds a world; change edits the hub's configuration.
@@ -61,6 +62,15 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 		log: new(safeBuffer), journal: filepath.Join(t.TempDir(), "private", "refusals"),
 	}
 	w.ship()
+	w.open(change)
+	return w
+}
+
+// open opens another hub, with nothing of what the one before had fetched.
+func (w *world) open(change func(*Config)) {
+	t := w.t
+	t.Helper()
+	p := simulated(t)
 	journal, err := OpenJournal(w.journal, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -73,16 +83,17 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if change != nil {
 		change(&cfg)
 	}
-	if w.hub, err = New(cfg); err != nil {
+	h, err := New(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.hub, w.images = h, cfg.ImageDir
 	t.Cleanup(func() {
-		if err := w.hub.Close(); err != nil {
+		if err := h.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 		_ = journal.Close()
 	})
-	return w
 }
 
 // ship builds, encrypts, signs and pushes the image and gives the broker what
@@ -185,6 +196,7 @@ type testRegistry struct {
 	t       *testing.T
 	host    string
 	handler http.Handler
+	cut     *cutting
 	mu      sync.Mutex
 	spoil   string // digest of the blob to flip a byte in
 }
@@ -192,7 +204,8 @@ type testRegistry struct {
 func newTestRegistry(t *testing.T) *testRegistry {
 	r := &testRegistry{t: t}
 	inner := ggcrregistry.New(ggcrregistry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)))
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r.cut = &cutting{gone: make(chan struct{})}
+	r.cut.next = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		spoil := r.spoil != "" && strings.HasSuffix(req.URL.Path, "/blobs/"+r.spoil)
 		r.mu.Unlock()
@@ -209,8 +222,9 @@ func newTestRegistry(t *testing.T) *testRegistry {
 		}
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(body)
-	}))
-	t.Cleanup(srv.Close)
+	})
+	srv := httptest.NewServer(r.cut)
+	t.Cleanup(func() { close(r.cut.gone); srv.Close() })
 	r.host, r.handler = strings.TrimPrefix(srv.URL, "http://"), srv.Config.Handler
 	return r
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -147,10 +148,7 @@ func (p *pod) serve(socket string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	srv, err := p.server.TTRPC()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	srv := p.server.RPC()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	conn, err := net.Dial("unix", socket)
@@ -165,7 +163,7 @@ func (p *pod) serve(socket string) {
 		if err := srv.Close(); err != nil {
 			p.t.Errorf("close the server: %v", err)
 		}
-		if err := <-served; !errors.Is(err, ttrpc.ErrServerClosed) {
+		if err := <-served; !errors.Is(err, rpc.ErrClosed) {
 			p.t.Errorf("serve: %v", err)
 		}
 	})

@@ -57,24 +57,6 @@ func policed(fullMethod string) bool {
 	return strings.HasSuffix(path.Dir(fullMethod), "grpc.AgentService")
 }
 
-// judging wraps the reading of a request, so that nothing of it is carried out,
-// by whichever method, before it was judged.
-func (c *hearing) judging(unmarshal func(any) error) func(any) error {
-	return func(v any) error {
-		if err := unmarshal(v); err != nil {
-			return err
-		}
-		m, ok := v.(proto.Message)
-		if !ok {
-			return errors.New("a request that is no message")
-		}
-		if err := c.s.endpoints.check(m); err != nil {
-			return err
-		}
-		return c.judge(m)
-	}
-}
-
 func (c *hearing) judge(m proto.Message) error {
 	request := string(m.ProtoReflect().Descriptor().Name())
 	if c.s.policy == nil {

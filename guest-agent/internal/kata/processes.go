@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/container"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 )
 
 // maxExecID bounds the names that a runtime gives to processes; they are UUIDs.
@@ -84,31 +85,31 @@ func (s *Server) WaitProcess(ctx context.Context, req *agent.WaitProcessRequest)
 	return &agent.WaitProcessResponse{Status: int32(code)}, nil
 }
 
-// ReadStdout waits for output; an empty answer is the end.
-func (s *Server) ReadStdout(ctx context.Context, req *agent.ReadStreamRequest) (*agent.ReadStreamResponse, error) {
-	return s.read(ctx, req, (*container.Process).Stdout)
+// ReadStdout waits for output and puts it where it is answered from; none is the
+// end.
+func (s *Server) ReadStdout(ctx context.Context, req *agent.ReadStreamRequest, c *rpc.Call) (int, error) {
+	return s.read(ctx, req, (*container.Process).Stdout, c)
 }
 
 // ReadStderr is like ReadStdout.
-func (s *Server) ReadStderr(ctx context.Context, req *agent.ReadStreamRequest) (*agent.ReadStreamResponse, error) {
-	return s.read(ctx, req, (*container.Process).Stderr)
+func (s *Server) ReadStderr(ctx context.Context, req *agent.ReadStreamRequest, c *rpc.Call) (int, error) {
+	return s.read(ctx, req, (*container.Process).Stderr, c)
 }
 
-func (s *Server) read(ctx context.Context, req *agent.ReadStreamRequest, stream func(*container.Process, context.Context, int) ([]byte, error)) (*agent.ReadStreamResponse, error) {
+func (s *Server) read(
+	ctx context.Context, req *agent.ReadStreamRequest, stream func(*container.Process, context.Context, int, container.Sink) (int, error), to container.Sink,
+) (int, error) {
 	p, err := s.process(req.ContainerId, req.ExecId)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if req.Len == 0 {
-		return nil, invalidf("a read of no bytes")
+		return 0, invalidf("a read of no bytes")
 	}
 	for {
-		data, err := stream(p, ctx, int(min(req.Len, math.MaxInt32)))
-		if err != nil {
-			return nil, err
-		}
-		if len(data) == 0 || !muted(ctx) {
-			return &agent.ReadStreamResponse{Data: data}, nil
+		n, err := stream(p, ctx, int(min(req.Len, math.MaxInt32)), to)
+		if err != nil || n == 0 || !muted(ctx) {
+			return n, err
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -304,10 +303,8 @@ func callEmpty(ctx context.Context, p *pod, method string) error {
 
 // A bug in one call must not end the agent, nor tell the host where it is.
 func TestPanicsAreCaught(t *testing.T) {
-	s := &Server{log: slog.New(slog.DiscardHandler)}
-	_, err := s.intercept(t.Context(), nil, &ttrpc.UnaryServerInfo{FullMethod: "/grpc.AgentService/X"}, func(context.Context, func(any) error) (any, error) {
-		panic("the secret is 42")
-	})
+	s := &Server{log: slog.New(slog.DiscardHandler), ready: func(context.Context) error { return nil }}
+	err := s.around(t.Context(), "/grpc.AgentService/X", &agent.CheckRequest{}, func(context.Context) error { panic("the secret is 42") })
 	wantCode(t, err, codes.Internal)
 	if strings.Contains(err.Error(), "42") {
 		t.Errorf("the host sees %v", err)

@@ -19,15 +19,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"path"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
@@ -36,6 +37,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/iptables"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/oom"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/rpc"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -129,8 +131,9 @@ type Server struct {
 	parameters string
 	metrics    func() string // nil without
 	ready      func(ctx context.Context) error
-	policy     Policy // nil without
-	trust      bool   // UnsafeNoPolicy
+	prepared   atomic.Bool // ready has returned once
+	policy     Policy      // nil without
+	trust      bool        // UnsafeNoPolicy
 	endpoints  endpoints
 	refuse     func(ctx context.Context, request string, err error) error
 	seccomp    func() bool // asks the runtime once
@@ -228,36 +231,31 @@ func untold(_ context.Context, _ string, err error) error {
 	return err
 }
 
-// TTRPC returns a server with both services registered.
-func (s *Server) TTRPC() (*ttrpc.Server, error) {
-	t, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.intercept))
-	if err != nil {
-		return nil, err
-	}
-	agent.RegisterAgentServiceService(t, s)
-	agent.RegisterHealthService(t, health{s})
-	return t, nil
-}
-
 // Done is closed when the sandbox has been destroyed: the agent's work is over.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// intercept is around every call: it lets the policy judge the request, keeps a
-// bug in one from ending the agent, and turns errors into what the host may see.
-// It logs no request: arguments and environment of a process may be secret.
-func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (resp any, err error) {
+// intercept is around every call.
+func (s *Server) intercept(ctx context.Context, c *rpc.Call) error {
+	if policed(c.Method()) && (s.policy != nil || !s.prepared.Load()) {
+		c.Wait() // judging takes longer than others should, and so may the machine
+	}
+	return s.around(ctx, c.Method(), c.Request(), c.Do)
+}
+
+// around lets the policy judge the request, so that nothing of it is carried out
+// before, keeps a bug in one call from ending the agent, and turns errors into what
+// the host may see. It logs no request: arguments and environment of a process may
+// be secret.
+func (s *Server) around(ctx context.Context, fullMethod string, req proto.Message, do func(context.Context) error) (err error) {
 	start := time.Now()
-	name := filepath.Base(info.FullMethod)
+	name := path.Base(fullMethod)
 	c := &hearing{s: s, done: func(bool) {}}
 	c.ctx = context.WithValue(ctx, hearingKey{}, c)
-	if policed(info.FullMethod) {
-		unmarshal = c.judging(unmarshal)
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			c.done(false)
 			s.log.Error("a call panicked", slog.String("method", name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			resp, err = nil, panicError()
+			err = panicError()
 			return
 		}
 		c.done(err == nil)
@@ -269,12 +267,19 @@ func (s *Server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, inf
 		}
 		s.log.Debug("call answered", slog.String("method", name), slog.Duration("took", time.Since(start)))
 	}()
-	if policed(info.FullMethod) {
+	if policed(fullMethod) {
 		if err := s.ready(ctx); err != nil {
-			return nil, fmt.Errorf("the machine is not set up yet: %w", err)
+			return fmt.Errorf("the machine is not set up yet: %w", err)
+		}
+		s.prepared.Store(true)
+		if err := s.endpoints.check(req); err != nil {
+			return err
+		}
+		if err := c.judge(req); err != nil {
+			return err
 		}
 	}
-	return method(c.ctx, unmarshal)
+	return do(c.ctx)
 }
 
 // health implements grpc.Health.

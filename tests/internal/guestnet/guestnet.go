@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,12 +29,13 @@ type Net struct {
 
 	mu        sync.Mutex
 	listeners []net.Listener
+	wires     map[string]*wire // by the address that they lead to
 	relays    sync.WaitGroup
 }
 
 // New makes a namespace with its loopback up. It needs CAP_SYS_ADMIN.
 func New() (*Net, error) {
-	n := &Net{jobs: make(chan func()), ended: make(chan struct{})}
+	n := &Net{jobs: make(chan func()), ended: make(chan struct{}), wires: map[string]*wire{}}
 	ready := make(chan error, 1)
 	go n.live(ready)
 	if err := <-ready; err != nil {
@@ -82,8 +82,9 @@ func (n *Net) Forward(addr string) error {
 	if err != nil {
 		return err
 	}
+	w := newWire()
 	n.mu.Lock()
-	n.listeners = append(n.listeners, ln)
+	n.listeners, n.wires[addr] = append(n.listeners, ln), w
 	n.mu.Unlock()
 	n.relays.Go(func() {
 		for {
@@ -91,28 +92,10 @@ func (n *Net) Forward(addr string) error {
 			if err != nil {
 				return
 			}
-			n.relays.Go(func() { relay(inside, addr) })
+			n.relays.Go(func() { w.relay(inside, addr) })
 		}
 	})
 	return nil
-}
-
-// relay copies both ways until both sides have ended.
-func relay(inside net.Conn, addr string) {
-	defer func() { _ = inside.Close() }()
-	outside, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(context.Background(), "tcp", addr)
-	if err != nil {
-		return
-	}
-	defer func() { _ = outside.Close() }()
-	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{inside, outside}, {outside, inside}} {
-		both.Go(func() {
-			_, _ = io.Copy(way[0], way[1])
-			_ = way[0].(*net.TCPConn).CloseWrite()
-		})
-	}
-	both.Wait()
 }
 
 // Start starts a command inside the namespace.
