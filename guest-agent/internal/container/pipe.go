@@ -54,6 +54,11 @@ func newPipes(uid, gid uint32, size int) (_ *pipes, err error) {
 	return p, nil
 }
 
+// pipeSize is what a process may write ahead of its reader, who so finds several
+// pieces at a time and waits less often. The kernel has memory for what is in a
+// pipe, not for what could be.
+const pipeSize = 256 << 10
+
 // pipe makes end number ours (0 reads, 1 writes) non-blocking, so that Go's
 // poller takes it, and leaves the other as a program expects it.
 func pipe(name string, ours int) (r, w *os.File, err error) {
@@ -65,6 +70,7 @@ func pipe(name string, ours int) (r, w *os.File, err error) {
 		err = errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
 		return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
 	}
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize) // without, it is the kernel's 64 kB
 	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 

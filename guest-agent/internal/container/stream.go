@@ -64,29 +64,28 @@ func (o *output) read(ctx context.Context, size int, to Sink) (int, error) {
 		return 0, err
 	}
 	defer func() { <-o.turn }()
-	for !o.ended {
-		if err := ctx.Err(); err != nil {
-			return 0, err // what is there is for who still listens
-		}
-		buf := to.Room(min(max(size, 1), maxRead))
-		n, err := o.take.read(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			n, err = o.drain(buf)
-		}
-		switch {
-		case n > 0:
-			return n, nil
-		case errors.Is(err, unix.EAGAIN):
-			to.Wait()
-			o.wait(ctx)
-		case err == nil, errors.Is(err, io.EOF), errors.Is(err, unix.EIO), errors.Is(err, fs.ErrClosed):
-			// EIO: the last holder of a terminal's other side is gone.
-			o.end()
-		default:
-			return 0, err
-		}
+	if o.ended {
+		return 0, nil
 	}
-	return 0, nil
+	if err := ctx.Err(); err != nil {
+		return 0, err // what is there is for who still listens
+	}
+	n, err := o.take.read(ctx, o, min(max(size, 1), maxRead), to)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		n, err = o.drain(to.Room(min(max(size, 1), maxRead)))
+	}
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, unix.EIO) || errors.Is(err, fs.ErrClosed) {
+		// EIO: the last holder of a terminal's other side is gone.
+		o.end()
+		return 0, nil
+	}
+	return 0, err
 }
 
 // queue waits for the token.
@@ -105,18 +104,19 @@ func (o *output) queue(ctx context.Context, to Sink) error {
 	}
 }
 
-// wait waits until there is something to read, the end included, the deadline is
-// over, or ctx is done.
-func (o *output) wait(ctx context.Context) {
+// interruptedBy lets the end of ctx end a wait on the file. The function that it
+// returns takes that back.
+func (o *output) interruptedBy(ctx context.Context) func() {
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		_ = o.f.SetReadDeadline(longAgo)
 		close(fired)
 	})
-	o.take.wait()
-	if !stop() {
-		<-fired
-		o.restoreDeadline()
+	return func() {
+		if !stop() {
+			<-fired
+			o.restoreDeadline()
+		}
 	}
 }
 
@@ -131,7 +131,7 @@ func (o *output) drain(buf []byte) (n int, err error) {
 	if err := o.f.SetReadDeadline(time.Time{}); err != nil {
 		return 0, err
 	}
-	n, err = o.take.read(buf)
+	n, err = o.take.once(buf)
 	o.restoreDeadline()
 	if n <= 0 {
 		if errors.Is(err, unix.EAGAIN) {

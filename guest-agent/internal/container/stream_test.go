@@ -40,7 +40,7 @@ type sink struct {
 func (s *sink) Room(size int) []byte { s.buf = make([]byte, size); return s.buf }
 func (s *sink) Wait()                { s.buf, s.waits = nil, s.waits+1 }
 
-func readOnce(ctx context.Context, o *output, size int) ([]byte, error) {
+func takeOnce(ctx context.Context, o *output, size int) ([]byte, error) {
 	var to sink
 	n, err := o.read(ctx, size, &to)
 	return to.buf[:n], err
@@ -50,7 +50,7 @@ func readAll(t *testing.T, o *output, size int) string {
 	t.Helper()
 	var all bytes.Buffer
 	for {
-		b, err := readOnce(t.Context(), o, size)
+		b, err := takeOnce(t.Context(), o, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,14 +64,14 @@ func readAll(t *testing.T, o *output, size int) string {
 func TestOutputEndsWithItsWriter(t *testing.T) {
 	o, w := testOutput(t)
 	mustWrite(t, w, "hello")
-	if b, err := readOnce(t.Context(), o, 3); err != nil || string(b) != "hel" {
+	if b, err := takeOnce(t.Context(), o, 3); err != nil || string(b) != "hel" {
 		t.Fatalf("%q, %v", b, err)
 	}
 	_ = w.Close()
 	if got := readAll(t, o, 100); got != "lo" {
 		t.Fatalf("rest %q", got)
 	}
-	if b, err := readOnce(t.Context(), o, 100); err != nil || len(b) != 0 {
+	if b, err := takeOnce(t.Context(), o, 100); err != nil || len(b) != 0 {
 		t.Fatalf("after the end: %q, %v", b, err)
 	}
 }
@@ -131,7 +131,7 @@ func TestReadIsInterrupted(t *testing.T) {
 	errs := make(chan error)
 	for range 2 { // one waits for data, one for its turn
 		go func() {
-			_, err := readOnce(ctx, o, 10)
+			_, err := takeOnce(ctx, o, 10)
 			errs <- err
 		}()
 	}
@@ -142,7 +142,7 @@ func TestReadIsInterrupted(t *testing.T) {
 		}
 	}
 	mustWrite(t, w, "still there")
-	if b, err := readOnce(t.Context(), o, 100); err != nil || string(b) != "still there" {
+	if b, err := takeOnce(t.Context(), o, 100); err != nil || string(b) != "still there" {
 		t.Fatalf("after an interrupted read: %q, %v", b, err)
 	}
 }

@@ -27,7 +27,10 @@ const (
 	fieldValue = 2 // string
 )
 
-var errText = errors.New("a text that is not UTF-8")
+var (
+	errText   = errors.New("a text that is not UTF-8")
+	errNumber = errors.New("a field that no message can have")
+)
 
 // parseRequest reads what the library for protobuf would, without the library's
 // memory for it. Metadata is checked and passed over: nothing here asks for it
@@ -80,6 +83,9 @@ func fields(b []byte, f func(num protowire.Number, value []byte, number uint64) 
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
+		}
+		if !num.IsValid() {
+			return errNumber
 		}
 		b = b[n:]
 		var value []byte
