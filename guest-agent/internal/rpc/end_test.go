@@ -150,7 +150,7 @@ func TestHalfAMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, here, served := inMemory(t, newDesk())
-				time.Sleep(24 * time.Hour) // of the bubble's clock
+				<-time.After(24 * time.Hour) // of the bubble's clock
 				begun := time.Now()
 				if _, err := here.Write(sent); err != nil {
 					t.Fatal(err)
@@ -159,7 +159,9 @@ func TestHalfAMessage(t *testing.T) {
 					t.Errorf("after %s: %v", time.Since(begun), err)
 				}
 				_ = s.Close()
-				<-served
+				if err := <-served; !errors.Is(err, ErrClosed) {
+					t.Error(err)
+				}
 			})
 		})
 	}
@@ -185,6 +187,8 @@ func TestAPeerThatDoesNotRead(t *testing.T) {
 			t.Errorf("it ended after %s", took)
 		}
 		_ = s.Close()
-		<-served
+		if err := <-served; !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -127,7 +128,7 @@ func FuzzConnection(f *testing.F) {
 		frames := newFrameReader(readOnly{&peer.said})
 		for {
 			h, p, err := frames.next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			var resp ttrpc.Response

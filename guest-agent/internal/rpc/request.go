@@ -38,7 +38,7 @@ var (
 func parseRequest(b []byte) (request, error) {
 	var r request
 	err := fields(b, func(num protowire.Number, value []byte, number uint64) error {
-		switch num {
+		switch int32(num) {
 		case fieldService:
 			r.service = value
 			return checkText(value)
