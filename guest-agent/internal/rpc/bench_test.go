@@ -89,7 +89,7 @@ func TestReadsAllocateNoAnswers(t *testing.T) {
 	if peer.n < calls*piece {
 		t.Errorf("%d bytes were answered", peer.n)
 	}
-	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > piece/2 { // the race detector throws some of what is pooled away
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > piece { // less than one room; the race detector throws some of what is pooled away
 		t.Errorf("a call allocates %d bytes", each)
 	}
 }
