@@ -174,7 +174,7 @@ func (w *world) nothingIsLeft(t *testing.T, bundle string, before []string) {
 	if strings.Contains(string(raw), bundle) {
 		t.Errorf("mounted: %s", raw)
 	}
-	if _, err := w.hub.store.GC(); err != nil {
+	if _, err := w.hub.images.Load().store.GC(); err != nil {
 		t.Error(err)
 	}
 	if left := append(files(bundle), files(w.images)...); !slices.Equal(left, before) {

@@ -131,7 +131,7 @@ type Server struct {
 	parameters string
 	metrics    func() string // nil without
 	ready      func(ctx context.Context) error
-	prepared   atomic.Bool // ready has returned once
+	awake      atomic.Bool // ready has returned once
 	policy     Policy      // nil without
 	trust      bool        // UnsafeNoPolicy
 	endpoints  endpoints
@@ -236,7 +236,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 
 // intercept is around every call.
 func (s *Server) intercept(ctx context.Context, c *rpc.Call) error {
-	if policed(c.Method()) && (s.policy != nil || !s.prepared.Load()) {
+	if policed(c.Method()) && (s.policy != nil || !s.awake.Load()) {
 		c.Wait() // judging takes longer than others should, and so may the machine
 	}
 	return s.around(ctx, c.Method(), c.Request(), c.Do)
@@ -271,7 +271,7 @@ func (s *Server) around(ctx context.Context, fullMethod string, req proto.Messag
 		if err := s.ready(ctx); err != nil {
 			return fmt.Errorf("the machine is not set up yet: %w", err)
 		}
-		s.prepared.Store(true)
+		s.awake.Store(true)
 		if err := s.endpoints.check(req); err != nil {
 			return err
 		}
