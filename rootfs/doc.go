@@ -6,14 +6,14 @@
 //
 // `rootfs build` writes one form of the image into a directory:
 //
-//	initrd   vmlinuz, initrd.zst, cmdline
-//	verity   vmlinuz, initrd.zst, cmdline, rootfs.img, kernel_verity_params
+//	initrd   vmlinuz, initrd.img, cmdline
+//	verity   vmlinuz, initrd.img, cmdline, rootfs.img, kernel_verity_params
 //	uki      guest.efi, cmdline
 //	disk     disk.img, guest.efi, cmdline
 //	verity-disk  disk.img, guest.efi, cmdline, kernel_verity_params
 //
 // cmdline is one line, the kernel's whole command line; the newline at its end
-// does not count. initrd.zst is one cpio archive (newc) under zstd. rootfs.img
+// does not count. initrd.img is one cpio archive (newc) under LZ4, or zstd. rootfs.img
 // is a disk of two MBR partitions, the EROFS root and the hash tree of dm-verity
 // (version 1, SHA-256, blocks of 4096 bytes, no superblock);
 // kernel_verity_params is the line that Kata's option of this name takes. The

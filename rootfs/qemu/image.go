@@ -25,7 +25,7 @@ func (c *Config) Open(dir string) error {
 	if err != nil {
 		return err
 	}
-	c.Kernel, c.Initrd = filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.zst")
+	c.Kernel, c.Initrd = filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.img")
 	c.CommandLine = strings.TrimSuffix(string(line), "\n")
 	disk := filepath.Join(dir, "rootfs.img")
 	_, err = os.Stat(disk)

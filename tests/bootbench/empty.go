@@ -64,7 +64,7 @@ func archives(dir, program, image string) (empty, beside string, err error) {
 	if err := os.WriteFile(empty, newc("init", init), 0o600); err != nil {
 		return "", "", err
 	}
-	full = append(padded(full), newc("emptyinit", init)...)
+	full = append(padded(append(full, 0, 0, 0, 0)), newc("emptyinit", init)...) // LZ4 has no end but a block of no bytes
 	return empty, beside, os.WriteFile(beside, full, 0o600)
 }
 

@@ -29,7 +29,7 @@ agent. Packages are fetched into the cache and checked against the lock whenever
 they are used; with all of them there, no network is needed.
 
 Forms:
-  initrd   vmlinuz, initrd.zst, cmdline: everything is in the initramfs
+  initrd   vmlinuz, initrd.img, cmdline: everything is in the initramfs
   verity   and rootfs.img, kernel_verity_params: the root is a disk, of which the
            kernel checks every block. As the Kata runtime takes it
   uki      guest.efi, cmdline: the initrd form as one file that a firmware starts

@@ -1,16 +1,12 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
 	"fmt"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/cpio"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/ownkernel"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
@@ -63,7 +59,7 @@ type Signer struct {
 // Files of an image.
 const (
 	FileKernel     = "vmlinuz"
-	FileInitrd     = "initrd.zst"
+	FileInitrd     = "initrd.img"
 	FileCmdline    = "cmdline"
 	FileDisk       = "rootfs.img"
 	FileParameters = "kernel_verity_params"
@@ -99,21 +95,4 @@ func Make(ctx context.Context, in Inputs, from Packages) (*Image, error) {
 		return nil, err
 	}
 	return m.out, nil
-}
-
-// initramfs packs a tree as the kernel unpacks it. The encoder runs alone, as
-// its output depends on how work is shared.
-func initramfs(t *tree.Tree) ([]byte, error) {
-	var b bytes.Buffer
-	z, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(8<<20))
-	if err != nil {
-		return nil, err
-	}
-	if err := cpio.Write(z, t); err != nil {
-		return nil, fmt.Errorf("initramfs: %w", err)
-	}
-	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("initramfs: %w", err)
-	}
-	return b.Bytes(), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/authenticode"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/disk"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/initramfs"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/lock"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/recipe"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/tree"
@@ -35,7 +36,7 @@ func (m *maker) initrdForm(ctx context.Context) error {
 	if err := userland(ctx, t, m.Recipe, m.Lock, m.from); err != nil {
 		return err
 	}
-	if m.out.Files[FileInitrd], err = initramfs(t); err != nil {
+	if m.out.Files[FileInitrd], err = initramfs.Write(t, m.Recipe.Kernel.Compression()); err != nil {
 		return err
 	}
 	m.out.Files[FileKernel] = m.kernel.image
@@ -78,7 +79,7 @@ func (m *maker) verified(ctx context.Context, file string, told func(disk.Root) 
 	if err != nil {
 		return nil, err
 	}
-	if m.out.Files[FileInitrd], err = initramfs(first); err != nil {
+	if m.out.Files[FileInitrd], err = initramfs.Write(first, m.Recipe.Kernel.Compression()); err != nil {
 		return nil, err
 	}
 	m.out.Files[FileKernel] = m.kernel.image

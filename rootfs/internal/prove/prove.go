@@ -10,21 +10,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/erofs"
 	"github.com/vouchsafe-cc/vouchsafe/measure/predict"
 	"github.com/vouchsafe-cc/vouchsafe/measure/refvalue"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/build"
-	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/cpio"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/disk"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/expected"
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/initramfs"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/manifest"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/publish"
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/signing"
@@ -36,9 +33,6 @@ type Check struct {
 	Name, Says string
 	Err        error
 }
-
-// maxUnpacked bounds an initramfs when it is unpacked, in bytes.
-const maxUnpacked = 2 << 30
 
 // An Image is what a directory has, by the names of its files.
 type Image struct {
@@ -128,7 +122,7 @@ func (i *Image) trees(ctx context.Context) (map[string]*tree.Tree, []Check) {
 		checks = append(checks, c, i.secureBoot())
 	}
 	c := Check{Name: "initramfs", Says: "one archive, with nothing between or behind its files"}
-	out[build.FileInitrd], c.Err = unpack(initrd)
+	out[build.FileInitrd], c.Err = initramfs.Read(initrd)
 	checks = append(checks, c)
 	switch build.Form(i.Manifest.Form) {
 	case build.Verity:
@@ -148,19 +142,6 @@ func (i *Image) trees(ctx context.Context) (map[string]*tree.Tree, []Check) {
 		checks = append(checks, Check{Name: "form", Err: fmt.Errorf("%.40q is no form of an image", i.Manifest.Form)})
 	}
 	return out, checks
-}
-
-func unpack(initrd []byte) (*tree.Tree, error) {
-	z, err := zstd.NewReader(bytes.NewReader(initrd), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20))
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	raw, err := io.ReadAll(io.LimitReader(z, maxUnpacked))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
-	return cpio.Read(raw)
 }
 
 // root checks the disk against its parameters, and those against the command

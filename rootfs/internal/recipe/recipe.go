@@ -5,6 +5,7 @@ package recipe
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -13,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/vouchsafe-cc/vouchsafe/rootfs/internal/initramfs"
 )
 
 // MaxSize is the largest recipe that is read, in bytes.
@@ -51,7 +54,13 @@ type Kernel struct {
 	Modules []string `toml:"modules"`
 	Later   []string `toml:"later"`
 	Cmdline string   `toml:"cmdline"`
+	// Initramfs is how it is compressed, which the kernel must know: lz4, as
+	// without, or zstd, smaller and slower to unpack.
+	Initramfs initramfs.Compression `toml:"initramfs"`
 }
+
+// Compression is that of the initramfs.
+func (k Kernel) Compression() initramfs.Compression { return cmp.Or(k.Initramfs, initramfs.LZ4) }
 
 // Agent is where PID 1 goes. The file itself is given when the image is built.
 type Agent struct {
@@ -150,6 +159,9 @@ func (r *Recipe) check() error {
 		if !moduleForm.MatchString(m) {
 			add("[kernel] %q cannot be the name of a module", m)
 		}
+	}
+	if c := r.Kernel.Compression(); c != initramfs.LZ4 && c != initramfs.Zstd {
+		add("[kernel] initramfs = %q: want lz4 or zstd", c)
 	}
 	if err := line(r.Kernel.Cmdline); err != nil {
 		add("[kernel] cmdline: %w", err)

@@ -36,6 +36,7 @@ func TestMistakes(t *testing.T) {
 		{`"-absent"`, `"a/b"`, "\"a/b\" cannot be the name of a module"},
 		{`later = ["dm_verity"]`, `later = ["a b"]`, "\"a b\" cannot be the name of a module"},
 		{`"console=ttyS0 quiet"`, `"a\nb"`, "one line of printable ASCII"},
+		{`"console=ttyS0 quiet"`, "\"quiet\"\ninitramfs = \"xz\"", "want lz4 or zstd"},
 		{`path = "/usr/bin/guest-agent"`, `path = "usr/bin"`, "absolute path of PID 1"},
 		{`files = ["/usr/bin/runtime"]`, `files = ["/usr/bin/r*"]`, "named one by one"},
 		{`files = ["/usr/bin/runtime"]`, `files = ["/usr/../etc"]`, "no clean absolute path"},
@@ -54,9 +55,10 @@ func TestMistakes(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("name = 'a'\n[kernel]\npackage = ['linux']\n[agent]\npath = '/a'\n"))
+	f.Add([]byte("name = 'a'\n[kernel]\nfile = 'bzImage'\ninitramfs = 'zstd'\n[agent]\npath = '/a'\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := recipe.Parse(raw)
-		if err == nil && (r.Name == "" || len(r.Kernel.Package) == 0) {
+		if err == nil && (r.Name == "" || len(r.Kernel.Package) == 0 && r.Kernel.File == "") {
 			t.Errorf("accepted %q", raw)
 		}
 	})

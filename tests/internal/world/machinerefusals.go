@@ -38,7 +38,7 @@ func (f *Fleet) OtherMachineInitrd(ctx context.Context) (Refusal, error) {
 	if err != nil {
 		return Refusal{}, err
 	}
-	cfg.Initrd = f.Path("other-initrd.zst")
+	cfg.Initrd = f.Path("other-initrd.img")
 	if err := os.WriteFile(cfg.Initrd, append(bytes.Clone(raw), make([]byte, 512)...), 0o600); err != nil {
 		return Refusal{}, err
 	}
