@@ -1,6 +1,8 @@
 package server
 
 import (
+	"encoding/json"
+
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 )
@@ -15,6 +17,6 @@ func appraisalRoutes() []Route {
 				fault.GuestRevoked, fault.PolicyError, fault.Unsupported, fault.Unavailable),
 			admin: (*Server).appraise},
 		{Pattern: "GET " + api.PathImagePolicies + "/{repo}/{type}/{tag}", ID: "getImagePolicy", Summary: "Read a resource that is an image policy, and no other",
-			Access: operator, On: OnAdmin, Answers: ok(rawBody(typeJSON)), Codes: codes(fault.Unsupported), admin: (*Server).getImagePolicy},
+			Access: operator, On: OnAdmin, Answers: ok(jsonBody(json.RawMessage{})), Codes: codes(fault.Unsupported), admin: (*Server).getImagePolicy},
 	}
 }

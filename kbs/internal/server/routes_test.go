@@ -36,7 +36,7 @@ func TestRows(t *testing.T) {
 		if _, err := admin.ParseRole(string(r.Access)); err != nil && r.Access != server.Public && r.Access != server.Attested && r.Access != server.Known {
 			t.Errorf("%s: access %q", r.Pattern, r.Access)
 		}
-		asks := r.Access == server.Public || r.Access == server.Attested || r.Access == server.Known || r.ID == "replayPolicy" || r.ID == "approve" || r.ID == "revokeGuest"
+		asks := r.Access == server.Public || r.Access == server.Attested || r.Access == server.Known || r.ID == "replayPolicy" || r.ID == "appraise" || r.ID == "approve" || r.ID == "revokeGuest"
 		if method != http.MethodGet && method != "" && !asks && !changeForm.MatchString(r.Change) {
 			t.Errorf("%s: what an administrator changes has a name such as policy.put, by which a tenant can want a second person; this has %q", r.Pattern, r.Change)
 		}
