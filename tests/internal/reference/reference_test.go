@@ -93,5 +93,5 @@ var codeSpan = regexp.MustCompile("`([^`\n]+)`")
 // notClaims are values, and claims that only some machines make.
 var notClaims = []string{
 	"UpToDate", "0", "\"false\"", "secured", "success", "not-checked", "MPT", "config.feature_flag", "x-nvidia-", "insecure_no_revocation",
-	"http://arm.com/CCA-SSD/1.0.0", "tag:arm.com,2023:cca_platform#1.0.0", "details", "event",
+	"http://arm.com/CCA-SSD/1.0.0", "tag:arm.com,2023:cca_platform#1.0.0", "details", "event", "ima",
 }
