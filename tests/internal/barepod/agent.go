@@ -82,6 +82,7 @@ type Agent struct {
 	err    error
 	client *ttrpc.Client
 	end    sync.Once
+	roots  sync.Mutex // while one is made
 }
 
 // withoutV2 hides the second hierarchy of a hybrid layout, which crun refuses.

@@ -36,6 +36,8 @@ func (a *Agent) Rootfs(name string) (string, error) {
 	rel := filepath.Join("shared/containers", name, "rootfs")
 	root := filepath.Join(a.State(), rel)
 	guest := filepath.Join(GuestDir, rel)
+	a.roots.Lock()
+	defer a.roots.Unlock()
 	if _, err := os.Stat(root); err == nil {
 		return guest, nil
 	}
