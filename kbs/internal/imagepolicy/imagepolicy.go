@@ -53,7 +53,7 @@ func Is(value []byte) bool {
 }
 
 // rules reports whether the value is a list of requirements, each of which says
-// of what type it is.
+// of what type it is, and nothing that requirements do not.
 func rules(raw json.RawMessage) bool {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil || len(list) == 0 || len(list) > maxRules {
@@ -62,7 +62,7 @@ func rules(raw json.RawMessage) bool {
 	for _, r := range list {
 		members, ok := object(r)
 		var kind string
-		if !ok || json.Unmarshal(members["type"], &kind) != nil || !slices.Contains(types, kind) {
+		if !ok || json.Unmarshal(members["type"], &kind) != nil || !slices.Contains(types, kind) || !requirement(r) {
 			return false
 		}
 	}

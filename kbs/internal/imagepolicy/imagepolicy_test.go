@@ -14,6 +14,8 @@ func TestIs(t *testing.T) {
 		`{"default":[{"type":"insecureAcceptAnything"}],"transports":{}}`,
 		`{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"sigstoreSigned","keyPath":"kbs:///a/b/c"},{"type":"encrypted"}],"reg.example/app":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"k"}]}}}`,
 		`{"default":[{"type":"attested","predicateType":"x"},{"type":"notationSigned"}]}`,
+		`{"default":[{"type":"sigstoreSigned","keyPath":"k","signedIdentity":{"type":"remapIdentity","prefix":"a","signedPrefix":"b"},"threshold":1,"annotations":{"env":"prod"},"atLeast":{"version":"1.4"}}]}`,
+		`{"default":[{"type":"sigstoreSigned","fulcio":{"caData":"AAAA","oidcIssuer":"https://i","subjectEmail":"a@b"},"rekorPublicKeyDatas":["AAAA"]}]}`,
 	} {
 		if !Is([]byte(text)) {
 			t.Errorf("no policy: %s", text)
@@ -32,6 +34,14 @@ func TestIsNot(t *testing.T) {
 		"a secret beside it":   `{"default":[{"type":"reject"}],"password":"x"}`,
 		"no default":           `{"transports":{"docker":{"":[{"type":"reject"}]}}}`,
 		"an empty default":     `{"default":[]}`,
+		"a secret in a rule":   `{"default":[{"type":"reject","password":"hunter2"}]}`,
+		"one in another":       `{"default":[{"type":"reject"},{"type":"signedBy","keyPath":{"password":"hunter2"}}]}`,
+		"in a list":            `{"default":[{"type":"signedBy","keyPaths":[{"password":"hunter2"}]}]}`,
+		"in an identity":       `{"default":[{"type":"signedBy","signedIdentity":{"type":"matchExact","password":"hunter2"}}]}`,
+		"in a condition":       `{"default":[{"type":"attested","where":[{"at":"/a","is":"b","password":"hunter2"}]}]}`,
+		"in annotations":       `{"default":[{"type":"sigstoreSigned","annotations":{"a":{"password":"hunter2"}}}]}`,
+		"in a transport":       `{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"reject","token":"hunter2"}]}}}`,
+		"in other letters":     `{"default":[{"type":"reject","KEYPATH":"hunter2"}]}`,
 		"another default":      `{"default":"hunter2"}`,
 		"no type":              `{"default":[{"password":"x"}]}`,
 		"another type":         `{"default":[{"type":"password"}]}`,
@@ -75,6 +85,7 @@ func FuzzIs(f *testing.F) {
 	f.Add([]byte(`{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"encrypted"}]}}}`))
 	f.Add([]byte(`{"default":[{"type":"reject"}],"transports":[]}`))
 	f.Add([]byte(strings.Repeat("[", 255)))
+	f.Add([]byte(`{"default":[{"type":"attested","where":[{"at":"/a","is":7}],"annotations":{"` + strings.Repeat("a", 255) + `":""},"identities":[{"issuer":""}]}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if !Is(raw) {
 			return
