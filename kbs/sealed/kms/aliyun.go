@@ -77,28 +77,17 @@ func (a *aliyun) open(e env, credentials []secret.Bytes) (service, error) {
 	if len(parts) == 3 {
 		key.session = secret.Copy(parts[2])
 	}
-	if err := key.check(); err != nil {
-		key.destroy()
-		return nil, err
-	}
-	c, err := newCaller(e, a.Roots)
+	k, err := newKeyed(e, a.Roots, key)
 	if err != nil {
 		return nil, err
 	}
-	return &aliyunClient{aliyun: a, key: key, caller: c, env: e}, nil
+	return &aliyunClient{aliyun: a, keyed: k}, nil
 }
 
 // aliyunClient asks the public gateway.
 type aliyunClient struct {
 	*aliyun
-	key    accessKey
-	caller *caller
-	env    env
-}
-
-func (c *aliyunClient) close() {
-	c.key.destroy()
-	c.caller.close()
+	*keyed
 }
 
 // do calls an action of version 2016-01-20, whose parameters are the query.

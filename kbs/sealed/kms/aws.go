@@ -57,27 +57,16 @@ func (a *aws) open(e env, credentials []secret.Bytes) (service, error) {
 		return nil, err
 	}
 	key := accessKey{id: d.text("access_key_id"), secret: d.secret("secret_access_key"), session: d.secret("session_token")}
-	if err := key.check(); err != nil {
-		key.destroy()
-		return nil, err
-	}
-	c, err := newCaller(e, a.Roots)
+	k, err := newKeyed(e, a.Roots, key)
 	if err != nil {
 		return nil, err
 	}
-	return &awsClient{aws: a, key: key, caller: c, env: e}, nil
+	return &awsClient{aws: a, keyed: k}, nil
 }
 
 type awsClient struct {
 	*aws
-	key    accessKey
-	caller *caller
-	env    env
-}
-
-func (c *awsClient) close() {
-	c.key.destroy()
-	c.caller.close()
+	*keyed
 }
 
 // do calls an operation of a service and reads its answer into out.

@@ -62,6 +62,7 @@ func (a *azure) open(e env, credentials []secret.Bytes) (service, error) {
 	}
 	c, err := newCaller(e, a.Roots)
 	if err != nil {
+		password.Destroy()
 		return nil, err
 	}
 	at := strings.TrimSuffix(a.Authority, "/") + "/" + tenant + "/oauth2/v2.0/token"

@@ -138,6 +138,7 @@ func (c *caller) try(req *http.Request, j judge) (body []byte, again bool, err e
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
+		clear(body) // half a secret
 		return nil, true, fault.Newf(fault.Unavailable, "%s: the answer was cut off: %w", req.URL.Host, err)
 	case len(body) > maxAnswer:
 		clear(body)

@@ -69,6 +69,33 @@ func (k accessKey) destroy() {
 	k.session.Destroy()
 }
 
+// keyed is a client whose calls an access key signs.
+type keyed struct {
+	key    accessKey
+	caller *caller
+	env    env
+}
+
+// newKeyed takes the key over: one that it refuses, or has no use for, is
+// destroyed.
+func newKeyed(e env, pem string, key accessKey) (*keyed, error) {
+	err := key.check()
+	var c *caller
+	if err == nil {
+		c, err = newCaller(e, pem)
+	}
+	if err != nil {
+		key.destroy()
+		return nil, err
+	}
+	return &keyed{key: key, caller: c, env: e}, nil
+}
+
+func (k *keyed) close() {
+	k.key.destroy()
+	k.caller.close()
+}
+
 // signAWS signs a request for AWS (Signature Version 4, with the Authorization
 // header).
 func signAWS(req *http.Request, body []byte, c accessKey, region, service string, now time.Time) {

@@ -132,3 +132,22 @@ func FuzzCredentials(f *testing.F) {
 		}
 	})
 }
+
+// A key that comes to nothing is not left behind.
+func TestKeyedTakesTheKeyOver(t *testing.T) {
+	for name, c := range map[string]struct{ id, roots string }{
+		"no access key": {"a b", ""},
+		"no roots":      {"AKID", "x"},
+	} {
+		key := accessKey{id: c.id, secret: secret.Copy([]byte("hunter2")), session: secret.Copy([]byte("token"))}
+		raw := [][]byte{key.secret.Reveal(), key.session.Reveal()}
+		if _, err := newKeyed(env{}, c.roots, key); err == nil {
+			t.Fatalf("%s: it was taken", name)
+		}
+		for _, b := range raw {
+			if strings.Trim(string(b), "\x00") != "" {
+				t.Errorf("%s: %q is left", name, b)
+			}
+		}
+	}
+}
