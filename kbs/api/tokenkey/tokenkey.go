@@ -62,11 +62,13 @@ func Send(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
+	whole := append(line, '\n') // in the same place, or a copy
 	defer clear(line)
+	defer clear(whole)
 	if len(line) >= MaxLine {
 		return fmt.Errorf("a document of %d bytes, at most %d are read", len(line), MaxLine)
 	}
-	_, err = w.Write(append(line, '\n'))
+	_, err = w.Write(whole)
 	return err
 }
 

@@ -47,3 +47,24 @@ func TestRefused(t *testing.T) {
 		t.Error("a document was sent that nobody reads")
 	}
 }
+
+// keeps is a writer that holds on to what it was given.
+type keeps struct{ got []byte }
+
+func (k *keeps) Write(p []byte) (int, error) {
+	k.got = p
+	return len(p), nil
+}
+
+// What was sent may be a PIN, however long: nothing of it stays.
+func TestNothingIsLeftOfWhatWasSent(t *testing.T) {
+	for n := range 300 {
+		var w keeps
+		if err := Send(&w, Open{Token: strings.Repeat("t", n%16), PIN: bytes.Repeat([]byte("7"), n)}); err != nil {
+			t.Fatal(err)
+		}
+		if left := bytes.Trim(w.got, "\x00\n"); len(left) > 0 {
+			t.Fatalf("of a PIN of %d bytes: %q", n, left)
+		}
+	}
+}
