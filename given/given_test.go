@@ -1,9 +1,13 @@
 package given_test
 
 import (
+	"crypto"
 	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -96,5 +100,34 @@ func TestSigner(t *testing.T) {
 	}
 	if _, err := given.Certificate(write(t, 0o644, "CERTIFICATE", public2)); err == nil {
 		t.Error("a key was read as a certificate")
+	}
+}
+
+// What is read is cleared, and the key works without it.
+func TestSignerHasItsOwnCopy(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, short, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []interface {
+		crypto.Signer
+		Equal(x crypto.PrivateKey) bool
+	}{ec, long, short} {
+		raw, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := given.Signer(write(t, 0o600, "PRIVATE KEY", raw))
+		if err != nil || !key.Equal(got) {
+			t.Errorf("%T: %v", key, err)
+		}
 	}
 }

@@ -24,6 +24,7 @@ func Signer(name string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer raw.Destroy()
 	return ParseSigner(name, raw.Reveal())
 }
 
@@ -33,6 +34,7 @@ func ParseSigner(name string, content []byte) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer clear(raw) // the key has copies of what it needs
 	key, err := x509.ParsePKCS8PrivateKey(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
