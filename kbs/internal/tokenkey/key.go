@@ -107,6 +107,9 @@ func (k *Key) Decrypt(_ io.Reader, sealed []byte, opts crypto.DecrypterOpts) ([]
 	if !ok {
 		return nil, fmt.Errorf("a token's key is not used for OAEP with %v", oaep.Hash)
 	}
+	if len(sealed) != k.public.Size() { // a longer one would end the conversation
+		return nil, fmt.Errorf("%s: what is sealed has %d bytes, want %d", k.uri, len(sealed), k.public.Size())
+	}
 	var answer wire.Decrypted
 	if err := k.ask(wire.Decrypt{Hash: name, Sealed: sealed}, &answer); err != nil {
 		return nil, err

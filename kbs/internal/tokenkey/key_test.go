@@ -111,6 +111,19 @@ func TestDecrypt(t *testing.T) {
 			t.Errorf("%v, altered: %v", h, err)
 		}
 	}
+	// What an image may hold at the place of a sealed key ends nothing.
+	for _, n := range []int{0, 255, wire.MaxLine} {
+		if _, err := k.Decrypt(nil, make([]byte, n), &rsa.OAEPOptions{Hash: crypto.SHA256}); err == nil || !strings.Contains(err.Error(), "want 256") {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	sealed, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, k.Public().(*rsa.PublicKey), []byte("options"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := k.Decrypt(nil, sealed, &rsa.OAEPOptions{Hash: crypto.SHA256}); err != nil || string(plain) != "options" {
+		t.Errorf("afterwards: %v", err)
+	}
 	for name, opts := range map[string]crypto.DecrypterOpts{
 		"PKCS#1 v1.5": &rsa.PKCS1v15DecryptOptions{}, "nothing": nil, //nolint:staticcheck // it is refused
 		"SHA-512": &rsa.OAEPOptions{Hash: crypto.SHA512},
@@ -123,7 +136,7 @@ func TestDecrypt(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if _, err := k.Decrypt(nil, []byte("x"), &rsa.OAEPOptions{Hash: crypto.SHA1}); err == nil {
+	if _, err := k.Decrypt(nil, sealed, &rsa.OAEPOptions{Hash: crypto.SHA256}); err == nil {
 		t.Error("a closed key answers")
 	}
 }
@@ -146,7 +159,7 @@ func TestProgramThatDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := k.Decrypt(nil, []byte("x"), &rsa.OAEPOptions{Hash: crypto.SHA1}); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		if _, err := k.Decrypt(nil, make([]byte, 256), &rsa.OAEPOptions{Hash: crypto.SHA1}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("%v", err)
 		}
 	}
