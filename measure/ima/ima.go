@@ -157,13 +157,15 @@ func (l List) End(alg eventlog.Algorithm) []byte {
 
 // Claims are what policies see of a list that leads to its register: how many
 // entries and violations there are, and the files with their digests, each as
-// often as it was measured.
+// often as it was measured. A violation is no file: the register was extended by
+// ones whatever the list tells beside it, so path and digest are the sender's word.
 func (l List) Claims() measure.Claims {
 	violations := 0
 	files := []any{}
 	for _, e := range l {
 		if e.Violation() {
 			violations++
+			continue
 		}
 		if digest, path, ok := e.File(); ok {
 			files = append(files, measure.Claims{"digest": digest, "path": path})

@@ -107,8 +107,14 @@ func TestClaims(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	want := measure.Claims{"path": "/init", "digest": "sha256:" + hex.EncodeToString(eventlog.SHA256.Sum([]byte("agent")))}
-	if files, ok := got["files"].([]any); !ok || len(files) != 5 || !reflect.DeepEqual(files[1], want) {
+	if files, ok := got["files"].([]any); !ok || len(files) != 4 || !reflect.DeepEqual(files[1], want) {
 		t.Errorf("%v", got["files"])
+	}
+	// What a violation tells of a file is not in the register.
+	told := example()
+	told[3].Data = file("/init", []byte("another agent")).Data
+	if !bytes.Equal(told.End(eventlog.SHA256), example().End(eventlog.SHA256)) || !reflect.DeepEqual(told.Claims(), got) {
+		t.Errorf("%v", told.Claims())
 	}
 	odd := Entry{PCR: PCR, Template: "ima-buf", Data: le(nil, 1<<30)}
 	if files := (List{odd}).Claims()["files"].([]any); len(files) != 0 {

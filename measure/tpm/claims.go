@@ -17,7 +17,8 @@ const ClaimSimulatedRoot = "simulated_root"
 
 // ClaimIMA is the claim about the files that the guest's kernel measured: entries,
 // violations, and files with path and digest. It is there only if a list came along
-// that leads to PCR 10; without it that register is a value that nothing explains.
+// that leads to PCR 10, and something was measured; without it that register is a
+// value that nothing explains.
 const ClaimIMA = "ima"
 
 // Claims returns what the evidence claims, whether or not it is true: the
