@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -53,7 +51,7 @@ func (s Suites) Index(ctx context.Context, architecture string, suites []Suite) 
 
 func (s Suites) add(ctx context.Context, x *Index, architecture string, suite Suite) error {
 	base := strings.TrimSuffix(suite.URL, "/") + "/dists/" + suite.Name + "/"
-	body, err := s.get(ctx, base+"InRelease")
+	body, err := Get(ctx, s.Client, base+"InRelease")
 	if err != nil {
 		return err
 	}
@@ -94,7 +92,7 @@ func (s Suites) component(ctx context.Context, x *Index, release *Release, suite
 		if !release.Lists(name) {
 			continue
 		}
-		body, err := s.get(ctx, base+name)
+		body, err := Get(ctx, s.Client, base+name)
 		if err != nil {
 			return err
 		}
@@ -133,27 +131,4 @@ func readList(x *Index, release *Release, name string, body io.Reader, decompres
 		err = fmt.Errorf("%w: a list of more than %d bytes", ErrIndex, maxPackages)
 	}
 	return err
-}
-
-func (s Suites) get(ctx context.Context, address string) (io.ReadCloser, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme == "file" {
-		return os.Open(path.Clean(u.Path))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := s.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode == http.StatusOK {
-		return res.Body, nil
-	}
-	_ = res.Body.Close()
-	return nil, fmt.Errorf("%s: the server answers %s", address, res.Status)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -57,7 +56,10 @@ func check(f *os.File, p lock.Package) error {
 // fetch writes the package beside its place and moves it there once its hash is
 // right, so that no reader ever finds half of it.
 func (c *Cache) fetch(ctx context.Context, p lock.Package, name string) (err error) {
-	body, err := c.get(ctx, p)
+	body, err := archive.Get(ctx, c.Client, p.URL)
+	if errors.Is(err, archive.ErrAbsent) {
+		return fmt.Errorf("%s: %w: a newer version has taken its place. Lock again (apt-get update, then rootfs lock), or build with the cache that has it", p.URL, ErrGone)
+	}
 	if err != nil {
 		return err
 	}
@@ -79,30 +81,4 @@ func (c *Cache) fetch(ctx context.Context, p lock.Package, name string) (err err
 		return fmt.Errorf("%s: %w", p.URL, err)
 	}
 	return os.Rename(tmp.Name(), name)
-}
-
-func (c *Cache) get(ctx context.Context, p lock.Package) (io.ReadCloser, error) {
-	u, err := url.Parse(p.URL)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme == "file" {
-		return os.Open(u.Path)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL, nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := c.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode == http.StatusOK {
-		return res.Body, nil
-	}
-	_ = res.Body.Close()
-	if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone {
-		return nil, fmt.Errorf("%s: %w: a newer version has taken its place. Lock again (apt-get update, then rootfs lock), or build with the cache that has it", p.URL, ErrGone)
-	}
-	return nil, fmt.Errorf("%s: the server answers %s", p.URL, res.Status)
 }
