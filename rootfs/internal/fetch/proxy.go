@@ -39,7 +39,7 @@ func aptProxy(dump string, otherwise Proxy) (Proxy, error) {
 	for line := range strings.Lines(dump) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
 		name = strings.ToLower(name)
-		if !ok || !strings.HasPrefix(name, "acquire::http::proxy") && !strings.HasPrefix(name, "acquire::https::proxy") {
+		if !ok || !isProxy(name) {
 			continue
 		}
 		value = strings.Trim(value, `";`)
@@ -67,4 +67,15 @@ func aptProxy(dump string, otherwise Proxy) (Proxy, error) {
 		}
 		return otherwise(r)
 	}, nil
+}
+
+// isProxy tells those lines from their neighbours, such as Proxy-Auto-Detect, whose
+// value is a program: apt would run it, and we do not.
+func isProxy(name string) bool {
+	for _, scheme := range []string{"http", "https"} {
+		if rest, ok := strings.CutPrefix(name, "acquire::"+scheme+"::proxy"); ok && (rest == "" || strings.HasPrefix(rest, "::")) {
+			return true
+		}
+	}
+	return false
 }

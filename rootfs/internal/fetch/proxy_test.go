@@ -16,6 +16,8 @@ Acquire::http::Proxy::mirror.example.org "http://special:3128";
 Acquire::http::Proxy::Near.example.org "DIRECT";
 Acquire::https::Proxy::secure.example.org "http://secure:3128";
 Acquire::http::User-Agent "odd";
+Acquire::http::Proxy-Auto-Detect "/usr/bin/auto-apt-proxy";
+Acquire::http::ProxyAutoDetect "/usr/bin/auto-apt-proxy";
 `
 	for _, c := range []struct{ dump, request, want string }{
 		{dump, "http://other.example.org/x", "http://general:3128/"},
