@@ -20,10 +20,9 @@ const (
 
 	// A file system with fewer clusters is read as FAT16, whatever it says.
 	minClusters = 65525
-	// maxClusters keeps below what all drivers read.
-	maxClusters = 1 << 22
 
-	// MaxFile is the largest file that is written, in bytes.
+	// MaxFile is the largest file that is written, in bytes. With clusters of a sector
+	// it has two million of them, which all drivers read.
 	MaxFile = 1 << 30
 
 	first     = 2 // number of the first cluster
@@ -38,33 +37,23 @@ const (
 	epoch = 1<<5 | 1
 )
 
-// geometry says how large the parts are.
+// geometry says how large the parts are. A cluster is a sector.
 type geometry struct {
-	perCluster int // sectors
-	clusters   int
-	tableSize  int // sectors of one table
+	clusters  int
+	tableSize int // sectors of one table
 }
 
-func (g geometry) cluster() int { return g.perCluster * sector }
-
-func (g geometry) sectors() int { return reserved + tables*g.tableSize + g.clusters*g.perCluster }
+func (g geometry) sectors() int { return reserved + tables*g.tableSize + g.clusters }
 
 // at is where a cluster lies, in bytes.
 func (g geometry) at(cluster int) int {
-	return (reserved+tables*g.tableSize)*sector + (cluster-first)*g.cluster()
+	return (reserved + tables*g.tableSize + cluster - first) * sector
 }
 
-func layout(used func(cluster int) int) (geometry, error) {
-	for g := (geometry{perCluster: 1}); g.perCluster <= 64; g.perCluster *= 2 {
-		need := used(g.cluster()) + 16 // some are free, as firmware may want to write
-		if need > maxClusters {
-			continue
-		}
-		g.clusters = max(need, minClusters+16)
-		g.tableSize = ((g.clusters+first)*4 + sector - 1) / sector
-		return g, nil
-	}
-	return geometry{}, fmt.Errorf("a file of more than %d bytes does not fit into an EFI partition", MaxFile)
+// layout has room for so many clusters; some are free, as firmware may want to write.
+func layout(used int) geometry {
+	clusters := max(used, minClusters) + 16
+	return geometry{clusters, ((clusters+first)*4 + sector - 1) / sector}
 }
 
 // Write returns a file system with one file. The path has names of eight and three
@@ -81,10 +70,8 @@ func Write(path string, content []byte) ([]byte, error) {
 	if len(content) == 0 || len(content) > MaxFile {
 		return nil, fmt.Errorf("a file of %d bytes: want 1 to %d", len(content), MaxFile)
 	}
-	g, err := layout(func(cluster int) int { return len(names) + (len(content)+cluster-1)/cluster })
-	if err != nil {
-		return nil, err
-	}
+	filled := (len(content) + sector - 1) / sector
+	g := layout(len(names) + filled)
 	out := make([]byte, g.sectors()*sector)
 	table := newTable(g)
 	// The directories come first, a cluster each, the root before all others.
@@ -111,7 +98,7 @@ func Write(path string, content []byte) ([]byte, error) {
 		put(dir[entry:], short[i], kind, self+1, size)
 	}
 	begin := first + len(names)
-	table.chain(begin, (len(content)+g.cluster()-1)/g.cluster())
+	table.chain(begin, filled)
 	copy(out[g.at(begin):], content)
 	sum := sha256.Sum256(content)
 	g.boot(out, binary.LittleEndian.Uint32(sum[:]), table.used)
@@ -182,7 +169,7 @@ func (g geometry) boot(out []byte, serial uint32, used int) {
 	b := out[:sector]
 	copy(b, "\xeb\x58\x90MSWIN4.1")
 	le.PutUint16(b[11:], sector)
-	b[13] = byte(g.perCluster)
+	b[13] = 1 // sectors of a cluster
 	le.PutUint16(b[14:], reserved)
 	b[16] = tables
 	b[21] = media
