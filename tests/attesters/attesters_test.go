@@ -44,12 +44,6 @@ executables := 3 if input.tpm.pcr14 in query_reference_value("wanted")
 trust_claims := {"executables": executables, "hardware": 2, "configuration": 2}
 `
 
-const resourcePolicy = `package policy
-import rego.v1
-default allow := false
-allow if input.submods.cpu0["ear.status"] == "affirming"
-`
-
 // event is what guests record before they may have the key.
 var event = eventlog.RuntimeEvent{
 	Domain: "github.com/confidential-containers", Operation: "PullImage",
@@ -108,28 +102,8 @@ func (s *stage) broker(roots map[string]string, config string, wanted []byte) {
 	if err := s.world.StartBroker(s.Context(), roots); err != nil {
 		s.Fatal(err)
 	}
-	s.write("attestation.rego", attestationPolicy)
-	s.write("resource.rego", resourcePolicy)
-	s.write("secret", secret)
-	documents := s.write("documents.yaml", fmt.Sprintf(`
-kind: Policy
-metadata: {name: attestation/default_cpu}
-spec: {regoFile: attestation.rego}
----
-kind: Policy
-metadata: {name: resource/resource-policy}
-spec: {regoFile: resource.rego}
----
-kind: Resource
-metadata: {name: %s}
-spec: {valueFile: secret}
----
-kind: RefValue
-metadata: {name: wanted}
-spec: {value: [%q]}
-`, key, hex.EncodeToString(wanted)))
-	if out, err := s.world.Broker.Ctl(s.Context(), "apply", "-f", documents); err != nil {
-		s.Fatalf("%v: %s", err, out)
+	if err := s.world.GiveKey(s.Context(), key, secret, attestationPolicy, wanted); err != nil {
+		s.Fatal(err)
 	}
 }
 

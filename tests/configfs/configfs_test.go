@@ -8,7 +8,6 @@
 package configfs
 
 import (
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,12 +42,6 @@ executables := 3 if input.tdx.quote.body.rtmr_2 in query_reference_value("wanted
 trust_claims := {"executables": executables, "hardware": 2, "configuration": 2}
 `
 
-const resourcePolicy = `package policy
-import rego.v1
-default allow := false
-allow if input.submods.cpu0["ear.status"] == "affirming"
-`
-
 // stage is a broker with a key for one guest.
 type stage struct {
 	*testing.T
@@ -73,31 +66,10 @@ func newStage(t *testing.T, roots map[string]string, config string, wanted []byt
 	if err := w.StartBroker(t.Context(), roots); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{
-		"attestation.rego": attestationPolicy, "resource.rego": resourcePolicy, "secret": secret, "cmdline": "quiet",
-		"all.yaml": fmt.Sprintf(`
-kind: Policy
-metadata: {name: attestation/default_cpu}
-spec: {regoFile: attestation.rego}
----
-kind: Policy
-metadata: {name: resource/resource-policy}
-spec: {regoFile: resource.rego}
----
-kind: Resource
-metadata: {name: %s}
-spec: {valueFile: secret}
----
-kind: RefValue
-metadata: {name: wanted}
-spec: {value: [%q]}
-`, key, hex.EncodeToString(wanted)),
-	} {
-		if err := os.WriteFile(w.Path(name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := w.GiveKey(t.Context(), key, secret, attestationPolicy, wanted); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := w.Broker.Ctl(t.Context(), "apply", "-f", w.Path("all.yaml")); err != nil {
+	if err := os.WriteFile(w.Path("cmdline"), []byte("quiet"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return s
