@@ -286,6 +286,26 @@ func TestRenewalsThatDiffer(t *testing.T) {
 	})
 }
 
+// The same address of another network takes the place of the one that was had:
+// a server cannot have the machine gather them.
+func TestAnotherMask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(q message, _ netip.Addr) []message {
+			a := answer(ack, q)
+			a.options[optMask] = []byte{255, 255, 0, 0}
+			return []message{a}
+		}}
+		k := keep(t, s, first(t))
+		<-time.After(61 * time.Minute) // two renewals, of which the second changes nothing
+		synctest.Wait()
+		if got := k.said(); !slices.Equal(got, []string{"lost 10.1.2.3/24", "apply 10.1.2.3/16"}) {
+			t.Errorf("%v", got)
+		}
+		k.cancel()
+		<-k.done
+	})
+}
+
 // A lease without end is left alone, and the end of the agent ends the wait.
 func TestForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,8 +15,9 @@ const retry = time.Minute
 const obtainTime = 2 * time.Minute
 
 // Keep renews a lease until ctx is done. apply is told of each lease that says
-// something else than the one before, and lost of one that has ended, which must
-// not be used any longer; afterwards another is looked for.
+// something else than the one before, and lost of one that has ended or is now of
+// another network, which must not be used any longer; where nothing came in its
+// place, another lease is looked for.
 func (c *Client) Keep(ctx context.Context, l Lease, apply func(Lease) error, lost func(Lease) error) {
 	for {
 		next, err := c.follow(ctx, l)
@@ -30,6 +31,9 @@ func (c *Client) Keep(ctx context.Context, l Lease, apply func(Lease) error, los
 			if next, err = c.search(ctx); err != nil {
 				return
 			}
+		}
+		if !ended && next.Address != l.Address {
+			c.report(lost(l)) // the same address of another network would be one more
 		}
 		if ended || !next.same(l) {
 			c.Logger.Info("the machine's address", slog.String("address", next.Address.String()))
