@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ type pipes struct {
 
 // newPipes gives the far ends to uid and gid, because a process that opens
 // /dev/stdout anew needs permission on the pipe itself. Output of size bytes may
-// wait for a reader; 0 leaves that to the kernel.
+// wait for a reader; 0 is for as much as reads well.
 func newPipes(uid, gid uint32, size int) (_ *pipes, err error) {
 	p := &pipes{} // not a named result: that is nil by the time of the cleanup
 	defer func() {
@@ -39,10 +40,8 @@ func newPipes(uid, gid uint32, size int) (_ *pipes, err error) {
 		return nil, err
 	}
 	for _, f := range p.far[1:] {
-		if size == 0 {
-			break
-		}
-		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, size); err != nil {
+		// What nobody asked for is not missed: the kernel has a size of its own.
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, cmp.Or(size, pipeSize)); err != nil && size != 0 {
 			return nil, fmt.Errorf("give %s a size of %d bytes: %w", f.Name(), size, err)
 		}
 	}
@@ -54,8 +53,8 @@ func newPipes(uid, gid uint32, size int) (_ *pipes, err error) {
 	return p, nil
 }
 
-// pipeSize is what a process may write ahead of its reader, who so finds several
-// pieces at a time and waits less often. The kernel has memory for what is in a
+// pipeSize is what a process may write ahead of its reader where nobody says
+// otherwise: a reader finds several pieces at a time, and waits less often. The kernel has memory for what is in a
 // pipe, not for what could be.
 const pipeSize = 256 << 10
 
@@ -70,7 +69,6 @@ func pipe(name string, ours int) (r, w *os.File, err error) {
 		err = errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
 		return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
 	}
-	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize) // without, it is the kernel's 64 kB
 	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -53,18 +54,36 @@ func openFiles(t *testing.T) int {
 	return len(list)
 }
 
-// Output may run ahead of its reader as far as was asked for, and no further.
+// Output may run ahead of its reader as far as was asked for, and no further;
+// input is the kernel's matter.
 func TestPipeSize(t *testing.T) {
-	const size = 256 << 10
-	p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid()), size)
+	sizeOf := func(f *os.File) int {
+		n, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = p.Close() }()
-	for _, f := range p.far[1:] {
-		got, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0)
-		if err != nil || got != size {
-			t.Errorf("%s: %d bytes, %v", f.Name(), got, err)
+	usual := sizeOf(r)
+	if err := errors.Join(r.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[int]int{0: pipeSize, 8 << 10: 8 << 10, 512 << 10: 512 << 10} {
+		p, err := newPipes(uint32(os.Getuid()), uint32(os.Getgid()), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, want := range []int{usual, want, want} {
+			if got := sizeOf(p.far[n]); got != want {
+				t.Errorf("%d bytes were asked for: %s has %d, want %d", asked, p.far[n].Name(), got, want)
+			}
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

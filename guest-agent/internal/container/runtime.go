@@ -52,7 +52,7 @@ type Config struct {
 	Root   string
 	Reaper *Reaper
 	// PipeSize is how many bytes of a process's output may wait for a reader; 0
-	// leaves it to the kernel.
+	// is for 262144, or what the kernel has where it refuses that.
 	PipeSize int
 	Logger   *slog.Logger // nil discards
 }
@@ -64,7 +64,7 @@ type Runtime struct {
 	reaper  *Reaper
 	log     *slog.Logger
 	cgroups *cgroupParents
-	pipe    int          // size of output pipes in bytes; 0 for the kernel's
+	pipe    int          // size of output pipes in bytes; 0 for the usual
 	serial  atomic.Int64 // names files of one start
 }
 

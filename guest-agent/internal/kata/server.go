@@ -61,7 +61,7 @@ type Config struct {
 	// among them is judged as ever.
 	Endpoints []string
 	// PipeSize is how many bytes of a container's output may wait; 0 for the
-	// kernel's usual.
+	// usual ([container.Config]).
 	PipeSize int
 	// Machine is the guest's kernel; nil for the one that runs this.
 	Machine Machine

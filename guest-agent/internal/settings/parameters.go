@@ -40,7 +40,7 @@ var parameters = []parameter{
 	{"agent.cdh_api_timeout", "cdh_api_timeout", false, honoured, "seconds that a question to the broker may take (50)", seconds(func(c *commandLine) *time.Duration { return &c.agent.DataHubTimeout })},
 	{"agent.hotplug_timeout", "hotplug_timeout", false, honoured, "seconds to wait for a device that the host plugs in (3)", seconds(func(c *commandLine) *time.Duration { return &c.agent.HotplugTimeout })},
 	{"agent.image_pull_timeout", "image_pull_timeout", false, honoured, "seconds that a pull may take (1200)", seconds(func(c *commandLine) *time.Duration { return &c.agent.ImagePullTimeout })},
-	{"agent.container_pipe_size", "container_pipe_size", false, honoured, "bytes that a container's output may be ahead of its reader, at most 1048576; 0 for the kernel's usual 65536", setPipeSize},
+	{"agent.container_pipe_size", "container_pipe_size", false, honoured, "bytes that a container's output may be ahead of its reader, at most 1048576; 0 for the usual 262144", setPipeSize},
 	{"agent.guest_components_rest_api", "guest_components_rest_api", false, honoured, "what workloads may ask on loopback: resource (the default), attestation or all", setFeatures},
 	{"agent.guest_components_procs", "guest_components_procs", false, honoured, "which of the field's daemons the agent stands in for, each with those before it: none, attestation-agent, confidential-data-hub or api-server-rest (the default)", setProcs},
 	{"agent.secure_storage_integrity", "secure_storage_integrity", false, honoured, "whether encrypted volumes notice that the host alters them (true)", setIntegrity},

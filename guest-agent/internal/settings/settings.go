@@ -99,7 +99,7 @@ type Agent struct {
 	ImagePullTimeout time.Duration // agent.image_pull_timeout, default 1200 s
 	RESTFeatures     string        // agent.guest_components_rest_api, default "resource"
 	Components       Components    // agent.guest_components_procs, default REST: all
-	PipeSize         int           // agent.container_pipe_size in bytes; 0: the kernel's usual
+	PipeSize         int           // agent.container_pipe_size in bytes; 0: the usual
 	// Endpoints are the requests that are answered at all, endpoints.allowed of the
 	// configuration file; nil for all, and empty for none.
 	Endpoints []string
