@@ -178,7 +178,6 @@ func (c *conn) write(frame []byte) {
 // end is the end of the connection: of its calls too.
 func (c *conn) end(why error) {
 	c.cancel()
-	_ = c.peer.SetDeadline(time.Time{}) // a serial port outlives its connection
 	_ = c.peer.Close()
 	if errors.Is(why, errReserved) || isTimeout(why) {
 		c.s.log.Warn("a connection was ended", slog.Any("err", why))

@@ -5,7 +5,8 @@
 // A port knows no connections, only whether the host has its end open. That is
 // what a connection is here: there is one at a time, and it ends when the host
 // closes its end. What the host had sent by then is read to its end first, so
-// that nothing of it is taken for the beginning of the next.
+// that nothing of it is taken for the beginning of the next. One that the guest
+// closes is followed by another as soon as nobody reads or writes on it any more.
 package serialport
 
 import (
@@ -66,9 +67,13 @@ func Listen(name string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	l := &Listener{port: os.NewFile(uintptr(fd), path), name: name, turn: make(chan struct{}, 1), closed: make(chan struct{})}
+	return newListener(os.NewFile(uintptr(fd), path), name), nil
+}
+
+func newListener(port *os.File, name string) *Listener {
+	l := &Listener{port: port, name: name, turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	l.turn <- struct{}{}
-	return l, nil
+	return l
 }
 
 // look is how often the port is looked at for a host: the kernel wakes up those
@@ -82,20 +87,25 @@ func (l *Listener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
+	if err := l.waitForHost(); err != nil {
+		return nil, errors.Join(err, l.giveBack())
+	}
+	return &conn{File: l.port, l: l}, nil
+}
+
+func (l *Listener) waitForHost() error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		open, err := l.hostIsThere()
-		if err != nil {
-			return nil, err
+		if l.isClosed() {
+			return net.ErrClosed
 		}
-		if open {
-			return &conn{File: l.port, l: l}, nil
+		if open, err := l.hostIsThere(); err != nil || open {
+			return err
 		}
 		select {
 		case <-tick.C:
 		case <-l.closed:
-			return nil, net.ErrClosed
 		}
 	}
 }
@@ -118,14 +128,43 @@ func (l *Listener) hostIsThere() (bool, error) {
 	return failed == nil && events&(unix.POLLHUP|unix.POLLERR) == 0, errors.Join(err, failed)
 }
 
-// Close closes the port, and with it the connection that is open.
+// Close accepts nothing more. As of every listener, a connection that is open
+// stays so until it is closed by itself: answers are still to be sent.
 func (l *Listener) Close() error {
 	err := net.ErrClosed
 	l.once.Do(func() {
 		close(l.closed)
-		err = l.port.Close()
+		err = l.closeUnused()
 	})
 	return err
+}
+
+func (l *Listener) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// giveBack lets the next connection have the port.
+func (l *Listener) giveBack() error {
+	l.turn <- struct{}{}
+	return l.closeUnused()
+}
+
+// closeUnused closes the port once nothing is accepted any more and nobody has it.
+func (l *Listener) closeUnused() error {
+	if !l.isClosed() {
+		return nil
+	}
+	select {
+	case <-l.turn: // for good
+		return l.port.Close()
+	default:
+		return nil
+	}
 }
 
 // Addr returns the port's name.
@@ -143,31 +182,53 @@ type conn struct {
 
 	mu   sync.Mutex
 	done bool // the host's end was seen closed, or ours was
+	busy int  // reads and writes under way
 }
 
 // Read returns io.EOF for good once the host has closed its end.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.isDone() {
+	if !c.enter() {
 		return 0, io.EOF
 	}
 	n, err := c.File.Read(p)
 	if n == 0 && errors.Is(err, io.EOF) {
 		c.end()
 	}
-	return n, err
+	return n, c.leave(err)
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	if c.isDone() {
+	if !c.enter() {
 		return 0, io.ErrClosedPipe
 	}
-	return c.File.Write(p)
+	n, err := c.File.Write(p)
+	return n, c.leave(err)
 }
 
-func (c *conn) isDone() bool {
+// enter says whether the port is still this connection's.
+func (c *conn) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.done
+	if c.done {
+		return false
+	}
+	c.busy++
+	return true
+}
+
+// leave returns the error of a read or write that ends.
+func (c *conn) leave(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy--
+	if !c.done {
+		return err
+	}
+	c.handOver()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return net.ErrClosed // end has interrupted it
+	}
+	return err
 }
 
 // Close gives the port back. Only one end can be closed; the host's stays open
@@ -177,13 +238,46 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// end interrupts what is under way: it would take bytes of the next connection's,
+// or put its own among them.
 func (c *conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.done {
-		c.done = true
-		c.l.turn <- struct{}{}
+	if c.done {
+		return
 	}
+	c.done = true
+	_ = c.File.SetDeadline(longAgo)
+	c.handOver()
+}
+
+// longAgo as a deadline makes every wait on a file end at once.
+var longAgo = time.Unix(1, 0)
+
+// handOver lets the next connection have the port when nobody of this one uses it.
+func (c *conn) handOver() {
+	if c.busy == 0 {
+		_ = c.File.SetDeadline(time.Time{})
+		_ = c.l.giveBack()
+	}
+}
+
+// SetDeadline is for a connection that has the port: another's is not touched.
+func (c *conn) SetDeadline(t time.Time) error { return c.set((*os.File).SetDeadline, t) }
+
+// SetReadDeadline is like SetDeadline.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.set((*os.File).SetReadDeadline, t) }
+
+// SetWriteDeadline is like SetDeadline.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.set((*os.File).SetWriteDeadline, t) }
+
+func (c *conn) set(deadline func(*os.File, time.Time) error, t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return net.ErrClosed
+	}
+	return deadline(c.File, t)
 }
 
 func (c *conn) LocalAddr() net.Addr  { return c.l.Addr() }
