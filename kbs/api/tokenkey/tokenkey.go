@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // MaxLine bounds one document, in bytes.
@@ -62,7 +63,7 @@ func Send(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	whole := append(line, '\n') // in the same place, or a copy
+	whole := slices.Concat(line, []byte{'\n'})
 	defer clear(line)
 	defer clear(whole)
 	if len(line) >= MaxLine {
