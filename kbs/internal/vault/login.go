@@ -204,7 +204,7 @@ func (c *Client) logIn(ctx context.Context) (session, error) {
 	return c.login.session(secret.New([]byte(g.Token)), g.Lease, g.Renewable), nil
 }
 
-// lookUp asks how long a token from a file lives.
+// lookUp asks how long a token from a file lives, and takes it over.
 func (c *Client) lookUp(ctx context.Context, token secret.Bytes) (session, error) {
 	var data struct {
 		TTL       int64 `json:"ttl"`
@@ -219,6 +219,7 @@ func (c *Client) lookUp(ctx context.Context, token secret.Bytes) (session, error
 		return a, a.decode(&data)
 	})
 	if err != nil {
+		token.Destroy()
 		return session{}, fmt.Errorf("look up the token: %w", err)
 	}
 	return c.login.session(token, data.TTL, data.Renewable), nil

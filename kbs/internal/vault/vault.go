@@ -151,10 +151,12 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 		if err != nil {
 			return answer{}, final{err}
 		}
+		defer func() { token.Destroy() }()
 		a, err := c.send(ctx, call, token)
 		if err == nil && a.status == http.StatusForbidden && !renewed {
 			renewed = true // the token may have been revoked or have expired
 			c.forget(token)
+			token.Destroy()
 			if token, err = c.token(ctx); err != nil {
 				return answer{}, final{err}
 			}
@@ -235,9 +237,11 @@ func (c *Client) send(ctx context.Context, call Call, token secret.Bytes) (answe
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
+		clear(raw)
 		return answer{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(raw) > maxAnswer {
+		clear(raw)
 		return answer{}, final{fmt.Errorf("%w: the answer is larger than %d bytes", ErrUnavailable, maxAnswer)}
 	}
 	a := answer{status: resp.StatusCode, body: raw}
