@@ -130,7 +130,7 @@ func Check(disk []byte, want Root) ([]byte, error) {
 // verified computes the hash tree over a root again, which must lead to the hash
 // that is told.
 func verified(data []byte, want Root) (*Verified, error) {
-	if int64(len(data)) != want.Blocks*verity.BlockSize {
+	if len(data)%verity.BlockSize != 0 || int64(len(data)/verity.BlockSize) != want.Blocks {
 		return nil, fmt.Errorf("the root has %d bytes, and its parameters tell %d blocks", len(data), want.Blocks)
 	}
 	got, tree, err := hashTree(data, want.Salt)

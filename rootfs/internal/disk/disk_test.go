@@ -49,6 +49,11 @@ func TestCheck(t *testing.T) {
 			t.Errorf("byte %d is another, and nothing shows it", at)
 		}
 	}
+	wrapped := root
+	wrapped.Blocks += 1 << 52 // as many bytes, in 64 bits
+	if _, err := Check(raw, wrapped); err == nil {
+		t.Errorf("%d blocks: accepted", wrapped.Blocks)
+	}
 	for _, cut := range []int{0, 511, alignment, len(raw) - 1} {
 		if _, err := Check(raw[:cut], root); err == nil {
 			t.Errorf("cut to %d bytes: accepted", cut)
