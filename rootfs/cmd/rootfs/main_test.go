@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 	writeKeys(t, world, "stranger")
 	writeOwner(t, world)
 	writeOwnKernel(t, world)
+	writeArchive(t, world)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
