@@ -68,3 +68,29 @@ func TestNothingIsLeftOfWhatWasSent(t *testing.T) {
 		}
 	}
 }
+
+// What is read means the same when it is written and read again, and whatever it
+// is, no more than one line is taken.
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte(`{"hash":"sha256","sealed":"AAAA"}`+"\n"), []byte("rest"))
+	f.Add([]byte(strings.Repeat("x", 255)), []byte{})
+	f.Add(bytes.Repeat([]byte{'{'}, MaxLine), []byte("\n"))
+	f.Fuzz(func(t *testing.T, text, rest []byte) {
+		r := NewReader(io.MultiReader(bytes.NewReader(text), bytes.NewReader(rest)))
+		var first, again Decrypt
+		if Receive(r, &first) != nil {
+			return
+		}
+		line, _, found := bytes.Cut(append(bytes.Clone(text), rest...), []byte("\n"))
+		if !found || len(line) >= MaxLine {
+			t.Fatalf("%d bytes were taken for a document", len(line))
+		}
+		var pipe bytes.Buffer
+		if Send(&pipe, first) != nil {
+			return // escaping made it longer
+		}
+		if err := Receive(NewReader(&pipe), &again); err != nil || again.Hash != first.Hash || !bytes.Equal(again.Sealed, first.Sealed) {
+			t.Fatalf("%+v, then %+v, %v", first, again, err)
+		}
+	})
+}
