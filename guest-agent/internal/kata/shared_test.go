@@ -52,6 +52,36 @@ func TestSharedMounts(t *testing.T) {
 	p.remove("app2")
 }
 
+// What is mounted below a directory that is shared has no devices and no
+// privileged programs there either.
+func TestSharedMountsBelow(t *testing.T) {
+	t.Parallel()
+	p := newSandbox(t)
+	req := p.request("app1", "/bin/sh", "-c", "echo ready; sleep 1000")
+	for _, at := range []string{"/own", "/own/below"} {
+		req.OCI.Mounts = append(req.OCI.Mounts, &agent.Mount{Destination: at, Type: "tmpfs", Source: "tmpfs"})
+	}
+	p.create(req)
+	p.start("app1")
+	p.readUntil("app1", "", "ready")
+	p.create(p.sharing("app2", "/own", "/bin/cat", "/proc/self/mountinfo"))
+	p.start("app2")
+	seen := 0
+	for line := range strings.Lines(p.output("app2", "")) {
+		if f := strings.Fields(line); len(f) > 5 && strings.HasPrefix(f[4], "/theirs") {
+			seen++
+			if !strings.Contains(f[5], "nosuid") || !strings.Contains(f[5], "nodev") {
+				t.Errorf("%s is mounted %s", f[4], f[5])
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d mounts are shared, want 2", seen)
+	}
+	p.remove("app2")
+	p.remove("app1")
+}
+
 // Nothing of the guest's can be had that way, and nothing is left of what failed.
 func TestSharedMountsRefused(t *testing.T) {
 	t.Parallel()

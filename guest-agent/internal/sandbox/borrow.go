@@ -109,11 +109,17 @@ func cloneInside(pid int, path string) (*os.File, error) {
 		return nil, invalidf("another container's %.256q cannot be had: %v", path, err)
 	}
 	defer func() { _ = unix.Close(at) }()
-	tree, err := unix.OpenTree(at, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	fd, err := unix.OpenTree(at, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("copy what another container has: %w", err)
 	}
-	return os.NewFile(uintptr(tree), path), nil
+	tree := os.NewFile(uintptr(fd), path)
+	// The options of a bind mount would concern the uppermost of these mounts alone.
+	tame := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &tame); err != nil {
+		return nil, errors.Join(fmt.Errorf("take devices and privileged programs out of what another container has: %w", err), tree.Close())
+	}
+	return tree, nil
 }
 
 // enter puts the calling thread into the mount namespace of a process, which must
