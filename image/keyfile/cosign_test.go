@@ -79,6 +79,7 @@ func TestUnlockCosignRefuses(t *testing.T) {
 		"nothing to do":        {edit(`"p":1`, `"p":0`), "not possible"},
 		"less than nothing":    {edit(`"r":8`, `"r":-8`), "not possible"},
 		"too much memory":      {edit(`"N":2`, `"N":1048576`), "costs more"},
+		"many small passes":    {edit(`"N":2,"p":1,"r":8`, `"N":2,"p":400000,"r":8`), "costs more"},
 		"too much work":        {edit(`"p":1`, `"p":1073741824`), "costs more"},
 		"numbers that overrun": {edit(`"N":2`, `"N":4611686018427387904`), "not possible"},
 		"no number":            {edit(`"N":2`, `"N":99999999999999999999`), "not well formed"},
@@ -106,7 +107,7 @@ func FuzzParseBox(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c := b.cost; 128*int64(c.n)*int64(c.r) > maxScryptMemory {
+		if c := b.cost; 128*int64(c.r)*(int64(c.n)+int64(c.p)) > maxScryptMemory {
 			t.Fatalf("%+v was accepted", c)
 		}
 		b.cost = scryptCost{2, 1, 1} // the cost is the caller's

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
-// What scrypt may cost (RFC 7914 section 2): it takes 128*N*r bytes of memory and
+// What scrypt may cost (RFC 7914 section 2): it takes 128*r*(N+p) bytes of memory and
 // passes over them p times. OpenSSL asks for 16 MiB, cosign for 64 MiB; a file
 // of somebody else's must not be able to ask for all that there is.
 const (
@@ -23,7 +23,7 @@ func (c scryptCost) check() error {
 	if c.n < 2 || c.n > maxScryptMemory/128 || c.n&(c.n-1) != 0 || c.r < 1 || c.r > maxScryptMemory/128 || c.p < 1 || c.p > maxScryptWork {
 		return errors.New("the parameters of scrypt are not possible")
 	}
-	memory := 128 * int64(c.n) * int64(c.r)
+	memory := 128 * int64(c.r) * (int64(c.n) + int64(c.p)) // the passes' own blocks lie there, too
 	if memory > maxScryptMemory || memory > maxScryptWork/int64(c.p) {
 		return fmt.Errorf("scrypt with N=%d, r=%d, p=%d costs more than is allowed", c.n, c.r, c.p)
 	}
