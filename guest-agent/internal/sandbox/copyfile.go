@@ -216,11 +216,34 @@ func (c copier) piece(f *os.File, offset int64, data []byte, size int64) (full b
 // place gives the finished file or link its name, replacing what is there.
 func (c copier) place(tmp string) error {
 	if fi, err := c.root.Lstat(c.name); err == nil && fi.IsDir() {
+		if err := c.holdsNoMount(); err != nil {
+			return errors.Join(err, c.root.Remove(tmp))
+		}
 		if err := c.root.RemoveAll(c.name); err != nil {
 			return err
 		}
 	}
 	return c.root.Rename(tmp, c.name)
+}
+
+// holdsNoMount keeps volumes from being emptied with a directory that holds them.
+// The request's path may lead to it through links, so that the table of storages
+// knows it by another one.
+func (c copier) holdsNoMount() error {
+	f, err := c.root.Open(c.name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	path, err := os.Readlink(fdPath(f))
+	if err != nil {
+		return err
+	}
+	found, err := mountsBelow(strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(path)) // proc_pid_mountinfo(5)
+	if err == nil && len(found) > 0 {
+		err = invalidf("a volume is mounted below it")
+	}
+	return err
 }
 
 func (c copier) directory() error {

@@ -97,6 +97,37 @@ func TestCopyFileKeepsOffVolumes(t *testing.T) {
 	}
 }
 
+// Nor does a link lead around that, whatever the directory is called.
+func TestCopyFileKeepsOffVolumesBehindLinks(t *testing.T) {
+	needsRoot(t)
+	s := newTestSandbox(t)
+	const place = GuestDir + "/shared/containers/app1-0011223344556677-data"
+	volumes, err := s.Prepare(t.Context(), "app1", []*agent.Storage{{Driver: "ephemeral", Fstype: "tmpfs", MountPoint: place + "/in here/deep"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(s.translate(place), "in here/deep/kept")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CopyFile(&agent.CopyFileRequest{Path: place + "/link", FileMode: unix.S_IFLNK | 0o777, Data: []byte(".")}); err != nil {
+		t.Fatal(err)
+	}
+	var invalid *InvalidError
+	for _, mode := range []uint32{unix.S_IFREG | 0o644, unix.S_IFLNK | 0o777} {
+		err := s.CopyFile(&agent.CopyFileRequest{Path: place + "/link/in here", FileMode: mode, FileSize: 1, Data: []byte("x")})
+		if !errors.As(err, &invalid) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+	if err := volumes.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Drivers that runtimes know, and this agent has not, are refused with the reason.
 func TestUnsupportedDrivers(t *testing.T) {
 	needsRoot(t)
