@@ -31,20 +31,24 @@ func (a Archive) check() []error {
 	var all []error
 	add := func(format string, args ...any) { all = append(all, fmt.Errorf("[[archive]] "+format, args...)) }
 	u, err := url.Parse(a.URL)
+	shown := "a url that is none"
+	if err == nil {
+		shown = u.Redacted() // it may have a password in it
+	}
 	if err != nil || !slices.Contains([]string{"http", "https", "file"}, u.Scheme) || u.User != nil {
-		add("url = %.100q: want an address by http, https or file, without a password", a.URL)
+		add("%.100s: want a url by http, https or file, without a password", shown)
 	}
 	for _, name := range append([]string{a.Suite}, a.Components...) {
 		if !suiteForm.MatchString(name) || path.Clean(name) != name {
-			add("%s: %.60q cannot be the name of a suite or of a component", a.URL, name)
+			add("%s: %.60q cannot be the name of a suite or of a component", shown, name)
 		}
 	}
 	if len(a.Components) == 0 {
-		add("%s: components is missing, for example [\"main\"]", a.URL)
+		add("%s: components is missing, for example [\"main\"]", shown)
 	}
 	digest, err := hex.DecodeString(a.SHA256)
 	if a.Keyring == "" || err != nil || len(digest) != 32 {
-		add("%s: want a keyring and its keyring_sha256: nothing else says whose packages these are", a.URL)
+		add("%s: want a keyring and its keyring_sha256: nothing else says whose packages these are", shown)
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package recipe_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,23 @@ func TestShipped(t *testing.T) {
 	}
 }
 
+const agent = `path = "/usr/bin/guest-agent"`
+
+// archive is what agent is replaced with for a recipe that names an archive.
+func archive(url, suite, component, digest string) string {
+	return fmt.Sprintf("%s\n[[archive]]\nurl = %q\nsuite = %q\ncomponents = [%q]\nkeyring = \"a.gpg\"\nkeyring_sha256 = %q\n", agent, url, suite, component, digest)
+}
+
+func TestArchive(t *testing.T) {
+	digest := strings.Repeat("ab", 32)
+	r, err := recipe.Parse([]byte(strings.Replace(rootfstest.Recipe, agent, archive("https://a.example", "book", "main", digest), 1)))
+	if err != nil || len(r.Archive) != 1 || r.Archive[0].SHA256 != digest || r.Archive[0].Expired {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestMistakes(t *testing.T) {
+	digest := strings.Repeat("ab", 32)
 	for _, c := range []struct{ old, with, want string }{
 		{`name = "guest"`, `name = "Guest"`, "small letters"},
 		{`name = "guest"`, `nam = "guest"`, "line 1: nam means nothing"},
@@ -42,12 +59,18 @@ func TestMistakes(t *testing.T) {
 		{`files = ["/usr/bin/runtime"]`, `files = ["/usr/../etc"]`, "no clean absolute path"},
 		{`join = "/etc`, `join = "etc`, "want an absolute path"},
 		{`"snp", "tpm"`, `"sgx"`, "want snp, tdx or tpm"},
+		{agent, archive("ftp://a.example", "book", "main", digest), "ftp://a.example: want a url by http, https or file"},
+		{agent, archive("https://user:word@a.example", "book", "main", digest[2:]), "https://user:xxxxx@a.example: want a url by http, https or file, without a password"},
+		{agent, archive("https://a.example", "../book", "main", digest), "cannot be the name of a suite"},
+		{agent, archive("https://a.example", "book/..", "main", digest), "cannot be the name of a suite"},
+		{agent, archive("https://a.example", "book", "ma in", digest), "or of a component"},
+		{agent, archive("https://a.example", "book", "main", digest[2:]), "nothing else says whose packages these are"},
 	} {
 		text := strings.Replace(rootfstest.Recipe, c.old, c.with, 1)
 		if text == rootfstest.Recipe {
 			t.Fatalf("%q is not in the recipe", c.old)
 		}
-		if _, err := recipe.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := recipe.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), ":word@") {
 			t.Errorf("%s: %v", c.with, err)
 		}
 	}
