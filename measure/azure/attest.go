@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tsm"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // What the paravisor keeps in its vTPM (guest-protocol 4.6).
@@ -59,7 +60,7 @@ func NewAttester(cfg AttesterConfig) (*Attester, error) {
 		return nil, errors.New("azure: no vTPM to ask")
 	}
 	if cfg.Wait == nil {
-		cfg.Wait = tsm.Wait
+		cfg.Wait = pause.For
 	}
 	return &Attester{cfg: cfg, turn: make(chan struct{}, 1)}, nil
 }

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // WebConfig says how a service is asked. The zero value is what a broker wants.
@@ -29,7 +31,7 @@ type WebConfig struct {
 	Attempts     int           // 0 means 4
 	AttemptTime  time.Duration // of one attempt; 0 means 10 s
 	MaxWait      time.Duration // between two attempts, more is given up; 0 means 20 s
-	// Wait waits between attempts; nil means a timer.
+	// Wait waits between attempts; nil means [pause.For].
 	Wait func(ctx context.Context, d time.Duration) error
 	Now  func() time.Time // nil means time.Now
 }
@@ -62,7 +64,7 @@ func newWeb(base string, c WebConfig) (*web, error) {
 		c.MaxWait = 20 * time.Second
 	}
 	if c.Wait == nil {
-		c.Wait = wait
+		c.Wait = pause.For
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -82,17 +84,6 @@ func newWeb(base string, c WebConfig) (*web, error) {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // answer is what a service said.

@@ -1,5 +1,6 @@
 // Package ima reads the list of Linux's integrity measurement architecture: which
-// files a kernel measured when they were opened or executed, as its policy
+// files a kernel measured when they were opened or executed, and what else (its own
+// version, keys on keyrings, the command line of the next kernel), as its policy
 // (ima_policy=) told it to, and what it extended PCR 10 by for each.
 //
 // A list proves nothing by itself: [List.Through] says which part of it leads to a
@@ -7,17 +8,15 @@
 // after a quote holds more than the quote does; what is beyond is nobody's word.
 //
 // Sources: Linux, security/integrity/ima/ima_fs.c (ima_measurements_show),
-// ima_template.c and ima_queue.c.
+// ima_template.c, ima_template_lib.c, ima_main.c and ima_queue.c.
 package ima
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
@@ -44,9 +43,10 @@ type Entry struct {
 	PCR int
 	// Digest is the SHA-1 of the data, which extended the bank of that algorithm.
 	// It is zero for a violation.
-	Digest   [20]byte
+	Digest [20]byte
+	// Template names the fields of the data. No register vouches for it.
 	Template string
-	Data     []byte // of the template: fields, each behind its length
+	Data     []byte // fields, each behind its length
 }
 
 // List is a parsed list, in the order of the kernel.
@@ -112,20 +112,6 @@ func (e Entry) Sum(alg eventlog.Algorithm) []byte {
 	return alg.Sum(e.Data)
 }
 
-// File returns the first two fields of the templates that describe files: the
-// digest of the content as ALGORITHM:HEX, and the path. Names are as the kernel
-// saw them, in whatever mount namespace.
-func (e Entry) File() (digest, path string, ok bool) {
-	r := &fields.Reader{Buf: e.Data, Truncated: ErrTruncated}
-	first, second := r.Take(take(r.U32())), r.Take(take(r.U32()))
-	algorithm, sum, found := bytes.Cut(first, []byte(":\x00"))
-	name, terminated := bytes.CutSuffix(second, []byte("\x00"))
-	if r.Err != nil || !found || !terminated || bytes.IndexByte(name, 0) >= 0 {
-		return "", "", false
-	}
-	return string(algorithm) + ":" + hex.EncodeToString(sum), strings.ToValidUTF8(string(name), "\ufffd"), true
-}
-
 // Through returns the entries, from the first on, that lead the register of a bank
 // from its reset to a value; false if none do. Entries of other registers are left
 // out.
@@ -156,15 +142,20 @@ func (l List) End(alg eventlog.Algorithm) []byte {
 }
 
 // Claims are what policies see of a list that leads to its register: how many
-// entries and violations there are, and the files with their digests, each as
-// often as it was measured. A violation is no file: the register was extended by
-// ones whatever the list tells beside it, so path and digest are the sender's word.
+// entries and violations there are, the files with their digests, and what else was
+// measured under its name, each as often as it was. A violation is neither: the
+// register was extended by ones whatever the list tells beside it, so path and digest
+// are the sender's word.
 func (l List) Claims() measure.Claims {
 	violations := 0
-	files := []any{}
+	files, buffers := []any{}, []any{}
 	for _, e := range l {
 		if e.Violation() {
 			violations++
+			continue
+		}
+		if digest, name, ok := e.Buffer(); ok {
+			buffers = append(buffers, measure.Claims{"digest": digest, "name": name})
 			continue
 		}
 		if digest, path, ok := e.File(); ok {
@@ -172,6 +163,6 @@ func (l List) Claims() measure.Claims {
 		}
 	}
 	return measure.Claims{
-		"entries": json.Number(strconv.Itoa(len(l))), "violations": json.Number(strconv.Itoa(violations)), "files": files,
+		"entries": json.Number(strconv.Itoa(len(l))), "violations": json.Number(strconv.Itoa(violations)), "files": files, "buffers": buffers,
 	}
 }

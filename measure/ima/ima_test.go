@@ -117,8 +117,8 @@ func TestClaims(t *testing.T) {
 		t.Errorf("%v", told.Claims())
 	}
 	odd := Entry{PCR: PCR, Template: "ima-buf", Data: le(nil, 1<<30)}
-	if files := (List{odd}).Claims()["files"].([]any); len(files) != 0 {
-		t.Errorf("%v", files)
+	if c := (List{odd}).Claims(); len(c["files"].([]any)) != 0 || len(c["buffers"].([]any)) != 0 {
+		t.Errorf("%v", c)
 	}
 }
 
@@ -129,6 +129,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(append(make([]byte, 24), 0xff, 0, 0, 0))
 	f.Add(append(make([]byte, 24), 0xff, 0xff, 0xff, 0xff))
 	f.Add(List{{PCR: PCR, Template: "ima-sig", Data: le(le(nil, 0), 255)}}.Marshal())
+	f.Add(List{buffer("kernel_version", []byte("6.12"))}.Marshal())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		l, err := Parse(raw)
 		if err != nil {
@@ -136,6 +137,15 @@ func FuzzParse(f *testing.F) {
 		}
 		if !bytes.Equal(l.Marshal(), raw) {
 			t.Fatalf("accepted %x", raw)
+		}
+		for i, e := range l {
+			_, _, file := e.File()
+			_, _, other := e.Buffer()
+			renamed := e
+			renamed.Template = "ima-buf"
+			if _, _, still := renamed.File(); file && other || still != file {
+				t.Fatalf("entry %d of %x is a file: %v, %v, and something else: %v", i, raw, file, still, other)
+			}
 		}
 		l.Claims()
 		if got, ok := l.Through(eventlog.SHA256, l.End(eventlog.SHA256)); !ok || len(got) > len(l) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -89,9 +90,23 @@ func (t *TPM) do(ctx context.Context, f func(transport.TPM) error) (err error) {
 	return f(dev)
 }
 
+// presence is how often a TPM is asked whether it is there. The kernel gives it
+// 750 ms, which the TPM of a virtual machine misses where its host is busy, and a
+// guest that comes up then should not end over that.
+const presence = 3
+
 // Present tells whether there is a TPM 2.0 that answers; the error says what
 // there is instead.
-func (t *TPM) Present(ctx context.Context) error {
+func (t *TPM) Present(ctx context.Context) (err error) {
+	for range presence {
+		if err = t.present(ctx); !errors.Is(err, syscall.ETIME) {
+			break
+		}
+	}
+	return err
+}
+
+func (t *TPM) present(ctx context.Context) error {
 	return t.do(ctx, func(dev transport.TPM) error {
 		_, err := tpm2.GetCapability{
 			Capability: tpm2.TPMCapTPMProperties, Property: uint32(tpm2.TPMPTFamilyIndicator), PropertyCount: 1,

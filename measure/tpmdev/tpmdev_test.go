@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -275,4 +276,34 @@ func FuzzAnswers(f *testing.F) {
 		_, _ = tpm.ReadNV(t.Context(), 0x01400001)
 		_ = tpm.WriteNV(t.Context(), 0x01400002, []byte("data"))
 	})
+}
+
+// late is a TPM whose first commands the kernel gave up waiting for.
+type late struct {
+	transport.TPMCloser
+
+	left *int
+}
+
+func (l late) Send(command []byte) ([]byte, error) {
+	if *l.left--; *l.left >= 0 {
+		return nil, &os.PathError{Op: "write", Path: "/dev/tpmrm0", Err: syscall.ETIME}
+	}
+	return l.TPMCloser.Send(command)
+}
+
+// A TPM that is slow to answer while its host is busy is there; one that never
+// answers is not.
+func TestPresentWhenBusy(t *testing.T) {
+	open := swtpmtest.Start(t)
+	for lost, want := range map[int]error{2: nil, 3: syscall.ETIME} {
+		left := lost
+		err := New(func() (transport.TPMCloser, error) {
+			tpm, err := open()
+			return late{tpm, &left}, err
+		}).Present(t.Context())
+		if !errors.Is(err, want) {
+			t.Errorf("after %d that were lost: %v", lost, err)
+		}
+	}
 }

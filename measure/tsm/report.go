@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // ReportDir is where the kernel makes reports (Linux
@@ -219,19 +221,7 @@ func (r Reports) wait(ctx context.Context) error {
 	if r.Wait != nil {
 		return r.Wait(ctx, busyPause)
 	}
-	return Wait(ctx, busyPause)
-}
-
-// Wait pauses, or returns early with the context's error.
-func Wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return pause.For(ctx, busyPause)
 }
 
 // optional reads an attribute that not every platform has.
