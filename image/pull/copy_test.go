@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/internal/imagetest"
 	"github.com/vouchsafe-cc/vouchsafe/image/pull"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
 // copier copies with the broker's keys, or without any.
@@ -192,6 +193,34 @@ func TestCopyRefuses(t *testing.T) {
 	end()
 	if _, err := c.Copy(ended, w.ref("kept:v1"), "v1", layoutAt(dir)); fault.CodeOf(err) != fault.ImageUnavailable {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A layer that unpacking would refuse for its length is not copied either, in the
+// clear or decrypted on the way.
+func TestCopyRefusesLongArchives(t *testing.T) {
+	w := newWorld(t)
+	long := imagetest.GzipLayer(t, imagetest.File("zeros", strings.Repeat("\x00", 1<<20)))
+	config := w.config()
+	config.Store = nil
+	for limit, fits := range map[int64]bool{2 << 20: true, 1 << 20: false} {
+		config.Limits = unpack.Limits{Archive: limit}
+		c, err := pull.NewCopier(config)
+		imagetest.Must(t, err)
+		for _, ref := range []string{w.clear("long:clear", long), w.ship("long:encrypted", long)} {
+			dir := filepath.Join(t.TempDir(), "out")
+			_, err := c.Copy(t.Context(), ref, "v1", layoutAt(dir))
+			if fits {
+				imagetest.Must(t, err)
+				continue
+			}
+			if le := w.layerError(err, 0, pull.WhatArchive); fault.CodeOf(err) != fault.ImageMalformed || !strings.Contains(le.Error(), "longer than") {
+				t.Errorf("%v: %v", err, le)
+			}
+			if got := blobs(t, dir); len(got) != 1 { // the config
+				t.Errorf("the layout has %q", got)
+			}
+		}
 	}
 }
 

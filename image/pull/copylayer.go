@@ -40,7 +40,7 @@ func (j *copying) present(ctx context.Context, lp layerPlan) error {
 		return err
 	}
 	defer func() { _ = blob.Close() }()
-	if _, err = io.Copy(io.Discard, j.vouched(blob, lp)); err != nil {
+	if _, err = io.Copy(io.Discard, j.vouched(ctx, blob, lp)); err != nil {
 		return registry.ErrNotFound // it is written anew
 	}
 	return nil
@@ -50,13 +50,6 @@ func (j *copying) present(ctx context.Context, lp layerPlan) error {
 // in the target if length, digest, HMAC and diffID held, as far as each can be
 // seen.
 func (j *copying) bring(ctx context.Context, lp, there layerPlan, private crypt.Private) (ocispec.Descriptor, error) {
-	if lp.compression == zstandard {
-		done, err := j.puller.windows.wait(ctx)
-		if err != nil {
-			return there.desc, err
-		}
-		defer done()
-	}
 	for {
 		desc, err := j.write(ctx, lp, there, private)
 		if err == nil {
@@ -81,7 +74,7 @@ func (j *copying) write(ctx context.Context, lp, there layerPlan, private crypt.
 			return there.desc, err
 		}
 	}
-	v := j.vouched(plain, there)
+	v := j.vouched(ctx, plain, there)
 	wrote, err := j.to.PushBlob(ctx, v)
 	_ = v.stop(errors.New("nothing follows")) // what it found has been given already, or does not matter
 	there.desc.Digest, there.desc.Size = wrote.Digest, wrote.Size
@@ -92,7 +85,7 @@ func (j *copying) write(ctx context.Context, lp, there layerPlan, private crypt.
 // meanwhile and compares the diffID; the end is given only if that held. What is
 // encrypted passes as it is. Whoever calls it reads to the end or to an error,
 // or calls stop.
-func (j *copying) vouched(r io.Reader, lp layerPlan) *vouchedReader {
+func (j *copying) vouched(ctx context.Context, r io.Reader, lp layerPlan) *vouchedReader {
 	v := &vouchedReader{r: r}
 	if lp.encrypted {
 		return v
@@ -100,7 +93,7 @@ func (j *copying) vouched(r io.Reader, lp layerPlan) *vouchedReader {
 	check, w := io.Pipe()
 	v.w, v.verdict = w, make(chan error, 1)
 	go func() {
-		err := j.puller.hold(check, lp)
+		err := j.puller.hold(ctx, check, lp)
 		// Earlier stages may have the better reason, so the stream goes on to its end.
 		_, _ = io.Copy(io.Discard, check)
 		v.verdict <- err
@@ -108,12 +101,13 @@ func (j *copying) vouched(r io.Reader, lp layerPlan) *vouchedReader {
 	return v
 }
 
-// hold compares the diffID of the layer that r reads.
-func (p *Puller) hold(r io.Reader, lp layerPlan) error {
+// hold compares the diffID of the layer that r reads. An archive that would be too
+// long to unpack is refused like there: it costs time, if no disk.
+func (p *Puller) hold(ctx context.Context, r io.Reader, lp layerPlan) error {
 	compressed := &countingReader{r: r}
 	var archive io.Reader = compressed
 	if lp.compression != plain {
-		z, free, err := p.decompress(compressed, lp.compression)
+		z, free, err := p.decompress(ctx, compressed, lp.compression)
 		if err != nil {
 			return err
 		}
@@ -121,7 +115,7 @@ func (p *Puller) hold(r io.Reader, lp layerPlan) error {
 		archive = z
 	}
 	digester := lp.diffID.Algorithm().Digester()
-	_, err := io.Copy(digester.Hash(), archive)
+	_, err := io.Copy(digester.Hash(), p.cfg.Limits.Bound(archive))
 	if err == nil { // the decompressor may have stopped before the end of the blob
 		_, err = io.Copy(io.Discard, compressed)
 	}

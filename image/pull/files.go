@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
 // maxFile bounds what [ReadFiles] reads, in bytes.
@@ -48,10 +49,11 @@ type search struct {
 	wanted  []string
 	found   map[string][]byte
 	settled map[string]bool // what layers below have of them does not count
+	limits  unpack.Limits   // those of layers that are unpacked
 }
 
 func newSearch(wanted []string) *search {
-	return &search{wanted, map[string][]byte{}, map[string]bool{}}
+	return &search{wanted: wanted, found: map[string][]byte{}, settled: map[string]bool{}}
 }
 
 func (s *search) layer(ctx context.Context, src registry.Source, desc ocispec.Descriptor) error {
@@ -79,7 +81,7 @@ func (s *search) fetched(ctx context.Context, src registry.Source, desc ocispec.
 	}
 	defer func() { _ = blob.Close() }()
 	in := &countingReader{r: blob}
-	read := s.archive(in, c)
+	read := s.archive(ctx, in, c)
 	if in.err != nil {
 		return in.err
 	}
@@ -90,17 +92,17 @@ func (s *search) fetched(ctx context.Context, src registry.Source, desc ocispec.
 }
 
 // archive reads one layer's files.
-func (s *search) archive(in *countingReader, c compression) error {
+func (s *search) archive(ctx context.Context, in *countingReader, c compression) error {
 	if c == plain {
-		return s.entries(tar.NewReader(in))
+		return s.entries(tar.NewReader(s.limits.Bound(in)))
 	}
 	p := Puller{windows: newWindows()}
-	r, release, err := p.decompress(in, c)
+	r, release, err := p.decompress(ctx, in, c)
 	if err != nil {
 		return err
 	}
 	defer release()
-	return s.entries(tar.NewReader(r))
+	return s.entries(tar.NewReader(s.limits.Bound(r)))
 }
 
 // maxEntries of a layer are looked at.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/internal/imagetest"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/unpack"
 )
 
 // shelf is a registry of layers.
@@ -117,13 +118,30 @@ func TestReadFilesOfFewLayers(t *testing.T) {
 	}
 }
 
+// An archive that would be too long to unpack is not searched to its end, however
+// small it is in its compressed form.
+func TestReadFilesOfTooLongAnArchive(t *testing.T) {
+	raw := imagetest.Tar(t, imagetest.File("big", strings.Repeat("x", 1<<20)), imagetest.File("f", "found"))
+	for c, blob := range map[compression][]byte{plain: raw, gzipped: imagetest.Gzip(t, raw), zstandard: imagetest.Zstd(t, raw)} {
+		for limit, found := range map[int64]bool{0: true, 2 << 20: true, 1 << 20: false, 512: false} {
+			s := newSearch([]string{"f"})
+			s.limits.Archive = limit
+			err := s.archive(t.Context(), &countingReader{r: bytes.NewReader(blob)}, c)
+			_, format := errors.AsType[*unpack.FormatError](err)
+			if found && (err != nil || string(s.found["f"]) != "found") || !found && (!format || len(s.found) > 0) {
+				t.Errorf("compression %d, limit %d: %v, %v", c, limit, s.found, err)
+			}
+		}
+	}
+}
+
 func FuzzReadFiles(f *testing.F) {
 	f.Add(imagetest.Tar(f, imagetest.Dir("etc"), imagetest.File("etc/passwd", "x"), imagetest.File("etc/.wh..wh..opq", "")))
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{255}, 1024))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s := newSearch([]string{"etc/passwd"})
-		if s.archive(&countingReader{r: bytes.NewReader(raw)}, plain) != nil {
+		if s.archive(t.Context(), &countingReader{r: bytes.NewReader(raw)}, plain) != nil {
 			return
 		}
 		for name, b := range s.found {

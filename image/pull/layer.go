@@ -92,13 +92,6 @@ func (j *job) fetchSomewhere(ctx context.Context, lp layerPlan, key store.Key, p
 
 // fetch runs the pipeline for one layer into a staging directory.
 func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private crypt.Private) (*store.Layer, error) {
-	if lp.compression == zstandard {
-		done, err := j.puller.windows.wait(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-	}
 	staging, err := j.puller.cfg.Store.Stage()
 	if err != nil {
 		return nil, err
@@ -186,7 +179,7 @@ func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *
 	compressed := &countingReader{r: authenticated}
 	into.r = compressed
 	if lp.compression != plain {
-		archive, free, err := p.decompress(compressed, lp.compression)
+		archive, free, err := p.decompress(ctx, compressed, lp.compression)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -58,9 +59,9 @@ func layerType(mediaType string) (c compression, encrypted bool, err error) {
 	return 0, false, fmt.Errorf("layers of media type %.100q are not supported", mediaType)
 }
 
-// decompress wraps r, which is compressed. The returned function gives the
-// decoder back.
-func (p *Puller) decompress(r *countingReader, c compression) (io.Reader, func(), error) {
+// decompress wraps r, which is compressed, and waits until there is memory for
+// that. The returned function gives it back.
+func (p *Puller) decompress(ctx context.Context, r *countingReader, c compression) (io.Reader, func(), error) {
 	if c == gzipped {
 		open := ownGzip
 		if p.cfg.LibraryGzip {
@@ -72,14 +73,11 @@ func (p *Puller) decompress(r *countingReader, c compression) (io.Reader, func()
 		}
 		return &expansion{src: r, r: z}, func() {}, nil
 	}
-	z, err := p.windows.decoder()
-	if err == nil {
-		err = z.Reset(r)
-	}
+	z, err := p.windows.open(ctx, r)
 	if err != nil {
-		return nil, nil, compressionError(r, err)
+		return nil, nil, err
 	}
-	return &expansion{src: r, r: z}, func() { p.windows.giveBack(z) }, nil
+	return &expansion{src: r, r: z}, z.close, nil
 }
 
 func ownGzip(r io.Reader) (io.Reader, error)   { return inflate.NewReader(r) }

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -50,15 +51,56 @@ func (w *windows) leave() {
 	}
 }
 
-// wait waits until one more layer may have a window. The function that it
-// returns ends that.
-func (w *windows) wait(ctx context.Context) (func(), error) {
+// open decodes r as soon as one more layer may have a window. Whoever calls it
+// owes a close.
+func (w *windows) open(ctx context.Context, r io.Reader) (*windowed, error) {
 	select {
 	case w.room <- struct{}{}:
-		return func() { <-w.room }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	z, err := w.decoder()
+	if err == nil {
+		err = z.Reset(r)
+	}
+	if err != nil {
+		<-w.room
+		return nil, err
+	}
+	return &windowed{windows: w, z: z}, nil
+}
+
+// A windowed is a layer that is being decoded. Its window goes to the next layer
+// when the last byte was read, not when it was unpacked.
+type windowed struct {
+	windows *windows
+	z       *zstd.Decoder // nil: given back
+	err     error         // after which nothing is read
+}
+
+func (d *windowed) Read(p []byte) (int, error) {
+	if d.z == nil {
+		return 0, d.err
+	}
+	n, err := d.z.Read(p)
+	if err != nil {
+		d.err = err
+		d.close()
+	}
+	return n, err
+}
+
+// close gives the window back. It is no matter how often.
+func (d *windowed) close() {
+	if d.z == nil {
+		return
+	}
+	d.windows.giveBack(d.z)
+	d.z = nil
+	if d.err == nil {
+		d.err = errClosed
+	}
+	<-d.windows.room
 }
 
 // decoder returns a decoder that reads nothing yet.

@@ -1,10 +1,14 @@
 package pull
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"runtime/debug"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // One decoder goes from layer to layer, and is dropped with the last pull.
@@ -36,21 +40,64 @@ func TestWindowsAreHandedOn(t *testing.T) {
 	}
 }
 
+// A layer waits for a window until the one before it is decoded, not until that
+// is unpacked and closed.
 func TestWindowsAreFew(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(20 << 20))
 	w := newWindows()
-	done, err := w.wait(t.Context())
+	w.enter()
+	defer w.leave()
+	content := bytes.Repeat([]byte("window"), 1000)
+	z, err := zstd.NewWriter(nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	frame := z.EncodeAll(content, nil)
+	first, err := w.open(t.Context(), bytes.NewReader(frame))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(first, make([]byte, len(content))); err != nil {
 		t.Fatal(err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := w.wait(ended); !errors.Is(err, context.Canceled) {
+	if _, err := w.open(ended, bytes.NewReader(frame)); !errors.Is(err, context.Canceled) {
 		t.Errorf("a second window with little memory: %v", err)
 	}
-	done()
-	if done, err = w.wait(t.Context()); err != nil {
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatalf("at the end: %v", err)
+	}
+	second, err := w.open(t.Context(), bytes.NewReader(frame))
+	if err != nil {
 		t.Fatal(err)
 	}
-	done()
+	first.close() // says nothing about the second one's
+	if n := len(w.room); n != 1 {
+		t.Errorf("%d windows are taken", n)
+	}
+	if got, err := io.ReadAll(second); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	second.close()
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("after close: %v", err)
+	}
+	if n := len(w.room); n != 0 {
+		t.Errorf("%d windows are taken", n)
+	}
+}
+
+// Whoever stops early gives the window back, and reads nothing more.
+func TestWindowOfWhoStops(t *testing.T) {
+	w := newWindows()
+	d, err := w.open(t.Context(), bytes.NewReader(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.close()
+	d.close()
+	if _, err := d.Read(make([]byte, 1)); !errors.Is(err, errClosed) || len(w.room) != 0 {
+		t.Errorf("%v, %d windows taken", err, len(w.room))
+	}
 }

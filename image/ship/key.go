@@ -74,7 +74,12 @@ func PublicKey(doc secret.Bytes) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKIXPublicKey(signer.Public())
+	return PublicPEM(signer.Public())
+}
+
+// PublicPEM writes a public key as policies have it.
+func PublicPEM(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -85,20 +90,20 @@ func PublicKey(doc secret.Bytes) ([]byte, error) {
 // same bytes the same way: ECDSA without a source of randomness is that of
 // RFC 6979.
 func signPayload(key crypto.Signer, payload []byte) ([]byte, error) {
-	switch k := key.(type) {
-	case ed25519.PrivateKey:
-		return k.Sign(rand.Reader, payload, crypto.Hash(0))
-	case *ecdsa.PrivateKey:
+	switch k := key.Public().(type) {
+	case ed25519.PublicKey:
+		return key.Sign(rand.Reader, payload, crypto.Hash(0))
+	case *ecdsa.PublicKey:
 		switch k.Curve {
 		case elliptic.P384():
 			sum := sha512.Sum384(payload)
-			return k.Sign(nil, sum[:], crypto.SHA384)
+			return key.Sign(nil, sum[:], crypto.SHA384)
 		case elliptic.P521():
 			sum := sha512.Sum512(payload)
-			return k.Sign(nil, sum[:], crypto.SHA512)
+			return key.Sign(nil, sum[:], crypto.SHA512)
 		}
 		sum := sha256.Sum256(payload)
-		return k.Sign(nil, sum[:], crypto.SHA256)
+		return key.Sign(nil, sum[:], crypto.SHA256)
 	}
 	sum := sha256.Sum256(payload)
 	return key.Sign(rand.Reader, sum[:], crypto.SHA256)

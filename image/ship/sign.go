@@ -63,7 +63,18 @@ type WrittenSignature struct {
 // time and at random). Two signers at the same moment may overwrite each other's
 // entries, for registries cannot compare and swap a tag.
 func Sign(ctx context.Context, ref string, key secret.Bytes, o SignOptions) (SignResult, error) {
-	s, err := newSigning(ref, key, o)
+	signer, err := ParsePrivateKey(key)
+	if err != nil {
+		return SignResult{}, err
+	}
+	return SignWith(ctx, ref, signer, o)
+}
+
+// SignWith is [Sign] with a key that may be elsewhere, for example in a token: RSA
+// that signs with PKCS#1 v1.5, ECDSA, or Ed25519. The form of Notation wants the key
+// itself. ECDSA that takes randomness signs anew each time.
+func SignWith(ctx context.Context, ref string, signer crypto.Signer, o SignOptions) (SignResult, error) {
+	s, err := newSigning(ref, signer, o)
 	if err != nil {
 		return SignResult{}, err
 	}
@@ -97,7 +108,7 @@ type signing struct {
 }
 
 // newSigning refuses what cannot be written before anything is.
-func newSigning(ref string, key secret.Bytes, o SignOptions) (*signing, error) {
+func newSigning(ref string, signer crypto.Signer, o SignOptions) (*signing, error) {
 	if len(o.Forms) == 0 {
 		o.Forms = []SignForm{SignTag, SignBundle}
 	}
@@ -109,10 +120,6 @@ func newSigning(ref string, key secret.Bytes, o SignOptions) (*signing, error) {
 	notation := slices.Contains(o.Forms, SignNotation)
 	if notation != (len(o.Certificates) > 0) {
 		return nil, errors.New("the form notation needs certificates, and no other form uses any")
-	}
-	signer, err := ParsePrivateKey(key)
-	if err != nil {
-		return nil, err
 	}
 	if notation {
 		if _, err := notationSigner(signer, o.Certificates); err != nil {

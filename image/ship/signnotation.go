@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -71,6 +73,11 @@ func (s *signing) notation(ctx context.Context, root registry.Manifest) (string,
 
 // notationSigner puts key and certificates together, if they belong together.
 func notationSigner(key crypto.Signer, certificates []byte) (signature.LocalSigner, error) {
+	switch key.(type) {
+	case *rsa.PrivateKey, *ecdsa.PrivateKey:
+	default:
+		return nil, errors.New("the form notation needs a private key at hand, RSA or ECDSA: one that stays in a token signs the other forms")
+	}
 	chain, err := parseChain(certificates)
 	if err != nil {
 		return nil, err

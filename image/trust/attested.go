@@ -3,35 +3,22 @@ package trust
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/jsonstream"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // typeAttested is ours: somebody must have attested something of the image,
 // for example how it was built or what it consists of.
-const typeAttested = "attested"
-
-const maxConditions = 32 // of one requirement
+const typeAttested = outline.Attested
 
 // An attestation is what a requirement asks for.
 type attestation struct {
 	predicateType string
 	where         []condition
-}
-
-// A condition is about one value of a predicate.
-type condition struct {
-	at      string // JSON pointer (RFC 6901)
-	path    []string
-	is      any // a text, a number or a flag
-	matches *regexp.Regexp
-	atLeast *version
 }
 
 // parseAttested takes the members of the requirement. A subject's name is not
@@ -47,137 +34,11 @@ func (r *requirement) parseAttested(doc *strictjson.Object) error {
 	case PredicateSign:
 		return fmt.Errorf("a signature is no attestation: %s asks for it", typeSigstore)
 	}
-	var items []rawObject
-	if _, err := doc.Take("where", &items); err != nil {
+	var err error
+	if r.attested.where, err = parseWhere(doc); err != nil {
 		return err
 	}
-	if len(items) > maxConditions {
-		return fmt.Errorf("%d conditions, at most %d are read", len(items), maxConditions)
-	}
-	for i, raw := range items {
-		c, err := parseCondition(raw)
-		if err != nil {
-			return fmt.Errorf("condition %d: %w", i, err)
-		}
-		r.attested.where = append(r.attested.where, c)
-	}
 	return r.parseSigners(doc)
-}
-
-func parseCondition(raw []byte) (condition, error) {
-	var c condition
-	doc, err := strictjson.Parse(raw)
-	if err != nil {
-		return c, err
-	}
-	var is json.RawMessage
-	var pattern, least string
-	asked := 0
-	for _, m := range []struct {
-		name string
-		v    any
-	}{{"at", &c.at}, {"is", &is}, {"matches", &pattern}, {"atLeast", &least}} {
-		ok, err := doc.Take(m.name, m.v)
-		if err != nil {
-			return c, err
-		}
-		if ok && m.name != "at" {
-			asked++
-		}
-	}
-	if asked != 1 {
-		return c, errors.New("exactly one of is, matches and atLeast is needed")
-	}
-	if c.path, err = splitPointer(c.at); err != nil {
-		return c, err
-	}
-	switch {
-	case is != nil:
-		c.is, err = scalar(is)
-	case least != "":
-		c.atLeast, err = parseVersion(least)
-	default:
-		c.matches, err = anchored(pattern)
-	}
-	return c, errors.Join(err, doc.Done())
-}
-
-func scalar(raw []byte) (any, error) {
-	v, err := decodeNumbers(raw)
-	if err != nil {
-		return nil, err
-	}
-	switch v.(type) {
-	case string, json.Number, bool:
-		return v, nil
-	}
-	return nil, errors.New("is: a text, a number, true or false is needed")
-}
-
-// decodeNumbers keeps the digits of numbers as they are written.
-func decodeNumbers(raw []byte) (any, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	err := dec.Decode(&v)
-	return v, err
-}
-
-// splitPointer reads a JSON pointer that names more than the whole document.
-func splitPointer(s string) ([]string, error) {
-	if !strings.HasPrefix(s, "/") {
-		return nil, fmt.Errorf("at %.80q: want a JSON pointer, for example /builder/id", s)
-	}
-	parts := strings.Split(s[1:], "/")
-	for i, p := range parts {
-		parts[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(p)
-	}
-	return parts, nil
-}
-
-// find returns the value that a pointer names, or false.
-func find(v any, path []string) (any, bool) {
-	for _, name := range path {
-		switch at := v.(type) {
-		case map[string]any:
-			next, ok := at[name]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i < 0 || i >= len(at) || strconv.Itoa(i) != name {
-				return nil, false
-			}
-			v = at[i]
-		default:
-			return nil, false
-		}
-	}
-	return v, true
-}
-
-// holds says what is there, and whether that is what the condition asks.
-func (c condition) holds(predicate any) (seen string, ok bool) {
-	v, found := find(predicate, c.path)
-	if !found {
-		return "nothing", false
-	}
-	switch v.(type) {
-	case string, json.Number, bool:
-		seen = fmt.Sprint(v)
-	default:
-		return "no text, number or flag", false
-	}
-	switch {
-	case c.matches != nil:
-		text, isText := v.(string)
-		return seen, isText && c.matches.MatchString(text)
-	case c.atLeast != nil:
-		return seen, c.atLeast.reachedBy(seen)
-	}
-	return seen, v == c.is
 }
 
 // attestation judges the attestations beside the image.
@@ -199,13 +60,24 @@ func (e *evaluation) attestation(ctx context.Context, i int, r requirement) ([]A
 		t.attest(who, reason, sig)
 	}
 	t.seen = append(t.seen, found.broken...)
+	for _, b := range found.bulk {
+		if t.enough() {
+			break
+		}
+		if err := e.bulk(ctx, &t, v, b); err != nil {
+			return nil, fetchFault(err)
+		}
+	}
+	if found.huge > 0 {
+		t.missing = fmt.Sprintf("an attestation of %d bytes is too large to be read, at most %d are, and no other satisfies it", found.huge, maxBulk)
+	}
 	return e.conclude(&t)
 }
 
 // attest judges what an attestation says, unless a reason stands against its
 // signer.
 func (t *tally) attest(who signer, reason string, sig Signature) {
-	st, err := parseStatement(sig.Payload)
+	st, err := sig.statement()
 	switch {
 	case err != nil:
 		t.seen = append(t.seen, err.Error())
@@ -216,37 +88,70 @@ func (t *tally) attest(who signer, reason string, sig Signature) {
 		t.seen = append(t.seen, reason)
 		return
 	}
-	seen, reason := t.rule.attested.judge(st)
+	claim := t.about(st)
+	if claim == nil {
+		t.seen = append(t.seen, "an attestation of another image, "+st.claims[0].Digest.String())
+		return
+	}
+	seen, reason := sig.weighed(*t.rule.attested, st)
 	if reason != "" {
 		t.seen = append(t.seen, reason)
 		return
 	}
+	t.accept(who, sig, *claim, seen)
+}
+
+// about returns the claim of a statement that is about this image; nil if there is
+// none.
+func (t *tally) about(st statement) *Claim {
 	for _, c := range st.claims {
 		if c.Digest == t.subject.Root || c.Digest == t.subject.Manifest {
 			c.Reference, c.Annotations = "", nil // were not judged
-			t.accept(who, sig, c, seen)
-			return
+			return &c
 		}
 	}
-	t.seen = append(t.seen, "an attestation by the wanted signer of another image, "+st.claims[0].Digest.String())
+	return nil
 }
 
-// judge says what stood where there are conditions, or which one does not hold.
-func (a attestation) judge(st statement) (seen map[string]string, reason string) {
-	if len(a.where) == 0 {
-		return nil, ""
+// weighed says what stood where there are conditions, or which one does not hold.
+func (s Signature) weighed(a attestation, st statement) (seen map[string]string, reason string) {
+	if s.stream != nil {
+		return s.stream.seen, s.stream.reason
 	}
-	predicate, err := decodeNumbers(st.predicate)
+	if len(st.predicate) == 0 {
+		return nil, a.unmet()
+	}
+	seen, reason, err := a.look(jsonstream.New(bytes.NewReader(st.predicate)))
 	if err != nil {
-		return nil, "an attestation without a predicate"
+		return nil, fmt.Sprintf("an attestation with a predicate that cannot be read (%v)", err)
+	}
+	return seen, reason
+}
+
+// unmet is the reason against a statement without a predicate, if there is one.
+func (a attestation) unmet() string {
+	if len(a.where) == 0 {
+		return ""
+	}
+	return "an attestation without a predicate"
+}
+
+// look reads a predicate, and says what stood where there are conditions, or which
+// one does not hold.
+func (a attestation) look(predicate *jsonstream.Scanner) (seen map[string]string, reason string, err error) {
+	if len(a.where) == 0 {
+		return nil, "", predicate.Skip()
+	}
+	all, err := look(predicate, a.where)
+	if err != nil {
+		return nil, "", err
 	}
 	seen = map[string]string{}
-	for _, c := range a.where {
-		text, ok := c.holds(predicate)
-		if !ok {
-			return nil, fmt.Sprintf("an attestation by the wanted signer with %.200q at %s", text, c.at)
+	for _, f := range all {
+		if f.outcome != held {
+			return nil, fmt.Sprintf("an attestation by the wanted signer with %.200q at %s", f.seen, f.c.at), nil
 		}
-		seen[c.at] = text
+		seen[f.c.at] = f.seen
 	}
-	return seen, ""
+	return seen, "", nil
 }

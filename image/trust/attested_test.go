@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -208,11 +209,13 @@ func FuzzParseEnvelope(f *testing.F) {
 		if len(st.claims) == 0 || st.predicateType == "" {
 			t.Fatalf("accepted %s", s.Payload)
 		}
-		path, err := splitPointer(at)
+		condition, err := json.Marshal([]map[string]any{{"at": at, "is": "x"}})
+		must(t, err)
+		where, err := conditions(condition)
 		if err != nil {
 			return
 		}
-		seen, reason := attestation{where: []condition{{at: at, path: path, is: "x"}}}.judge(st)
+		seen, reason := s.weighed(attestation{where: where}, st)
 		if (seen == nil) == (reason == "") {
 			t.Fatalf("saw %v, %q", seen, reason)
 		}

@@ -34,14 +34,19 @@ const (
 	// PayloadTypeInToto is what an envelope calls an in-toto statement.
 	PayloadTypeInToto = "application/vnd.in-toto+json"
 
-	maxBundle   = 2 << 20 // bytes
-	maxBundles  = 8 << 20 // bytes of all that is beside one manifest
+	maxBundle   = 2 << 20 // bytes of one that is held
+	maxBundles  = 8 << 20 // bytes of all of one place beside one manifest
 	maxSubjects = 256
 )
 
 // PreAuthentication returns the bytes that DSSE signs (DSSE protocol, PAE).
 func PreAuthentication(payloadType string, payload []byte) []byte {
-	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
+	return append(preamble(payloadType, int64(len(payload))), payload...)
+}
+
+// preamble is what stands before a payload of n bytes there.
+func preamble(payloadType string, n int64) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, n)
 }
 
 // ParseBundle reads a bundle that lies beside the manifest raw, whose digest is

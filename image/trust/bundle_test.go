@@ -278,28 +278,29 @@ func TestReferrerLimits(t *testing.T) {
 	for i := range maxSignatures + 1 {
 		sh.bundle(t, s.Root, fmt.Appendf(nil, "%d", i))
 	}
-	if _, _, err := FetchReferrers(t.Context(), sh, s.Root); err == nil {
+	if _, err := fetchReferrers(t.Context(), sh, s.Root); err == nil {
 		t.Error("any number of referrers is read")
 	}
 	sh, s = world(t)
 	sh.bundle(t, s.Root, bytes.Repeat([]byte(" "), maxBundle+1))
 	sh.bundle(t, s.Root, dsse(t, newKey(t), signStatement(s.Root, "")))
-	if sigs, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(sigs) != 1 || len(broken) != 1 {
-		t.Errorf("a huge bundle beside a good one: %d, %v, %v", len(sigs), broken, err)
+	sh.bundle(t, s.Root, bytes.Repeat([]byte(" "), maxBulk+1))
+	if r, err := fetchReferrers(t.Context(), sh, s.Root); err != nil || len(r.sigs) != 1 || len(r.bulk) != 1 || len(r.broken) != 1 || r.huge != maxBulk+1 {
+		t.Errorf("huge bundles beside a good one: %+v, %v", r, err)
 	}
 	sh, s = world(t)
 	for i := range maxBundles/maxBundle + 1 {
 		sh.bundle(t, s.Root, append(bytes.Repeat([]byte(" "), maxBundle-1), byte('0'+i)))
 	}
-	if _, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(broken) != 5 || !strings.Contains(broken[4], "not read") {
-		t.Errorf("many large bundles: %v, %v", broken, err)
+	if r, err := fetchReferrers(t.Context(), sh, s.Root); err != nil || len(r.broken) != 4 || len(r.bulk) != 1 {
+		t.Errorf("many large bundles: %v, %d, %v", r.broken, len(r.bulk), err)
 	}
 	// What refers to another image is not this one's, whatever the list says.
 	sh, s = world(t)
 	sh.bundle(t, digest.FromString("x"), dsse(t, newKey(t), signStatement(s.Root, "")))
 	sh.manifests["sha256-"+s.Root.Encoded()] = sh.manifests["sha256-"+digest.FromString("x").Encoded()]
-	if sigs, broken, err := FetchReferrers(t.Context(), sh, s.Root); err != nil || len(sigs)+len(broken) != 0 {
-		t.Errorf("another image's: %v %v %v", sigs, broken, err)
+	if r, err := fetchReferrers(t.Context(), sh, s.Root); err != nil || len(r.sigs)+len(r.broken) != 0 {
+		t.Errorf("another image's: %+v %v", r, err)
 	}
 }
 

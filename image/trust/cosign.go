@@ -64,14 +64,38 @@ type Signature struct {
 	spoiled  error             // why that could not be read
 
 	mediaType string // of a Notation envelope, which is the payload
+
+	stream *streamed // a payload that was not kept; nil: it is in Payload
 }
 
-// message returns the bytes that the signature covers.
-func (s Signature) message() []byte {
-	if s.Form == FormDSSE {
-		return PreAuthentication(PayloadTypeInToto, s.Payload)
+// message returns what the signature covers.
+func (s Signature) message() sigstore.Content {
+	switch {
+	case s.stream != nil:
+		return s.stream.message
+	case s.Form == FormDSSE:
+		return sigstore.Bytes(PreAuthentication(PayloadTypeInToto, s.Payload))
 	}
-	return s.Payload
+	return sigstore.Bytes(s.Payload)
+}
+
+// envelope returns what a DSSE envelope carries; none: there is no envelope.
+func (s Signature) envelope() sigstore.Content {
+	switch {
+	case s.stream != nil:
+		return s.stream.payload
+	case s.Form == FormDSSE:
+		return sigstore.Bytes(s.Payload)
+	}
+	return sigstore.Content{}
+}
+
+// statement returns what an envelope says.
+func (s Signature) statement() (statement, error) {
+	if s.stream != nil {
+		return s.stream.statement, nil
+	}
+	return parseStatement(s.Payload)
 }
 
 // claims returns what the signature says of images. Nothing of it is worth
@@ -79,7 +103,7 @@ func (s Signature) message() []byte {
 func (s Signature) claims() ([]Claim, error) {
 	switch s.Form {
 	case FormDSSE:
-		st, err := parseStatement(s.Payload)
+		st, err := s.statement()
 		if err != nil {
 			return nil, err
 		}
@@ -110,25 +134,25 @@ func AttestationTag(d digest.Digest) string {
 	return d.Algorithm().String() + "-" + d.Encoded() + ".att"
 }
 
-// FetchAttestations reads the envelopes under cosign's tag; none is not an
-// error. broken says why one could not be read.
-func FetchAttestations(ctx context.Context, src registry.Source, d digest.Digest) (sigs []Signature, broken []string, err error) {
+// fetchAttestations reads the envelopes under cosign's tag; none is not an
+// error.
+func fetchAttestations(ctx context.Context, src registry.Source, d digest.Digest) (referrers, error) {
 	m, err := src.Manifest(ctx, AttestationTag(d))
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil, nil, nil
+		return referrers{}, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("attestations: %w", err)
+		return referrers{}, fmt.Errorf("attestations: %w", err)
 	}
 	doc, err := m.Image()
 	if err != nil {
-		return nil, nil, fmt.Errorf("attestations: %w", err)
+		return referrers{}, fmt.Errorf("attestations: %w", err)
 	}
 	r := reader{src: src}
 	if err := r.envelopes(ctx, doc.Layers, OriginTag); err != nil {
-		return nil, nil, fmt.Errorf("attestations: %w", err)
+		return referrers{}, fmt.Errorf("attestations: %w", err)
 	}
-	return r.sigs, r.broken, nil
+	return r.referrers, nil
 }
 
 // FetchSignatures reads the signatures beside a manifest; none is not an error.

@@ -6,12 +6,13 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 )
 
 // typeEncrypted is ours: every layer of the image is encrypted. A registry, or who
 // may write to it, then cannot offer the same image in the clear, nor one with a
 // layer that nobody needed a key for. It says nothing about who made the image.
-const typeEncrypted = "encrypted"
+const typeEncrypted = outline.Encrypted
 
 // SubjectOf describes what a reference was resolved to.
 func SubjectOf(ref registry.Reference, r *registry.Resolved) Subject {

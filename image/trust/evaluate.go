@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,7 +167,7 @@ func (e *evaluation) conclude(t *tally) ([]Accepted, error) {
 	if t.enough() {
 		return t.accepted, nil
 	}
-	rej := e.rejection("no signature satisfies it", nil)
+	rej := e.rejection(cmp.Or(t.missing, "no signature satisfies it"), nil)
 	if len(t.accepted) > 0 {
 		rej.Reason = fmt.Sprintf("%d of the %d keys that it needs have signed", len(t.accepted), t.rule.threshold)
 		for _, a := range t.accepted {

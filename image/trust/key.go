@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 )
 
 const (
@@ -98,23 +100,30 @@ func Fingerprint(key crypto.PublicKey) (string, error) {
 // verify reports whether sig is a signature of message. Signers of the field
 // differ in what they hash with for one kind of key, and in RSA's padding: old
 // cosign took SHA-256 for every key, others take the hash of the curve's
-// strength. None of these can be mistaken for another.
-func (k publicKey) verify(message, sig []byte) bool {
+// strength. None of these can be mistaken for another. What is not at hand cannot
+// be verified by Ed25519, which signs messages and no digests.
+func (k publicKey) verify(message sigstore.Content, sig []byte) bool {
+	sum := message.Sum(crypto.SHA256)
+	if sum == nil {
+		return false
+	}
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
-		sums := [][]byte{sum256(message)}
+		sums := [][]byte{sum}
 		switch key.Curve {
 		case elliptic.P384():
-			sums = append(sums, sum384(message))
+			sums = append(sums, message.Sum(crypto.SHA384))
 		case elliptic.P521():
-			sums = append(sums, sum512(message))
+			sums = append(sums, message.Sum(crypto.SHA512))
 		}
-		return slices.ContainsFunc(sums, func(sum []byte) bool { return ecdsa.VerifyASN1(key, sum, sig) })
+		return slices.ContainsFunc(sums, func(sum []byte) bool { return sum != nil && ecdsa.VerifyASN1(key, sum, sig) })
 	case ed25519.PublicKey:
-		return ed25519.Verify(key, message, sig) ||
-			ed25519.VerifyWithOptions(key, sum512(message), sig, &ed25519.Options{Hash: crypto.SHA512}) == nil
+		if raw, whole := message.Raw(); whole && ed25519.Verify(key, raw, sig) {
+			return true
+		}
+		sum := message.Sum(crypto.SHA512)
+		return sum != nil && ed25519.VerifyWithOptions(key, sum, sig, &ed25519.Options{Hash: crypto.SHA512}) == nil
 	case *rsa.PublicKey:
-		sum := sum256(message)
 		return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum, sig) == nil || rsa.VerifyPSS(key, crypto.SHA256, sum, sig, nil) == nil
 	}
 	return false

@@ -15,13 +15,14 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const (
 	// typeNotation is ours: a signature of the Notary Project, with a trust store
 	// and trusted identities (specification "trust store and trust policy").
-	typeNotation = "notationSigned"
+	typeNotation = outline.NotationSigned
 
 	// ArtifactNotation is the type of a manifest with such a signature.
 	ArtifactNotation = "application/vnd.cncf.notary.signature"

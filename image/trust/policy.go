@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
-const maxPolicy = 1 << 20 // bytes
+const maxPolicy = outline.MaxSize // bytes
 
 // transportDocker is the only transport that a guest pulls over.
 const transportDocker = "docker"

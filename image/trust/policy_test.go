@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/internal/sigstore"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
@@ -281,12 +282,13 @@ func TestKeyKinds(t *testing.T) {
 	} {
 		k, err := parseKey(publicPEM(t, tt.pub))
 		must(t, err)
-		if !k.verify(payload, tt.sig) {
+		if !k.verify(sigstore.Bytes(payload), tt.sig) {
 			t.Errorf("%s: a good signature was refused", name)
 		}
 		flipped := bytes.Clone(tt.sig)
 		flipped[len(flipped)-1] ^= 1
-		if k.verify([]byte("other"), tt.sig) || k.verify(payload, tt.sig[1:]) || k.verify(payload, nil) || k.verify(payload, flipped) {
+		if k.verify(sigstore.Bytes([]byte("other")), tt.sig) || k.verify(sigstore.Bytes(payload), tt.sig[1:]) ||
+			k.verify(sigstore.Bytes(payload), nil) || k.verify(sigstore.Bytes(payload), flipped) || k.verify(sigstore.Hashed(nil), tt.sig) {
 			t.Errorf("%s: a bad signature was accepted", name)
 		}
 		if fp, err := Fingerprint(tt.pub); err != nil || fp != k.fingerprint || !strings.HasPrefix(fp, "sha256:") {
@@ -294,10 +296,10 @@ func TestKeyKinds(t *testing.T) {
 		}
 	}
 	rsa512 := with(rsaKey, sum512(payload), crypto.SHA512)
-	if k, err := parseKey(publicPEM(t, rsaKey.Public())); err != nil || k.verify(payload, rsa512) {
+	if k, err := parseKey(publicPEM(t, rsaKey.Public())); err != nil || k.verify(sigstore.Bytes(payload), rsa512) {
 		t.Errorf("RSA with another hash verifies (%v)", err)
 	}
-	if k, err := parseKey(publicPEM(t, newKey(t).Public())); err != nil || k.verify(payload, sign(t, p256, payload)) {
+	if k, err := parseKey(publicPEM(t, newKey(t).Public())); err != nil || k.verify(sigstore.Bytes(payload), sign(t, p256, payload)) {
 		t.Errorf("another key verifies (%v)", err)
 	}
 }
@@ -312,7 +314,7 @@ func TestDocumentedPolicy(t *testing.T) {
 		t.Fatal("the page has no example")
 	}
 	p, err := ParsePolicy([]byte(example))
-	if err != nil || len(p.docker) != 7 {
+	if err != nil || len(p.docker) != 8 {
 		t.Fatalf("%+v, %v", p, err)
 	}
 }

@@ -22,14 +22,13 @@ type referrerSource interface {
 	Referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error)
 }
 
-// FetchReferrers reads the signatures and attestations that refer to a
+// fetchReferrers reads the signatures and attestations that refer to a
 // manifest: by the registry's API where the source has it, else by the fallback
-// tag. None is not an error, and what has none of these forms is left out;
-// broken says why one could not be read.
-func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (sigs []Signature, broken []string, err error) {
+// tag. None is not an error, and what has none of these forms is left out.
+func fetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (referrers, error) {
 	list, err := listReferrers(ctx, src, d)
 	if err != nil {
-		return nil, nil, err
+		return referrers{}, err
 	}
 	r := reader{src: src}
 	seen := 0
@@ -41,13 +40,13 @@ func FetchReferrers(ctx context.Context, src registry.Source, d digest.Digest) (
 			continue
 		}
 		if seen++; seen > maxSignatures {
-			return nil, nil, fmt.Errorf("signatures: more than %d referrers", maxSignatures)
+			return referrers{}, fmt.Errorf("signatures: more than %d referrers", maxSignatures)
 		}
 		if err := r.referrer(ctx, desc, d); err != nil {
-			return nil, nil, err
+			return referrers{}, err
 		}
 	}
-	return r.sigs, r.broken, nil
+	return r.referrers, nil
 }
 
 func listReferrers(ctx context.Context, src registry.Source, d digest.Digest) ([]ocispec.Descriptor, error) {
@@ -57,12 +56,20 @@ func listReferrers(ctx context.Context, src registry.Source, d digest.Digest) ([
 	return registry.TaggedReferrers(ctx, src, d)
 }
 
+// referrers are the signatures and attestations of one place beside a manifest.
+type referrers struct {
+	sigs   []Signature
+	bulk   []*bulk
+	broken []string // why others could not be read
+	huge   int64    // bytes of the largest that nobody reads
+}
+
 // A reader collects signatures and attestations, up to a limit of bytes.
 type reader struct {
-	src    registry.Source
-	read   int64 // bytes of bundles and envelopes
-	sigs   []Signature
-	broken []string
+	referrers
+	src  registry.Source
+	read int64 // bytes of bundles and envelopes that are held
+	left int64 // and of those that are not
 }
 
 // referrer reads the signatures in one manifest that refers to d.
@@ -105,19 +112,30 @@ func (r *reader) referrer(ctx context.Context, desc ocispec.Descriptor, d digest
 }
 
 // blob reads one bundle or envelope; nil if it is too large. What attests much
-// of an image, for example everything that is in it, may be: that must not make
-// the image impossible to run.
-func (r *reader) blob(ctx context.Context, layer ocispec.Descriptor) ([]byte, error) {
-	if layer.Size > maxBundle || r.read+layer.Size > maxBundles {
-		r.broken = append(r.broken, fmt.Sprintf("an attestation or bundle of %d bytes, which was not read", layer.Size))
+// of an image, for example everything that is in it, may be: such a one is left for
+// later, if it is not beyond all limits, which must not make the image impossible to
+// run either.
+func (r *reader) blob(ctx context.Context, layer ocispec.Descriptor, later *bulk) ([]byte, error) {
+	if layer.Size <= maxBundle && r.read+layer.Size <= maxBundles {
+		r.read += layer.Size
+		return registry.ReadBlob(ctx, r.src, layer, maxBundle)
+	}
+	if later == nil || layer.Size > maxBulk || r.left+layer.Size > maxBulks {
+		r.broken = append(r.broken, fmt.Sprintf("an attestation or bundle of %d bytes, which was not read: at most %d are of one, and %d of all",
+			layer.Size, maxBulk, maxBulks))
+		r.huge = max(r.huge, layer.Size)
 		return nil, nil
 	}
-	r.read += layer.Size
-	return registry.ReadBlob(ctx, r.src, layer, maxBundle)
+	r.left += layer.Size
+	later.src, later.desc = r.src, layer
+	r.bulk = append(r.bulk, later)
+	return nil, nil
 }
 
 func (r *reader) bundle(ctx context.Context, layer ocispec.Descriptor, d digest.Digest) error {
-	raw, err := r.blob(ctx, layer)
+	raw, err := r.blob(ctx, layer, &bulk{path: []string{"dsseEnvelope", "payload"}, parse: func(frame []byte) (Signature, error) {
+		return ParseBundle(frame, d, nil)
+	}})
 	if err != nil {
 		return fmt.Errorf("sigstore bundle: %w", err)
 	}
@@ -144,7 +162,7 @@ func (r *reader) notation(ctx context.Context, layers []ocispec.Descriptor) erro
 		r.broken = append(r.broken, "a Notation signature of another shape")
 		return nil
 	}
-	raw, err := r.blob(ctx, layers[0])
+	raw, err := r.blob(ctx, layers[0], nil)
 	if err != nil {
 		return fmt.Errorf("notation signature: %w", err)
 	}
@@ -164,20 +182,24 @@ func (r *reader) envelopes(ctx context.Context, layers []ocispec.Descriptor, fro
 		if i >= maxSignatures {
 			return fmt.Errorf("more than %d attestations", maxSignatures)
 		}
-		raw, err := r.blob(ctx, layer)
+		parse := func(raw []byte) (Signature, error) {
+			s, err := ParseEnvelope(raw)
+			s.Origin = from
+			s.material, s.spoiled = sigstore.AnnotatedMaterial(layer.Annotations)
+			return s, err
+		}
+		raw, err := r.blob(ctx, layer, &bulk{path: []string{"payload"}, parse: parse})
 		if err != nil {
 			return fmt.Errorf("attestation: %w", err)
 		}
 		if raw == nil {
 			continue
 		}
-		s, err := ParseEnvelope(raw)
+		s, err := parse(raw)
 		if err != nil {
 			r.broken = append(r.broken, err.Error())
 			continue
 		}
-		s.Origin = from
-		s.material, s.spoiled = sigstore.AnnotatedMaterial(layer.Annotations)
 		r.sigs = append(r.sigs, s)
 	}
 	return nil

@@ -7,14 +7,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 // The requirement types that are built.
 const (
-	typeReject   = "reject"
-	typeAccept   = "insecureAcceptAnything"
-	typeSigstore = "sigstoreSigned"
+	typeReject   = outline.Reject
+	typeAccept   = outline.AcceptAnything
+	typeSigstore = outline.SigstoreSigned
 )
 
 const maxKeys = 64 // of one requirement
@@ -64,10 +65,16 @@ func parseRequirement(raw []byte) (requirement, error) {
 	default:
 		err = fmt.Errorf("type %.40q is not supported", r.kind)
 	}
+	if err == nil {
+		err = doc.Done()
+	}
+	if err == nil && !outline.IsRequirement(raw) { // the broker would not know it for a policy
+		err = errors.New("a member is not in the outline of policies")
+	}
 	if err != nil {
 		return requirement{}, err
 	}
-	return r, doc.Done()
+	return r, nil
 }
 
 func (r *requirement) parseSigstore(doc *strictjson.Object) error {

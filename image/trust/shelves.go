@@ -2,7 +2,6 @@ package trust
 
 import (
 	"context"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -19,27 +18,20 @@ type shelves struct {
 	attested *referrers
 }
 
-// referrers are the signatures and attestations that refer to a manifest.
-type referrers struct {
-	sigs   []Signature
-	broken []string
-}
-
 // referrers reads what refers to a manifest, once.
 func (s *shelves) referrers(ctx context.Context, src registry.Source, d digest.Digest) (*referrers, error) {
 	if r, ok := s.refer[d]; ok {
 		return r, nil
 	}
-	r := &referrers{}
-	var err error
-	if r.sigs, r.broken, err = FetchReferrers(ctx, src, d); err != nil {
+	r, err := fetchReferrers(ctx, src, d)
+	if err != nil {
 		return nil, err
 	}
 	if s.refer == nil {
 		s.refer = map[digest.Digest]*referrers{}
 	}
-	s.refer[d] = r
-	return r, nil
+	s.refer[d] = &r
+	return &r, nil
 }
 
 // attestations reads the envelopes under cosign's tag and among the referrers.
@@ -49,7 +41,7 @@ func (s *shelves) attestations(ctx context.Context, src registry.Source, of Subj
 	}
 	all := &referrers{}
 	for _, d := range of.digests() {
-		sigs, broken, err := FetchAttestations(ctx, src, d)
+		tagged, err := fetchAttestations(ctx, src, d)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +49,10 @@ func (s *shelves) attestations(ctx context.Context, src registry.Source, of Subj
 		if err != nil {
 			return nil, err
 		}
-		all.sigs, all.broken = slices.Concat(all.sigs, sigs, r.sigs), slices.Concat(all.broken, broken, r.broken)
+		for _, more := range []*referrers{&tagged, r} {
+			all.sigs, all.bulk = append(all.sigs, more.sigs...), append(all.bulk, more.bulk...)
+			all.broken, all.huge = append(all.broken, more.broken...), max(all.huge, more.huge)
+		}
 	}
 	s.attested = all
 	return all, nil
@@ -80,6 +75,9 @@ func (s *shelves) next(ctx context.Context, src registry.Source, of Subject, at 
 		}
 		s.opened++
 		s.sigs, s.broken = append(s.sigs, found.sigs...), append(s.broken, found.broken...)
+		for _, b := range found.bulk { // no signature is as large as that
+			s.broken = append(s.broken, b.size()+", which was not read")
+		}
 	}
 	return s.sigs[at:], s.opened < 2*len(digests), nil
 }

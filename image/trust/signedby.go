@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
 const (
-	typeSignedBy = "signedBy"
+	typeSignedBy = outline.SignedBy
 	keyTypeGPG   = "GPGKeys"
 )
 

@@ -38,14 +38,17 @@ func Survey(ctx context.Context, s Subject, ev Evidence) ([]Found, error) {
 		at += len(sigs)
 	}
 	for _, d := range s.digests() {
-		sigs, broken, err := FetchAttestations(ctx, ev.Signatures, d)
+		tagged, err := fetchAttestations(ctx, ev.Signatures, d)
 		if err != nil {
 			return nil, err
 		}
-		for _, sig := range sigs {
+		for _, sig := range tagged.sigs {
 			all = append(all, sig.found())
 		}
-		shelf.broken = append(shelf.broken, broken...)
+		for _, b := range tagged.bulk {
+			shelf.broken = append(shelf.broken, b.size()+", which was not read")
+		}
+		shelf.broken = append(shelf.broken, tagged.broken...)
 	}
 	for _, why := range shelf.broken {
 		all = append(all, Found{Origin: OriginReferrers, Problem: why})
@@ -74,7 +77,7 @@ func (s Signature) found() Found {
 		}
 	}
 	if s.Form == FormDSSE {
-		if st, err := parseStatement(s.Payload); err == nil && st.predicateType != PredicateSign {
+		if st, err := s.statement(); err == nil && st.predicateType != PredicateSign {
 			f.Claims, f.Predicate = st.claims, st.predicateType
 			return f
 		}

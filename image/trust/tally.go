@@ -16,6 +16,7 @@ type tally struct {
 	wanted   []string // fingerprints
 	accepted []Accepted
 	seen     []string // why other signatures did not count
+	missing  string   // the reason where none counted; empty: there is no better one
 }
 
 func (t *tally) enough() bool { return len(t.accepted) >= t.rule.threshold }
@@ -104,7 +105,7 @@ func stranger(sig Signature) string {
 		by = fmt.Sprintf("a key that calls itself %.80q", sig.KeyHint)
 	}
 	if sig.Form == FormDSSE {
-		if st, err := parseStatement(sig.Payload); err == nil && st.predicateType != PredicateSign {
+		if st, err := sig.statement(); err == nil && st.predicateType != PredicateSign {
 			return fmt.Sprintf("an attestation %.120q of %s by %s", st.predicateType, st.claims[0].Digest, by)
 		}
 	}

@@ -30,14 +30,20 @@ func parseVersion(s string) (*version, error) {
 	return &v, nil
 }
 
-// reachedBy says whether a text is a version that is not below v. Missing parts
-// are zero.
+// reachedBy says whether a text is a version that is not below v.
 func (v version) reachedBy(text string) bool {
+	order, ok := v.compare(text)
+	return ok && order >= 0
+}
+
+// compare says whether a text is a version that is below v (-1), the same (0), or
+// above it (1); ok is false if it is none. Missing parts are zero.
+func (v version) compare(text string) (order int, ok bool) {
 	seen, err := parseVersion(text)
 	if err != nil {
-		return false
+		return 0, false
 	}
 	n := max(len(v), len(*seen))
 	pad := func(v version) version { return append(slices.Clone(v), make(version, n-len(v))...) }
-	return slices.Compare(pad(*seen), pad(v)) >= 0
+	return slices.Compare(pad(*seen), pad(v)), true
 }

@@ -3,6 +3,7 @@ package trust
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"fmt"
 	"slices"
 	"time"
@@ -29,6 +30,16 @@ type signer struct {
 	unlogged bool // its certificate need not be in any log
 }
 
+// deaf says that there are keys whose signatures could not be verified.
+func (v voucher) deaf(message sigstore.Content) string {
+	_, whole := message.Raw()
+	pure := func(k publicKey) bool { _, ok := k.key.(ed25519.PublicKey); return ok }
+	if whole || !slices.ContainsFunc(v.keys, pure) {
+		return ""
+	}
+	return ", which is too large to be verified with an Ed25519 key"
+}
+
 // wanted lists the signers that count, for rejections.
 func (v voucher) wanted() []string {
 	var all []string
@@ -49,7 +60,7 @@ func (v voucher) judge(ctx context.Context, sig Signature) (signer, string) {
 	message := sig.message()
 	i := slices.IndexFunc(v.keys, func(k publicKey) bool { return k.verify(message, sig.Sig) })
 	if i < 0 {
-		return signer{}, stranger(sig)
+		return signer{}, stranger(sig) + v.deaf(message)
 	}
 	who := signer{name: v.keys[i].fingerprint}
 	if v.root == nil {
@@ -93,10 +104,7 @@ func (v voucher) around(ctx context.Context, sig Signature, key crypto.PublicKey
 	if sig.spoiled != nil {
 		return sigstore.Result{}, sig.spoiled
 	}
-	s := sigstore.Signed{Message: sig.message(), Sig: sig.Sig, Key: key}
-	if sig.Form == FormDSSE {
-		s.Payload = sig.Payload
-	}
+	s := sigstore.Signed{Message: sig.message(), Payload: sig.envelope(), Sig: sig.Sig, Key: key}
 	if certified {
 		s.Certificate = sig.material.Chain[0]
 	}

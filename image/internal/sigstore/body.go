@@ -16,8 +16,8 @@ import (
 // A Signed is a signature that was verified, in the terms in which logs record
 // it.
 type Signed struct {
-	Message []byte // the bytes under the signature
-	Payload []byte // what a DSSE envelope carries; nil: no envelope
+	Message Content // what is under the signature
+	Payload Content // what a DSSE envelope carries; none: no envelope
 	Sig     []byte
 	Key     crypto.PublicKey // that verified it
 	// Certificate has that key; nil: the key was given.
@@ -106,7 +106,7 @@ func (s Signed) matches(body []byte) error {
 	case "dsse 0.0.1":
 		var d dsse1
 		err = json.Unmarshal(doc.Spec, &d)
-		ok = s.Payload != nil && d.PayloadHash.of(s.Payload) && len(d.Signatures) == 1 && s.made(d.Signatures[0].Sig, fromPEM(d.Signatures[0].Verifier))
+		ok = !s.Payload.None() && d.PayloadHash.of(s.Payload) && len(d.Signatures) == 1 && s.made(d.Signatures[0].Sig, fromPEM(d.Signatures[0].Verifier))
 	case "hashedrekord 0.0.2":
 		var d hashed2
 		err = json.Unmarshal(doc.Spec, &d)
@@ -114,7 +114,7 @@ func (s Signed) matches(body []byte) error {
 	case "dsse 0.0.2":
 		var d dsse2
 		err = json.Unmarshal(doc.Spec, &d)
-		ok = s.Payload != nil && d.Envelope != nil && d.Envelope.PayloadHash.of(s.Payload) && len(d.Envelope.Signatures) == 1 &&
+		ok = !s.Payload.None() && d.Envelope != nil && d.Envelope.PayloadHash.of(s.Payload) && len(d.Envelope.Signatures) == 1 &&
 			s.made(d.Envelope.Signatures[0].Content, d.Envelope.Signatures[0].verifier())
 	default:
 		return fmt.Errorf("entries of kind %.40q, version %.20q, are not supported", doc.Kind, doc.Version)
@@ -164,12 +164,12 @@ func (s signature2) verifier() verifier {
 	return verifier{}
 }
 
-func (h hash1) of(b []byte) bool {
-	sum := hash(map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512}[h.Algorithm], b)
+func (h hash1) of(c Content) bool {
+	sum := c.Sum(map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512}[h.Algorithm])
 	return sum != nil && h.Value == hex.EncodeToString(sum)
 }
 
-func (h hash2) of(b []byte) bool {
-	sum := hash(map[string]crypto.Hash{"SHA2_256": crypto.SHA256, "SHA2_384": crypto.SHA384, "SHA2_512": crypto.SHA512}[h.Algorithm], b)
+func (h hash2) of(c Content) bool {
+	sum := c.Sum(map[string]crypto.Hash{"SHA2_256": crypto.SHA256, "SHA2_384": crypto.SHA384, "SHA2_512": crypto.SHA512}[h.Algorithm])
 	return sum != nil && bytes.Equal(h.Digest, sum)
 }

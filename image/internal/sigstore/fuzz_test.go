@@ -36,9 +36,10 @@ func FuzzMaterial(f *testing.F) {
 	}
 	at := sigstoretest.Start.Add(time.Hour)
 	cert, key := w.Certificate(sigstoretest.Wish{Issuer: "https://ci.example", Subject: "a@b.example", At: at})
-	s := sigstore.Signed{Message: []byte("message"), Key: key.Public(), Certificate: cert}
-	s.Sig = sigstoretest.Sign(f, key, s.Message)
-	body := w.Hashed(s.Message, s.Sig, sigstoretest.PEM(f, cert))
+	message := []byte("message")
+	s := sigstore.Signed{Message: sigstore.Bytes(message), Key: key.Public(), Certificate: cert}
+	s.Sig = sigstoretest.Sign(f, key, message)
+	body := w.Hashed(message, s.Sig, sigstoretest.PEM(f, cert))
 	entry := w.Record(body, at.Add(time.Minute))
 	material := func(e sigstoretest.Entry, stamps ...[]byte) []byte {
 		raw, err := json.Marshal(sigstoretest.Material(cert, []sigstoretest.Entry{e}, stamps...))
