@@ -38,6 +38,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/jwe"
 	"github.com/vouchsafe-cc/vouchsafe/measure"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -140,7 +141,7 @@ func New(cfg Config) (*Client, error) {
 		keyAlgorithm: algorithm,
 		log:          cfg.Logger,
 		now:          cfg.Now,
-		wait:         waitTimer,
+		wait:         pause.For,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -310,15 +311,4 @@ func tokenJSON(token, key secret.Bytes) (secret.Bytes, error) {
 		return secret.Bytes{}, fault.New(fault.Internal, err)
 	}
 	return secret.New(text), nil
-}
-
-func waitTimer(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -21,9 +21,9 @@ const openPatience = time.Minute
 func openCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "open",
-		Short: "Decrypt with one key pair, for kbsctl",
-		Long: `Decrypt with one RSA key pair of a token for the program that started this one:
-kbsctl does, where --with-key or --recipient names a key by its PKCS#11 URI. Which
+		Short: "Decrypt or sign with one key pair, for kbsctl",
+		Long: `Decrypt or sign with one key pair of a token for the program that started this one:
+kbsctl does, where --with-key, --recipient, --key or --sign names a key by its PKCS#11 URI. Which
 key, its PIN and the questions come on standard input, the answers go to standard
 output, and the end of the input is the end. No configuration is read.`,
 		Args: cobra.NoArgs,
@@ -39,7 +39,7 @@ output, and the end of the input is the end. No configuration is read.`,
 // themselves.
 func openToken(o tokenkey.Open, stderr io.Writer) (opener.Token, error) {
 	return token.Open(token.Config{
-		Module: o.Module, Token: o.Token, Sessions: 1, Now: time.Now, Longest: openPatience,
+		Module: o.Module, Token: token.Which{Label: o.Token, Serial: o.Serial, Manufacturer: o.Manufacturer, Model: o.Model, Slot: o.Slot}, Sessions: 1, Now: time.Now, Longest: openPatience,
 		PIN: func() (secret.Bytes, error) { return secret.Copy(o.PIN), nil },
 		Hung: func() {
 			_, _ = fmt.Fprintf(stderr, "kbs-pkcs11: the module took more than %v; the process ends\n", openPatience)

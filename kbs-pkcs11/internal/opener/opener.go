@@ -1,10 +1,12 @@
-// Package opener decrypts with one RSA key pair of a token for the process that
+// Package opener decrypts or signs with one key pair of a token for the process that
 // holds the other ends of two pipes: kbsctl, which has no cgo and so cannot load
 // a token's library (ADR 49). The protocol is kbs/api/tokenkey.
 package opener
 
 import (
+	"bufio"
 	"context"
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -20,11 +22,20 @@ import (
 type Token interface {
 	PublicKey(ctx context.Context, p token.Pair) (*rsa.PublicKey, error)
 	UnwrapKey(ctx context.Context, p token.Pair, wrapped []byte) (secret.Bytes, error)
+	Signer(ctx context.Context, p token.Pair) (token.Signer, error)
+	Sign(ctx context.Context, k token.Signer, h crypto.Hash, digest []byte) ([]byte, error)
 	Close() error
 }
 
-// Serve reads which key is wanted, has open log in at its token, and decrypts
-// until in ends. That a key cannot be had is told to the other side, and is the
+// A user does what a key was opened for.
+type user interface {
+	public() crypto.PublicKey
+	// answer reads one question and answers it; io.EOF says that there is none.
+	answer(ctx context.Context, in *bufio.Reader, out io.Writer) error
+}
+
+// Serve reads which key is wanted and what for, has open log in at its token, and
+// answers until in ends. That a key cannot be had is told to the other side, and is the
 // error too.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.Open) (Token, error)) error {
 	r := tokenkey.NewReader(in)
@@ -32,8 +43,8 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.
 	if err := tokenkey.Receive(r, &which); err != nil {
 		return fmt.Errorf("which key: %w", err)
 	}
-	pair := token.Pair{Label: which.Object, ID: string(which.ID)}
-	tok, public, err := begin(ctx, which, pair, open)
+	defer clear(which.PIN)
+	tok, u, public, err := begin(ctx, which, open)
 	if err != nil {
 		return errors.Join(err, tokenkey.Send(out, tokenkey.Opened{Error: err.Error()}))
 	}
@@ -42,48 +53,96 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.
 		return err
 	}
 	for {
-		var q tokenkey.Decrypt
-		if err := tokenkey.Receive(r, &q); errors.Is(err, io.EOF) {
+		if err := u.answer(ctx, r, out); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if err := answer(ctx, out, tok, pair, q); err != nil {
-			return err
-		}
 	}
 }
 
-func begin(ctx context.Context, which tokenkey.Open, p token.Pair, open func(tokenkey.Open) (Token, error)) (Token, []byte, error) {
-	if which.Module == "" || which.Token == "" || p.Label == "" && p.ID == "" {
-		return nil, nil, errors.New("a module, a token and a key are needed")
+func begin(ctx context.Context, which tokenkey.Open, open func(tokenkey.Open) (Token, error)) (Token, user, []byte, error) {
+	p := token.Pair{Label: which.Object, ID: string(which.ID)}
+	if which.Module == "" || which.Which == (tokenkey.Which{}) || p.Label == "" && p.ID == "" {
+		return nil, nil, nil, errors.New("a module, a token and a key are needed")
+	}
+	use, ok := map[string]func(context.Context, Token, token.Pair) (user, error){tokenkey.ToDecrypt: toDecrypt, tokenkey.ToSign: toSign}[which.Use]
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("a key is for %s or %s, not for %.20q", tokenkey.ToDecrypt, tokenkey.ToSign, which.Use)
 	}
 	tok, err := open(which)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	var der []byte
-	key, err := tok.PublicKey(ctx, p)
+	u, err := use(ctx, tok, p)
 	if err == nil {
-		der, err = x509.MarshalPKIXPublicKey(key)
+		der, err = x509.MarshalPKIXPublicKey(u.public())
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, tok.Close())
+		return nil, nil, nil, errors.Join(err, tok.Close())
 	}
-	return tok, der, nil
+	return tok, u, der, nil
 }
 
-func answer(ctx context.Context, out io.Writer, tok Token, p token.Pair, q tokenkey.Decrypt) error {
-	paddings := map[string]token.Padding{tokenkey.SHA1: token.OAEPSHA1, tokenkey.SHA256: token.OAEP}
-	padding, ok := paddings[q.Hash]
+// decrypter opens what was sealed under the public key.
+type decrypter struct {
+	tok  Token
+	pair token.Pair
+	key  *rsa.PublicKey
+}
+
+func toDecrypt(ctx context.Context, tok Token, p token.Pair) (user, error) {
+	key, err := tok.PublicKey(ctx, p)
+	return &decrypter{tok, p, key}, err
+}
+
+func (d *decrypter) public() crypto.PublicKey { return d.key }
+
+func (d *decrypter) answer(ctx context.Context, in *bufio.Reader, out io.Writer) error {
+	var q tokenkey.Decrypt
+	if err := tokenkey.Receive(in, &q); err != nil {
+		return err
+	}
+	padding, ok := map[string]token.Padding{tokenkey.SHA1: token.OAEPSHA1, tokenkey.SHA256: token.OAEP}[q.Hash]
 	if !ok {
 		return tokenkey.Send(out, tokenkey.Decrypted{Error: fmt.Sprintf("OAEP with %.20q is not supported", q.Hash)})
 	}
+	p := d.pair
 	p.Padding = padding
-	plain, err := tok.UnwrapKey(ctx, p, q.Sealed)
+	plain, err := d.tok.UnwrapKey(ctx, p, q.Sealed)
 	if err != nil {
 		return tokenkey.Send(out, tokenkey.Decrypted{Error: err.Error()})
 	}
 	defer plain.Destroy()
 	return tokenkey.Send(out, tokenkey.Decrypted{Plain: plain.Reveal()})
+}
+
+// signer signs digests.
+type signer struct {
+	tok Token
+	key token.Signer
+}
+
+func toSign(ctx context.Context, tok Token, p token.Pair) (user, error) {
+	key, err := tok.Signer(ctx, p)
+	return &signer{tok, key}, err
+}
+
+func (s *signer) public() crypto.PublicKey { return s.key.Public() }
+
+func (s *signer) answer(ctx context.Context, in *bufio.Reader, out io.Writer) error {
+	var q tokenkey.Sign
+	if err := tokenkey.Receive(in, &q); err != nil {
+		return err
+	}
+	h, ok := map[string]crypto.Hash{tokenkey.SHA256: crypto.SHA256, tokenkey.SHA384: crypto.SHA384, tokenkey.SHA512: crypto.SHA512}[q.Hash]
+	if !ok {
+		return tokenkey.Send(out, tokenkey.Signed{Error: fmt.Sprintf("digests by %.20q are not signed", q.Hash)})
+	}
+	sig, err := s.tok.Sign(ctx, s.key, h, q.Digest)
+	if err != nil {
+		return tokenkey.Send(out, tokenkey.Signed{Error: err.Error()})
+	}
+	return tokenkey.Send(out, tokenkey.Signed{Signature: sig})
 }

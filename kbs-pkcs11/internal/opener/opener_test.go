@@ -3,6 +3,7 @@ package opener
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -23,7 +24,13 @@ type fake struct {
 }
 
 func (f *fake) PublicKey(context.Context, token.Pair) (*rsa.PublicKey, error) { return f.key, f.err }
-func (f *fake) Close() error                                                  { f.closed = true; return nil }
+func (f *fake) Signer(context.Context, token.Pair) (token.Signer, error) {
+	return token.Signer{}, f.err
+}
+func (f *fake) Sign(context.Context, token.Signer, crypto.Hash, []byte) ([]byte, error) {
+	return nil, token.ErrAway
+}
+func (f *fake) Close() error { f.closed = true; return nil }
 
 func (f *fake) UnwrapKey(_ context.Context, p token.Pair, wrapped []byte) (secret.Bytes, error) {
 	rest, ok := bytes.CutPrefix(wrapped, []byte(p.Label+" "+p.ID+" "+string(p.Padding)+" "))
@@ -55,7 +62,7 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	which := tokenkey.Open{Module: "m", Token: "t", Object: "o", ID: []byte("i"), PIN: []byte("1234")}
+	which := tokenkey.Open{Module: "m", Which: tokenkey.Which{Token: "t"}, Object: "o", ID: []byte("i"), Use: tokenkey.ToDecrypt, PIN: []byte("1234")}
 	tok := &fake{key: &key.PublicKey}
 	out, err := conversation(t, tok, which,
 		tokenkey.Decrypt{Hash: tokenkey.SHA1, Sealed: []byte("o i RsaPkcsOaepSha1 one")},
@@ -82,15 +89,20 @@ func TestServe(t *testing.T) {
 }
 
 func TestServeRefuses(t *testing.T) {
-	good := tokenkey.Open{Module: "m", Token: "t", Object: "o"}
+	named := tokenkey.Which{Token: "t"}
+	good := tokenkey.Open{Module: "m", Which: named, Object: "o", Use: tokenkey.ToDecrypt}
 	for name, c := range map[string]struct {
 		tok      *fake
 		question any
 		told     bool // to the other side
 	}{
 		"no key":        {&fake{err: token.ErrUnknown}, good, true},
-		"no module":     {&fake{}, tokenkey.Open{Token: "t", Object: "o"}, true},
-		"no name":       {&fake{}, tokenkey.Open{Module: "m", Token: "t"}, true},
+		"no module":     {&fake{}, tokenkey.Open{Which: named, Object: "o", Use: tokenkey.ToDecrypt}, true},
+		"no token":      {&fake{}, tokenkey.Open{Module: "m", Object: "o", Use: tokenkey.ToDecrypt}, true},
+		"no use":        {&fake{}, tokenkey.Open{Module: "m", Which: named, Object: "o"}, true},
+		"another use":   {&fake{}, tokenkey.Open{Module: "m", Which: named, Object: "o", Use: "wrap"}, true},
+		"no signer":     {&fake{err: token.ErrUnknown}, tokenkey.Open{Module: "m", Which: named, Object: "o", Use: tokenkey.ToSign}, true},
+		"no name":       {&fake{}, tokenkey.Open{Module: "m", Which: named, Use: tokenkey.ToDecrypt}, true},
 		"nothing":       {&fake{}, "", false},
 		"another thing": {&fake{}, "hello\n", false},
 	} {

@@ -34,7 +34,7 @@ const (
 	maxModulus  = 16384
 )
 
-// Pair is an RSA key pair of the token.
+// Pair is a key pair of the token.
 type Pair struct {
 	Label   string // CKA_LABEL; empty: any
 	ID      string // CKA_ID, raw; empty: any
@@ -46,6 +46,18 @@ func (p Pair) String() string {
 		return p.Label
 	}
 	return fmt.Sprintf("%s (id %x)", p.Label, p.ID)
+}
+
+// like is what one key of the pair has.
+func (p Pair) like(class uint) []*pkcs11.Attribute {
+	like := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)}
+	if p.Label != "" {
+		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.Label))
+	}
+	if p.ID != "" {
+		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(p.ID)))
+	}
+	return like
 }
 
 // overhead is how many bytes of the modulus a padding takes (RFC 8017 sections
@@ -168,18 +180,7 @@ func (t *Token) half(l *login, s pkcs11.SessionHandle, p Pair, class uint) (pkcs
 	if h, ok := l.handles.Load(at); ok {
 		return h.(half).handle, h.(half).size, nil
 	}
-	like := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-	}
-	if p.Label != "" {
-		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.Label))
-	}
-	if p.ID != "" {
-		like = append(like, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(p.ID)))
-	}
-	found, err := t.find(s, like, 1)
+	found, err := t.find(s, append(p.like(class), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA)), 1)
 	switch {
 	case err != nil:
 		return 0, 0, err

@@ -44,8 +44,8 @@ const rest = time.Second
 // Config says which token.
 type Config struct {
 	Module   string // path of the library
-	Token    string // label
-	Sessions int    // at once
+	Token    Which
+	Sessions int // at once
 	PIN      func() (secret.Bytes, error)
 	Now      func() time.Time
 	// Longest is how long one operation may take, a new login included; Hung is
@@ -214,24 +214,6 @@ func (t *Token) start() (l *login, err error) {
 	s := <-l.sessions
 	defer func() { l.sessions <- s }()
 	return l, t.logIn(s) // which holds for all sessions
-}
-
-// slot finds the token by its label; two of one label are as bad as none.
-func (t *Token) slot() (uint, error) {
-	slots, err := t.lib.GetSlotList(true)
-	if err != nil {
-		return 0, fmt.Errorf("list the slots: %w", err)
-	}
-	var found []uint
-	for _, s := range slots {
-		if info, err := t.lib.GetTokenInfo(s); err == nil && info.Label == t.cfg.Token {
-			found = append(found, s)
-		}
-	}
-	if len(found) != 1 {
-		return 0, fmt.Errorf("%d of %d tokens have the label %q, want one", len(found), len(slots), t.cfg.Token)
-	}
-	return found[0], nil
 }
 
 func (t *Token) logIn(s pkcs11.SessionHandle) error {

@@ -63,7 +63,7 @@ func prepare(dir string) error {
 
 func config() token.Config {
 	return token.Config{
-		Module: module, Token: "kbs", Sessions: 3, Now: time.Now,
+		Module: module, Token: token.Which{Label: "kbs"}, Sessions: 3, Now: time.Now,
 		PIN:     func() (secret.Bytes, error) { return secret.New([]byte(pin)), nil },
 		Longest: time.Minute, Hung: func() { panic("the token hangs") },
 	}
@@ -185,8 +185,8 @@ func TestTokensThatAreRefused(t *testing.T) {
 		"another PIN": {func(c *token.Config) {
 			c.PIN = func() (secret.Bytes, error) { return secret.New([]byte("wrong")), nil }
 		}, token.ErrPIN},
-		"no token":   {func(c *token.Config) { c.Token = "none" }, token.ErrAway},
-		"two tokens": {func(c *token.Config) { c.Token = "twin" }, token.ErrAway},
+		"no token":   {func(c *token.Config) { c.Token.Label = "none" }, token.ErrAway},
+		"two tokens": {func(c *token.Config) { c.Token.Label = "twin" }, token.ErrAway},
 	} {
 		cfg := config()
 		c.change(&cfg)

@@ -12,8 +12,8 @@ import (
 func TestThereAndBack(t *testing.T) {
 	var pipe bytes.Buffer
 	want := []any{
-		&Open{Module: "/usr/lib/m.so", Token: "t", Object: "o", ID: []byte{0, '\n', 255}, PIN: []byte("12\n34")},
-		&Opened{Public: []byte("der")}, &Decrypt{Hash: SHA1, Sealed: bytes.Repeat([]byte{9}, 512)}, &Decrypted{Error: "no\nkey"},
+		&Open{Module: "/usr/lib/m.so", Which: Which{Token: "t", Serial: "7", Slot: new(uint)}, Use: ToSign, Object: "o", ID: []byte{0, '\n', 255}, PIN: []byte("12\n34")},
+		&Opened{Public: []byte("der")}, &Decrypt{Hash: SHA1, Sealed: bytes.Repeat([]byte{9}, 512)}, &Decrypted{Error: "no\nkey"}, &Sign{Hash: SHA384, Digest: bytes.Repeat([]byte{1}, 48)}, &Signed{Signature: []byte{0, 255}},
 	}
 	for _, v := range want {
 		if err := Send(&pipe, v); err != nil {
@@ -60,7 +60,7 @@ func (k *keeps) Write(p []byte) (int, error) {
 func TestNothingIsLeftOfWhatWasSent(t *testing.T) {
 	for n := range 300 {
 		var w keeps
-		if err := Send(&w, Open{Token: strings.Repeat("t", n%16), PIN: bytes.Repeat([]byte("7"), n)}); err != nil {
+		if err := Send(&w, Open{Which: Which{Token: strings.Repeat("t", n%16)}, PIN: bytes.Repeat([]byte("7"), n)}); err != nil {
 			t.Fatal(err)
 		}
 		if left := bytes.Trim(w.got, "\x00\n"); len(left) > 0 {

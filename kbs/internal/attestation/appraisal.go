@@ -17,20 +17,30 @@ import (
 // had for it; the caller records who asked. Where another Attestation Service
 // judges guests, this broker does not know.
 func (s *Service) Appraise(ctx context.Context, req api.AppraisalRequest) (api.Appraisal, error) {
-	var out api.Appraisal
 	if s.cfg.Remote != nil {
-		return out, fault.Newf(fault.Unsupported, "evidence is judged by another attestation service: ask that one")
+		return api.Appraisal{}, fault.Newf(fault.Unsupported, "evidence is judged by another attestation service: ask that one")
 	}
 	e := Evaluation{Policy: req.Policy}
 	for _, one := range req.Evidence {
 		e.Evidence = append(e.Evidence, Evidence{Platform: one.Platform, Data: one.Data, ReportData: one.ReportData, InitData: one.InitData})
 	}
-	j, err := s.inTurn(ctx, func() (judgement, error) { return s.evaluate(ctx, e) })
+	out, err := inTurn(ctx, s.cfg.Gate, func() (api.Appraisal, error) { return s.appraisal(ctx, e) })
 	if errors.Is(err, errTurnedAway) {
 		return out, err
 	}
 	if err != nil {
 		return out, faultOf(err)
+	}
+	return out, nil
+}
+
+// appraisal judges and explains, all in one turn: an explanation evaluates the
+// policy twice more.
+func (s *Service) appraisal(ctx context.Context, e Evaluation) (api.Appraisal, error) {
+	var out api.Appraisal
+	j, err := s.evaluate(ctx, e)
+	if err != nil {
+		return out, err
 	}
 	members := map[string]any{}
 	for _, a := range j {

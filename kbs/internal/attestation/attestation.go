@@ -176,18 +176,19 @@ func (s *Service) Attest(ctx context.Context, cookie string, body []byte) (Attes
 // challenge is not spent: the guest may come again.
 var errTurnedAway = errors.New("turned away")
 
-// inTurn judges when the gate lets it. Only the work is behind the gate:
+// inTurn works when the gate lets it. Only the work is behind the gate:
 // whoever waits for the store holds up nobody.
-func (s *Service) inTurn(ctx context.Context, judge func() (judgement, error)) (judgement, error) {
-	if s.cfg.Gate == nil {
-		return judge()
+func inTurn[T any](ctx context.Context, gate Gate, work func() (T, error)) (T, error) {
+	if gate == nil {
+		return work()
 	}
-	leave, err := s.cfg.Gate.Enter(ctx)
+	leave, err := gate.Enter(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errTurnedAway, err)
+		var none T
+		return none, fmt.Errorf("%w: %w", errTurnedAway, err)
 	}
 	defer leave()
-	return judge()
+	return work()
 }
 
 // decide judges an answer, or has it judged, and returns the token with the
@@ -196,7 +197,7 @@ func (s *Service) decide(ctx context.Context, c challenge.Challenge, att api.Att
 	if s.cfg.Remote != nil {
 		return s.judgeElsewhere(ctx, c, att)
 	}
-	j, err := s.inTurn(ctx, func() (judgement, error) { return s.judge(ctx, c, att) })
+	j, err := inTurn(ctx, s.cfg.Gate, func() (judgement, error) { return s.judge(ctx, c, att) })
 	if err != nil {
 		return "", entry, err
 	}

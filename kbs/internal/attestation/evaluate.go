@@ -51,7 +51,7 @@ func (s *Service) Evaluate(ctx context.Context, e Evaluation) (string, error) {
 		platform = canonicalTEE(e.Evidence[0].Platform)
 	}
 	c := challenge.Challenge{Platform: platform, Ceremony: id}
-	j, err := s.inTurn(ctx, func() (judgement, error) { return s.evaluate(ctx, e) })
+	j, err := inTurn(ctx, s.cfg.Gate, func() (judgement, error) { return s.evaluate(ctx, e) })
 	if errors.Is(err, errTurnedAway) {
 		return "", err
 	}

@@ -107,7 +107,7 @@ func (c *cli) imageEncryptCommand() *cobra.Command {
 	f.StringVar(&e.kekFile, "kek-file", "", "`file` with the 32 bytes of the key")
 	f.BoolVar(&e.register, "register", false, "store the key at the broker (the default without --key, and with --policy)")
 	f.BoolVar(&e.unbound, "unbound", false, "let the broker release the key for any image")
-	f.StringVar(&e.sign, "sign", "", "sign the image with the private key in this `file`")
+	f.StringVar(&e.sign, "sign", "", "sign the image with the private key in this `file`, or with one that stays in a token, by its PKCS#11 URI")
 	f.StringVar(&e.policy, "policy", "", "who gets the key: Rego `FILE` or name of a template, installed for this key alone")
 	f.StringVar(&e.keys, "keys", "", "where the wrapped keys travel: manifest (default), or beside it, in a referrer that only guests of this project read")
 	_ = cmd.RegisterFlagCompletionFunc("keys", cobra.FixedCompletions([]string{"beside", "manifest"}, cobra.ShellCompDirectiveNoFileComp))

@@ -12,7 +12,8 @@ import (
 
 const signLong = `Sign what REF points to and push the signature beside it. It names the repository
 and the digest, and carries the annotations: a policy can ask for them, and keep
-out older images by a version ("atLeast").
+out older images by a version ("atLeast"). A key can stay in a PKCS#11 token: it is
+named by its URI, and kbs-pkcs11 has the token sign.
 
   tag       a signature under cosign's tag, which every verifier reads: cosign,
             podman, skopeo, CRI-O and the guests of other projects
@@ -40,6 +41,7 @@ func (c *cli) imageSignCommand() *cobra.Command {
 		Long:  signLong,
 		Example: `  kbsctl image sign reg.example/app:1-enc --key release.key
   kbsctl image sign reg.example/app:1-enc --key release.key --annotation version=1.4.0
+  kbsctl image sign reg.example/app:1-enc --key 'pkcs11:token=release;object=2026?module-path=/usr/lib/softhsm/libsofthsm2.so'
   kbsctl image sign reg.example/app:1-enc --key shop.key --form notation --certificate shop-chain.pem`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,26 +59,26 @@ func (c *cli) imageSignCommand() *cobra.Command {
 				return usagef("--form notation and --certificate belong together").
 					hint("--form notation --certificate CHAIN.pem, the certificate of the key first and the root last")
 			}
-			private, err := words.readKey(key)
+			signer, done, err := c.signer(cmd.Context(), key, words)
 			if err != nil {
 				return err
 			}
-			defer private.Destroy()
+			defer done()
 			if o.Registry, err = c.registry(reg); err != nil {
 				return err
 			}
-			done, err := ship.Sign(cmd.Context(), args[0], private, o)
+			signed, err := ship.SignWith(cmd.Context(), args[0], signer, o)
 			if err != nil {
 				return doing(imageError(err), "sign %s", args[0])
 			}
 			if c.flags.output != "table" {
-				return c.printData(done)
+				return c.printData(signed)
 			}
-			return c.showSigned(done)
+			return c.showSigned(signed)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8 or cosign's own form, with a password or without)")
+	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8 or cosign's own form, with a password or without), or one that stays in a token, by its PKCS#11 URI")
 	f.StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
 	f.StringSliceVar(&forms, "form", nil, "`form` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
 	f.StringVar(&certificate, "certificate", "", "PEM `file` with the key's certificate and those above it, with the root, for --form notation")

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -97,16 +98,14 @@ func (e encryption) bound(about api.ResourceMeta, done shipped) api.ResourceMeta
 
 // ship writes and checks the image, and signs it.
 func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped, error) {
-	var key secret.Bytes
+	var key crypto.Signer
 	if e.sign != "" { // before anything is written
-		var err error
-		if key, err = e.words.readKey(e.sign); err != nil {
+		signer, done, err := c.signer(ctx, e.sign, e.words)
+		if err != nil {
 			return shipped{}, err
 		}
-		defer key.Destroy()
-		if _, err := ship.ParsePrivateKey(key); err != nil {
-			return shipped{}, usagef("%s: %w", e.sign, err)
-		}
+		defer done()
+		key = signer
 	}
 	show := c.display(e.progress)
 	defer show.Close()
@@ -125,9 +124,9 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 	if e.sign == "" {
 		return done, nil
 	}
-	signed, err := ship.Sign(ctx, written.Reference, key, ship.SignOptions{Registry: e.registry})
+	signed, err := ship.SignWith(ctx, written.Reference, key, ship.SignOptions{Registry: e.registry})
 	if err == nil {
-		err = checkSignature(ctx, written.Reference, key, e.registry)
+		err = checkSignature(ctx, written.Reference, key.Public(), e.registry)
 	}
 	if err != nil {
 		return done, doing(imageError(err), "sign %s", written.Reference)
@@ -137,8 +136,8 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 }
 
 // checkSignature judges the image as a guest would whose policy wants this key.
-func checkSignature(ctx context.Context, name string, key secret.Bytes, cfg registry.Config) error {
-	public, err := ship.PublicKey(key)
+func checkSignature(ctx context.Context, name string, key crypto.PublicKey, cfg registry.Config) error {
+	public, err := ship.PublicPEM(key)
 	if err != nil {
 		return err
 	}

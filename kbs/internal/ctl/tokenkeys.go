@@ -2,13 +2,16 @@ package ctl
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tokenkey"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -16,28 +19,58 @@ import (
 // tokenProgram is who talks to tokens: it alone has cgo (ADR 49).
 const tokenProgram = "kbs-pkcs11"
 
-// tokenKey opens a key that a PKCS#11 URI names. Its PIN comes from the file that
-// the URI names, from the one password file, or from the terminal, and is tried
-// once: tokens lock themselves.
+// tokenKey opens a key that a PKCS#11 URI names.
 func (c *cli) tokenKey(ctx context.Context, text string, words passwordFlags) (*tokenkey.Key, error) {
+	return fromToken(ctx, c, text, words, tokenkey.Open)
+}
+
+// fromToken opens a key for one use. Its PIN comes from the file that the URI
+// names, from the one password file, or from the terminal, and is tried once:
+// tokens lock themselves.
+func fromToken[K any](ctx context.Context, c *cli, text string, words passwordFlags,
+	open func(ctx context.Context, program string, u tokenkey.URI, pin secret.Bytes, stderr io.Writer) (K, error),
+) (K, error) {
+	var none K
 	u, err := tokenkey.ParseURI(text)
 	if err != nil {
-		return nil, usagef("%w", err).hint("pkcs11:token=LABEL;object=LABEL?module-path=/usr/lib/LIBRARY.so&pin-source=file:/PATH")
+		return none, usagef("%w", err).hint("pkcs11:token=LABEL;object=LABEL?module-path=/usr/lib/LIBRARY.so&pin-source=file:/PATH")
 	}
 	program, err := findTokenProgram()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	pin, err := readPIN(u, words)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	defer pin.Destroy()
-	key, err := tokenkey.Open(ctx, program, u, pin, c.stdio.Err)
+	key, err := open(ctx, program, u, pin, c.stdio.Err)
 	if err != nil {
-		return nil, usagef("%w", err)
+		return none, usagef("%w", err)
 	}
 	return key, nil
+}
+
+// signer is the key of a file, or one that stays in its token. The caller calls
+// done when it has signed.
+func (c *cli) signer(ctx context.Context, name string, words passwordFlags) (key crypto.Signer, done func(), err error) {
+	if tokenkey.IsURI(name) {
+		k, err := fromToken(ctx, c, name, words, tokenkey.OpenSigner)
+		if err != nil {
+			return nil, nil, err
+		}
+		return k, func() { _ = k.Close() }, nil // what it did was done
+	}
+	doc, err := words.readKey(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer doc.Destroy()
+	key, err = ship.ParsePrivateKey(doc)
+	if err != nil {
+		return nil, nil, usagef("%s: %w", name, err)
+	}
+	return key, func() {}, nil
 }
 
 func readPIN(u tokenkey.URI, words passwordFlags) (secret.Bytes, error) {

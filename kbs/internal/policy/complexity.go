@@ -1,9 +1,9 @@
 package policy
 
 import (
-	"fmt"
-
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // OPA's compiler and its type checker take time that is quadratic in how deep
@@ -46,9 +46,9 @@ func (c *complexity) refuse(at *ast.Location, what string) {
 	if c.err != nil {
 		return
 	}
-	c.err = &SyntaxError{[]string{what}}
+	c.err = policylang.Refuse("%s", what)
 	if at != nil {
-		c.err = &SyntaxError{[]string{fmt.Sprintf("%d:%d: %s", at.Row, at.Col, what)}}
+		c.err = policylang.Refuse("%d:%d: %s", at.Row, at.Col, what)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // ErrEvaluation says that a policy could not be evaluated: it took too long,
@@ -78,9 +79,9 @@ func (r *runner) ask(ctx context.Context, p judge, q Question, l *lookups, more 
 // that it yields.
 func (r *runner) eval(ctx context.Context, p judge, q rego.PreparedEvalQuery, l *lookups, opts ...rego.EvalOption) ([]any, error) {
 	if p.stuck.Load() {
-		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, p.ref, errStuck)
+		return nil, fmt.Errorf("%w: %s: %w", ErrEvaluation, p.ref, policylang.ErrStuck)
 	}
-	out, err := r.run(ctx, func(ctx context.Context, cancel topdown.Cancel) ([]any, error) {
+	out, err := policylang.Run(ctx, r.Runner, func(ctx context.Context, cancel topdown.Cancel) ([]any, error) {
 		rs, err := q.Eval(l.with(ctx), append(opts, rego.EvalExternalCancel(cancel))...)
 		if err != nil {
 			return nil, err
@@ -94,7 +95,7 @@ func (r *runner) eval(ctx context.Context, p judge, q rego.PreparedEvalQuery, l 
 		}
 		return out, nil
 	})
-	if errors.Is(err, errStuck) {
+	if errors.Is(err, policylang.ErrStuck) {
 		p.stuck.Store(true)
 	}
 	if err != nil {

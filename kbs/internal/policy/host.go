@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // HostConfig says what a host remembers of the decisions of its engines.
@@ -38,12 +40,23 @@ type Host struct {
 	closing  sync.Once
 }
 
+// A runner puts questions to programs, within limits.
+type runner struct{ *policylang.Runner }
+
+const (
+	// idleWorkers is how many goroutines wait for an evaluation at most.
+	idleWorkers = 16
+	// maxGrowth is how much the heap of the process may grow, in bytes, while a
+	// slow evaluation runs.
+	maxGrowth = 256 << 20
+)
+
 // NewHost returns a host.
 func NewHost(cfg HostConfig) *Host {
 	if cfg.PerSecond <= 0 {
 		cfg.PerSecond = DefaultPerSecond
 	}
-	h := &Host{runner: newRunner(), programs: newPrograms()}
+	h := &Host{runner: &runner{policylang.NewRunner(idleWorkers, maxGrowth)}, programs: newPrograms()}
 	h.recorder = &recorder{
 		cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.PerSecond), cfg.PerSecond),
 		queue: make(chan observation, queueLength), settle: make(chan chan struct{}), stop: make(chan struct{}),
@@ -70,6 +83,6 @@ func (h *Host) Close() {
 	h.closing.Do(func() {
 		close(h.recorder.stop)
 		<-h.recorder.ended
-		h.runner.close()
+		h.runner.Close()
 	})
 }

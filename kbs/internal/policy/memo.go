@@ -3,8 +3,6 @@ package policy
 import (
 	"strconv"
 	"sync"
-
-	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // maxRemembered bounds the decisions about one set of claims.
@@ -57,29 +55,4 @@ func (m *memo) remember(x *index, question string, allow bool) {
 		m.index, m.allowed = x, map[string]bool{}
 	}
 	m.allowed[question] = allow
-}
-
-// pure reports whether a policy says the same whenever it is asked the same:
-// it does not look at the clock and not at reference values, which expire.
-func pure(compiler *ast.Compiler) bool {
-	impure := false
-	look := func(name string) {
-		b := ast.BuiltinMap[name]
-		impure = impure || name == queryFunction.Name || b != nil && b.Nondeterministic
-	}
-	for _, m := range compiler.Modules {
-		ast.WalkExprs(m, func(e *ast.Expr) bool {
-			if e.IsCall() {
-				look(e.Operator().String())
-			}
-			return false
-		})
-		ast.WalkTerms(m, func(t *ast.Term) bool {
-			if call, ok := t.Value.(ast.Call); ok {
-				look(call[0].String())
-			}
-			return false
-		})
-	}
-	return !impure
 }

@@ -100,3 +100,14 @@ func TestPure(t *testing.T) {
 		})
 	}
 }
+
+// A decision that hangs on the clock by way of a certificate is made each time.
+func TestCertificatesAreNotRemembered(t *testing.T) {
+	p, err := compile(t.Context(), Resource, "package policy\n\nallow if crypto.x509.parse_and_verify_certificates(input.chain)[0]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.pure {
+		t.Error("what a certificate is worth is taken to stay the same")
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // RuleOutline is what the rules of one name in a policy look at.
@@ -22,7 +24,7 @@ func Outline(kind Kind, text string) ([]RuleOutline, error) {
 	}
 	module, err := ast.ParseModuleWithOpts("policy.rego", text, ast.ParserOptions{Capabilities: capabilities(), RegoVersion: ast.RegoV1})
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, policylang.Syntax(err)
 	}
 	out := []RuleOutline{}
 	at := map[string]int{}

@@ -251,7 +251,7 @@ func TestRefusesRatherThanDecides(t *testing.T) {
 	if d, err := b.engine.Authorize(ctx, Release{Claims: json.RawMessage(`{}`)}); err == nil || d.Allow {
 		t.Fatalf("no policy: %+v, %v", d, err)
 	}
-	b.engine.runner.deadline = 50 * time.Millisecond
+	b.engine.runner.Deadline = 50 * time.Millisecond
 	for name, text := range map[string]string{
 		"runaway":  "allow if count([1 | some i in numbers.range(1, 100000); some j in numbers.range(1, 100000); i == j + 200000]) == 0",
 		"conflict": "allow := true if input\n\nallow := false if input",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // maxSamples is how many decisions a shadow's report shows, of each kind of
@@ -47,7 +48,7 @@ func (b *batch) notes(kind Kind, s shadowed, now time.Time) *shadowNotes {
 // compare asks the shadow what was asked of the policy in force.
 func (b *batch) compare(o observation, now time.Time) {
 	s, notes := o.shadow, b.notes(o.q.Kind, *o.shadow, now)
-	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), policylang.Deadline)
 	defer cancel()
 	after := o.engine.verdict(ctx, o.q, s.id, s.version, s.sum)
 	kind := flip(o.verdict, after)

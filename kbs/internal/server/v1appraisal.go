@@ -4,9 +4,9 @@ import (
 	"net/http"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/trust/outline"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
-	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/imagepolicy"
 )
 
 // maxAppraised is how many pieces of evidence one request has: the CPU's, and
@@ -58,7 +58,7 @@ func (s *Server) getImagePolicy(w http.ResponseWriter, r *http.Request, who admi
 	}
 	defer item.Value.Destroy()
 	e := api.AuditEntry{Kind: api.AuditImagePolicyRead, Decision: "allow", Object: "resource/" + path.String()}
-	is := imagepolicy.Is(item.Value.Reveal())
+	is := outline.Is(item.Value.Reveal())
 	if !is {
 		e.Decision, e.Code = "deny", string(fault.InvalidRequest)
 	}

@@ -2,6 +2,7 @@ package tokenkey
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -43,8 +44,11 @@ func play(manner string) error {
 		_, err := os.Stdout.WriteString("<html>\n")
 		return err
 	}
-	if string(which.PIN) != "1234" || which.Token != "t" || which.Object != "o" || which.Module != "/m" {
+	if string(which.PIN) != "1234" || which.Which.Token != "t" || which.Object != "o" || which.Module != "/m" {
 		return wire.Send(os.Stdout, wire.Opened{Error: "the PIN was refused"})
+	}
+	if which.Use == wire.ToSign {
+		return playSigner(manner, in)
 	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -81,12 +85,18 @@ func play(manner string) error {
 
 func open(t *testing.T, manner, pin string) (*Key, error) {
 	t.Helper()
+	return played(t, Open, manner, pin)
+}
+
+// played opens a key of the program that this test plays.
+func played[K io.Closer](t *testing.T, open func(context.Context, string, URI, secret.Bytes, io.Writer) (K, error), manner, pin string) (K, error) {
+	t.Helper()
 	t.Setenv("TOKENKEY_TEST_MANNER", manner)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := Open(t.Context(), self, URI{Token: "t", Object: "o", Module: "/m"}, secret.New([]byte(pin)), io.Discard)
+	k, err := open(t.Context(), self, URI{Which: wire.Which{Token: "t"}, Object: "o", Module: "/m"}, secret.New([]byte(pin)), io.Discard)
 	if err == nil {
 		t.Cleanup(func() { _ = k.Close() })
 	}

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
+
+	wire "github.com/vouchsafe-cc/vouchsafe/kbs/api/tokenkey"
 )
 
 const (
@@ -16,7 +19,7 @@ const (
 
 // A URI names one key of one token (RFC 7512).
 type URI struct {
-	Token  string // label
+	Which  wire.Which
 	Object string // label; empty: any
 	ID     []byte // CKA_ID; nil: any
 	Module string // absolute path of the library
@@ -61,7 +64,20 @@ func ParseURI(s string) (URI, error) {
 func (u *URI) path(name, value string) error {
 	switch name {
 	case "token":
-		u.Token = value
+		u.Which.Token = value
+	case "serial":
+		u.Which.Serial = value
+	case "manufacturer":
+		u.Which.Manufacturer = value
+	case "model":
+		u.Which.Model = value
+	case "slot-id":
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return fmt.Errorf("slot-id %.40q is no number", value)
+		}
+		slot := uint(n)
+		u.Which.Slot = &slot
 	case "object":
 		u.Object = value
 	case "id":
@@ -71,7 +87,7 @@ func (u *URI) path(name, value string) error {
 			return fmt.Errorf("an object of type %.40q: a key pair is wanted", value)
 		}
 	default:
-		return fmt.Errorf("%.40q is not supported: token, object, id and type are", name)
+		return fmt.Errorf("%.40q is not supported: token, serial, manufacturer, model, slot-id, object, id and type are", name)
 	}
 	return nil
 }
@@ -96,8 +112,10 @@ func (u *URI) query(name, value string) error {
 
 func (u *URI) check() error {
 	switch {
-	case u.Token == "" || len(u.Token) > maxLabel:
-		return errors.New("PKCS#11 URI: token is missing, or too long")
+	case u.Which == (wire.Which{}):
+		return errors.New("PKCS#11 URI: it names no token: token, serial, manufacturer, model or slot-id is needed")
+	case len(u.Which.Token) > maxLabel || len(u.Which.Serial) > maxLabel || len(u.Which.Manufacturer) > maxLabel || len(u.Which.Model) > maxLabel:
+		return errors.New("PKCS#11 URI: what names the token is too long")
 	case u.Object == "" && len(u.ID) == 0:
 		return errors.New("PKCS#11 URI: it names no key: object or id is needed")
 	case len(u.Object) > maxLabel || len(u.ID) > maxLabel:
@@ -110,15 +128,20 @@ func (u *URI) check() error {
 
 // String writes the URI as [ParseURI] reads it, without where the PIN is.
 func (u URI) String() string {
-	var b strings.Builder
-	b.WriteString(scheme + "token=" + escape(u.Token))
-	if u.Object != "" {
-		b.WriteString(";object=" + escape(u.Object))
+	slot := ""
+	if u.Which.Slot != nil {
+		slot = strconv.FormatUint(uint64(*u.Which.Slot), 10)
 	}
-	if len(u.ID) > 0 {
-		b.WriteString(";id=" + escape(string(u.ID)))
+	var parts []string
+	for _, p := range []struct{ name, value string }{
+		{"token", u.Which.Token}, {"serial", u.Which.Serial}, {"manufacturer", u.Which.Manufacturer}, {"model", u.Which.Model}, {"slot-id", slot},
+		{"object", u.Object}, {"id", string(u.ID)},
+	} {
+		if p.value != "" {
+			parts = append(parts, p.name+"="+escape(p.value))
+		}
 	}
-	return b.String() + "?module-path=" + escape(u.Module)
+	return scheme + strings.Join(parts, ";") + "?module-path=" + escape(u.Module)
 }
 
 // escape keeps what all parts of the grammar allow, and writes the rest as

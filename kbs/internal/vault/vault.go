@@ -28,6 +28,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -63,7 +64,7 @@ type Config struct {
 	Timeout   time.Duration  // of one try; 0 is 5 s
 	Auth      Auth
 	Now       func() time.Time
-	// Pause waits between two tries; nil waits on the clock.
+	// Pause waits between two tries; nil: [pause.For].
 	Pause func(ctx context.Context, d time.Duration) error
 }
 
@@ -86,7 +87,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = defaultTimeout
 	}
 	if c.Pause == nil {
-		c.Pause = pause
+		c.Pause = pause.For
 	}
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -118,17 +119,6 @@ func (c *Client) Close() {
 	default:
 	}
 	c.http.CloseIdleConnections()
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // Call is one request.

@@ -36,6 +36,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
@@ -51,7 +52,7 @@ type Config struct {
 	// Timeout of one try; 0 is 10 s.
 	Timeout time.Duration
 	Now     func() time.Time // nil: time.Now
-	// Pause waits between two tries; nil waits on the clock.
+	// Pause waits between two tries; nil: [pause.For].
 	Pause func(ctx context.Context, d time.Duration) error
 }
 
@@ -130,23 +131,12 @@ func New(c Config) *Opener {
 		o.env.now = time.Now
 	}
 	if o.env.pause == nil {
-		o.env.pause = pause
+		o.env.pause = pause.For
 	}
 	if o.env.timeout == 0 {
 		o.env.timeout = defaultTimeout
 	}
 	return o
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // Close forgets all logins. Whoever opens a secret later logs in anew.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -123,7 +124,7 @@ func FuzzCredentials(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, d := range all {
-			s, err := d.open(env{now: time.Now, pause: pause, timeout: time.Second}, []secret.Bytes{secret.Copy([]byte(text))})
+			s, err := d.open(env{now: time.Now, pause: pause.For, timeout: time.Second}, []secret.Bytes{secret.Copy([]byte(text))})
 			if err == nil {
 				s.close()
 			} else if fault.CodeOf(err) != fault.Unauthenticated {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // Bounds of what one delivery carries: they bound the memory that a sink takes.
@@ -51,7 +53,7 @@ func (r *runner) run(ctx context.Context) {
 		moved, err := r.turn(ctx)
 		r.leading.Store(false)
 		if errors.Is(err, errLost) {
-			sleep(ctx, r.lease.length/3)
+			_ = pause.For(ctx, r.lease.length/3) // ctx is looked at anyway
 			continue
 		}
 		_ = r.sink.Close()
@@ -66,14 +68,14 @@ func (r *runner) run(ctx context.Context) {
 		}
 		r.note(err)
 		r.logger.WarnContext(ctx, "audit sink does not take entries", slog.String("sink", r.lease.name), slog.Any("error", err))
-		sleep(ctx, pause(backoff, err))
+		_ = pause.For(ctx, delay(backoff, err))
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-// pause is how long to wait after a failure: about as long as the backoff
+// delay is how long to wait after a failure: about as long as the backoff
 // says, or as the far side asked.
-func pause(backoff time.Duration, err error) time.Duration {
+func delay(backoff time.Duration, err error) time.Duration {
 	d := backoff/2 + chance(backoff/2)
 	if asked, ok := errors.AsType[*retryError](err); ok {
 		d = max(d, min(asked.after, maxAsked))
@@ -167,14 +169,4 @@ func (r *runner) read(ctx context.Context, from int64) ([]Event, error) {
 		}
 	}
 	return batch, nil
-}
-
-// sleep waits, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

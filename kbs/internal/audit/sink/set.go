@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // Intervals of the watch over log and cursors.
@@ -148,7 +149,7 @@ func (s *Set) watch(ctx context.Context) {
 		if err := s.look(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.ErrorContext(ctx, "audit sinks cannot be watched", slog.Any("error", err))
 		}
-		sleep(ctx, watchLeast)
+		_ = pause.For(ctx, watchLeast) // ctx is looked at next
 	}
 }
 

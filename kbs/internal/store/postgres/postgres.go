@@ -33,6 +33,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/group"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
 // Bounds on what a transaction waits for. The server's own are shorter than
@@ -183,14 +184,7 @@ func (e *engine) again(ctx context.Context, attempt int, err error) error {
 	if attempt >= attempts {
 		return store.Unavailable(fmt.Errorf("gave up after %d attempts: %w", attempt, err))
 	}
-	t := time.NewTimer(e.jitter(firstWait << (attempt - 1)))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, e.jitter(firstWait<<(attempt-1)))
 }
 
 // jitter returns a random part of d, at least half of it, so that those who

@@ -1,4 +1,4 @@
-package policy
+package policylang
 
 import (
 	"context"
@@ -12,15 +12,10 @@ import (
 
 // Limits of one evaluation. Those of time and memory are enforced by asking
 // the evaluation to end, which it does at its next step; one that is inside a
-// single endless step is left behind after the grace, and its policy is not
-// evaluated again.
+// single endless step is left behind after the grace.
 const (
 	// Deadline limits the time.
 	Deadline = 2 * time.Second
-	// maxGrowth limits by how many bytes the heap of the process may grow
-	// while a slow evaluation runs. It is a fuse, not an account: others
-	// allocate as well.
-	maxGrowth = 256 << 20
 	// grace is how long an evaluation may take to notice that it has to end.
 	grace = 500 * time.Millisecond
 	// slow is how long an evaluation runs unwatched. Nearly all are done by
@@ -30,19 +25,25 @@ const (
 
 // Reasons for the end of an evaluation.
 var (
-	errDeadline = errors.New("it took too long")
-	errGrowth   = errors.New("it used too much memory")
-	errPanic    = errors.New("the evaluation panicked")
-	errStuck    = errors.New("it did not end when it was told to; this version is not evaluated again")
+	ErrDeadline = errors.New("it took too long")
+	ErrGrowth   = errors.New("it used too much memory")
+	ErrPanic    = errors.New("the evaluation panicked")
+	// ErrStuck says that the evaluation still goes on, for it does not listen. Its
+	// policy must not be evaluated again.
+	ErrStuck = errors.New("it did not end when it was told to and is not evaluated again")
 )
 
-// runner evaluates on goroutines of its own, because Go cannot end a goroutine
+// A Runner evaluates on goroutines of its own, because Go cannot end a goroutine
 // that does not listen: the caller can only stop to wait for it. They are kept
 // for the next evaluation, with stacks that have grown to what Rego needs.
-type runner struct {
-	idle     chan *worker
-	deadline time.Duration
-	growth   uint64
+type Runner struct {
+	// Deadline limits the time of one evaluation.
+	Deadline time.Duration
+	// Growth limits by how many bytes the heap of the process may grow while a
+	// slow evaluation runs. It is a fuse, not an account: others allocate as well.
+	Growth uint64
+
+	idle chan *worker
 }
 
 type worker struct {
@@ -53,19 +54,17 @@ type worker struct {
 type task struct {
 	ctx    context.Context
 	cancel topdown.Cancel
-	do     func(ctx context.Context, cancel topdown.Cancel) ([]any, error)
+	do     func(ctx context.Context, cancel topdown.Cancel) (any, error)
 }
 
 type result struct {
-	out []any
+	out any
 	err error
 }
 
-// idleWorkers is how many goroutines wait for work at most.
-const idleWorkers = 16
-
-func newRunner() *runner {
-	return &runner{idle: make(chan *worker, idleWorkers), deadline: Deadline, growth: maxGrowth}
+// NewRunner keeps so many goroutines at most that wait for work.
+func NewRunner(idle int, growth uint64) *Runner {
+	return &Runner{Deadline: Deadline, Growth: growth, idle: make(chan *worker, idle)}
 }
 
 func (w *worker) loop() {
@@ -74,12 +73,12 @@ func (w *worker) loop() {
 	}
 }
 
-// outcome is that of the task. A panic is the library's: nobody's claims, and no
-// administrator's text, may end the broker.
+// outcome is that of the task. A panic is the library's: nobody's request, and no
+// author's text, may end the process.
 func (t task) outcome() (r result) {
 	defer func() {
 		if p := recover(); p != nil {
-			r = result{err: fmt.Errorf("%w: %v", errPanic, p)}
+			r = result{err: fmt.Errorf("%w: %v", ErrPanic, p)}
 		}
 	}()
 	r.out, r.err = t.do(t.ctx, t.cancel)
@@ -88,7 +87,7 @@ func (t task) outcome() (r result) {
 
 // take returns an idle worker, or a new one. It ends when its input is closed:
 // see put and run.
-func (r *runner) take() *worker {
+func (r *Runner) take() *worker {
 	select {
 	case w := <-r.idle:
 		return w
@@ -99,7 +98,7 @@ func (r *runner) take() *worker {
 	return w
 }
 
-func (r *runner) put(w *worker) {
+func (r *Runner) put(w *worker) {
 	select {
 	case r.idle <- w:
 	default:
@@ -107,8 +106,8 @@ func (r *runner) put(w *worker) {
 	}
 }
 
-// close ends the idle goroutines.
-func (r *runner) close() {
+// Close ends the idle goroutines.
+func (r *Runner) Close() {
 	for {
 		select {
 		case w := <-r.idle:
@@ -119,9 +118,14 @@ func (r *runner) close() {
 	}
 }
 
-// run evaluates and returns at the latest at the deadline plus the grace. The
-// error errStuck says that the evaluation still goes on.
-func (r *runner) run(ctx context.Context, do func(context.Context, topdown.Cancel) ([]any, error)) ([]any, error) {
+// Run evaluates and returns at the latest at the deadline plus the grace.
+func Run[T any](ctx context.Context, r *Runner, do func(context.Context, topdown.Cancel) (T, error)) (T, error) {
+	out, err := r.run(ctx, func(ctx context.Context, cancel topdown.Cancel) (any, error) { return do(ctx, cancel) })
+	value, _ := out.(T) // none, after some errors
+	return value, err
+}
+
+func (r *Runner) run(ctx context.Context, do func(context.Context, topdown.Cancel) (any, error)) (any, error) {
 	w, cancel := r.take(), topdown.NewCancel()
 	w.in <- task{ctx, cancel, do}
 	timer := time.NewTimer(slow)
@@ -136,7 +140,7 @@ func (r *runner) run(ctx context.Context, do func(context.Context, topdown.Cance
 	res, why := r.watch(ctx, w, cancel)
 	if res == nil {
 		close(w.in) // the worker ends with its task, if ever
-		return nil, fmt.Errorf("%w: %w", why, errStuck)
+		return nil, fmt.Errorf("%w: %w", why, ErrStuck)
 	}
 	r.put(w)
 	if why != nil {
@@ -147,9 +151,9 @@ func (r *runner) run(ctx context.Context, do func(context.Context, topdown.Cance
 
 // watch waits for a slow evaluation and ends it where it must end. No result
 // means that it did not listen.
-func (r *runner) watch(ctx context.Context, w *worker, cancel topdown.Cancel) (*result, error) {
+func (r *Runner) watch(ctx context.Context, w *worker, cancel topdown.Cancel) (*result, error) {
 	base := heap()
-	end := time.Now().Add(r.deadline - slow)
+	end := time.Now().Add(r.Deadline - slow)
 	tick := time.NewTicker(slow / 2)
 	defer tick.Stop()
 	for {
@@ -162,9 +166,9 @@ func (r *runner) watch(ctx context.Context, w *worker, cancel topdown.Cancel) (*
 		case now := <-tick.C:
 			switch {
 			case now.After(end):
-				why = errDeadline
-			case heap() > base+r.growth:
-				why = errGrowth
+				why = ErrDeadline
+			case heap() > base+r.Growth:
+				why = ErrGrowth
 			}
 		}
 		if why == nil {
