@@ -223,7 +223,7 @@ func listenFor(ctx context.Context, o Options, addr address, s settings.Agent, l
 	if addr.network != "tcp" {
 		return addr.listen(ctx)
 	}
-	config, err := listenTLS(o, s.ListenTLS)
+	config, err := listenTLS(o, s.ListenTLS, log)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
@@ -33,6 +34,7 @@ type service struct {
 type doors struct {
 	guard  *access.Guard
 	finder *caller.Finder
+	crowd  *caller.Crowd
 	log    *slog.Logger
 }
 
@@ -44,7 +46,8 @@ func newDoors(s *settings.Settings, h access.Hub, containers func() []caller.Con
 	if err := access.Validate(rules); err != nil {
 		return doors{}, fmt.Errorf("%s: vouchsafe.%w", settings.DocumentCDH, err)
 	}
-	return doors{access.New(h, rules), &caller.Finder{Containers: containers}, log}, nil
+	finder := &caller.Finder{Containers: containers}
+	return doors{access.New(h, rules), finder, &caller.Crowd{Finder: finder, Now: time.Now}, log}, nil
 }
 
 // open opens what the settings and the command line ask for beside the
@@ -83,7 +86,7 @@ func (d doors) open(ctx context.Context, o Options, s *settings.Settings) (all [
 			if err != nil {
 				return all, err
 			}
-			all = append(all, service{l, untilStopped(c.grpc())})
+			all = append(all, service{d.share(l, maxConns), untilStopped(c.grpc())})
 		}
 		if socket == "" {
 			continue
@@ -92,14 +95,14 @@ func (d doors) open(ctx context.Context, o Options, s *settings.Settings) (all [
 		if err != nil {
 			return all, err
 		}
-		all = append(all, service{l, d.untilClosed(c.ttrpc())})
+		all = append(all, service{d.share(l, maxConns), d.untilClosed(c.ttrpc())})
 	}
 	if s.Agent.Components >= settings.REST && o.RESTListen != "" {
 		l, err := net.Listen("tcp", o.RESTListen)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, service{l, func(ctx context.Context, l net.Listener) error {
+		all = append(all, service{d.share(l, rest.MaxRequests), func(ctx context.Context, l net.Listener) error {
 			return rest.Serve(ctx, l, d.known(rest.NewHandler(d.guard, d.guard, s.Agent.RESTFeatures)), d.log)
 		}})
 	}

@@ -75,6 +75,31 @@ func TestTheEndDoesNotWaitForever(t *testing.T) {
 	})
 }
 
+// Nor does one that does not even hear that it is to end.
+func TestTheEndDoesNotWaitForTheDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		finish := make(chan struct{})
+		calls, called, served := serving(t, func(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+			<-finish
+			return &emptypb.Empty{}, nil
+		})
+		begun := time.Now()
+		if err := stop(t.Context(), calls); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; !errors.Is(err, rpc.ErrClosed) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("the end took %s", took)
+		}
+		close(finish)
+		if err := <-called; err == nil {
+			t.Error("a call was answered after the end")
+		}
+	})
+}
+
 // oneConn is a listener with one connection.
 type oneConn struct {
 	conns chan net.Conn

@@ -19,7 +19,10 @@ import (
 // sides show certificates, and nothing older than TLS 1.3 is spoken. What the
 // command line names in files is for guests whose image has them; init-data
 // brings the same, and wins nothing: both at once contradict each other.
-func listenTLS(o Options, s settings.ListenTLS) (*tls.Config, error) {
+//
+// Files are read again when they have changed, so that a certificate can be
+// renewed; what init-data brings is what the guest was launched with.
+func listenTLS(o Options, s settings.ListenTLS, log *slog.Logger) (*tls.Config, error) {
 	files := o.TLSCert != "" || o.TLSKey != "" || o.TLSClientCA != ""
 	if files && s.Set() {
 		return nil, errors.New("TLS for the runtime is configured by files and by init-data")
@@ -28,14 +31,16 @@ func listenTLS(o Options, s settings.ListenTLS) (*tls.Config, error) {
 		if o.TLSCert == "" || o.TLSKey == "" || o.TLSClientCA == "" {
 			return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA: both sides are verified")
 		}
-		var err error
-		if s, err = readListenTLS(o); err != nil {
-			return nil, err
-		}
+		return listenRenewed(o, log)
 	}
 	if !s.Set() {
 		return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA: both sides are verified")
 	}
+	return verified(s)
+}
+
+// verified is the configuration in which both sides show certificates.
+func verified(s settings.ListenTLS) (*tls.Config, error) {
 	cert, err := tls.X509KeyPair(s.Certificate, s.Key.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("the agent's certificate: %w", err)
@@ -47,6 +52,8 @@ func listenTLS(o Options, s settings.ListenTLS) (*tls.Config, error) {
 	return &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert,
 		MinVersion: tls.VersionTLS13,
+		// Who comes again shows its certificate again: the CA may be another by then.
+		SessionTicketsDisabled: true,
 	}, nil
 }
 

@@ -94,10 +94,15 @@ func (a *authority) client(servers *authority, use x509.ExtKeyUsage, shift time.
 // echoes serves a known listener that sends back what it gets.
 func echoes(t *testing.T, s settings.ListenTLS) (address string) {
 	t.Helper()
-	config, err := listenTLS(Options{}, s)
+	config, err := listenTLS(Options{}, s, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return echoesWith(t, config)
+}
+
+func echoesWith(t *testing.T, config *tls.Config) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +202,7 @@ func TestListenTLSRefuses(t *testing.T) {
 		return path
 	}
 	files := Options{TLSCert: write("cert", cert), TLSKey: write("key", key), TLSClientCA: write("ca", a.pem)}
-	if _, err := listenTLS(files, settings.ListenTLS{}); err != nil {
+	if _, err := listenTLS(files, settings.ListenTLS{}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("files: %v", err)
 	}
 	brought := settings.ListenTLS{Certificate: cert, Key: secret.New(key), ClientCA: a.pem}
@@ -216,7 +221,7 @@ func TestListenTLSRefuses(t *testing.T) {
 		"another's key":   {s: settings.ListenTLS{Certificate: a.pem, Key: secret.New(key), ClientCA: a.pem}},
 		"a CA of nothing": {s: settings.ListenTLS{Certificate: cert, Key: secret.New(key), ClientCA: []byte("x")}},
 	} {
-		if config, err := listenTLS(c.o, c.s); err == nil || config != nil {
+		if config, err := listenTLS(c.o, c.s, slog.New(slog.DiscardHandler)); err == nil || config != nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

@@ -18,6 +18,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -105,6 +108,29 @@ func (f *Finder) TCP(local, remote netip.AddrPort) (Caller, error) {
 		return Caller{}, errors.New("no process holds the other end of the connection")
 	}
 	return *found, nil
+}
+
+// Party names those who are told from others where nobody has to be known for
+// sure: for a limit on what one of them may have. It takes what Unix or TCP has
+// returned. A container is a party. Of a process whose container cannot be told
+// the pid namespace is one, or its user in the agent's own. All others are one
+// together, so that nobody has more by being unknown.
+func (f *Finder) Party(c Caller, err error) string {
+	switch {
+	case err == nil && c.Container != nil:
+		return "container " + c.Container.ID
+	case c.PID == 0:
+		return unknown
+	}
+	its, err1 := os.Readlink(filepath.Join(f.dir(), strconv.Itoa(c.PID), "ns/pid"))
+	own, err2 := os.Readlink(filepath.Join(f.dir(), "self/ns/pid"))
+	switch {
+	case err1 != nil || err2 != nil:
+		return unknown
+	case its != own:
+		return its
+	}
+	return fmt.Sprintf("user %d", c.UID)
 }
 
 // door is what a connection is known to be; who is behind it is found when

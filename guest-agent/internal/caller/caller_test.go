@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The other end of a connection of our own is this process.
@@ -152,6 +153,70 @@ func TestMappedAddress(t *testing.T) {
 	if who, err := f.TCP(server, client); err != nil || who.Container == nil || who.Container.ID != "1" {
 		t.Errorf("%+v, %v", who, err)
 	}
+}
+
+// Containers are told apart, also where only their pid namespaces do; who cannot be
+// told is one with all others who cannot.
+func TestParty(t *testing.T) {
+	f := tree(t, clientRow)
+	namespaces := map[string]string{"self": "pid:[1]", "9": "pid:[1]", "10": "pid:[10]", "11": "pid:[10]", "101": "pid:[100]"}
+	for process, ns := range namespaces {
+		link := filepath.Join(f.proc, process, "ns/pid")
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(ns, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := errors.New("it is not")
+	for name, c := range map[string]struct {
+		who  Caller
+		err  error
+		want string
+	}{
+		"a container":                   {Caller{PID: 101, Container: &Container{ID: "1"}}, nil, "container 1"},
+		"one that is not known":         {Caller{PID: 10}, known, "pid:[10]"},
+		"its other process":             {Caller{PID: 11, UID: 7}, nil, "pid:[10]"},
+		"a program of the guest":        {Caller{PID: 9, UID: 7}, nil, "user 7"},
+		"one that has ended":            {Caller{PID: 12}, known, "unknown"},
+		"nobody that is known":          {Caller{}, known, "unknown"},
+		"no process, but no error":      {Caller{}, nil, "unknown"},
+		"a container that is not known": {Caller{PID: 101, Container: &Container{ID: "1"}}, known, "pid:[100]"},
+	} {
+		if got := f.Party(c.who, c.err); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// A crowd is looked at once, and again for who comes later or when the look is old.
+func TestCrowd(t *testing.T) {
+	f := tree(t, clientRow, serverRow)
+	f.process(t, 101, "/pod/1", 77)
+	now := time.Unix(0, 0)
+	c := &Crowd{Finder: f, Now: func() time.Time { return now }}
+	check := func(what, want string, from netip.AddrPort) {
+		t.Helper()
+		if got := c.TCP(server, from); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	check("a container", "container 1", client)
+	looked := c.looked
+	now = now.Add(lookLasts)
+	f.process(t, 201, "/pod/2", 77)
+	check("as it was seen", "container 1", client)
+	if c.looked != looked {
+		t.Error("who was seen is looked for again")
+	}
+	now = now.Add(1)
+	check("held by two containers by now", unknown, client)
+	check("nobody's", unknown, netip.MustParseAddrPort("127.0.0.1:40001"))
+	late := strings.Replace(strings.Replace(clientRow, "9C40", "9C41", 1), " 77 ", " 79 ", 1)
+	write(t, f, "thread-self/net/tcp", "header\n"+clientRow+"\n"+late+"\n")
+	f.process(t, 202, "/pod/2", 79)
+	check("who came later", "container 2", netip.MustParseAddrPort("127.0.0.1:40001"))
 }
 
 func TestDoors(t *testing.T) {

@@ -21,27 +21,41 @@ const established = "01"
 // ends in the agent's network namespace.
 func (f *Finder) socketOf(local, remote netip.AddrPort) (inode uint64, uid uint32, err error) {
 	local, remote = plain(local), plain(remote)
+	err = f.rows(func(r row) bool {
+		if r.local == local && r.remote == remote && r.inode != 0 {
+			inode, uid = r.inode, r.uid
+		}
+		return inode == 0
+	})
+	if err == nil && inode == 0 {
+		err = errors.New("the other end of the connection is not in this network namespace")
+	}
+	return inode, uid, err
+}
+
+// rows calls do for each connection in the agent's network namespace, until it
+// returns false.
+func (f *Finder) rows(do func(row) bool) error {
 	for _, table := range []string{"tcp", "tcp6"} {
 		file, err := os.Open(filepath.Join(f.dir(), "thread-self/net", table))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
+		more := true
 		lines := bufio.NewScanner(file)
-		for lines.Scan() {
-			r, ok := parseRow(lines.Text())
-			if ok && r.local == local && r.remote == remote && r.inode != 0 {
-				_ = file.Close()
-				return r.inode, r.uid, nil
+		for more && lines.Scan() {
+			if r, ok := parseRow(lines.Text()); ok {
+				more = do(r)
 			}
 		}
-		if err := errors.Join(lines.Err(), file.Close()); err != nil {
-			return 0, 0, err
+		if err := errors.Join(lines.Err(), file.Close()); err != nil || !more {
+			return err
 		}
 	}
-	return 0, 0, errors.New("the other end of the connection is not in this network namespace")
+	return nil
 }
 
 // plain is an address as IPv4 where it is one, so that a program that connects
@@ -96,10 +110,21 @@ func parseEnd(s string) (netip.AddrPort, bool) {
 
 // holders returns the processes that have a socket open.
 func (f *Finder) holders(inode uint64) (pids []int, err error) {
-	want := fmt.Sprintf("socket:[%d]", inode)
+	err = f.open(func(pid int, one uint64) bool {
+		if one == inode {
+			pids = append(pids, pid)
+		}
+		return one != inode
+	})
+	return pids, err
+}
+
+// open calls do for each socket that a process has open; it goes on with the next
+// process when do returns false.
+func (f *Finder) open(do func(pid int, inode uint64) bool) error {
 	entries, err := os.ReadDir(f.dir())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -112,13 +137,17 @@ func (f *Finder) holders(inode uint64) (pids []int, err error) {
 			continue // it has ended
 		}
 		for _, fd := range names {
-			if to, err := os.Readlink(filepath.Join(fds, fd.Name())); err == nil && to == want {
-				pids = append(pids, pid)
+			to, err := os.Readlink(filepath.Join(fds, fd.Name()))
+			number, is := strings.CutPrefix(to, "socket:[")
+			if err != nil || !is {
+				continue
+			}
+			if inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil && !do(pid, inode) {
 				break
 			}
 		}
 	}
-	return pids, nil
+	return nil
 }
 
 // containerOf returns the container that a process is in, nil if it is in none.

@@ -6,10 +6,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // cgroupParents remembers which directories above the containers' cgroups an OCI
@@ -31,19 +32,13 @@ type cgroupParent struct {
 	made  []string // in which hierarchies it was absent: full paths
 }
 
-// newCgroupParents looks up where hierarchies are mounted, in a table like
-// /proc/self/mountinfo. Without one there is nothing to remove.
-func newCgroupParents(mountinfo string) *cgroupParents {
+// newCgroupParents looks up where hierarchies are mounted. Without one there is
+// nothing to remove.
+func newCgroupParents(mounts []mountinfo.Mount) *cgroupParents {
 	c := &cgroupParents{parents: map[string]*cgroupParent{}}
-	raw, err := os.ReadFile(mountinfo)
-	if err != nil {
-		return c
-	}
-	for line := range strings.Lines(string(raw)) {
-		before, after, ok := strings.Cut(line, " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
-		if ok && len(fields) > 4 && len(kind) > 0 && (kind[0] == "cgroup" || kind[0] == "cgroup2") {
-			c.roots = append(c.roots, fields[4])
+	for _, m := range mounts {
+		if m.Type == "cgroup" || m.Type == "cgroup2" {
+			c.roots = append(c.roots, m.Point)
 		}
 	}
 	return c

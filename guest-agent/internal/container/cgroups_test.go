@@ -1,29 +1,25 @@
 package container
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 func TestCgroupParents(t *testing.T) {
 	top := t.TempDir()
 	roots := []string{filepath.Join(top, "cpu"), filepath.Join(top, "unified")}
-	table := ""
+	mounts := []mountinfo.Mount{{Point: top + "/other", Type: "tmpfs"}}
 	for i, root := range roots {
 		if err := os.MkdirAll(filepath.Join(root, "system/slice"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		table += fmt.Sprintf("%d 1 0:%d / %s rw - %s none rw\n", i, i, root, []string{"cgroup", "cgroup2"}[i])
+		mounts = append(mounts, mountinfo.Mount{Point: root, Type: []string{"cgroup", "cgroup2"}[i]})
 	}
-	table += "9 1 0:9 / " + top + "/other rw - tmpfs none rw\nshort\n"
-	info := filepath.Join(top, "mountinfo")
-	if err := os.WriteFile(info, []byte(table), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := newCgroupParents(info)
+	c := newCgroupParents(mounts)
 	if !slices.Equal(c.roots, roots) {
 		t.Fatalf("hierarchies %v", c.roots)
 	}
@@ -74,7 +70,7 @@ func TestCgroupParents(t *testing.T) {
 		c.enter(odd)
 		c.leave(odd)
 	}
-	if left := newCgroupParents(filepath.Join(top, "absent")); len(left.roots) != 0 {
+	if left := newCgroupParents(nil); len(left.roots) != 0 {
 		t.Error("hierarchies out of nothing")
 	}
 }

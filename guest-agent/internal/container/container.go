@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/go-runc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // Container is one container of the runtime. Its methods may be called
@@ -49,6 +51,9 @@ func (c *Container) init() *Process {
 
 // PID returns the first process's number in the agent's pid namespace.
 func (c *Container) PID() int { return c.init().pid }
+
+// Alive fails once the number of the first process may be another's.
+func (c *Container) Alive() error { return c.init().signal(0) }
 
 // Start lets the first process execute its program, once.
 func (c *Container) Start(ctx context.Context) error {
@@ -179,11 +184,11 @@ func (c *Container) Stats(context.Context) (*runc.Stats, error) {
 	if err != nil || c.init().hasExited() { // a process that has ended may have given its number to another
 		return nil, fmt.Errorf("stats of container: %w", ErrState)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.Self()
 	if err != nil {
 		return nil, fmt.Errorf("stats of container: %w", err)
 	}
-	return cgroupOf(string(cgroups), string(mounts)).usage(), nil
+	return cgroupOf(string(cgroups), mounts).usage(), nil
 }
 
 // Delete kills what is left of the container and removes it from the runtime.

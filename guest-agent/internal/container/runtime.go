@@ -25,6 +25,8 @@ import (
 
 	"github.com/containerd/go-runc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // Errors that callers tell apart.
@@ -88,7 +90,11 @@ func New(cfg Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log, pipe: cfg.PipeSize, cgroups: newCgroupParents("/proc/self/mountinfo")}, nil
+	mounts, err := mountinfo.Self()
+	if err != nil {
+		return nil, fmt.Errorf("where cgroups are: %w", err)
+	}
+	return &Runtime{command: command, root: root, reaper: cfg.Reaper, log: log, pipe: cfg.PipeSize, cgroups: newCgroupParents(mounts)}, nil
 }
 
 func findCommand(name string) (string, error) {
@@ -197,13 +203,13 @@ func (c *Container) launch(ctx context.Context, execID string, spec *specs.Proce
 	}()
 	base := filepath.Join(c.bundle, fmt.Sprintf("start-%d", c.runtime.serial.Add(1)))
 	l := launch{pidFile: base + ".pid", log: base + ".log"}
-	defer func() { err = errors.Join(err, removeFile(l.pidFile), removeFile(l.log)) }()
+	defer func() { c.runtime.leave(errors.Join(removeFile(l.pidFile), removeFile(l.log))) }()
 	var s stdio
 	if spec.Terminal {
 		if l.socket, err = newConsoleSocket(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, l.socket.Close()) }()
+		defer func() { c.runtime.leave(l.socket.Close()) }()
 	} else {
 		if l.pipes, err = newPipes(spec.User.UID, spec.User.GID, c.runtime.pipe); err != nil {
 			return err
@@ -227,6 +233,14 @@ func (c *Container) launch(ctx context.Context, execID string, spec *specs.Proce
 	c.supervisors.Go(func() { p.supervise(exit, time.Now) })
 	c.processes.set(execID, p)
 	return nil
+}
+
+// leave tells of what a start could not clean up. The start has succeeded, or has
+// failed for a reason of its own.
+func (r *Runtime) leave(err error) {
+	if err != nil {
+		r.log.Warn("files of a start are left", slog.Any("err", err))
+	}
 }
 
 func (c *Container) adopt(ctx context.Context, l launch, run func(context.Context, launch) error) (handle *os.Process, exit <-chan int, pid int, err error) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/containerd/go-runc"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // hierarchies are the directories of one process's cgroup by controller; that of
@@ -17,9 +19,9 @@ type hierarchies map[string]string
 // unified is the key of cgroup v2.
 const unified = ""
 
-// cgroupOf finds the cgroup of a process by its /proc/PID/cgroup and our
-// /proc/self/mountinfo (cgroups(7)).
-func cgroupOf(cgroups, mountinfo string) hierarchies {
+// cgroupOf finds the cgroup of a process by its /proc/PID/cgroup and our own
+// mounts (cgroups(7)).
+func cgroupOf(cgroups string, mounts []mountinfo.Mount) hierarchies {
 	within := map[string]string{}
 	for line := range strings.Lines(cgroups) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -31,22 +33,17 @@ func cgroupOf(cgroups, mountinfo string) hierarchies {
 		}
 	}
 	found := hierarchies{}
-	for line := range strings.Lines(mountinfo) {
-		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 5 || len(kind) < 3 {
-			continue
-		}
-		names := strings.Split(kind[2], ",")
-		if kind[0] == "cgroup2" {
+	for _, m := range mounts {
+		names := strings.Split(m.Options, ",")
+		if m.Type == "cgroup2" {
 			names = []string{unified}
-		} else if kind[0] != "cgroup" {
+		} else if m.Type != "cgroup" {
 			continue
 		}
 		for _, name := range names {
 			cgroup, ok := within[name]
-			if below, inside := strings.CutPrefix(cgroup, strings.TrimSuffix(fields[3], "/")); ok && inside {
-				found[name] = filepath.Join(fields[4], below)
+			if below, inside := strings.CutPrefix(cgroup, strings.TrimSuffix(m.Root, "/")); ok && inside {
+				found[name] = filepath.Join(m.Point, below)
 			}
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/containerd/go-runc"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 func files(t *testing.T, content map[string]string) string {
@@ -88,9 +90,12 @@ func TestCgroupOf(t *testing.T) {
 3 0 0:3 /inner /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
 4 0 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 5 0 0:5 / /tmp rw - tmpfs tmpfs rw
-short
 `
-	got := cgroupOf("9:memory:/a/b\n8:cpu,cpuacct:/a\n7:pids:/inner/c\n6:freezer:/x\n0::/a/b\nnonsense\n", mounts)
+	table, err := mountinfo.Parse([]byte(mounts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := cgroupOf("9:memory:/a/b\n8:cpu,cpuacct:/a\n7:pids:/inner/c\n6:freezer:/x\n0::/a/b\nnonsense\n", table)
 	want := hierarchies{
 		"memory": "/sys/fs/cgroup/memory/a/b", "cpu": "/sys/fs/cgroup/cpu,cpuacct/a", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct/a",
 		"pids": "/sys/fs/cgroup/pids/c", unified: "/sys/fs/cgroup/unified/a/b",

@@ -4,33 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
 
 // containerData is one container as the rules read it.
 type containerData struct {
-	Name            string     `json:"name"`
-	Images          []string   `json:"images"`
-	Args            []string   `json:"args"`
-	Cwd             string     `json:"cwd"`
-	Env             []string   `json:"env"`      // must be there
-	EnvAlso         []string   `json:"env_also"` // may be there
-	EnvAny          []string   `json:"env_any"`  // names whose value only the cluster knows
-	UID             int64      `json:"uid"`
-	GIDs            []int64    `json:"gids"`
-	Groups          []int64    `json:"groups"`
-	TTY             bool       `json:"tty"`
-	Stdin           bool       `json:"stdin"`
-	ReadonlyRoot    bool       `json:"readonly_root"`
-	NoNewPrivileges bool       `json:"no_new_privileges"`
-	Capabilities    []string   `json:"capabilities"`
-	Mounts          []mount    `json:"mounts"`            // must be there
-	Files           []string   `json:"files"`             // may be copied in by the host
-	Devices         []string   `json:"devices,omitempty"` // paths of disks that must be there
-	Passed          int        `json:"passed,omitempty"`  // how many devices may be passed through
-	Exec            [][]string `json:"exec"`
+	Name            string   `json:"name"`
+	Images          []string `json:"images"`
+	Args            []string `json:"args"`
+	Cwd             string   `json:"cwd"`
+	Env             []string `json:"env"`      // must be there
+	EnvAlso         []string `json:"env_also"` // may be there
+	EnvAny          []string `json:"env_any"`  // names whose value only the cluster knows
+	UID             int64    `json:"uid"`
+	GIDs            []int64  `json:"gids"`
+	Groups          []int64  `json:"groups"`
+	TTY             bool     `json:"tty"`
+	Stdin           bool     `json:"stdin"`
+	ReadonlyRoot    bool     `json:"readonly_root"`
+	NoNewPrivileges bool     `json:"no_new_privileges"`
+	Capabilities    []string `json:"capabilities"`
+	Mounts          []mount  `json:"mounts"`            // must be there
+	Files           []string `json:"files"`             // may be copied in by the host
+	Devices         []string `json:"devices,omitempty"` // paths of disks that must be there
+	// DeviceKeys are the keys of those disks that hold encrypted volumes, by path.
+	DeviceKeys map[string]Key `json:"device_keys,omitempty"`
+	Passed     int            `json:"passed,omitempty"` // how many devices may be passed through
+	Exec       [][]string     `json:"exec"`
 }
 
 // defaultPath is what container engines add where an image has no PATH.
@@ -48,8 +49,10 @@ func (p *pod) container(ctx context.Context, c container, image Image, o Options
 		NoNewPrivileges: c.SecurityContext.AllowPrivilegeEscalation != nil && !*c.SecurityContext.AllowPrivilegeEscalation,
 		Files:           []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", first(c.TerminationMessagePath, "/dev/termination-log")},
 	}
-	values := p.environment(out, c, image)
-	var err error
+	values, err := p.environment(out, c, image)
+	if err != nil {
+		return nil, err
+	}
 	if out.Args, err = arguments(c, image, values); err != nil {
 		return nil, err
 	}
@@ -64,7 +67,7 @@ func (p *pod) container(ctx context.Context, c container, image Image, o Options
 	if out.Capabilities, err = rights(c, o); err != nil {
 		return nil, err
 	}
-	if err := p.mounts(out, c, o); err != nil {
+	if err := p.mounts(out, c, values, o); err != nil {
 		return nil, err
 	}
 	if err := p.disks(out, c, o); err != nil {
@@ -81,87 +84,6 @@ func first(values ...string) string {
 		}
 	}
 	return ""
-}
-
-// environment joins the image's variables and the pod's, the later ones before
-// the earlier. It returns the values that are known, for $(NAME) in arguments;
-// a variable whose value only the cluster knows has none.
-func (p *pod) environment(out *containerData, c container, image Image) map[string]*string {
-	values, order := map[string]*string{}, []string{}
-	set := func(name string, value *string) {
-		if _, ok := values[name]; !ok {
-			order = append(order, name)
-		}
-		values[name] = value
-	}
-	for _, e := range image.Env {
-		name, value, _ := strings.Cut(e, "=")
-		set(name, &value)
-	}
-	known := map[string]*string{} // the image's are not for $(NAME)
-	for _, v := range c.Env {
-		value := p.valueOf(v, known)
-		set(v.Name, value)
-		known[v.Name] = value
-	}
-	out.Env = []string{}
-	for _, name := range order {
-		if v := values[name]; v != nil {
-			out.Env = append(out.Env, name+"="+*v)
-		} else {
-			out.EnvAny = append(out.EnvAny, name)
-		}
-	}
-	if values["PATH"] == nil && !slices.Contains(order, "PATH") {
-		out.EnvAlso = append(out.EnvAlso, defaultPath)
-	}
-	if c.TTY {
-		out.EnvAlso = append(out.EnvAlso, "TERM=xterm")
-	}
-	return known
-}
-
-// valueOf is nil for a value that only the cluster knows.
-func (p *pod) valueOf(v variable, known map[string]*string) *string {
-	if v.ValueFrom == nil {
-		value, ok := expand(v.Value, known)
-		if !ok {
-			return nil
-		}
-		return &value
-	}
-	if f := v.ValueFrom.FieldRef; f != nil && !p.generated {
-		switch {
-		case f.FieldPath == "metadata.name":
-			return &p.Name
-		case f.FieldPath == "metadata.namespace" && p.Namespace != "":
-			return &p.Namespace
-		}
-	}
-	return nil
-}
-
-var reference = regexp.MustCompile(`\$\$|\$\([A-Za-z_][A-Za-z0-9_.-]*\)`)
-
-// expand replaces $(NAME) as Kubernetes does: $$ is a dollar, and a name that
-// nobody has defined stays as it is. It fails for a value that is not known.
-func expand(s string, known map[string]*string) (string, bool) {
-	ok := true
-	out := reference.ReplaceAllStringFunc(s, func(m string) string {
-		if m == "$$" {
-			return "$"
-		}
-		v, defined := known[m[2:len(m)-1]]
-		switch {
-		case !defined:
-			return m
-		case v == nil:
-			ok = false
-			return m
-		}
-		return *v
-	})
-	return out, ok
 }
 
 // arguments are the pod's or the image's: a command of the pod replaces both of

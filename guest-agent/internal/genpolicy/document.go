@@ -38,7 +38,8 @@ type pod struct {
 	metadata
 	podSpec
 	kind      string
-	generated bool // the pod's own name is not known yet
+	generated bool        // the pod's own name is not known yet
+	beside    []*valueMap // what else stands in the file
 }
 
 var documentBorder = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?$`)
@@ -46,89 +47,98 @@ var documentBorder = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?$`)
 // parsePod finds the pod that is meant in a file, which may hold other objects
 // beside it. Where there are several, which says the one: NAME or KIND/NAME.
 func parsePod(text []byte, which string) (*pod, error) {
-	all, err := parsePods(text)
+	f, err := parseFile(text)
 	if err != nil {
 		return nil, err
 	}
 	var found []*pod
 	var names []string
-	for _, p := range all {
+	for _, p := range f.pods {
 		names = append(names, p.kind+"/"+p.Name)
 		if which == "" || which == p.Name || strings.EqualFold(which, p.kind+"/"+p.Name) {
 			found = append(found, p)
 		}
 	}
 	switch {
-	case len(all) == 0:
+	case len(f.pods) == 0:
 		return nil, errors.New("there is no pod")
 	case len(found) == 0:
 		return nil, fmt.Errorf("there is no %s, but %s", which, strings.Join(names, ", "))
 	case len(found) > 1:
 		return nil, fmt.Errorf("there is more than one pod (%s); a policy is for one: choose it with --pod", strings.Join(names, ", "))
 	}
+	found[0].beside = f.maps
 	return found[0], nil
 }
 
-// parsePods finds all pods.
-func parsePods(text []byte) ([]*pod, error) {
+// file is what a policy can be made of in a file.
+type file struct {
+	pods []*pod
+	maps []*valueMap
+}
+
+func parseFile(text []byte) (*file, error) {
 	if len(text) > maxDocument {
 		return nil, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxDocument)
 	}
-	var all []*pod
+	f := &file{}
 	for i, document := range documentBorder.Split(string(text), -1) {
 		if strings.TrimSpace(document) == "" {
 			continue
 		}
-		found, err := parseDocument([]byte(document))
-		if err != nil {
+		if err := f.document([]byte(document)); err != nil {
 			return nil, fmt.Errorf("document %d: %w", i+1, err)
 		}
-		all = append(all, found...)
 	}
-	return all, nil
+	return f, nil
 }
 
-func parseDocument(text []byte) ([]*pod, error) {
+func (f *file) document(text []byte) error {
 	var raw any
 	if err := util.Unmarshal(text, &raw); err != nil {
-		return nil, err
+		return err
 	}
 	if raw == nil {
-		return nil, nil // comments alone
+		return nil // comments alone
 	}
 	clean, err := json.Marshal(raw)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return parseObject(clean, true)
+	return f.object(clean, true)
 }
 
-// parseObject finds the pods of an object, or of those in a list, which has no
+// object takes what there is in an object, or in those of a list, which has no
 // list in it.
-func parseObject(text []byte, lists bool) ([]*pod, error) {
+func (f *file) object(text []byte, lists bool) error {
 	var o object
 	if err := json.Unmarshal(text, &o); err != nil {
-		return nil, err
+		return err
 	}
 	if strings.HasSuffix(o.Kind, "List") {
 		if !lists || len(o.Items) > maxObjects {
-			return nil, fmt.Errorf("a list in a list, or more than %d objects", maxObjects)
+			return fmt.Errorf("a list in a list, or more than %d objects", maxObjects)
 		}
-		var all []*pod
 		for _, item := range o.Items {
-			found, err := parseObject(item, false)
-			if err != nil {
-				return nil, err
+			if err := f.object(item, false); err != nil {
+				return err
 			}
-			all = append(all, found...)
 		}
-		return all, nil
+		return nil
+	}
+	if o.Kind == kindConfigMap || o.Kind == kindSecret {
+		m, err := parseValueMap(text)
+		if err == nil {
+			f.maps = append(f.maps, m)
+		}
+		return err
 	}
 	p, err := o.pod()
 	if p == nil || err != nil {
-		return nil, err
+		return err
 	}
-	return []*pod{p}, nil
+	f.pods = append(f.pods, p)
+	return nil
 }
 
 // template is where objects keep their pods.

@@ -24,8 +24,16 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
 )
 
-//go:embed rules.rego
-var rules string
+// The rules for every pod, and further ones for pods that have what they are about:
+// each costs the evaluation of one more rule.
+var (
+	//go:embed rules.rego
+	rules string
+	//go:embed parts.rego
+	partRules string
+	//go:embed devicekeys.rego
+	deviceKeyRules string
+)
 
 // Image is what a registry says about an image.
 type Image struct {
@@ -138,8 +146,17 @@ func render(d *data, digests map[string][]string) (string, error) {
 		fmt.Fprintf(&out, "\n# %s\n%s := %s\n", part.comment, part.name, raw)
 	}
 	out.WriteString("\n" + rules)
+	if d.has(func(c *containerData) bool { return slices.ContainsFunc(c.Mounts, func(m mount) bool { return m.Own }) }) {
+		out.WriteString(partRules)
+	}
+	if d.has(func(c *containerData) bool { return len(c.DeviceKeys) > 0 }) {
+		out.WriteString(deviceKeyRules)
+	}
 	return out.String(), nil
 }
+
+// has says whether a container is as is asked for.
+func (d *data) has(is func(*containerData) bool) bool { return slices.ContainsFunc(d.Containers, is) }
 
 // Variables that Kubernetes adds for the services of a namespace, and those that
 // it always adds.

@@ -71,6 +71,7 @@ type container struct {
 	Args                     []string          `json:"args"`
 	WorkingDir               string            `json:"workingDir"`
 	Env                      []variable        `json:"env"`
+	EnvFrom                  []envFrom         `json:"envFrom"`
 	VolumeMounts             []volumeMount     `json:"volumeMounts"`
 	VolumeDevices            []volumeDevice    `json:"volumeDevices"`
 	SecurityContext          containerSecurity `json:"securityContext"`
@@ -100,8 +101,27 @@ type variable struct {
 type source struct {
 	FieldRef         *fieldRef `json:"fieldRef"`
 	ResourceFieldRef ignored   `json:"resourceFieldRef"`
-	ConfigMapKeyRef  ignored   `json:"configMapKeyRef"`
-	SecretKeyRef     ignored   `json:"secretKeyRef"`
+	ConfigMapKeyRef  *keyRef   `json:"configMapKeyRef"`
+	SecretKeyRef     *keyRef   `json:"secretKeyRef"`
+}
+
+// keyRef names one value of a config map or a secret.
+type keyRef struct {
+	Name     string `json:"name"`
+	Key      string `json:"key"`
+	Optional *bool  `json:"optional"`
+}
+
+// envFrom takes all values of one for variables.
+type envFrom struct {
+	Prefix       string     `json:"prefix"`
+	ConfigMapRef *objectRef `json:"configMapRef"`
+	SecretRef    *objectRef `json:"secretRef"`
+}
+
+type objectRef struct {
+	Name     string  `json:"name"`
+	Optional ignored `json:"optional"` // who leaves it out of the file does not say that it is absent
 }
 
 type fieldRef struct {
@@ -114,6 +134,7 @@ type volumeMount struct {
 	MountPath         string  `json:"mountPath"`
 	ReadOnly          bool    `json:"readOnly"`
 	SubPath           string  `json:"subPath"`
+	SubPathExpr       string  `json:"subPathExpr"`
 	RecursiveReadOnly ignored `json:"recursiveReadOnly"`
 }
 

@@ -22,23 +22,38 @@ func podOf(spec string) string {
 // What is not understood, or cannot be bound, is an error and no policy.
 func TestRefusedPods(t *testing.T) {
 	for name, yaml := range map[string]string{
-		"no pod":                       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
-		"empty":                        "",
-		"no YAML":                      "\tx: [",
-		"two pods":                     podYAML + "\n---\n" + podYAML,
-		"no container":                 "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n",
-		"no name":                      "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: registry.example/app:1}]}\n",
-		"no template":                  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: 1}\n",
-		"a field of the pod":           podOf("  os: {name: linux}\n"),
-		"ephemeral containers":         podOf("  ephemeralContainers: [{name: e, image: registry.example/app:1}]\n"),
-		"a list in a list":             "kind: List\nitems: [{kind: List, items: []}]\n",
-		"a field of a container":       podOf("    envFrom: [{configMapRef: {name: x}}]\n"),
-		"a field of a volume":          podOf("  volumes: [{name: v, nfs: {server: x, path: /}}]\n"),
-		"a volume of no kind":          podOf("    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v}]\n"),
-		"a volume that is not there":   podOf("    volumeMounts: [{name: v, mountPath: /v}]\n"),
-		"a volume's name":              podOf("    volumeMounts: [{name: \"v.*\", mountPath: /v}]\n  volumes: [{name: \"v.*\", emptyDir: {}}]\n"),
-		"huge pages":                   podOf("    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {medium: HugePages}}]\n"),
-		"part of an emptyDir":          podOf("    volumeMounts: [{name: v, mountPath: /v, subPath: x}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
+		"no pod":                     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+		"empty":                      "",
+		"no YAML":                    "\tx: [",
+		"two pods":                   podYAML + "\n---\n" + podYAML,
+		"no container":               "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n",
+		"no name":                    "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: registry.example/app:1}]}\n",
+		"no template":                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: 1}\n",
+		"a field of the pod":         podOf("  os: {name: linux}\n"),
+		"ephemeral containers":       podOf("  ephemeralContainers: [{name: e, image: registry.example/app:1}]\n"),
+		"a list in a list":           "kind: List\nitems: [{kind: List, items: []}]\n",
+		"a field of a container":     podOf("    envFiles: []\n"),
+		"variables of no file":       podOf("    envFrom: [{configMapRef: {name: x}}]\n"),
+		"variables of nothing":       podOf("    envFrom: [{prefix: X}]\n"),
+		"variables of two":           withSettings("    envFrom: [{configMapRef: {name: settings}, secretRef: {name: login}}]\n"),
+		"a key that is not there":    withSettings("    env: [{name: A, valueFrom: {configMapKeyRef: {name: settings, key: none}}}]\n"),
+		"a secret in an argument":    withSettings("    envFrom: [{secretRef: {name: login}}]\n    args: [$(password)]\n"),
+		"settings twice":             withSettings("    envFrom: [{configMapRef: {name: settings}}]\n") + settings,
+		"settings that are no texts": podOf("") + "---\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: 1}\n",
+		"a secret that is no base64": podOf("") + "---\nkind: Secret\nmetadata: {name: x}\ndata: {a: \"!\"}\n",
+		"no name of a variable":      withSettings("    envFrom: [{prefix: \"A=\", configMapRef: {name: settings}}]\n"),
+		"a field of a volume":        podOf("  volumes: [{name: v, nfs: {server: x, path: /}}]\n"),
+		"a volume of no kind":        podOf("    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v}]\n"),
+		"a volume that is not there": podOf("    volumeMounts: [{name: v, mountPath: /v}]\n"),
+		"a volume's name":            podOf("    volumeMounts: [{name: \"v.*\", mountPath: /v}]\n  volumes: [{name: \"v.*\", emptyDir: {}}]\n"),
+		"an unknown medium":          podOf("    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {medium: Tape}}]\n"),
+		"part of huge pages":         podOf("    volumeMounts: [{name: v, mountPath: /v, subPath: x}]\n  volumes: [{name: v, emptyDir: {medium: HugePages}}]\n"),
+		"a part outside":             podOf("    volumeMounts: [{name: v, mountPath: /v, subPath: x/../../y}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
+		"a part from the root":       podOf("    volumeMounts: [{name: v, mountPath: /v, subPath: /x}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
+		"two parts":                  podOf("    volumeMounts: [{name: v, mountPath: /v, subPath: x, subPathExpr: x}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
+		"a part of nobody knows":     podOf("    volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(X)}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
+		"a part that the cluster knows": podOf("    env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]\n" +
+			"    volumeMounts: [{name: v, mountPath: /v, subPathExpr: x-$(IP)}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
 		"devices":                      podOf("    volumeDevices: [{name: v, devicePath: /dev/x}]\n"),
 		"privileged":                   podOf("    securityContext: {privileged: true}\n"),
 		"all capabilities":             podOf("    securityContext: {capabilities: {add: [ALL]}}\n"),
@@ -152,11 +167,24 @@ func FuzzParsePod(f *testing.F) {
 	f.Add([]byte(podYAML))
 	f.Add([]byte("kind: Pod\nspec: {}\n---\nkind: Deployment\nspec: {template: {spec: null}}"))
 	f.Add([]byte("kind: List\nitems: [{kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{metadata: {name: d}}]}}, null, {kind: PodList, items: []}]"))
+	f.Add([]byte(withSettings("    envFrom: [{prefix: X_, configMapRef: {name: settings}}]\n")))
+	f.Add([]byte(partsYAML))
 	f.Add(bytes.Repeat([]byte("[{"), 255))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := parsePod(text, "")
 		if err == nil && p == nil {
 			t.Fatal("neither a pod nor an error")
+		}
+		if err != nil || len(p.Containers) == 0 {
+			return
+		}
+		c, err := p.container(t.Context(), p.Containers[0], registries()["registry.example/side:1"], Options{})
+		if err == nil {
+			for _, m := range c.Mounts {
+				if strings.HasPrefix(m.Path, "/") || slices.Contains(strings.Split(m.Path, "/"), "..") {
+					t.Fatalf("a part outside of its volume: %q", m.Path)
+				}
+			}
 		}
 	})
 }

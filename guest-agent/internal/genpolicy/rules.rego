@@ -287,6 +287,14 @@ has_storage(c, s) if {
 }
 
 has_storage(c, s) if {
+	s.driver == "ephemeral"
+	s.fstype == "hugetlbfs"
+	some m in c.mounts
+	m.kind == "huge"
+	regex.match(place(m), s.mount_point)
+}
+
+has_storage(c, s) if {
 	s.driver == "local"
 	some m in c.mounts
 	m.kind == "disk"
@@ -454,9 +462,9 @@ place(v) := sprintf(`^/run/kata-containers/shared/containers/(passthrough/)?%s-[
 	regex.match(`^[0-9a-zA-Z]+$`, input.container_id)
 }
 
-place(v) := sprintf(`^/run/kata-containers/sandbox/ephemeral/%s$`, [v.volume]) if v.kind == "memory"
+place(v) := sprintf(`^/run/kata-containers/sandbox/ephemeral/%s$`, [v.volume]) if v.kind in {"memory", "huge"}
 
-place(v) := sprintf(`^/run/kata-containers/shared/containers/[0-9a-zA-Z]+/rootfs/local/%s$`, [v.volume]) if {
+place(v) := sprintf(`^/run/kata-containers/shared/containers/(passthrough/)?[0-9a-zA-Z]+/rootfs/local/%s$`, [v.volume]) if {
 	v.kind == "disk"
 	not host_share # it would be a directory of the host's
 }

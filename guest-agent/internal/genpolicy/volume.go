@@ -6,7 +6,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -17,6 +16,10 @@ type mount struct {
 	Volume      string `json:"volume,omitempty"`
 	Readonly    bool   `json:"readonly"`
 	Key         *Key   `json:"key,omitempty"`
+	// Own says that the agent makes the volume itself, see parts.rego.
+	Own   bool   `json:"own,omitempty"`
+	Path  string `json:"path,omitempty"`  // of the part of an own one; empty for all of it
+	Group *int64 `json:"group,omitempty"` // that has an own one
 }
 
 // Kinds of mounts.
@@ -24,6 +27,7 @@ const (
 	kindCopied    = "copied"    // files of Kubernetes, which the host copies in
 	kindMemory    = "memory"    // an emptyDir in the guest's memory
 	kindDisk      = "disk"      // an emptyDir on the guest's disk, or encrypted on one of the host's
+	kindHuge      = "huge"      // an emptyDir in the guest's large pages
 	kindEncrypted = "encrypted" // on a disk of the host's, under a key of the owner's
 	kindHost      = "host"      // what the host likes
 )
@@ -46,10 +50,6 @@ func ParseKey(text string) (Key, error) {
 	return Key{location, format}, nil
 }
 
-// trustedStore is where a container has the disk for images, which the agent
-// encrypts and takes for itself (kata-agent 2.11).
-const trustedStore = "/dev/trusted_store"
-
 var volumeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 // find returns the volume of a name.
@@ -61,7 +61,7 @@ func (p *pod) find(name string) (volume, error) {
 	return p.Volumes[i], nil
 }
 
-func (p *pod) mounts(out *containerData, c container, o Options) error {
+func (p *pod) mounts(out *containerData, c container, values map[string]*string, o Options) error {
 	token := p.AutomountToken == nil || *p.AutomountToken
 	for _, m := range c.VolumeMounts {
 		v, err := p.find(m.Name)
@@ -72,7 +72,12 @@ func (p *pod) mounts(out *containerData, c container, o Options) error {
 			return fmt.Errorf("volume %s: its mount path is not absolute", m.Name)
 		}
 		item := mount{Destination: path.Clean(m.MountPath), Readonly: m.ReadOnly}
-		if err := item.of(v, m, o); err != nil {
+		if v.EmptyDir != nil {
+			err = p.emptyDir(&item, v, m, values)
+		} else {
+			err = item.of(v, m, o)
+		}
+		if err != nil {
 			return fmt.Errorf("volume %s: %w", m.Name, err)
 		}
 		token = token && item.Destination != tokenPath
@@ -84,22 +89,12 @@ func (p *pod) mounts(out *containerData, c container, o Options) error {
 	return nil
 }
 
-// of completes the mount from its volume.
+// of completes the mount from a volume that is no emptyDir. Of files that the host
+// copies in it has chosen the part already.
 func (item *mount) of(v volume, m volumeMount, o Options) error {
-	switch {
-	case v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil:
+	if v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil {
 		item.Kind = kindCopied
 		return nil
-	case v.EmptyDir != nil && m.SubPath != "":
-		return errors.New("subPath of an emptyDir is not supported")
-	case v.EmptyDir != nil && v.EmptyDir.Medium == "Memory":
-		item.Kind, item.Volume = kindMemory, m.Name
-		return nil
-	case v.EmptyDir != nil && v.EmptyDir.Medium == "":
-		item.Kind, item.Volume = kindDisk, m.Name
-		return nil
-	case v.EmptyDir != nil:
-		return fmt.Errorf("medium %q is not supported", v.EmptyDir.Medium)
 	}
 	what, err := v.ofTheHost()
 	if err != nil {
@@ -110,8 +105,8 @@ func (item *mount) of(v volume, m volumeMount, o Options) error {
 	switch trusted := slices.Contains(o.InsecureHostVolumes, m.Name); {
 	case encrypted && v.HostPath != nil:
 		return errors.New("a directory of the host's is no disk that could be encrypted")
-	case encrypted && m.SubPath != "":
-		return errors.New("subPath of an encrypted volume is not supported: who resolves it is the host, which cannot read the volume")
+	case encrypted && m.part():
+		return errors.New("subPath of an encrypted volume is not supported: who resolves it is the host, which cannot read the volume, and runtimes then bring no disk. Mount the volume as a whole")
 	case encrypted:
 		item.Kind, item.Key = kindEncrypted, &key
 	case trusted:
@@ -148,59 +143,6 @@ func (v volume) ofTheHost() (string, error) {
 	return "it is a directory or a file of the host's", nil
 }
 
-// disks are the volumes that a container gets as devices.
-func (p *pod) disks(out *containerData, c container, o Options) error {
-	for _, d := range c.VolumeDevices {
-		v, err := p.find(d.Name)
-		if err != nil {
-			return err
-		}
-		at := path.Clean(d.DevicePath)
-		switch {
-		case v.Claim == nil && v.Ephemeral == nil:
-			return fmt.Errorf("volume %s: it cannot be a device", d.Name)
-		case !path.IsAbs(d.DevicePath) || slices.Contains(out.Devices, at):
-			return fmt.Errorf("volume %s: it needs an absolute device path of its own", d.Name)
-		case at == trustedStore: // the container never sees it
-		case o.Keys[d.Name] != Key{}:
-			return fmt.Errorf("volume %s: a volume in block mode is not opened by a key; mount it as a filesystem", d.Name)
-		case !slices.Contains(o.InsecureHostDevices, d.Name):
-			return fmt.Errorf("volume %s: it is a disk of the host's, in the clear: the host reads it and can change it at any time (--insecure-host-device %s allows that)", d.Name, d.Name)
-		}
-		out.Devices = append(out.Devices, at)
-	}
-	slices.Sort(out.Devices)
-	return nil
-}
-
-// maxPassed bounds the devices of one resource.
-const maxPassed = 64
-
-// passed counts the devices of a node's device plugins that are passed through to
-// the guest, whose kernel drives them.
-func passed(c container, o Options) (int, error) {
-	total := 0
-	for name, value := range c.Resources.Limits {
-		if !strings.Contains(name, "/") {
-			continue // processors, memory, storage, large pages
-		}
-		n, err := strconv.Atoi(fmt.Sprint(value))
-		switch {
-		case err != nil || n < 0 || n > maxPassed:
-			return 0, fmt.Errorf("resource %s: %v is no number of devices", name, value)
-		case n > 0 && !slices.Contains(o.InsecureHostDevices, name):
-			return 0, fmt.Errorf("resource %s: it is a device of the host's choice: nobody has attested it (--insecure-host-device %s allows that)", name, name)
-		}
-		total += n
-	}
-	for name := range c.Resources.Requests {
-		if _, ok := c.Resources.Limits[name]; strings.Contains(name, "/") && !ok {
-			return 0, fmt.Errorf("resource %s: it is requested without a limit", name)
-		}
-	}
-	return total, nil
-}
-
 // checkOptions refuses options that name what the pod does not have: a word
 // with a typing mistake in it would else be believed to protect, or to allow.
 func (p *pod) checkOptions(o Options) error {
@@ -218,7 +160,7 @@ func (p *pod) checkOptions(o Options) error {
 		}
 	}
 	for name := range o.Keys {
-		if slices.Contains(o.InsecureHostVolumes, name) {
+		if slices.Contains(o.InsecureHostVolumes, name) || slices.Contains(o.InsecureHostDevices, name) {
 			return fmt.Errorf("volume %s is to be encrypted, and to be the host's", name)
 		}
 	}

@@ -90,14 +90,15 @@ func TestEncryptedVolumes(t *testing.T) {
 		if err := judge(t, e, m); err != nil {
 			t.Errorf("%s: %s", name, why(err))
 		}
-		keys, err := e.VolumeKeys(t.Context(), m)
+		volumes, err := e.Volumes(t.Context(), m)
+		keys := volumes.Keys
 		if want := (policy.VolumeKey{Location: "kbs:///default/volume/data"}); err != nil || len(keys) != 1 || keys[m.Storages[1].MountPoint] != want {
 			t.Errorf("%s: keys %v, %v", name, keys, err)
 		}
 	}
 	e := engine(t, text)
-	if keys, err := e.VolumeKeys(t.Context(), onPlainDisk()); err != nil || len(keys) > 0 {
-		t.Errorf("keys for a container that was not allowed: %v, %v", keys, err)
+	if v, err := e.Volumes(t.Context(), onPlainDisk()); err != nil || len(v.Keys) > 0 {
+		t.Errorf("keys for a container that was not allowed: %v, %v", v.Keys, err)
 	}
 	for name, o := range map[string]Options{
 		"both":           {Keys: ownedData.Keys, InsecureHostVolumes: []string{"data"}},

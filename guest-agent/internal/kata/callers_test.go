@@ -1,11 +1,14 @@
 package kata
 
 import (
+	"log/slog"
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/caller"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/fair"
 )
 
 // Who connects over loopback is told by container: its first process, one that
@@ -65,6 +68,56 @@ func TestCallers(t *testing.T) {
 	for _, c := range p.server.Containers() {
 		if c.ID == "c2" {
 			t.Error("a container that has ended is said to run")
+		}
+	}
+}
+
+// A container that connects as often as it can does not keep another one out.
+func TestContainersShareADoor(t *testing.T) {
+	t.Parallel()
+	p := newSandbox(t)
+	finder := &caller.Finder{Containers: p.server.Containers}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := func(conn net.Conn) (caller.Caller, error) {
+		return finder.TCP(conn.LocalAddr().(*net.TCPAddr).AddrPort(), conn.RemoteAddr().(*net.TCPAddr).AddrPort())
+	}
+	crowd := &caller.Crowd{Finder: finder, Now: time.Now}
+	const places = 16
+	l := fair.Listen(inner, places, func(conn net.Conn) string {
+		return crowd.TCP(conn.LocalAddr().(*net.TCPAddr).AddrPort(), conn.RemoteAddr().(*net.TCPAddr).AddrPort())
+	}, slog.New(slog.DiscardHandler))
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, command := range map[string]string{
+		"hog":  "i=0; while [ $i -lt 24 ]; do sleep 1000 | nc 127.0.0.1 " + port + " & i=$((i+1)); done; wait; sleep 1000",
+		"shy1": "nc 127.0.0.1 " + port, "shy2": "nc 127.0.0.1 " + port,
+	} {
+		p.create(p.request(id, "/bin/sh", "-c", command))
+	}
+	accept := func() net.Conn {
+		t.Helper()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	p.start("hog")
+	for range places / 2 {
+		accept()
+	}
+	for _, id := range []string{"shy1", "shy2"} {
+		p.start(id)
+		c, err := who(accept().(interface{ NetConn() net.Conn }).NetConn())
+		if err != nil || c.Container == nil || c.Container.ID != id {
+			t.Errorf("the connection is not that of %s: %+v, %v", id, c.Container, err)
 		}
 	}
 }

@@ -115,18 +115,22 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 		}
 		err = errors.Join(err, s.sandbox.RemoveBundle(id))
 	}()
-	devices, err := s.plugged(ctx, req.Devices)
+	owned, err := s.owned(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := s.volumeKeys(ctx, req)
+	devices, err := s.plugged(ctx, req.Devices, owned.devices)
 	if err != nil {
 		return nil, err
 	}
-	if volumes, err = s.sandbox.PrepareWith(ctx, id, req.Storages, keys); err != nil {
+	if volumes, err = s.sandbox.PrepareWith(ctx, id, req.Storages, owned.keys); err != nil {
 		return nil, err
 	}
-	spec, sealedEnv, err := s.prepared(ctx, req, volumes, devices)
+	placed, err := owned.place(ctx, req, volumes, devices)
+	if err != nil {
+		return nil, err
+	}
+	spec, sealedEnv, err := s.prepared(ctx, placed, volumes, devices)
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +151,12 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	}
 	// The sandbox's first container holds the pid namespace that later ones may
 	// ask to share.
-	if err = s.sandbox.SharePID(r.ctr.PID()); err != nil {
+	if err = s.sandbox.SharePID(r.ctr); err != nil {
 		return nil, errors.Join(err, r.ctr.Delete(context.WithoutCancel(ctx)))
 	}
 	r.memory = s.watchMemory(id, r.ctr.PID())
-	r.leases = s.hold(id, sealedEnv, req.GetOCI().GetMounts())
+	r.leases = s.hold(id, sealedEnv, placed.GetOCI().GetMounts())
+	volumes.Keep()
 	return r, nil
 }
 
@@ -194,7 +199,7 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, dev
 	share, hostname, hooks := s.sharePID || req.SandboxPidns, s.hostname, s.run
 	s.mu.Unlock()
 	p := place{
-		root: v.Rootfs, hostname: hostname, hooks: hooks, source: s.sandbox.MountSource,
+		root: v.Rootfs, hostname: hostname, hooks: hooks, source: v.MountSource,
 		ipc: s.sandbox.IPCNamespace(), uts: s.sandbox.UTSNamespace(),
 	}
 	if share {
@@ -292,12 +297,14 @@ func (s *Server) remove(ctx context.Context, id string) error {
 }
 
 // removeAll removes every container, all at the same time. No more are being
-// created.
+// created, but for those that did not give up.
 func (s *Server) removeAll(ctx context.Context) error {
 	s.mu.Lock()
 	var ids []string
-	for id := range s.containers {
-		ids = append(ids, id)
+	for id, r := range s.containers {
+		if r.ctr != nil { // or it was left behind while being created
+			ids = append(ids, id)
+		}
 	}
 	s.mu.Unlock()
 	errs := make([]error, len(ids))

@@ -24,13 +24,14 @@ type Devices interface {
 type plugged struct {
 	disks map[string]device.Block // by their paths in the container
 	moved map[string]string       // addresses in the guest of PCI functions, by those on the host
+	keys  map[string]sandbox.Key  // of the volumes on some of the disks, by the same paths
 }
 
 // plugged finds the devices that a container gets (kata-agent 2.13). The policy
 // has allowed that it gets them; which disks of the guest are not for containers is
-// decided here: all that the guest uses itself.
-func (s *Server) plugged(ctx context.Context, list []*agent.Device) (plugged, error) {
-	p := plugged{map[string]device.Block{}, map[string]string{}}
+// decided here: all that the guest uses itself. Disks with keys are not opened yet.
+func (s *Server) plugged(ctx context.Context, list []*agent.Device, keys map[string]sandbox.Key) (plugged, error) {
+	p := plugged{map[string]device.Block{}, map[string]string{}, keys}
 	if len(list) > maxDevices {
 		return p, invalidf("%d devices, at most %d are possible", len(list), maxDevices)
 	}
@@ -48,7 +49,25 @@ func (s *Server) plugged(ctx context.Context, list []*agent.Device) (plugged, er
 			return p, err
 		}
 	}
+	for path := range keys {
+		if p.disks[path].Name == "" || path == trustedPath {
+			return p, invalidf("there is no disk for the volume that should be %.128q", path)
+		}
+	}
 	return p, nil
+}
+
+// open opens the volumes on disks that have keys: the container gets what shows
+// them in the clear.
+func (p plugged) open(ctx context.Context, v *sandbox.Volumes) error {
+	for path, key := range p.keys {
+		shown, err := v.OpenDisk(ctx, p.disks[path], key)
+		if err != nil {
+			return err
+		}
+		p.disks[path] = shown
+	}
+	return nil
 }
 
 func (s *Server) addDisk(ctx context.Context, p plugged, d *agent.Device) error {
@@ -71,8 +90,10 @@ func (s *Server) addDisk(ctx context.Context, p plugged, d *agent.Device) error 
 		p.disks[trustedPath] = b
 		return s.trusted.use(ctx, b)
 	}
-	if err := b.Unused(); err != nil {
-		return err
+	if _, keyed := p.keys[d.GetContainerPath()]; !keyed { // another container may have opened it
+		if err := b.Unused(); err != nil {
+			return err
+		}
 	}
 	p.disks[d.GetContainerPath()] = b
 	return nil

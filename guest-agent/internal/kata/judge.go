@@ -23,9 +23,12 @@ type Policy interface {
 	// Judge returns nil if the request may be carried out; done is then told
 	// whether it was.
 	Judge(ctx context.Context, m proto.Message) (done func(carriedOut bool), err error)
-	// VolumeKeys returns the keys of the volumes of a request that was allowed, by
-	// the mount points of their storages.
-	VolumeKeys(ctx context.Context, m proto.Message) (map[string]policy.VolumeKey, error)
+	// Consents says whether Judge would return nil at once, and need not be told
+	// what became of the request. False says nothing.
+	Consents(m proto.Message) bool
+	// Volumes returns what the policy itself says of the volumes of a request that
+	// was allowed.
+	Volumes(ctx context.Context, m proto.Message) (policy.Volumes, error)
 	// Replace puts another policy into force.
 	Replace(ctx context.Context, text string) error
 	// CheckImage judges the image that was pulled for a reference.
@@ -46,6 +49,7 @@ func (d *denial) Error() string { return d.request + " is blocked by policy: " +
 type hearing struct {
 	s     *Server
 	ctx   context.Context //nolint:containedctx // of the one call that this is
+	call  serving
 	done  func(carriedOut bool)
 	muted atomic.Bool
 }
@@ -57,11 +61,17 @@ func policed(fullMethod string) bool {
 	return strings.HasSuffix(path.Dir(fullMethod), "grpc.AgentService")
 }
 
+// judge asks the policy. Whoever serves others of the connection too goes on with
+// that only where the answer is at hand.
 func (c *hearing) judge(m proto.Message) error {
 	request := string(m.ProtoReflect().Descriptor().Name())
-	if c.s.policy == nil {
+	switch {
+	case c.s.policy == nil:
 		return c.s.unjudged(request)
+	case c.s.policy.Consents(m):
+		return nil
 	}
+	c.call.Wait()
 	done, err := c.s.policy.Judge(c.ctx, m)
 	if err == nil {
 		c.done = done
@@ -133,23 +143,6 @@ func (s *Server) SetPolicy(ctx context.Context, req *agent.SetPolicyRequest) (*e
 	}
 	s.log.Warn("another agent policy is in force")
 	return empty, nil
-}
-
-// volumeKeys are the keys that the pod's owner has named for the volumes of a
-// container. The host's word about those disks does not count.
-func (s *Server) volumeKeys(ctx context.Context, req *agent.CreateContainerRequest) (map[string]sandbox.Key, error) {
-	if s.policy == nil {
-		return nil, nil
-	}
-	named, err := s.policy.VolumeKeys(ctx, req)
-	if err != nil {
-		return nil, s.denied(ctx, "CreateContainerRequest", err)
-	}
-	keys := map[string]sandbox.Key{}
-	for place, k := range named {
-		keys[place] = sandbox.Key(k)
-	}
-	return keys, nil
 }
 
 // allowedImages pulls only what the policy allows.

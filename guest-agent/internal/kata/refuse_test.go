@@ -304,7 +304,7 @@ func callEmpty(ctx context.Context, p *pod, method string) error {
 // A bug in one call must not end the agent, nor tell the host where it is.
 func TestPanicsAreCaught(t *testing.T) {
 	s := &Server{log: slog.New(slog.DiscardHandler), ready: func(context.Context) error { return nil }}
-	err := s.around(t.Context(), "/grpc.AgentService/X", &agent.CheckRequest{}, func(context.Context) error { panic("the secret is 42") })
+	err := s.around(t.Context(), &playedCall{method: "/grpc.AgentService/X", request: &agent.CheckRequest{}, do: func() error { panic("the secret is 42") }})
 	wantCode(t, err, codes.Internal)
 	if strings.Contains(err.Error(), "42") {
 		t.Errorf("the host sees %v", err)

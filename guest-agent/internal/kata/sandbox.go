@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -88,10 +89,41 @@ func (s *Server) Destroy(ctx context.Context) error {
 	}
 	defer close(s.done)
 	close(s.destroying)
-	s.creations.Wait() // short: they give up
-	err := errors.Join(s.removeAll(ctx), s.sandbox.Close(ctx))
+	err := errors.Join(s.endCreations(ctx), s.removeAll(ctx), s.sandbox.Close(ctx))
 	s.log.Info("sandbox destroyed", slog.Any("err", err))
 	return err
+}
+
+// creationPatience is how long creations may take to give up: what of it is left
+// behind is less bad than a guest that does not end.
+const creationPatience = 10 * time.Second
+
+// endCreations waits until nothing is being created any more. That is short, for
+// creations give up; one that does not is left behind.
+func (s *Server) endCreations(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() { // ends with the last creation, whenever that is
+		s.creations.Wait()
+		close(ended)
+	}()
+	patience := time.NewTimer(s.patience)
+	defer patience.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	case <-patience.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for id, r := range s.containers {
+		if r.ctr == nil {
+			names = append(names, id)
+		}
+	}
+	s.log.Error("creations go on although the sandbox is being destroyed: they are left behind", slog.Any("containers", names))
+	return errors.New("what was being created did not give up")
 }
 
 // GetGuestDetails describes the guest and the agent.

@@ -148,6 +148,7 @@ type Server struct {
 	hostname   bool
 	run        *specs.Hooks // of the guest's image; nil for none
 	containers map[string]*record
+	patience   time.Duration  // with creations at the end
 	creations  sync.WaitGroup // added to under mu, and not once state is destroyed
 }
 
@@ -183,6 +184,7 @@ func NewServer(cfg Config) (*Server, error) {
 		destroying: make(chan struct{}),
 		done:       make(chan struct{}),
 		containers: map[string]*record{},
+		patience:   creationPatience,
 	}
 	if s.parameters = cfg.KernelParameters; s.parameters == "" {
 		s.parameters = "/proc/sys"
@@ -234,22 +236,25 @@ func untold(_ context.Context, _ string, err error) error {
 // Done is closed when the sandbox has been destroyed: the agent's work is over.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// intercept is around every call.
-func (s *Server) intercept(ctx context.Context, c *rpc.Call) error {
-	if policed(c.Method()) && (s.policy != nil || !s.awake.Load()) {
-		c.Wait() // judging takes longer than others should, and so may the machine
-	}
-	return s.around(ctx, c.Method(), c.Request(), c.Do)
+// serving is a call of either service; [rpc.Call] says what its methods do.
+type serving interface {
+	Method() string
+	Request() proto.Message
+	Wait()
+	Do(ctx context.Context) error
 }
+
+// intercept is around every call.
+func (s *Server) intercept(ctx context.Context, c *rpc.Call) error { return s.around(ctx, c) }
 
 // around lets the policy judge the request, so that nothing of it is carried out
 // before, keeps a bug in one call from ending the agent, and turns errors into what
 // the host may see. It logs no request: arguments and environment of a process may
 // be secret.
-func (s *Server) around(ctx context.Context, fullMethod string, req proto.Message, do func(context.Context) error) (err error) {
+func (s *Server) around(ctx context.Context, call serving) (err error) {
 	start := time.Now()
-	name := path.Base(fullMethod)
-	c := &hearing{s: s, done: func(bool) {}}
+	name := path.Base(call.Method())
+	c := &hearing{s: s, call: call, done: func(bool) {}}
 	c.ctx = context.WithValue(ctx, hearingKey{}, c)
 	defer func() {
 		if p := recover(); p != nil {
@@ -267,19 +272,31 @@ func (s *Server) around(ctx context.Context, fullMethod string, req proto.Messag
 		}
 		s.log.Debug("call answered", slog.String("method", name), slog.Duration("took", time.Since(start)))
 	}()
-	if policed(fullMethod) {
-		if err := s.ready(ctx); err != nil {
-			return fmt.Errorf("the machine is not set up yet: %w", err)
-		}
-		s.awake.Store(true)
-		if err := s.endpoints.check(req); err != nil {
+	if policed(call.Method()) {
+		if err := s.awaken(ctx, call); err != nil {
 			return err
 		}
-		if err := c.judge(req); err != nil {
+		if err := s.endpoints.check(call.Request()); err != nil {
+			return err
+		}
+		if err := c.judge(call.Request()); err != nil {
 			return err
 		}
 	}
-	return do(c.ctx)
+	return call.Do(c.ctx)
+}
+
+// awaken waits until the machine is set up.
+func (s *Server) awaken(ctx context.Context, call serving) error {
+	if s.awake.Load() {
+		return nil
+	}
+	call.Wait()
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("the machine is not set up yet: %w", err)
+	}
+	s.awake.Store(true)
+	return nil
 }
 
 // health implements grpc.Health.

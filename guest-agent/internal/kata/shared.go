@@ -32,7 +32,7 @@ func (s *Server) borrow(ctx context.Context, req *agent.CreateContainerRequest, 
 		if err != nil {
 			return err
 		}
-		at, err := v.Borrow(ctx, req.ContainerId, from.ctr.PID(), m.SrcPath)
+		at, err := v.Borrow(ctx, req.ContainerId, from.ctr, m.SrcPath)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,10 @@ package oom
 import (
 	"bytes"
 	"path"
+	"slices"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // place is where the memory controller keeps a process's cgroup.
@@ -13,9 +16,9 @@ type place struct {
 }
 
 // locate finds the memory cgroup of a process by its /proc/PID/cgroup and our
-// /proc/self/mountinfo (cgroups(7), proc_pid_mountinfo(5)). On a system with both
-// hierarchies the controller is in the older one.
-func locate(cgroups, mountinfo []byte) (place, error) {
+// own mounts (cgroups(7)). On a system with both hierarchies the controller is in
+// the older one.
+func locate(cgroups []byte, mounts []mountinfo.Mount) (place, error) {
 	within := map[bool]string{} // by v2
 	for line := range bytes.Lines(cgroups) {
 		parts := strings.SplitN(strings.TrimSpace(string(line)), ":", 3)
@@ -34,9 +37,10 @@ func locate(cgroups, mountinfo []byte) (place, error) {
 		if !ok {
 			continue
 		}
-		if root, mount, ok := hierarchy(mountinfo, v2); ok {
+		if root, mount, ok := hierarchy(mounts, v2); ok {
 			below, inside := strings.CutPrefix(cgroup, strings.TrimSuffix(root, "/"))
-			if !inside {
+			// A process outside our cgroup namespace is in "/../x" (cgroup_namespaces(7)).
+			if !inside || below != "" && below[0] != '/' || slices.Contains(strings.Split(below, "/"), "..") {
 				continue
 			}
 			return place{path.Join(mount, below), v2}, nil
@@ -46,15 +50,10 @@ func locate(cgroups, mountinfo []byte) (place, error) {
 }
 
 // hierarchy returns which cgroup is mounted where.
-func hierarchy(mountinfo []byte, v2 bool) (root, mount string, ok bool) {
-	for line := range bytes.Lines(mountinfo) {
-		left, right, found := strings.Cut(strings.TrimSpace(string(line)), " - ")
-		fields, kind := strings.Fields(left), strings.Fields(right)
-		if !found || len(fields) < 5 || len(kind) < 3 {
-			continue
-		}
-		if v2 && kind[0] == "cgroup2" || !v2 && kind[0] == "cgroup" && hasWord(kind[2], "memory") {
-			return fields[3], fields[4], true
+func hierarchy(mounts []mountinfo.Mount, v2 bool) (root, mount string, ok bool) {
+	for _, m := range mounts {
+		if v2 && m.Type == "cgroup2" || !v2 && m.Type == "cgroup" && hasWord(m.Options, "memory") {
+			return m.Root, m.Point, true
 		}
 	}
 	return "", "", false

@@ -20,6 +20,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // ErrUnsupported says that the memory controller cannot be watched.
@@ -51,7 +53,7 @@ func open(pid int) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := readLimited("/proc/self/mountinfo")
+	mounts, err := mountinfo.Self()
 	if err != nil {
 		return nil, err
 	}

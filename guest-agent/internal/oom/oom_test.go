@@ -5,11 +5,17 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 func TestLocate(t *testing.T) {
@@ -28,24 +34,38 @@ func TestLocate(t *testing.T) {
 		"v2":                     {"0::/a:b\n", v2, place{"/sys/fs/cgroup/a:b", true}},
 		"both":                   {"2:memory:/a\n0::/u\n", both, place{"/sys/fs/cgroup/memory/a", false}},
 	} {
-		if got, err := locate([]byte(c.cgroup), []byte(c.mounts)); err != nil || got != c.want {
+		if got, err := locate([]byte(c.cgroup), table(t, c.mounts)); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 	for name, c := range map[string][2]string{
-		"nothing": {"", ""}, "no mount": {"2:memory:/a\n", v2}, "elsewhere": {"2:memory:/other\n", sub}, "malformed": {"x\n2:memory\n", "- -\n"},
+		"nothing": {"", ""}, "no mount": {"2:memory:/a\n", v2}, "elsewhere": {"2:memory:/other\n", sub},
+		"beside": {"2:memory:/podx\n", sub}, "above": {"2:memory:/../other\n", v1}, "malformed": {"x\n2:memory\n", v2},
 	} {
-		if got, err := locate([]byte(c[0]), []byte(c[1])); !errors.Is(err, ErrUnsupported) {
+		if got, err := locate([]byte(c[0]), table(t, c[1])); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 }
 
+func table(t *testing.T, text string) []mountinfo.Mount {
+	t.Helper()
+	mounts, err := mountinfo.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mounts
+}
+
 func FuzzLocate(f *testing.F) {
 	f.Add([]byte("2:memory:/a/b\n0::/x\n"), []byte("25 20 0:21 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"))
-	f.Fuzz(func(t *testing.T, cgroups, mounts []byte) {
-		if at, err := locate(cgroups, mounts); err == nil && at.dir == "" {
-			t.Error("found, and nowhere")
+	f.Add([]byte("0::/\n"), []byte("1 0 0:1 /  rw - cgroup2 none rw\n")) // mounted nowhere
+	f.Fuzz(func(t *testing.T, cgroups, text []byte) {
+		mounts, _ := mountinfo.Parse(text)
+		if at, err := locate(cgroups, mounts); err == nil && !slices.ContainsFunc(mounts, func(m mountinfo.Mount) bool {
+			return at.dir == path.Clean(m.Point) || strings.HasPrefix(at.dir, strings.TrimSuffix(path.Clean(m.Point), "/")+"/")
+		}) {
+			t.Errorf("%q is in no hierarchy", at.dir)
 		}
 		_, _ = parseKills(cgroups)
 	})
@@ -78,7 +98,7 @@ func TestVersion2(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := make(chan struct{}, 8)
-	w.done.Go(func() { w.run(func() { told <- struct{}{} }) })
+	w.done.Go(func() { w.run(sync.OnceFunc(func() { close(told) })) })
 	write("oom 1\noom_kill 0\n")
 	write("oom 1\noom_kill 1\n")
 	<-told
@@ -130,28 +150,33 @@ func TestKilled(t *testing.T) {
 			t.Fatal("the process does not enter its cgroup")
 		}
 	}
-	told := make(chan struct{}, 64)
-	w, err := Open(cmd.Process.Pid, func() { told <- struct{}{} })
+	told := make(chan struct{})
+	w, err := open(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var kills []uint64 // as each look at the cgroup found
+	look := w.read
+	w.read = func() (uint64, error) {
+		n, err := look()
+		kills = append(kills, n)
+		return n, err
+	}
+	w.done.Go(func() { w.run(sync.OnceFunc(func() { close(told) })) })
 	if _, err := in.Write([]byte("go\n")); err != nil {
 		t.Fatal(err)
 	}
 	<-told
 	_ = cmd.Wait()
-	for len(told) > 0 {
-		<-told
-	}
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
 	removed = true
 	if !at.v2 {
 		w.done.Wait() // the end of the cgroup ends the watch
-	}
-	if len(told) > 0 {
-		t.Error("the end of the cgroup was told as a lack of memory")
+		if n := len(kills); n < 2 || kills[n-1] != kills[n-2] {
+			t.Errorf("the end of the cgroup was told as a lack of memory: %d", kills)
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
@@ -163,7 +188,7 @@ func ourMemory() (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	mounts, err := readLimited("/proc/self/mountinfo")
+	mounts, err := mountinfo.Self()
 	if err != nil {
 		return place{}, err
 	}

@@ -13,12 +13,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // answer is a rule's consent, with what it notes.
 type answer struct{ ops []change }
 
-// ask puts a request to its rule. The error is a *fault.Fault.
+// ask puts a request to its rule, unless the world has said yes to the same
+// before. The error is a *fault.Fault.
 func (w *world) ask(ctx context.Context, request string, m proto.Message) (answer, error) {
 	r := w.program.rules[request]
 	switch {
@@ -27,11 +29,40 @@ func (w *world) ask(ctx context.Context, request string, m proto.Message) (answe
 	case r.constant != nil:
 		return *r.constant, r.failure
 	}
+	q, again := w.question(m)
+	if again && w.known.has(q) {
+		return answer{}, nil
+	}
 	input, err := document(m, w.program.bytes)
 	if err != nil {
 		return answer{}, fault.New(fault.PolicyError, fmt.Errorf("%s: %w", request, err))
 	}
-	return w.program.evaluate(ctx, request, r, input, w.notes)
+	a, err := w.program.evaluate(ctx, request, r, input, w.notes)
+	if again && err == nil && len(a.ops) == 0 {
+		w.known.add(q)
+	}
+	return a, err
+}
+
+// consents says whether the answer is yes and needs no evaluation.
+func (w *world) consents(request string, m proto.Message) bool {
+	r := w.program.rules[request]
+	switch {
+	case r == nil:
+		return false
+	case r.constant != nil:
+		return r.failure == nil && len(r.constant.ops) == 0
+	}
+	q, again := w.question(m)
+	return again && w.known.has(q)
+}
+
+// question returns what a request asks, if its answer may be remembered.
+func (w *world) question(m proto.Message) (question, bool) {
+	if !w.program.steady {
+		return question{}, false
+	}
+	return questionOf(m, w.program.bytes)
 }
 
 // evaluate asks a rule within the limits. The error is a *fault.Fault.
@@ -72,13 +103,13 @@ func (p *program) evaluate(ctx context.Context, name string, r *rule, input ast.
 // value evaluates a rule; nil is an undefined one.
 func (p *program) value(ctx context.Context, r *rule, input ast.Value, notes map[string]any) (any, string, error) {
 	if p.stuck.Load() {
-		return nil, "", errStuck
+		return nil, "", policylang.ErrStuck
 	}
 	type outcome struct {
 		value   any
 		printed string
 	}
-	out, err := limited(ctx, func(ctx context.Context, cancel topdown.Cancel) (outcome, error) {
+	out, err := policylang.Run(ctx, p.runner, func(ctx context.Context, cancel topdown.Cancel) (outcome, error) {
 		var lines printed
 		q := topdown.NewQuery(r.query).WithCompiler(p.compiler).WithQueryCompiler(r.compiler).
 			WithStore(notebook{}).WithTransaction(&transaction{notes}).WithCancel(cancel).WithPrintHook(&lines)
@@ -92,7 +123,7 @@ func (p *program) value(ctx context.Context, r *rule, input ast.Value, notes map
 		})
 		return outcome{value, lines.String()}, err
 	})
-	if errors.Is(err, errStuck) {
+	if errors.Is(err, policylang.ErrStuck) {
 		p.stuck.Store(true)
 	}
 	return out.value, out.printed, err

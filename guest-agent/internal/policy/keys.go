@@ -1,13 +1,8 @@
 package policy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-
-	"google.golang.org/protobuf/proto"
-
-	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
 // keysRule says with which keys volumes of a container are opened, by the mount
@@ -19,46 +14,32 @@ import (
 // owner's volume. So the host has no part in naming it.
 const keysRule = "volume_keys"
 
+// deviceKeysRule says the same of disks that a container has as devices, by their
+// paths in the container:
+//
+//	device_keys[d.container_path] := {"key": "kbs:///default/volume/raw"} if some d in input.devices
+const deviceKeysRule = "device_keys"
+
 // VolumeKey is what opens a volume.
 type VolumeKey struct {
 	Location string // a kbs:// URI or a sealed secret
 	Format   bool   // make a new volume on a disk that is empty
 }
 
-// VolumeKeys returns the keys of the volumes of a request that was allowed, by the
-// mount points of their storages. The error is a *fault.Fault.
-func (e *Engine) VolumeKeys(ctx context.Context, m proto.Message) (map[string]VolumeKey, error) {
-	w := e.world.Load()
-	if w.program.keys == nil {
-		return nil, nil
-	}
-	keys, err := w.volumeKeys(ctx, m)
-	if err != nil {
-		return nil, fault.New(fault.PolicyError, fmt.Errorf("%s: %w", keysRule, err))
-	}
-	return keys, nil
-}
-
-func (w *world) volumeKeys(ctx context.Context, m proto.Message) (map[string]VolumeKey, error) {
-	input, err := document(m, w.program.bytes)
-	if err != nil {
-		return nil, err
-	}
-	value, _, err := w.program.value(ctx, w.program.keys, input, w.notes)
-	if err != nil || value == nil {
-		return nil, err
-	}
-	byPlace, ok := value.(map[string]any)
+// keys reads the answer of a rule: an object of keys.
+func keys(value any) (map[string]VolumeKey, error) {
+	members, ok := value.(map[string]any)
 	if !ok {
-		return nil, errors.New("it is no object")
+		return nil, errNoObject
 	}
-	keys := map[string]VolumeKey{}
-	for place, raw := range byPlace {
-		if keys[place], err = parseKey(raw); err != nil {
-			return nil, fmt.Errorf("%.256q: %w", place, err)
+	found := map[string]VolumeKey{}
+	var err error
+	for name, raw := range members {
+		if found[name], err = parseKey(raw); err != nil {
+			return nil, fmt.Errorf("%.256q: %w", name, err)
 		}
 	}
-	return keys, nil
+	return found, nil
 }
 
 func parseKey(raw any) (VolumeKey, error) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -27,7 +28,8 @@ func TestVolumeKeys(t *testing.T) {
 		"a word":     {text: allowAll + `volume_keys := {"/a": {"key": "x", "fromat": true}}`, fail: true},
 		"two keys":   {text: allowAll + "volume_keys[\"/a\"] := {\"key\": s.mount_point} if some s in input.storages\n", fail: true},
 	} {
-		keys, err := engine(t, c.text).VolumeKeys(t.Context(), m)
+		volumes, err := engine(t, c.text).Volumes(t.Context(), m)
+		keys := volumes.Keys
 		if c.fail != (err != nil) || err != nil && fault.CodeOf(err) != fault.PolicyError || len(keys) != len(c.want) {
 			t.Errorf("%s: %v, %v", name, keys, err)
 		}
@@ -35,6 +37,40 @@ func TestVolumeKeys(t *testing.T) {
 			if keys[place] != want {
 				t.Errorf("%s: %+v", name, keys)
 			}
+		}
+	}
+}
+
+// Keys of devices have the same form; what the policy says of emptyDir volumes has
+// another.
+func TestVolumes(t *testing.T) {
+	m := &agent.CreateContainerRequest{ContainerId: "app", Devices: []*agent.Device{{ContainerPath: "/dev/raw"}}}
+	const dir = allowAll + `empty_dirs["/a"] := `
+	for name, c := range map[string]struct {
+		text string
+		want Volumes
+		fail bool
+	}{
+		"nothing": {text: allowAll},
+		"a device": {text: allowAll + "device_keys[d.container_path] := {\"key\": \"kbs:///a/b/c\"} if some d in input.devices\n",
+			want: Volumes{Devices: map[string]VolumeKey{"/dev/raw": {"kbs:///a/b/c", false}}}},
+		"a directory": {text: dir + `{"volume": "v", "kind": "disk", "path": "x/y", "group": 7}`,
+			want: Volumes{EmptyDirs: map[string]EmptyDir{"/a": {"v", "x/y", false, 7}}}},
+		"memory":             {text: dir + `{"volume": "v", "kind": "memory"}`, want: Volumes{EmptyDirs: map[string]EmptyDir{"/a": {"v", "", true, -1}}}},
+		"a device's number":  {text: allowAll + `device_keys := {"/dev/raw": 1}`, fail: true},
+		"no kind":            {text: dir + `{"volume": "v"}`, fail: true},
+		"another kind":       {text: dir + `{"volume": "v", "kind": "tape"}`, fail: true},
+		"no volume":          {text: dir + `{"kind": "disk"}`, fail: true},
+		"a word":             {text: dir + `{"volume": "v", "kind": "disk", "pth": "x"}`, fail: true},
+		"a group's name":     {text: dir + `{"volume": "v", "kind": "disk", "group": "root"}`, fail: true},
+		"half a group":       {text: dir + `{"volume": "v", "kind": "disk", "group": 1.5}`, fail: true},
+		"a group of nobody":  {text: dir + `{"volume": "v", "kind": "disk", "group": 4294967296}`, fail: true},
+		"less than no group": {text: dir + `{"volume": "v", "kind": "disk", "group": -1}`, fail: true},
+		"a text":             {text: dir + `"v"`, fail: true},
+	} {
+		got, err := engine(t, c.text).Volumes(t.Context(), m)
+		if c.fail != (err != nil) || err != nil && fault.CodeOf(err) != fault.PolicyError || !maps.Equal(got.Devices, c.want.Devices) || !maps.Equal(got.EmptyDirs, c.want.EmptyDirs) {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // pins are the images that may be pulled, from the policy's image_digests:
@@ -36,7 +38,7 @@ func (p *program) pinned(ctx context.Context) (pins, error) {
 		return nil, err
 	}
 	if r.constant == nil {
-		return nil, &SyntaxError{[]string{pinsRule + " must not depend on anything"}}
+		return nil, policylang.Refuse("%s must not depend on anything", pinsRule)
 	}
 	raw, _, err := p.value(ctx, r, nil, nil)
 	if err != nil {
@@ -49,7 +51,7 @@ func (p *program) pinned(ctx context.Context) (pins, error) {
 	out := pins{}
 	for ref, list := range byRef {
 		if out[ref], err = digests(list); err != nil {
-			return nil, &SyntaxError{[]string{fmt.Sprintf("%s: %q: %v", pinsRule, ref, err)}}
+			return nil, policylang.Refuse("%s: %q: %v", pinsRule, ref, err)
 		}
 	}
 	return out, nil

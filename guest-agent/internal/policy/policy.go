@@ -15,6 +15,28 @@
 // No lock is held while a policy is evaluated. Program and notes are one
 // immutable world; an answer with notes is entered only if the world is still
 // the one that it was given for, else the question is asked again.
+//
+// # What is remembered
+//
+// Everything that a container reads and writes goes by the host's requests, each a
+// few kilobytes, and evaluating Rego costs as much as moving them. So a world
+// remembers to which of those it has said yes (ADR 50). That weakens nothing:
+//
+//   - What is remembered is part of the world that said it. Another policy, or a
+//     note that is made, changed or taken back, is another world, which remembers
+//     nothing yet. There is nothing to be told that it is out of date, and so
+//     nothing that could be forgotten to be told.
+//   - A question has all in it that the input document is made of, so two that a
+//     policy could tell apart are two.
+//   - Only yes without a note is remembered. A refusal is judged again each time,
+//     and so is an answer that notes something, or an evaluation that failed.
+//   - Nothing is remembered of a policy that could answer otherwise the next time:
+//     one in whose text there is time, chance or the verification of a certificate,
+//     whether or not it is in the rule that is asked.
+//   - How much is remembered is bounded, for the host says the names.
+//
+// A request that was allowed goes on when another policy comes into force: as ever,
+// it is judged when it comes, also one that then waits for output.
 package policy
 
 import (
@@ -44,10 +66,12 @@ type Engine struct {
 	world atomic.Pointer[world]
 }
 
-// world is a policy with what it noted so far.
+// world is a policy with what it noted so far, and to what it has said yes with
+// just those notes.
 type world struct {
 	program *program
 	notes   map[string]any
+	known   known
 }
 
 // New compiles a policy. The error is a *SyntaxError for what its author can mend.
@@ -121,11 +145,18 @@ func (e *Engine) Judge(ctx context.Context, m proto.Message) (done func(carriedO
 		if onlyRemoves(a.ops) {
 			return e.enter(w.program, true, a.ops), nil
 		}
-		if e.world.CompareAndSwap(w, &world{w.program, notes}) {
+		if e.world.CompareAndSwap(w, &world{program: w.program, notes: notes}) {
 			return e.enter(w.program, false, back), nil
 		}
 	}
 	return nil, fault.New(fault.PolicyError, errBusy)
+}
+
+// Consents says whether [Engine.Judge] would allow a request without evaluating
+// anything, and without a note: then it need not be asked. It takes no longer than
+// a look into a table. False says nothing about the request.
+func (e *Engine) Consents(m proto.Message) bool {
+	return e.world.Load().consents(string(m.ProtoReflect().Descriptor().Name()), m)
 }
 
 func nothing(bool) {}
@@ -135,7 +166,7 @@ func nothing(bool) {}
 func (e *Engine) enter(p *program, end bool, changes []change) func(bool) {
 	return func(carriedOut bool) {
 		for w := e.world.Load(); carriedOut == end && w.program == p; w = e.world.Load() {
-			if e.world.CompareAndSwap(w, &world{p, repatch(w.notes, changes)}) {
+			if e.world.CompareAndSwap(w, &world{program: p, notes: repatch(w.notes, changes)}) {
 				return
 			}
 		}

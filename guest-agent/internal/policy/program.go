@@ -2,33 +2,26 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/policylang"
 )
 
 // A SyntaxError tells a policy's author where it is wrong.
-type SyntaxError struct{ Problems []string }
-
-// Error lists the problems, each with its line and column.
-func (e *SyntaxError) Error() string { return strings.Join(e.Problems, "; ") }
+type SyntaxError = policylang.SyntaxError
 
 const (
 	packageName = "agent_policy"
 	// maxText bounds a policy in bytes (kata-agent 3.5).
 	maxText = 16 << 20
-	// maxProblems limits what an author is told at once.
-	maxProblems = 20
-	// compileDeadline limits a compilation, which cannot be interrupted: one that
-	// takes longer is left behind.
-	compileDeadline = 20 * time.Second
+	// maxGrowth is how much the heap of the process may grow, in bytes, while a
+	// slow evaluation runs.
+	maxGrowth = 64 << 20
 )
 
 // program is the text of a policy, ready to be evaluated concurrently.
@@ -36,9 +29,13 @@ type program struct {
 	compiler *ast.Compiler
 	rules    map[string]*rule // by request
 	pins     pins
-	keys     *rule // volume_keys; nil without
-	failOpen bool  // AllowRequestsFailingPolicy: the policy's own word for learning
-	bytes    bool  // it may read bytes of the input
+	keys     *rule // volume_keys; nil without, as are the next two
+	// deviceKeys is device_keys, and emptyDirs is empty_dirs.
+	deviceKeys, emptyDirs *rule
+	failOpen              bool // AllowRequestsFailingPolicy: the policy's own word for learning
+	bytes                 bool // it may read bytes of the input
+	steady                bool // its answers depend on input and notes alone
+	runner                *policylang.Runner
 	// stuck says that an evaluation ignored its end. Then nothing is evaluated
 	// any more.
 	stuck atomic.Bool
@@ -53,34 +50,7 @@ type rule struct {
 	failure  error // of a constant
 }
 
-// forbidden builtins reach outside the policy, or can spend without limit within
-// a single call, where no deadline interrupts them.
-func forbidden(name string) bool {
-	switch name {
-	case "http.send", "opa.runtime", "rego.parse_module", "rego.metadata.chain", "rego.metadata.rule",
-		"trace", "rand.intn", "uuid.rfc4122", "bits.lsh", "graph.reachable_paths",
-		"json.match_schema", "json.verify_schema":
-		return true
-	}
-	for _, family := range []string{"net.", "providers.", "graphql."} {
-		if strings.HasPrefix(name, family) {
-			return true
-		}
-	}
-	return false
-}
-
-var capabilities = sync.OnceValue(func() *ast.Capabilities {
-	c := ast.CapabilitiesForThisVersion()
-	kept := c.Builtins[:0:0]
-	for _, b := range c.Builtins {
-		if !forbidden(b.Name) {
-			kept = append(kept, b)
-		}
-	}
-	c.Builtins, c.AllowNet = kept, []string{}
-	return c
-})
+var capabilities = sync.OnceValue(func() *ast.Capabilities { return policylang.Capabilities() })
 
 // Check says whether a text is a policy that an agent would take. The error is a
 // *SyntaxError for what its author can mend.
@@ -90,29 +60,7 @@ func Check(ctx context.Context, text string) error {
 }
 
 func compile(ctx context.Context, text string) (*program, error) {
-	type result struct {
-		p   *program
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			if p := recover(); p != nil { // of the library's: whoever may set a policy must not end the agent
-				r.err = &SyntaxError{[]string{fmt.Sprintf("the compiler panicked: %v", p)}}
-			}
-			done <- r
-		}()
-		r.p, r.err = compileNow(ctx, text)
-	}()
-	timer := time.NewTimer(compileDeadline)
-	defer timer.Stop()
-	select {
-	case r := <-done:
-		return r.p, r.err
-	case <-timer.C:
-		return nil, &SyntaxError{[]string{"it takes too long to compile"}}
-	}
+	return policylang.Compile(func() (*program, error) { return compileNow(ctx, text) })
 }
 
 func compileNow(ctx context.Context, text string) (*program, error) {
@@ -121,14 +69,14 @@ func compileNow(ctx context.Context, text string) (*program, error) {
 		return nil, err
 	}
 	if module == nil || module.Package.Path.String() != "data."+packageName {
-		return nil, &SyntaxError{[]string{`1:1: the package must be "` + packageName + `"`}}
+		return nil, policylang.Refuse("1:1: the package must be %q", packageName)
 	}
 	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)
 	c.Compile(map[string]*ast.Module{policyFile: module})
 	if c.Failed() {
-		return nil, syntaxError(c.Errors)
+		return nil, policylang.Syntax(c.Errors)
 	}
-	p := &program{compiler: c, rules: map[string]*rule{}, bytes: readsBytes(c)}
+	p := &program{compiler: c, runner: policylang.NewRunner(0, maxGrowth), rules: map[string]*rule{}, bytes: readsBytes(c), steady: policylang.Steady(c)}
 	for _, name := range requests() {
 		r, err := p.rule(ctx, name)
 		if err != nil {
@@ -141,8 +89,10 @@ func compileNow(ctx context.Context, text string) (*program, error) {
 	if p.failOpen, err = p.flag(ctx, "AllowRequestsFailingPolicy"); err != nil {
 		return nil, err
 	}
-	if p.keys, err = p.rule(ctx, keysRule); err != nil {
-		return nil, err
+	for name, r := range map[string]**rule{keysRule: &p.keys, deviceKeysRule: &p.deviceKeys, emptyDirsRule: &p.emptyDirs} {
+		if *r, err = p.rule(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	p.pins, err = p.pinned(ctx)
 	return p, err
@@ -154,7 +104,7 @@ const policyFile = "policy.rego"
 // the older one, where a body needs no "if".
 func parse(text string) (*ast.Module, error) {
 	if len(text) > maxText {
-		return nil, &SyntaxError{[]string{fmt.Sprintf("the policy is larger than %d bytes", maxText)}}
+		return nil, policylang.Refuse("the policy is larger than %d bytes", maxText)
 	}
 	module, err := ast.ParseModuleWithOpts(policyFile, text, ast.ParserOptions{Capabilities: capabilities(), RegoVersion: ast.RegoV1})
 	if err == nil {
@@ -164,7 +114,7 @@ func parse(text string) (*ast.Module, error) {
 	if olderErr == nil {
 		return older, nil
 	}
-	return nil, syntaxError(err)
+	return nil, policylang.Syntax(err)
 }
 
 // requests are the messages that the service takes: the names of the rules.
@@ -216,7 +166,7 @@ func (p *program) flag(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	if r.constant == nil {
-		return false, &SyntaxError{[]string{name + " must not depend on anything"}}
+		return false, policylang.Refuse("%s must not depend on anything", name)
 	}
 	return r.failure == nil, nil
 }
@@ -256,7 +206,7 @@ func depends(r *ast.Rule) bool {
 			found = found || len(x) < 3 || !x[1].Equal(ast.StringTerm(packageName)) || !isString(x[2])
 		default:
 			b := ast.BuiltinMap[x.String()]
-			found = found || b != nil && b.Nondeterministic
+			found = found || b != nil && policylang.Varies(b)
 		}
 		return found
 	})
@@ -283,21 +233,4 @@ func readsBytes(c *ast.Compiler) bool {
 		}
 	}
 	return found
-}
-
-// syntaxError turns the compiler's errors into line:column texts.
-func syntaxError(err error) error {
-	var all ast.Errors
-	if !errors.As(err, &all) {
-		return &SyntaxError{[]string{err.Error()}}
-	}
-	out := &SyntaxError{}
-	for _, e := range all[:min(len(all), maxProblems)] {
-		text := e.Code + ": " + e.Message
-		if e.Location != nil {
-			text = fmt.Sprintf("%d:%d: %s", e.Location.Row, e.Location.Col, text)
-		}
-		out.Problems = append(out.Problems, text)
-	}
-	return out
 }

@@ -46,9 +46,13 @@ const (
 	requestTimeout = 50 * time.Second // upstream's timeout towards its daemons
 	maxTarget      = 4 << 10          // bytes of path and query
 	maxBody        = 16 << 10         // bytes, of an event
-	maxInFlight    = 128              // requests at a time
 	maxRuntimeData = 64               // bytes that hardware signs (guest-protocol 4.3)
 )
+
+// MaxRequests bounds the requests at a time. Who serves no more connections than
+// that, and shares those out, lets no caller have all of them: a connection has
+// one request at a time.
+const MaxRequests = 128
 
 // Resources fetches what workloads ask for. The handler destroys each secret
 // once it is written, so every call must return its own.
@@ -108,7 +112,7 @@ func (s handler) need(feature, otherwise string, next http.Handler) http.Handler
 
 // guard turns away what does not come from inside the pod and bounds the rest.
 func guard(next http.Handler) http.Handler {
-	inFlight := make(chan struct{}, maxInFlight)
+	inFlight := make(chan struct{}, MaxRequests)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -229,17 +229,17 @@ func TestTooManyAtOnce(t *testing.T) {
 		return w.Code
 	}
 	codes := make(chan int)
-	for range maxInFlight {
+	for range MaxRequests {
 		go func() { codes <- request() }()
 	}
-	for range maxInFlight {
+	for range MaxRequests {
 		<-s.entered
 	}
 	if code := request(); code != http.StatusTooManyRequests {
 		t.Errorf("one more: %d", code)
 	}
 	close(s.answer)
-	for range maxInFlight {
+	for range MaxRequests {
 		if code := <-codes; code != http.StatusOK {
 			t.Errorf("one of the first: %d", code)
 		}

@@ -69,6 +69,7 @@ func (c *Call) Wait() {
 
 // serve answers the call.
 func (c *Call) serve(ctx context.Context) {
+	c.method.under.Add(1)
 	defer c.end()
 	if !c.method.quick {
 		c.Wait()
@@ -155,6 +156,7 @@ func (c *Call) end() {
 		c.cancel()
 	}
 	c.room.put()
+	c.method.under.Add(-1)
 	c.conn.leave(c.size)
 	*c = Call{conn: c.conn, leads: c.leads}
 }

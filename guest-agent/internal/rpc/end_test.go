@@ -1,9 +1,12 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,6 +115,48 @@ func TestShutdownGivesUp(t *testing.T) {
 			t.Error("a call without end was answered")
 		}
 	})
+}
+
+// A call that does not hear that it is to end keeps its server for a while, and
+// not for good; the log says which one it is.
+func TestDeafCallsAreLeftBehind(t *testing.T) {
+	for name, end := range map[string]func(s *Server, cancel func()) error{
+		"closed":            func(s *Server, _ func()) error { return s.Close() },
+		"its context ended": func(_ *Server, cancel func()) error { cancel(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				d := newDesk()
+				here, there := net.Pipe()
+				conns := make(chan net.Conn, 1)
+				conns <- there
+				s := NewServer(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, d.services()...)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				served := make(chan error, 1)
+				go func() { served <- s.Serve(ctx, &waitingListener{conns: conns, closed: make(chan struct{})}) }()
+				for _, stream := range []uint32{1, 3} {
+					if _, err := here.Write(requestFrame(t, stream, "Deaf", nil)); err != nil {
+						t.Fatal(err)
+					}
+					<-d.waiting
+				}
+				begun := time.Now()
+				if err := end(s, cancel); err != nil {
+					t.Error(err)
+				}
+				err := <-served
+				if took := time.Since(begun); took != endTimeout || err == nil {
+					t.Errorf("it ended after %s: %v", took, err)
+				}
+				if got := log.String(); !strings.Contains(got, "they are left behind") || !strings.Contains(got, "/test.Desk/Deaf (2)") {
+					t.Errorf("the log says %q", got)
+				}
+				close(d.release) // what was left behind ends with the test
+			})
+		})
+	}
 }
 
 // Connections that ask nothing keep nobody, and nothing new is served.

@@ -26,6 +26,9 @@ const (
 	// writeTimeout is how long a peer may not take what it is sent. It is at
 	// least three quarters of that.
 	writeTimeout = 60 * time.Second
+	// endTimeout is how long a call may go on whose context has ended, once the
+	// server has.
+	endTimeout = 10 * time.Second
 	// acceptPause is how long nobody is accepted after the machine had no means to.
 	acceptPause = 50 * time.Millisecond
 )

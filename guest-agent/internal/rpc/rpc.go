@@ -19,6 +19,11 @@
 // write. A method of [Bytes] reads straight into that piece, and holds none while
 // it waits.
 //
+// # The end
+//
+// A call is told that it is to end by its context. One that does not listen is
+// left behind, and the log names it: a server ends in a bounded time.
+//
 // # The peer is not trusted
 //
 // How much one connection can ask for at a time, how large a message is, how long
@@ -31,7 +36,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -57,7 +64,8 @@ type Method struct {
 	carryOut func(ctx context.Context, c *Call) (answer proto.Message, n int, err error)
 	field    protowire.Number // of the bytes; 0 where the answer is a message
 
-	full string // "/grpc.Health/Check"
+	full  string        // "/grpc.Health/Check"
+	under *atomic.Int64 // calls that are under way
 }
 
 // Quick marks a method that does not wait, unless it says so by [Call.Wait].
@@ -120,12 +128,26 @@ func newTable(services []Service) table {
 	for _, s := range services {
 		methods := make(map[string]*Method, len(s.Methods))
 		for _, m := range s.Methods {
-			m.full = "/" + s.Name + "/" + m.name
+			m.full, m.under = "/"+s.Name+"/"+m.name, new(atomic.Int64)
 			methods[m.name] = &m
 		}
 		t[s.Name] = methods
 	}
 	return t
+}
+
+// under tells which methods are being called, and how often.
+func (t table) under() []string {
+	var names []string
+	for _, methods := range t {
+		for _, m := range methods {
+			if n := m.under.Load(); n > 0 {
+				names = append(names, fmt.Sprintf("%s (%d)", m.full, n))
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // readable makes any bytes a text that a message can carry, of a bounded length.

@@ -37,6 +37,7 @@ func (d *desk) services() []Service {
 		Unary("Echo", d.echo),
 		Unary("Quick", d.echo).Quick(),
 		Unary("Late", d.late),
+		Unary("Deaf", d.deaf),
 		Unary("Fail", d.fail),
 		Unary("Panic", func(context.Context, *emptypb.Empty) (*emptypb.Empty, error) { panic("the secret is 42") }),
 		Unary("None", func(context.Context, *emptypb.Empty) (*emptypb.Empty, error) { return nil, nil }),
@@ -68,6 +69,13 @@ func (d *desk) wait(ctx context.Context, resp *agent.ReadStreamResponse) (*agent
 		d.ended <- ctx.Err()
 		return nil, ctx.Err()
 	}
+}
+
+// deaf does not hear that its context has ended.
+func (d *desk) deaf(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+	d.waiting <- struct{}{}
+	<-d.release
+	return &emptypb.Empty{}, nil
 }
 
 // fail returns the error that is asked for: ExecId tells which.

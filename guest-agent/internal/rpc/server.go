@@ -23,6 +23,7 @@ type Server struct {
 	intercept Interceptor
 	log       *slog.Logger
 	closed    chan struct{} // by Shutdown or Close
+	cut       chan struct{} // by Close: no call goes on
 
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
@@ -32,7 +33,7 @@ type Server struct {
 // NewServer returns a server of services.
 func NewServer(cfg Config, services ...Service) *Server {
 	s := &Server{
-		methods: newTable(services), intercept: cfg.Intercept, log: cfg.Logger, closed: make(chan struct{}),
+		methods: newTable(services), intercept: cfg.Intercept, log: cfg.Logger, closed: make(chan struct{}), cut: make(chan struct{}),
 		listeners: map[net.Listener]bool{}, conns: map[*conn]chan struct{}{},
 	}
 	if s.log == nil {
@@ -44,7 +45,8 @@ func NewServer(cfg Config, services ...Service) *Server {
 // Serve serves the connections that l accepts, and closes it at its end. Calls
 // have contexts of ctx, which end with their connection. When ctx is done or l
 // fails, it ends all of that and returns the error; after [Server.Shutdown] and
-// [Server.Close] it returns [ErrClosed]. The last call has ended by then.
+// [Server.Close] it returns [ErrClosed]. The last call has ended by then, or was
+// left behind: see endTimeout.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return s.ServeEach(ctx, l, func(ctx context.Context, _ net.Conn) (context.Context, error) { return ctx, nil })
 }
@@ -58,7 +60,7 @@ func (s *Server) ServeEach(ctx context.Context, l net.Listener, known func(conte
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var serving sync.WaitGroup
-	defer serving.Wait()
+	defer s.await(ctx, &serving)
 	defer s.forget(l)
 	defer context.AfterFunc(ctx, func() { s.forget(l) })()
 	for {
@@ -76,6 +78,30 @@ func (s *Server) ServeEach(ctx context.Context, l net.Listener, known func(conte
 			continue
 		}
 		serving.Go(func() { s.serve(its, peer) })
+	}
+}
+
+// await waits for the connections, and so for their calls. Once those have been
+// told to end it does so for a bounded time: what they then still do must not keep
+// the process from ending.
+func (s *Server) await(ctx context.Context, serving *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() { // ends with the last call, whenever that is
+		serving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	case <-s.cut:
+	}
+	patience := time.NewTimer(endTimeout)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+		s.log.Error("calls go on although they were ended: they are left behind", slog.Any("methods", s.methods.under()), slog.Duration("waited", endTimeout))
 	}
 }
 
@@ -201,9 +227,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Close ends all connections, and so the contexts of their calls. It does not wait
-// for those; Serve does.
+// for those; Serve does, for a bounded time.
 func (s *Server) Close() error {
 	conns, err := s.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.cut:
+	default:
+		close(s.cut)
+	}
 	for c := range conns {
 		c.cancel()
 		_ = c.peer.Close()

@@ -29,6 +29,9 @@ type Encrypted interface {
 	MountOn(ctx context.Context, node string, dir *os.File) (path string, err error)
 	// MountKey opens a volume that lasts by its key, and mounts its filesystem.
 	MountKey(ctx context.Context, node string, key Key, m Mount, dir *os.File) (path string, err error)
+	// OpenKey opens such a volume, and makes link a link to the device that shows it
+	// in the clear. Unmount takes the link.
+	OpenKey(ctx context.Context, node string, key Key, link string) error
 	Unmount(ctx context.Context, path string) error
 }
 

@@ -145,9 +145,10 @@ func TestDiskIsFormattedOnce(t *testing.T) {
 
 // vault stands in for what encrypts disks: it mounts memory.
 type vault struct {
-	node string
-	key  Key
-	how  Mount
+	clear string // what OpenKey shows
+	node  string
+	key   Key
+	how   Mount
 }
 
 func (v *vault) MountOn(_ context.Context, node string, dir *os.File) (string, error) {
@@ -160,7 +161,18 @@ func (v *vault) MountKey(_ context.Context, node string, key Key, how Mount, dir
 	return mountOn(dir, "tmpfs", "tmpfs", how.Flags, "")
 }
 
-func (v *vault) Unmount(_ context.Context, path string) error { return unmount(path) }
+// OpenKey shows another disk than the one that it opens.
+func (v *vault) OpenKey(_ context.Context, node string, key Key, link string) error {
+	v.node, v.key = node, key
+	return os.Symlink(v.clear, link)
+}
+
+func (v *vault) Unmount(_ context.Context, path string) error {
+	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+		return os.Remove(path)
+	}
+	return unmount(path)
+}
 
 // A disk that must be encrypted is never mounted otherwise.
 func TestEncryptedDisk(t *testing.T) {

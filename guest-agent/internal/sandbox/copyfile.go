@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -66,61 +65,57 @@ func (s *Sandbox) CopyFile(req *agent.CopyFileRequest) error {
 		return invalidf("copy %q: another piece is being written", req.GetPath())
 	}
 	defer s.copying.unlock(name)
-	shared, err := s.root.OpenRoot(sharedDir)
-	if err != nil {
-		return fmt.Errorf("open the shared directory: %w", err)
-	}
-	defer func() { _ = shared.Close() }()
-	c := copier{root: shared, name: name, req: req}
-	if err := c.parents(); err != nil {
-		return fmt.Errorf("copy %q: %w", req.GetPath(), err)
-	}
-	if c, err = s.besideVolumes(c); err != nil {
-		return fmt.Errorf("copy %q: %w", req.GetPath(), err)
-	}
-	defer func() { _ = c.root.Close() }()
-	switch req.GetFileMode() & unix.S_IFMT {
-	case unix.S_IFREG:
-		err = c.file()
-	case unix.S_IFDIR:
-		err = c.directory()
-	case unix.S_IFLNK:
-		err = c.symlink()
-	default:
-		return invalidf("copy %q: neither a file nor a directory nor a symbolic link", req.GetPath())
-	}
-	if err != nil {
+	if err := s.copyFile(name, req); err != nil {
 		return fmt.Errorf("copy %q: %w", req.GetPath(), err)
 	}
 	return nil
 }
 
-// besideVolumes opens the directory that something is copied into, for the rest
-// to be done there. What is mounted below the shared directory are volumes, maybe
-// such as the host cannot read: it does not write to them, nor remove them.
-func (s *Sandbox) besideVolumes(c copier) (copier, error) {
-	mounted := invalidf("a volume is mounted there")
-	if s.storages.below(path.Join(sharedDir, c.name)) {
-		return c, mounted
+// copyFile does it. What is mounted below the shared directory are volumes, maybe
+// such as the host cannot read: it does not write to them, nor remove them. That
+// is told before anything is done where it is known by then; it holds in any case
+// (see beneath), also for a volume that is mounted meanwhile.
+func (s *Sandbox) copyFile(name string, req *agent.CopyFileRequest) error {
+	if s.storages.below(path.Join(sharedDir, name)) {
+		return errMounted
 	}
-	here, err := c.root.Stat(".")
+	c, err := s.copier(name, req)
 	if err != nil {
-		return c, err
+		return err
 	}
-	dir, err := c.root.OpenRoot(path.Dir(c.name))
+	defer func() { _ = c.dir.Close() }()
+	switch err := c.dir.free(c.name); {
+	case err != nil:
+		return err
+	case req.GetFileMode()&unix.S_IFMT == unix.S_IFREG:
+		return c.file()
+	case req.GetFileMode()&unix.S_IFMT == unix.S_IFDIR:
+		return c.directory()
+	case req.GetFileMode()&unix.S_IFMT == unix.S_IFLNK:
+		return c.symlink()
+	}
+	return invalidf("neither a file nor a directory nor a symbolic link")
+}
+
+// copier opens the directory that something is copied into, making it if need be:
+// it gets the file's owner then.
+func (s *Sandbox) copier(name string, req *agent.CopyFileRequest) (copier, error) {
+	shared, err := s.root.Open(sharedDir)
 	if err != nil {
-		return c, err
+		return copier{}, fmt.Errorf("open the shared directory: %w", err)
 	}
-	for _, name := range []string{".", path.Base(c.name)} {
-		switch fi, err := dir.Lstat(name); {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return c, errors.Join(err, dir.Close())
-		case fi.Sys().(*syscall.Stat_t).Dev != here.Sys().(*syscall.Stat_t).Dev: //nolint:forcetypeassert // so it is on Linux
-			return c, errors.Join(mounted, dir.Close())
+	defer func() { _ = shared.Close() }()
+	// dir_mode has the bits of Go's os.FileMode, not of st_mode.
+	dir, made, err := beneath{shared}.makeDir(path.Dir(name), uint32(fs.FileMode(req.GetDirMode()).Perm()))
+	if err != nil {
+		return copier{}, err
+	}
+	if made {
+		if err := unix.Fchownat(int(dir.Fd()), "", int(req.GetUid()), int(req.GetGid()), unix.AT_EMPTY_PATH); err != nil {
+			return copier{}, errors.Join(fmt.Errorf("give the directory to its owner: %w", err), dir.Close())
 		}
 	}
-	return copier{root: dir, name: path.Base(c.name), req: c.req}, nil
+	return copier{dir: dir, name: path.Base(name), req: req}, nil
 }
 
 // sharedName returns path relative to the shared directory.
@@ -137,33 +132,16 @@ func (s *Sandbox) sharedName(path string) (string, error) {
 }
 
 type copier struct {
-	root *os.Root // the shared directory; once its parents are there, the direct one
-	name string   // below it, clean
+	dir  beneath // where it goes
+	name string  // in there
 	req  *agent.CopyFileRequest
-}
-
-// parents makes the directories above; the direct one gets the file's owner.
-func (c copier) parents() error {
-	dir := path.Dir(c.name)
-	if dir == "." {
-		return nil
-	}
-	if _, err := c.root.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	// dir_mode has the bits of Go's os.FileMode, not of st_mode.
-	mode := fs.FileMode(c.req.GetDirMode()).Perm()
-	if err := c.root.MkdirAll(dir, mode); err != nil {
-		return err
-	}
-	return c.root.Chown(dir, int(c.req.GetUid()), int(c.req.GetGid()))
 }
 
 // temporary is a name beside the file that depends on the whole name, so that
 // no two files share one.
 func (c copier) temporary() string {
 	sum := sha256.Sum256([]byte(c.name))
-	return path.Join(path.Dir(c.name), ".incoming-"+hex.EncodeToString(sum[:12]))
+	return ".incoming-" + hex.EncodeToString(sum[:12])
 }
 
 func (c copier) file() error {
@@ -172,14 +150,14 @@ func (c copier) file() error {
 		return invalidf("size %d, offset %d and %d bytes do not fit together", size, offset, len(data))
 	}
 	tmp := c.temporary()
-	flags := os.O_WRONLY
+	flags := unix.O_WRONLY | unix.O_NONBLOCK // a container may have put a pipe there, which must not hold us
 	if offset == 0 {
-		if err := c.root.RemoveAll(tmp); err != nil {
+		if err := c.dir.removeAll(tmp); err != nil {
 			return err
 		}
-		flags |= os.O_CREATE | os.O_EXCL
+		flags |= unix.O_CREAT | unix.O_EXCL
 	}
-	f, err := c.root.OpenFile(tmp, flags, 0o600)
+	f, err := c.dir.entry(tmp, flags, 0o600)
 	if err != nil {
 		return err
 	}
@@ -196,6 +174,9 @@ func (c copier) piece(f *os.File, offset int64, data []byte, size int64) (full b
 	fi, err := f.Stat()
 	if err != nil {
 		return false, err
+	}
+	if !fi.Mode().IsRegular() {
+		return false, invalidf("what has come of it was replaced")
 	}
 	if fi.Size() != offset {
 		return false, invalidf("piece at offset %d, but %d bytes have come", offset, fi.Size())
@@ -215,22 +196,33 @@ func (c copier) piece(f *os.File, offset int64, data []byte, size int64) (full b
 
 // place gives the finished file or link its name, replacing what is there.
 func (c copier) place(tmp string) error {
-	if fi, err := c.root.Lstat(c.name); err == nil && fi.IsDir() {
-		if err := c.holdsNoMount(); err != nil {
-			return errors.Join(err, c.root.Remove(tmp))
-		}
-		if err := c.root.RemoveAll(c.name); err != nil {
-			return err
-		}
+	err := c.makeRoom()
+	if err == nil {
+		err = c.dir.rename(tmp, c.name)
 	}
-	return c.root.Rename(tmp, c.name)
+	if err != nil {
+		return errors.Join(err, c.dir.removeAll(tmp))
+	}
+	return nil
 }
 
-// holdsNoMount keeps volumes from being emptied with a directory that holds them.
-// The request's path may lead to it through links, so that the table of storages
-// knows it by another one.
+// makeRoom removes a directory in whose place something else comes. One with
+// volumes in it stays whole.
+func (c copier) makeRoom() error {
+	if kind, err := c.dir.kind(c.name); err != nil || kind != unix.S_IFDIR {
+		return err
+	}
+	if err := c.holdsNoMount(); err != nil {
+		return err
+	}
+	return c.dir.removeAll(c.name)
+}
+
+// holdsNoMount keeps a directory with volumes in it from being emptied around
+// them. The request's path may lead to it through links, so that the table of
+// storages knows it by another one.
 func (c copier) holdsNoMount() error {
-	f, err := c.root.Open(c.name)
+	f, err := c.dir.entry(c.name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -239,26 +231,37 @@ func (c copier) holdsNoMount() error {
 	if err != nil {
 		return err
 	}
-	found, err := mountsBelow(strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(path)) // proc_pid_mountinfo(5)
+	found, err := mountsBelow(path)
 	if err == nil && len(found) > 0 {
-		err = invalidf("a volume is mounted below it")
+		err = errMounted
 	}
 	return err
 }
 
 func (c copier) directory() error {
-	if fi, err := c.root.Lstat(c.name); err == nil && !fi.IsDir() {
-		if err := c.root.Remove(c.name); err != nil {
+	kind, err := c.dir.kind(c.name)
+	if err != nil {
+		return err
+	}
+	if kind != unix.S_IFDIR {
+		if err := c.dir.removeAll(c.name); err != nil {
 			return err
 		}
 	}
-	if err := c.root.Mkdir(c.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	made, err := c.dir.newDir(c.name, 0o700)
+	if err != nil {
 		return err
 	}
-	if err := c.root.Lchown(c.name, int(c.req.GetUid()), int(c.req.GetGid())); err != nil {
+	_ = made.Close()
+	f, err := c.dir.entry(c.name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
 		return err
 	}
-	return c.root.Chmod(c.name, fileMode(c.req.GetFileMode()))
+	defer func() { _ = f.Close() }()
+	if err := f.Chown(int(c.req.GetUid()), int(c.req.GetGid())); err != nil {
+		return err
+	}
+	return f.Chmod(fileMode(c.req.GetFileMode()))
 }
 
 func (c copier) symlink() error {
@@ -267,14 +270,14 @@ func (c copier) symlink() error {
 		return invalidf("malformed symbolic link")
 	}
 	tmp := c.temporary()
-	if err := c.root.RemoveAll(tmp); err != nil {
+	if err := c.dir.removeAll(tmp); err != nil {
 		return err
 	}
-	if err := c.root.Symlink(target, tmp); err != nil {
+	if err := c.dir.symlink(target, tmp); err != nil {
 		return err
 	}
-	if err := c.root.Lchown(tmp, int(c.req.GetUid()), int(c.req.GetGid())); err != nil {
-		return err
+	if err := c.dir.lchown(tmp, int(c.req.GetUid()), int(c.req.GetGid())); err != nil {
+		return errors.Join(err, c.dir.removeAll(tmp))
 	}
 	return c.place(tmp)
 }

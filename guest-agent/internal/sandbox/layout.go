@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // GuestDir is the directory that a Kata runtime names in mount points, mount
@@ -21,12 +23,13 @@ const (
 	sandboxDir    = "sandbox"           // shm, emptyDir volumes, resolv.conf
 	namespacesDir = "sandbox-ns"
 	runtimeDir    = "runtime" // the OCI runtime's own state
+	volumesDir    = "volumes" // what the agent makes of volumes itself
 )
 
 // reserved cannot be container ids, because a container's bundle is a
 // directory beside these; the last four are the hub's, the agent's and package
 // swap's.
-var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, "image", "image-disk", "journal", "swap"}
+var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, volumesDir, "image", "image-disk", "journal", "swap"}
 
 var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}$`)
 
@@ -84,7 +87,7 @@ func (l layout) openFile(rel string) (*os.File, error) {
 		return nil, err
 	}
 	defer func() { _ = part.Close() }()
-	return part.Open(name)
+	return part.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hold us
 }
 
 // translate returns where path lies on this machine. Unlike rel it leaves a

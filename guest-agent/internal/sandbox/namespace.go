@@ -1,16 +1,16 @@
 package sandbox
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
 // namespace is a kind of namespace that the sandbox keeps alive by a bind mount
@@ -45,15 +45,18 @@ func (s *Sandbox) PIDNamespace() string {
 
 // SharePID makes the pid namespace of the given process the one that containers
 // of the sandbox may share, unless there is one already.
-func (s *Sandbox) SharePID(pid int) error {
+func (s *Sandbox) SharePID(first Holder) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pidNS != "" {
 		return nil
 	}
 	path := s.namespacePath("pid")
-	if err := bindFile(fmt.Sprintf("/proc/%d/ns/pid", pid), path); err != nil {
+	if err := bindFile(fmt.Sprintf("/proc/%d/ns/pid", first.PID()), path); err != nil {
 		return fmt.Errorf("share the pid namespace: %w", err)
+	}
+	if err := first.Alive(); err != nil { // it may be another's, even the agent's own
+		return errors.Join(fmt.Errorf("share the pid namespace: %w", err), unmountFile(path))
 	}
 	s.pidNS = path
 	return nil
@@ -123,22 +126,6 @@ func unmountFile(path string) error {
 
 // mountsBelow lists the mount points at or below dir.
 func mountsBelow(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	var found []string
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20) // an overlay of many layers makes a long line
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		if p := fields[4]; p == dir || strings.HasPrefix(p, dir+"/") {
-			found = append(found, p)
-		}
-	}
-	return found, lines.Err()
+	mounts, err := mountinfo.Self()
+	return mountinfo.Below(mounts, dir), err
 }

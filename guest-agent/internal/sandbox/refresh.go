@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vouchsafe-cc/vouchsafe/kbs/sealed"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -125,7 +127,7 @@ func (u unsealer) refresh(name string) error {
 
 // holds reports whether a file has exactly a value in it.
 func (u unsealer) holds(name string, value []byte) bool {
-	f, err := u.root.Open(name)
+	f, err := u.regular(name, os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -137,12 +139,28 @@ func (u unsealer) holds(name string, value []byte) bool {
 
 // fill writes into a file that is mounted, whose name cannot get another one.
 func (u unsealer) fill(name string, value []byte) error {
-	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	f, err := u.regular(name, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(value)
+	if err = f.Truncate(0); err == nil {
+		_, err = f.Write(value)
+	}
 	return errors.Join(err, f.Close())
+}
+
+// regular opens a file, and nothing that a container or the host may have put in
+// its place meanwhile: a pipe would hold who asks again for all of the pod's
+// leases.
+func (u unsealer) regular(name string, flags int) (*os.File, error) {
+	f, err := u.root.OpenFile(name, flags|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(invalidf("%q is no file any more", path.Base(name)), err, f.Close())
+	}
+	return f, nil
 }
 
 // DropUnsealed takes the values of a source's sealed files away. They come back

@@ -71,8 +71,9 @@ type Sandbox struct {
 	opened   openedFiles
 
 	mu    sync.Mutex
-	undos []undo // of Setup, in the order made
-	pidNS string // path of the pid namespace that containers may share
+	undos []undo   // of Setup, in the order made
+	kept  []*entry // volumes of the pod, see Keep
+	pidNS string   // path of the pid namespace that containers may share
 }
 
 // New prepares the state directory.
@@ -190,13 +191,16 @@ func (s *Sandbox) Setup(ctx context.Context, req Request) (err error) {
 // containers must be gone.
 func (s *Sandbox) Close(ctx context.Context) error {
 	s.mu.Lock()
-	undos := s.undos
-	s.undos = nil
+	undos, kept := s.undos, s.kept
+	s.undos, s.kept = nil, nil
 	if path := s.pidNS; path != "" {
 		undos = append(undos, func(context.Context) error { return unmountFile(path) })
 		s.pidNS = ""
 	}
 	s.mu.Unlock()
+	for _, e := range kept {
+		undos = append(undos, func(ctx context.Context) error { return s.storages.release(ctx, e) })
+	}
 	return errors.Join(runUndos(ctx, undos), s.root.Close())
 }
 

@@ -411,10 +411,13 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s is the agent's own namespace", path)
 		}
 	}
-	if err := s.SharePID(os.Getpid()); err != nil {
+	if err := s.SharePID(holder{pid: os.Getpid(), alive: os.ErrProcessDone}); !errors.Is(err, os.ErrProcessDone) || s.PIDNamespace() != "" {
+		t.Errorf("of a process that has ended: %v, %q", err, s.PIDNamespace())
+	}
+	if err := s.SharePID(holder{pid: os.Getpid()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SharePID(1); err != nil || s.PIDNamespace() == "" {
+	if err := s.SharePID(holder{pid: 1}); err != nil || s.PIDNamespace() == "" {
 		t.Errorf("second: %v, %q", err, s.PIDNamespace())
 	}
 	bad := newTestSandbox(t)

@@ -44,7 +44,7 @@ func (s *Sandbox) Unseal(source string, open func(text string) (secret.Bytes, er
 // withSealed does something with the files of a source, which the host fills.
 func (s *Sandbox) withSealed(source string, open func(text string) (secret.Bytes, error), do func(u unsealer, name string, dir bool) error) error {
 	name, err := s.sharedName(source)
-	if err != nil {
+	if err != nil || s.storages.has(path.Join(sharedDir, name), driverLocal) {
 		return nil //nolint:nilerr // what the host does not fill has nothing sealed in it
 	}
 	shared, err := s.root.OpenRoot(sharedDir)
@@ -86,7 +86,7 @@ type unsealer struct {
 }
 
 func (u unsealer) entries(dir string) ([]string, error) {
-	d, err := u.root.Open(dir)
+	d, err := u.root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,9 @@ func Foreign(st *agent.Storage) bool {
 type Volumes struct {
 	s    *Sandbox
 	held []*entry
-	keys map[string]Key // by mount point; each is taken out by its storage
+	pods []*entry        // of those held: what lives as long as the pod
+	made map[string]bool // places in the bundle that EmptyDir returned
+	keys map[string]Key  // by mount point; each is taken out by its storage
 	// Rootfs is the directory that a guest pull, or disks of the host's, have
 	// filled; empty if the request had none.
 	Rootfs string
@@ -132,6 +134,9 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 		return err
 	}
 	v.held = append(v.held, e)
+	if owner != "" && ofPod(st) {
+		v.pods = append(v.pods, e)
+	}
 	return nil
 }
 

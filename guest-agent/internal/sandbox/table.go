@@ -76,6 +76,13 @@ func (t *table) join(key, driver string) (e *entry, first bool, gone <-chan stru
 	return e, false, nil, nil
 }
 
+// hold adds a user to an entry that has one.
+func (t *table) hold(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.refs++
+}
+
 // has says whether a storage of this driver is there.
 func (t *table) has(key, driver string) bool {
 	t.mu.Lock()

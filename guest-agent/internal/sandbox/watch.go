@@ -7,9 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -184,13 +186,18 @@ func (m *mirror) copy() error {
 	}
 	for name := range m.seen {
 		if _, there := now[name]; !there {
-			if err := m.to.RemoveAll(name); err != nil {
+			if err := m.drop(name); err != nil {
 				return err
 			}
-			delete(m.seen, name)
 		}
 	}
 	return nil
+}
+
+// drop removes what was copied under a name, and below it.
+func (m *mirror) drop(name string) error {
+	maps.DeleteFunc(m.seen, func(known string, _ stamp) bool { return known == name || strings.HasPrefix(known, name+"/") })
+	return m.to.RemoveAll(name)
 }
 
 // levels is how many directories a name lies in.
@@ -203,6 +210,11 @@ func levels(name string) int {
 }
 
 func (m *mirror) one(name string, st stamp) error {
+	if was, known := m.seen[name]; known && was.mode.Type() != st.mode.Type() {
+		if err := m.drop(name); err != nil {
+			return err
+		}
+	}
 	if st.mode.IsDir() {
 		if err := m.to.Mkdir(name, st.mode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -236,6 +248,9 @@ func (m *mirror) file(name, tmp string, st stamp) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
+	if fi, err := in.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return errors.Join(errors.New("it is no file any more"), err) // a pipe would hold us
+	}
 	out, err := m.to.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

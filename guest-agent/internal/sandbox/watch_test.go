@@ -85,6 +85,56 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// What becomes of another kind is followed too: a file that becomes a directory, a
+// directory that becomes a file, and a link that becomes either.
+func TestWatchFollowsOtherKinds(t *testing.T) {
+	needsRoot(t)
+	s := newTestSandbox(t, func(c *Config) { c.WatchEvery = 10 * time.Millisecond })
+	from, to := s.translate(watched), s.translate(watching)
+	if err := os.MkdirAll(from, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Prepare(t.Context(), "app1", watchable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(from, "it")
+	kinds := map[string]func() error{
+		"file": func() error { return os.WriteFile(at, []byte("file"), 0o600) },
+		"link": func() error { return os.Symlink("nowhere", at) },
+		"directory": func() error {
+			return errors.Join(os.MkdirAll(at+"/deep", 0o755), os.WriteFile(at+"/deep/x", nil, 0o600))
+		},
+	}
+	now := func() string {
+		switch fi, err := os.Lstat(filepath.Join(to, "it")); {
+		case err != nil:
+			return ""
+		case fi.Mode().IsRegular():
+			return "file"
+		case fi.IsDir():
+			if _, err := os.Stat(filepath.Join(to, "it/deep/x")); err != nil {
+				return ""
+			}
+			return "directory"
+		}
+		return "link"
+	}
+	for _, kind := range []string{"file", "directory", "file", "link", "directory", "link", "file"} {
+		if err := errors.Join(os.RemoveAll(at), kinds[kind]()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, kind, func() bool { return now() == kind })
+	}
+	if err := os.WriteFile(filepath.Join(from, "last"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "what came last", func() bool { _, err := os.Stat(filepath.Join(to, "last")); return err == nil })
+	if err := v.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A directory that grows too large is not followed any more, and one that is
 // from the start is bound as it is. Neither leads out.
 func TestWatchIsBounded(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/dm"
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
@@ -169,10 +170,8 @@ func (linux) unmapDevice(ctx context.Context, name string) error {
 		if !errors.Is(err, unix.EBUSY) || try == unmapTries {
 			return err
 		}
-		select {
-		case <-time.After(unmapPause):
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+		if ended := pause.For(ctx, unmapPause); ended != nil {
+			return errors.Join(err, ended)
 		}
 	}
 }

@@ -33,10 +33,28 @@ func (m *Mounter) MountKey(ctx context.Context, node, key string, format bool, f
 	case format && flags&unix.MS_RDONLY != 0:
 		v.Format = false // nobody writes to it
 	}
-	err = m.add(ctx, v, dir)
+	return path, m.refused(ctx, path, m.addKeyed(ctx, v, dir))
+}
+
+// OpenKey opens the persistent volume on the device at node as MountKey does, and
+// makes link, which must not exist, a symbolic link to the device that shows it in
+// the clear. Of a new volume nothing can be read that was not written: it has no
+// tags yet. Unmount takes the link. Errors are *fault.Fault.
+func (m *Mounter) OpenKey(ctx context.Context, node, key string, format bool, link string) error {
+	if key == "" {
+		return m.refused(ctx, link, invalid("a pod's volume has a key"))
+	}
+	return m.refused(ctx, link, m.addKeyed(ctx, Volume{
+		Device: Device{Path: node}, Key: key, Integrity: true, Filesystem: NoFilesystem, MountPoint: link, Format: format,
+	}, nil))
+}
+
+// addKeyed opens a volume, or makes it where that is wanted and the device is empty.
+func (m *Mounter) addKeyed(ctx context.Context, v Volume, dir *os.File) error {
+	err := m.add(ctx, v, dir)
 	if v.Format && fault.CodeOf(err) == fault.VolumeNotEmpty {
 		v.Format = false // it is there already
 		err = m.add(ctx, v, dir)
 	}
-	return path, m.refused(ctx, path, err)
+	return err
 }

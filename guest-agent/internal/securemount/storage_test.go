@@ -35,6 +35,10 @@ func (p podVolumes) MountKey(ctx context.Context, node string, k sandbox.Key, ho
 	return p.Mounter.MountKey(ctx, node, k.Location, k.Format, securemount.Filesystem(how.Filesystem), how.Flags, dir)
 }
 
+func (p podVolumes) OpenKey(ctx context.Context, node string, k sandbox.Key, link string) error {
+	return p.Mounter.OpenKey(ctx, node, k.Location, k.Format, link)
+}
+
 // oneKey is a broker with one resource.
 type oneKey struct{ value []byte }
 
@@ -86,6 +90,54 @@ func TestGuestKeyedVolume(t *testing.T) {
 			t.Errorf("round %d: %d bytes, %v", round, len(got), err)
 		}
 		must(t, os.WriteFile(at, content, 0o600))
+		must(t, v.Release(t.Context()))
+	}
+	raw, err := os.ReadFile(file)
+	must(t, err)
+	if bytes.Contains(raw, content[:24]) {
+		t.Error("the host can read it")
+	}
+	must(t, s.Close(t.Context()))
+	must(t, exec.Command("losetup", "--detach", node).Run())
+}
+
+// A volume in block mode keeps what is written to its device from one pod to the
+// next, and the host sees none of it.
+func TestGuestKeyedDevice(t *testing.T) {
+	if os.Getenv("VOUCHSAFE_HAS_DISKS") == "" {
+		t.Skip("needs the machine of make test-kernel")
+	}
+	file := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, os.Truncate(file, 64<<20))
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	must(t, err)
+	node := strings.TrimSpace(string(out))
+	var st unix.Stat_t
+	must(t, unix.Stat(node, &st))
+	disk := device.Block{Name: filepath.Base(node), Path: node, Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
+	mounter := securemount.New(securemount.Config{Keys: oneKey{secret.Random(32).Reveal()}})
+	s, err := sandbox.New(sandbox.Config{Dir: t.TempDir(), Encrypted: podVolumes{securemount.Ephemeral{Mounter: mounter}}})
+	must(t, err)
+	content := bytes.Repeat([]byte("what lasts, raw."), 256) // one sector
+	for round, format := range []bool{true, false, true} {
+		v, err := s.Prepare(t.Context(), "app", nil)
+		must(t, err)
+		opened, err := v.OpenDisk(t.Context(), disk, sandbox.Key{Location: "kbs:///a/b/c", Format: format})
+		must(t, err)
+		if opened.Major == disk.Major {
+			t.Errorf("round %d: the disk itself is given", round)
+		}
+		f, err := os.OpenFile(opened.Path, os.O_RDWR, 0)
+		must(t, err)
+		got := make([]byte, len(content))
+		if _, err := f.ReadAt(got, 8192); err != nil || bytes.Equal(got, content) != (round > 0) {
+			t.Errorf("round %d: %.16q, %v", round, got, err)
+		}
+		_, err = f.WriteAt(content, 8192)
+		must(t, err)
+		must(t, f.Sync())
+		must(t, f.Close())
 		must(t, v.Release(t.Context()))
 	}
 	raw, err := os.ReadFile(file)

@@ -237,6 +237,11 @@ func (up *volume) mapIntegrity() (node string, err error) {
 func (up *volume) place(ctx context.Context, v Volume, dir *os.File) error {
 	node := up.kernel.node(up.name)
 	if v.Filesystem == NoFilesystem {
+		if v.Format { // else no program could even look whether something is there
+			if err := up.kernel.zero(node); err != nil {
+				return err
+			}
+		}
 		if err := up.kernel.link(node, v.MountPoint); err != nil {
 			return err
 		}
