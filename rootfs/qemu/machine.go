@@ -54,10 +54,21 @@ func Start(ctx context.Context, cfg Config) (_ *Machine, err error) {
 	if m.monitor, err = dialMonitor(ctx, cfg.path(fileMonitor), m.vm); err != nil {
 		return nil, err
 	}
-	if cfg.RestoreFrom != "" {
-		return m, m.restore(ctx, cfg.RestoreFrom)
+	cfg.reached("QEMU")
+	if cfg.RestoreFrom == "" {
+		return m, nil
 	}
+	if err := m.restore(ctx, cfg.RestoreFrom); err != nil {
+		return nil, err
+	}
+	cfg.reached("state")
 	return m, nil
+}
+
+func (c Config) reached(phase string) {
+	if c.Reached != nil {
+		c.Reached(phase)
+	}
 }
 
 func (c Config) writeInitData() error {

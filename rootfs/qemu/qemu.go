@@ -42,8 +42,8 @@ type Config struct {
 	// InitData is the document, as TOML; the machine's disk is made of it. Empty
 	// for none.
 	InitData string
-	// HoldInitData stops the machine when it first reads that disk, before it has seen
-	// anything of it ([Machine.Held]).
+	// HoldInitData stops the machine once, when its init first reads that disk and has
+	// seen nothing of it ([Machine.Held]).
 	HoldInitData bool
 	// Firmware is an OVMF that measures what it starts; empty for QEMU's own BIOS,
 	// which measures nothing of use.
@@ -54,6 +54,10 @@ type Config struct {
 	Variables string
 	// SecureBoot is enrolled in that copy: the machine starts signed images only.
 	SecureBoot *boot.SecureBoot
+	// SMM lets the firmware alone change the variables, in System Management Mode; else
+	// the guest's system may, those of Secure Boot too. The firmware must be built for
+	// it (OVMF_CODE_4M.secboot.fd in Debian's package).
+	SMM bool
 	// TPM is the state directory of a software TPM (see [Manufacture]); empty for
 	// no TPM. One machine at a time may use it.
 	TPM string
@@ -69,6 +73,8 @@ type Config struct {
 	Program      string // empty: qemu-system-x86_64
 	Dir          string // of sockets and logs; it must exist, and its path be short
 	ExtraDevices []string
+	// Reached is told of the phases of a start as they are over; nil for nobody.
+	Reached func(phase string)
 }
 
 const (
@@ -114,6 +120,10 @@ func (c Config) check() error {
 		return errors.New("keys for Secure Boot need a store of variables")
 	case c.Variables != "" && c.Firmware == "":
 		return errors.New("a store of variables needs a firmware")
+	case c.SMM && c.Variables == "":
+		return errors.New("without a store of variables there is nothing for SMM to keep")
+	case c.HoldInitData && c.InitData == "":
+		return errors.New("there is no init-data to hold the machine at")
 	case c.Accelerator != KVM && c.Accelerator != TCG:
 		return fmt.Errorf("accelerator %q: want %s or %s", c.Accelerator, KVM, TCG)
 	case !filepath.IsAbs(c.Dir) || len(c.path("console.sock")) > maxSocket:
@@ -146,7 +156,7 @@ const (
 func (c Config) arguments() []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-machine", "q35,accel=" + c.Accelerator, "-cpu", "max", "-m", strconv.Itoa(c.Memory), "-smp", strconv.Itoa(c.VCPUs),
+		"-machine", c.machine(), "-cpu", "max", "-m", strconv.Itoa(c.Memory), "-smp", strconv.Itoa(c.VCPUs),
 		"-chardev", "file,id=console,path=" + c.path(fileConsole), "-serial", "chardev:console",
 		"-qmp", "unix:" + c.path(fileMonitor) + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
@@ -156,6 +166,9 @@ func (c Config) arguments() []string {
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,path=" + c.path(fileChannel) + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=" + Channel,
+	}
+	if c.SMM {
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
 	switch {
 	case c.Variables != "":
@@ -178,7 +191,7 @@ func (c Config) arguments() []string {
 		id := strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 		file := "file=" + disk
 		if c.HoldInitData && disk == c.path(fileInitData) {
-			file = unreadable(disk)
+			file = heldAt(disk)
 		}
 		args = append(args, "-drive", "if=none,format=raw,readonly=on,id="+id+","+file, "-device", "virtio-blk-pci,drive="+id)
 	}
@@ -192,6 +205,14 @@ func (c Config) arguments() []string {
 		args = append(args, "-incoming", "defer")
 	}
 	return append(args, c.ExtraDevices...)
+}
+
+func (c Config) machine() string {
+	kind := "q35,accel=" + c.Accelerator
+	if c.SMM {
+		kind += ",smm=on"
+	}
+	return kind
 }
 
 // disks lists them in the order in which the guest finds them.

@@ -32,6 +32,8 @@ func TestCheck(t *testing.T) {
 		"a root beside a disk":     func(c *Config) { c.Kernel, c.Bootable, c.Firmware, c.Disk = "", "/d", "/f", "/r" },
 		"a store without firmware": func(c *Config) { c.Variables = "/v" },
 		"keys without a store":     func(c *Config) { c.Firmware, c.SecureBoot = "/f", &boot.SecureBoot{} },
+		"SMM without a store":      func(c *Config) { c.Firmware, c.SMM = "/f", true },
+		"held at nothing":          func(c *Config) { c.HoldInitData = true },
 		"an accelerator":           func(c *Config) { c.Accelerator = "" },
 		"a relative directory":     func(c *Config) { c.Dir = "d" },
 		"a long directory":         func(c *Config) { c.Dir = "/" + strings.Repeat("d", maxSocket) },
@@ -100,6 +102,16 @@ func TestFirmware(t *testing.T) {
 	}
 	if strings.Contains(args, "-bios") || strings.Index(args, "id=boot") > strings.Index(args, "id=initdata") {
 		t.Errorf("the disk that is started must come first: %s", args)
+	}
+	if strings.Contains(args, "smm") || strings.Contains(args, "secure") {
+		t.Errorf("firmware that is not built for it is kept in SMM: %s", args)
+	}
+	c.SMM = true
+	args = strings.Join(c.arguments(), " ")
+	for _, want := range []string{"-machine q35,accel=tcg,smm=on ", "-global driver=cfi.pflash01,property=secure,value=on"} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%q is missing: %s", want, args)
+		}
 	}
 }
 

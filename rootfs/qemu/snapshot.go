@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
-// Save writes the machine, with the volatile state of its TPM, to a file, and
-// stops it. A machine of the same configuration, with the TPM's state directory as
-// it was when the machine started, goes on from there ([Config.RestoreFrom]), any
-// number of times. Nobody may be connected to the agent.
+// Save writes the machine, with the state of its TPM, to a file, and stops it
+// ([Machine.Continue]). A machine of the same configuration, with a TPM, goes on from
+// there ([Config.RestoreFrom]), any number of times. Nobody may be connected to the
+// agent.
 //
 // It is for tests, which so boot once: what runs from a saved state twice repeats
 // whatever the guest believes to be fresh.
@@ -35,35 +34,28 @@ func (m *Machine) restore(ctx context.Context, file string) error {
 	if err := m.migrated(ctx); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	return m.Continue(ctx)
+}
+
+// Continue lets a machine go on that was saved, or held.
+func (m *Machine) Continue(ctx context.Context) error {
 	return m.monitor.do(ctx, "cont", nil, nil)
 }
 
-// unreadable is the file of a drive whose every read fails, which stops the
-// machine rather than being told to it.
-func unreadable(file string) string {
-	return "rerror=stop,file.driver=blkdebug,file.inject-error.0.event=read_aio,file.image.driver=file,file.image.filename=" + file
-}
+// holdSector is a sector of the init-data disk that nobody reads but who reads the
+// init-data: firmware and kernel look for partition tables and file systems, before it
+// and far behind. Linux reads it ahead when a program reads the first bytes.
+const holdSector = 16
 
-// Booted waits until the firmware has handed over to the kernel, which runs in the
-// upper half of the addresses, where no firmware does. It takes the kernel seconds
-// from there to its first process.
-func (m *Machine) Booted(ctx context.Context) error {
-	return m.vm.until(ctx, bootTimeout, "boot the kernel", func() error {
-		var registers string
-		if err := m.monitor.do(ctx, "human-monitor-command", map[string]any{"command-line": "info registers"}, &registers); err != nil {
-			return err
-		}
-		if !strings.Contains(registers, "RIP=ffffffff") {
-			return errElsewhere
-		}
-		return nil
-	})
+// heldAt is the file of a drive whose first read of that sector fails, which stops
+// the machine rather than being told to it. When it goes on the read is made again.
+func heldAt(file string) string {
+	const fails = "file.inject-error.0."
+	return fmt.Sprintf("rerror=stop,file.driver=blkdebug,%[1]sevent=read_aio,%[1]ssector=%[2]d,%[1]sonce=on,file.image.driver=file,file.image.filename=%[3]s", fails, holdSector, file)
 }
 
 // Held waits until the machine has stopped because of [Config.HoldInitData]. What
-// is saved then goes on with whatever init-data it is restored with: the read is
-// made again. The firmware reads disks too, so hold a machine that was restored
-// from one that is [Machine.Booted].
+// is saved then goes on with whatever init-data it is restored with.
 func (m *Machine) Held(ctx context.Context) error {
 	return m.vm.until(ctx, bootTimeout, "read the init-data", func() error {
 		var state struct {
@@ -79,8 +71,7 @@ func (m *Machine) Held(ctx context.Context) error {
 	})
 }
 
-// bootTimeout bounds both. Emulated and on a busy machine, a boot takes up to a
-// minute.
+// bootTimeout bounds it. Emulated and on a busy machine, a boot takes up to a minute.
 const bootTimeout = 3 * time.Minute
 
 var errElsewhere = errors.New("it has not come that far")

@@ -50,6 +50,22 @@ func UseTPM(state, dir string, f func(socket string) error) error {
 	return f(path)
 }
 
+// stateFile is what a TPM keeps between resets, in its directory.
+const stateFile = "tpm2-00.permall"
+
+// CopyTPM copies the state of a TPM that is not in use into a new directory, for
+// machines that run at the same time and are to take each other for the same one.
+func CopyTPM(state, to string) error {
+	raw, err := os.ReadFile(filepath.Join(state, stateFile))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, stateFile), raw, 0o600)
+}
+
 // Manufacture makes the state of a new software TPM in a directory: with an
 // endorsement key, and its certificate by a manufacturer whose CA lies in another
 // directory and is made there the first time. The CA's certificates are

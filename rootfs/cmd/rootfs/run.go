@@ -32,13 +32,15 @@ enroll); with --firmware the firmware measures into it what it starts.
 An image that firmware starts (forms uki, disk and verity-disk) needs --firmware. With
 --variables the firmware has a store of variables beside it, a copy of a blank one,
 and with --secureboot-variables keys in it: then only what is signed for them starts.
+The guest's system can change them, unless --smm keeps it from that, which the firmware
+must be built for.
 
 Words that run adds to the command line are measured like all others:
 agent.server_addr, and with --network the guest's address.`
 
 const runExample = `  rootfs run image --init-data initdata.toml
   rootfs run image --init-data initdata.toml --firmware /usr/share/ovmf/OVMF.fd --tpm machines/tpm1 --network
-  rootfs run image --firmware /usr/share/OVMF/OVMF_CODE_4M.fd --variables /usr/share/OVMF/OVMF_VARS_4M.fd --secureboot-variables keys`
+  rootfs run image --firmware /usr/share/OVMF/OVMF_CODE_4M.secboot.fd --smm --variables /usr/share/OVMF/OVMF_VARS_4M.fd --secureboot-variables keys`
 
 type runFlags struct {
 	cfg         qemu.Config
@@ -58,6 +60,7 @@ func (c *cli) runCommand() *cobra.Command {
 	s.StringVar(&f.cfg.Firmware, "firmware", "", "`FILE` with an OVMF (default: QEMU's own BIOS, which measures nothing)")
 	s.StringVar(&f.cfg.Variables, "variables", "", "`FILE` with a blank store of variables for the firmware")
 	s.StringVar(&f.keys, "secureboot-variables", "", "`DIR` with PK.esl, KEK.esl, db.esl and perhaps dbx.esl to enrol, so that Secure Boot is on")
+	s.BoolVar(&f.cfg.SMM, "smm", false, "let the firmware alone change its variables (System Management Mode)")
 	s.StringVar(&f.cfg.TPM, "tpm", "", "`DIR` of a software TPM (default: none)")
 	s.BoolVar(&f.cfg.Network, "network", false, "give the guest a network, with this machine's loopback services at "+qemu.Gateway)
 	s.StringVar(&f.appended, "append", "", "`TEXT` to put behind the image's command line")

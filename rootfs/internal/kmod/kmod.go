@@ -140,9 +140,10 @@ func (c *closure) add(name string, optional bool) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	for _, dep := range info.before() {
-		soft := dep.soft && !c.set.has(dep.name)
-		if soft {
-			continue
+		if dep.soft {
+			if dep.name = c.set.provider(dep.name); dep.name == "" {
+				continue
+			}
 		}
 		if err := c.add(dep.name, optional || dep.soft); err != nil {
 			return fmt.Errorf("for module %s: %w", name, err)
@@ -175,6 +176,19 @@ func (c *closure) demand(i int) error {
 func (s *Set) has(name string) bool {
 	_, ok := s.files[name]
 	return ok || s.builtin[name]
+}
+
+// provider is the module that a soft dependency means; "" if there is none. What
+// needs an algorithm names that (crc32c, or crypto-crc32c), which modules provide by
+// an alias. All aliases stand in all modules and in depmod's table alone, so only the
+// kernel's own name for its generic implementation is tried.
+func (s *Set) provider(name string) string {
+	for _, candidate := range []string{name, strings.TrimPrefix(name, "crypto_") + "_generic"} {
+		if s.has(candidate) {
+			return candidate
+		}
+	}
+	return ""
 }
 
 // info is what .modinfo says of dependencies.

@@ -48,6 +48,10 @@ func TestClosure(t *testing.T) {
 		"dm-mod":    {"depends="},
 		"dm-crypt":  {"depends=dm-mod,ext4", "softdep=pre: sha256 missing post: dm-bufio"},
 		"sha256":    {"depends="},
+
+		"crc32c_generic": {"depends="},
+		"libcrc32c":      {"depends=", "softdep=pre: crc32c"},
+		"btrfs":          {"depends=libcrc32c", "softdep=pre: crypto-crc32c crypto-xxhash64"},
 	})
 	for _, c := range []struct {
 		names []string
@@ -61,6 +65,8 @@ func TestClosure(t *testing.T) {
 		{[]string{"-absent", "-dm_bufio"}, nil, "-dm_mod -dm_bufio"},
 		{[]string{"-dm_bufio", "dm_mod"}, nil, "dm_mod -dm_bufio"}, // needed by one that must load
 		{[]string{"dm_crypt"}, nil, "-sha256 dm_mod dm_crypt"},
+		{[]string{"libcrc32c"}, nil, "-crc32c_generic libcrc32c"}, // which has no module of the algorithm's name
+		{[]string{"btrfs"}, nil, "-crc32c_generic libcrc32c btrfs"},
 		{nil, []string{"dm_bufio"}, "+dm_mod +dm_bufio"},
 		{[]string{"dm_mod"}, []string{"dm_verity", "dm_mod"}, "dm_mod +dm_bufio +dm_verity"},
 		{[]string{"-dm_bufio"}, []string{"dm_verity"}, "dm_mod dm_bufio +dm_verity"}, // needed later by one that must load
