@@ -12,10 +12,12 @@ import (
 )
 
 // The gates: how many times the rate of a server of nothing but the protocol's
-// library the agent reaches, with the same client; how much longer another
-// container's exec may take meanwhile, and how long an answer to Check.
+// library the agent reaches, with the same client; what share of that it reaches
+// when a policy judges each piece; how much longer another container's exec may
+// take meanwhile, and how long an answer to Check.
 const (
 	gateBeyond = 3.0
+	gateJudged = 0.8
 	gateStarve = 4.0
 	gateCheck  = 20 * time.Millisecond
 )
@@ -23,48 +25,116 @@ const (
 // readSizes are what runtimes ask for in one call, and more.
 var readSizes = []int{32 << 10, 256 << 10}
 
+const (
+	// chatRounds is how often each rate is taken.
+	chatRounds = 3
+	// slower is by how much less is read through the protocol's library, which
+	// takes as long for it.
+	slower = 4
+)
+
 // rates of one size, in MB/s, each the best of some rounds: who answers, and with
 // which client.
 type rates struct {
 	agentFrames, agentLibrary, libraryFrames, libraryLibrary, raw float64
+	judgedFrames, constantFrames                                  float64 // under policies
+}
+
+// chatters are agents that differ in their policies: one without, one with a
+// policy whose rule for output says yes to everything, and one with a policy whose
+// rule asks which container it is, and for notes.
+type chatters struct{ bare, constant, judged *barepod.Agent }
+
+const (
+	ordinaryRules = `package agent_policy
+CreateSandboxRequest := true
+StartContainerRequest := true
+SignalProcessRequest := true
+WaitProcessRequest := true
+RemoveStaleVirtiofsShareMountsRequest := true
+`
+	constantPolicy = ordinaryRules + `
+CreateContainerRequest := true
+RemoveContainerRequest := true
+ReadStreamRequest := true
+`
+	judgingPolicy = ordinaryRules + `
+CreateContainerRequest := {"allowed": true, "ops": [{"op": "add", "path": concat("/", ["/pstate", input.container_id]), "value": "it runs"}]}
+RemoveContainerRequest := {"allowed": true, "ops": [{"op": "remove", "path": concat("/", ["/pstate", input.container_id])}]}
+ReadStreamRequest if {
+	input.len <= 1048576
+	data.pstate[input.container_id] == "it runs"
+}
+`
+)
+
+// startAll starts them, each with its sandbox. They must be stopped, also after an
+// error.
+func (c *chatters) startAll(ctx context.Context, o options) error {
+	for _, s := range []struct {
+		a      **barepod.Agent
+		policy string
+	}{{&c.bare, ""}, {&c.constant, constantPolicy}, {&c.judged, judgingPolicy}} {
+		a, err := o.startUnder(ctx, s.policy)
+		if err != nil {
+			return err
+		}
+		*s.a = a
+		if err := a.Sandbox(ctx, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *chatters) stopAll() (err error) {
+	for _, a := range []*barepod.Agent{c.bare, c.constant, c.judged} {
+		if a != nil {
+			err = errors.Join(err, a.Stop())
+		}
+	}
+	return err
 }
 
 // chat lets a container write as fast as it can while it is read.
 func chat(ctx context.Context, o options, r *report) (err error) {
-	a, err := o.start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.Stop()) }()
-	if err := a.Sandbox(ctx, false); err != nil {
+	var all chatters
+	defer func() { err = errors.Join(err, all.stopAll()) }()
+	if err := all.startAll(ctx, o); err != nil {
 		return err
 	}
 	for _, size := range readSizes {
 		var top rates
-		for range 3 {
-			if err := top.round(ctx, a, o.chatMB, size); err != nil {
+		for range chatRounds {
+			if err := top.round(ctx, all, o.chatMB, size); err != nil {
 				return err
 			}
 		}
 		r.gate(fmt.Sprintf("output in pieces of %d kB", size>>10), fmt.Sprintf("%.0f MB/s", top.agentFrames),
 			fmt.Sprintf("the library's server %.0f, copy without protocol %.0f", top.libraryFrames, top.raw),
 			fmt.Sprintf("%.0f times the first", gateBeyond), top.agentFrames >= gateBeyond*top.libraryFrames)
+		r.gate("  with an agent policy", fmt.Sprintf("%.0f MB/s", top.judgedFrames),
+			fmt.Sprintf("without one %.0f, by a constant rule %.0f", top.agentFrames, top.constantFrames),
+			fmt.Sprintf("%.0f %% of the first", 100*gateJudged), top.judgedFrames >= gateJudged*top.agentFrames)
 		r.add("  to the library's client", fmt.Sprintf("%.0f MB/s", top.agentLibrary), fmt.Sprintf("the library's server %.0f", top.libraryLibrary))
 	}
-	return starve(ctx, a, o, r)
+	return starve(ctx, all.bare, o, r)
 }
 
 // round measures each once, in turns.
-func (t *rates) round(ctx context.Context, a *barepod.Agent, megabytes, size int) error {
+func (t *rates) round(ctx context.Context, all chatters, megabytes, size int) error {
+	less := max(megabytes/slower, 1)
 	for _, m := range []struct {
 		best *float64
 		rate func() (float64, error)
 	}{
-		{&t.agentFrames, func() (float64, error) { return chatty(ctx, a, megabytes, size, readFrames(chattyID)) }},
+		{&t.agentFrames, func() (float64, error) { return chatty(ctx, all.bare, megabytes, size, readFrames(chattyID)) }},
+		{&t.judgedFrames, func() (float64, error) { return chatty(ctx, all.judged, megabytes, size, readFrames(chattyID)) }},
+		{&t.constantFrames, func() (float64, error) { return chatty(ctx, all.constant, megabytes, size, readFrames(chattyID)) }},
 		{&t.raw, func() (float64, error) { return bareCopy(ctx, relayCommand, megabytes, size, readRelay) }},
-		{&t.libraryFrames, func() (float64, error) { return bareCopy(ctx, protocolCommand, megabytes, size, readFrames("copy")) }},
-		{&t.agentLibrary, func() (float64, error) { return chatty(ctx, a, megabytes, size, readLibrary(chattyID)) }},
-		{&t.libraryLibrary, func() (float64, error) { return bareCopy(ctx, protocolCommand, megabytes, size, readLibrary("copy")) }},
+		{&t.libraryFrames, func() (float64, error) { return bareCopy(ctx, protocolCommand, less, size, readFrames("copy")) }},
+		{&t.agentLibrary, func() (float64, error) { return chatty(ctx, all.bare, less, size, readLibrary(chattyID)) }},
+		{&t.libraryLibrary, func() (float64, error) { return bareCopy(ctx, protocolCommand, less, size, readLibrary("copy")) }},
 	} {
 		got, err := m.rate()
 		if err != nil {

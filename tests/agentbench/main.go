@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.runtime, "runtime", "runc", "OCI runtime")
 	flags.IntVar(&o.rounds, "rounds", 40, "pairs of container starts")
 	flags.IntVar(&o.pullMB, "pull-mb", 3000, "size of the image that is pulled, in megabytes")
-	flags.IntVar(&o.chatMB, "chat-mb", 2000, "what a chatty container writes, in megabytes")
+	flags.IntVar(&o.chatMB, "chat-mb", 1000, "what a chatty container writes, in megabytes; a quarter of it for the protocol's library")
 	flags.IntVar(&o.many, "containers", 100, "containers at the same time")
 	flags.IntVar(&o.execs, "execs", 1000, "processes started in them")
 	flags.IntVar(&o.cycles, "cycles", 1000, "of soak: containers that come and go")
@@ -119,15 +119,27 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return soakCommand(ctx, o, out)
 	}
 	var r report
+	if err := r.measure(ctx, o); err != nil {
+		return err
+	}
+	return r.print(ctx, out, o)
+}
+
+// measure runs the parts, and tells how long each took.
+func (r *report) measure(ctx context.Context, o options) error {
+	begin, each := time.Now(), []string(nil)
 	for _, p := range parts {
 		if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
 			continue
 		}
-		if err := p.run(ctx, o, &r); err != nil {
+		since := time.Now()
+		if err := p.run(ctx, o, r); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
+		each = append(each, fmt.Sprintf("%s %.0f s", p.name, time.Since(since).Seconds()))
 	}
-	return r.print(ctx, out, o)
+	r.add("all of this", fmt.Sprintf("%.0f s", time.Since(begin).Seconds()), strings.Join(each, ", "))
+	return nil
 }
 
 // again starts this program in mounts of its own; crun needs them without the

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/synthimage"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
@@ -79,7 +80,7 @@ func memory(ctx context.Context, o options, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := pauseFor(ctx, 5*time.Second); err != nil {
+	if err := pause.For(ctx, 5*time.Second); err != nil {
 		return err
 	}
 	idle, err := memoryOf(g.PID(), residentNow)
@@ -104,18 +105,6 @@ func memory(ctx context.Context, o options, r *report) (err error) {
 	}
 	r.gate(fmt.Sprintf("resident, pull of %d MB, peak", o.pullMB), mb(peak), fmt.Sprintf("in %.1f s", took.Seconds()), "64 MB", peak < gatePull)
 	return nil
-}
-
-// pauseFor lets a guest be idle.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func stage(ctx context.Context, w *world.World, image string, megabytes int) (vendor, ref string, err error) {

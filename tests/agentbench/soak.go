@@ -87,7 +87,7 @@ func cycle(ctx context.Context, a *barepod.Agent, i int) error {
 	if err != nil {
 		return err
 	}
-	volume := barepod.GuestDir + "/sandbox/ephemeral/" + id
+	volume := barepod.GuestDir + "/sandbox/ephemeral/scratch" // the pod's, which each container names anew
 	req.Storages = []*agent.Storage{{Driver: "ephemeral", Source: "tmpfs", Fstype: "tmpfs", MountPoint: volume}}
 	req.OCI.Mounts = append(req.OCI.Mounts, &agent.Mount{Destination: "/mnt", Source: volume, Type: "bind", Options: []string{"rbind"}})
 	req.OCI.Process.Terminal = i%5 == 4

@@ -23,8 +23,10 @@ const (
 
 func (o options) program() string { return filepath.Join(o.bin, "guest-agent") }
 
-func (o options) start(ctx context.Context) (*barepod.Agent, error) {
-	return barepod.Start(ctx, barepod.Config{Program: o.program(), Runtime: o.runtime, SameMounts: true})
+func (o options) start(ctx context.Context) (*barepod.Agent, error) { return o.startUnder(ctx, "") }
+
+func (o options) startUnder(ctx context.Context, policy string) (*barepod.Agent, error) {
+	return barepod.Start(ctx, barepod.Config{Program: o.program(), Runtime: o.runtime, SameMounts: true, Policy: policy})
 }
 
 func size(_ context.Context, o options, r *report) error {

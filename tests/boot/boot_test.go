@@ -37,74 +37,49 @@ func bare(t *testing.T) *world.World {
 	return w
 }
 
-// A kernel starts the agent, which answers, ends with its pod and switches the
-// machine off.
+// A kernel starts the agent, which serves. From there a machine goes on any number of
+// times: it ends with its pod and switches itself off, and it ends in order when
+// somebody presses Ctrl-Alt-Del.
 func TestInit(t *testing.T) {
-	t.Parallel()
-	w := bare(t)
-	begin := time.Now()
-	m, err := w.Boot(t.Context(), plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("answered after %.1f s", time.Since(begin).Seconds())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := m.Kata().Pod(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Kata().EndPod(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Wait(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if console := read(t, m.Console()); !strings.Contains(console, "guest-agent: the machine ends, status 0") {
-		t.Errorf("the console lacks how it ended:\n%s", console)
-	}
-}
-
-// Ctrl-Alt-Del ends a guest in order.
-func TestShutdown(t *testing.T) {
-	t.Parallel()
-	w := bare(t)
-	m, err := w.Boot(t.Context(), plain(t, "initrd", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := m.Shutdown(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if console := read(t, m.Console()); !strings.Contains(console, "guest-agent: the machine ends, status 0") {
-		t.Errorf("the console lacks how it ended:\n%s", console)
-	}
-}
-
-// A machine goes on from where it was saved, any number of times.
-func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	w := bare(t)
 	cfg := plain(t, "initrd", "vouchsafe.insecure_no_agent_policy=true")
 	state := filepath.Join(t.TempDir(), "state")
+	begin := time.Now()
 	if err := w.SaveBooted(t.Context(), cfg, state); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("complete and saved after %.1f s", time.Since(begin).Seconds())
 	cfg.RestoreFrom = state
-	for range 2 {
-		begin := time.Now()
-		again, err := w.Boot(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("answered after %.1f s", time.Since(begin).Seconds())
-		if err := again.Kata().Pod(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if err := again.Stop(); err != nil {
-			t.Error(err)
-		}
+	for name, end := range map[string]func(context.Context, *world.Machine) error{
+		"with its pod": func(ctx context.Context, m *world.Machine) error {
+			if err := m.Kata().Pod(ctx); err != nil {
+				return err
+			}
+			if err := m.Kata().EndPod(ctx); err != nil {
+				return err
+			}
+			return m.Wait(ctx)
+		},
+		"asked to": func(ctx context.Context, m *world.Machine) error { return m.Shutdown(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			m, err := w.Boot(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("answered after %.1f s", time.Since(begin).Seconds())
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := end(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			if console := read(t, m.Console()); !strings.Contains(console, "guest-agent: the machine ends, status 0") {
+				t.Errorf("the console lacks how it ended:\n%s", console)
+			}
+		})
 	}
 }
 

@@ -7,15 +7,16 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
 // A guest whose kernel measures what it executes proves by PCR 10 what that was: the
-// broker reads in the list which agent it runs. With another one wanted it is
-// refused. The root is on a disk: Linux's own policy leaves out what lies in memory,
+// broker reads in the list which agent it runs, and, beside the files, which kernel.
+// With another agent wanted it is refused. The root is on a disk: Linux's own policy leaves out what lies in memory,
 // so of an initramfs, which PCR 9 has as a whole, it measures nothing.
 func TestMeasuredFiles(t *testing.T) {
 	t.Parallel()
-	s := newJudgedStage(t, image(t, "verity"), "measured.rego")
+	s := setStage(t, image(t, "verity"), func(w *world.World) { w.AttestationPolicy = "measured.rego" })
 	s.must(s.KnowMeasured(t.Context(), filepath.Join(os.Getenv("VOUCHSAFE_GUESTS"), "guest-agent")))
 	s.must(s.Save(t.Context()))
 	out, err := s.RunImage(t.Context(), s.Booted())

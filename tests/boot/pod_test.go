@@ -9,64 +9,67 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
-// diskSize is that of the disk behind the pod's emptyDir, in bytes.
-const diskSize = 24 << 20
+// diskSize is that of the disk behind the pod's emptyDir, in bytes, and diskPath
+// where its containers have it.
+const (
+	diskSize = 24 << 20
+	diskPath = "/data"
+)
+
+// sharing are containers beside the one that prints the secret.
+func sharing() []world.Beside {
+	shell := func(name, script string) world.Beside {
+		return world.Beside{Name: name, Command: []string{"/bin/sh", "-c", script}, Scratch: diskPath}
+	}
+	// Past the page cache, in which the guest has what it wrote.
+	const direct = "busybox dd if=/data/word of=/dev/null bs=4096 iflag=direct 2>&1 && echo got it; "
+	return []world.Beside{
+		shell("writer", "busybox wget -q -O /data/word http://127.0.0.1:8006/cdh/resource/"+world.SecretResource+" && sync && echo done"),
+		shell("reader", "busybox grep ' /data ' /proc/mounts; busybox cat /sys/block/*/dm/name; "+direct+"busybox cat /data/word; echo; echo done"),
+		shell("late", direct+"echo done"),
+	}
+}
 
 // sharesDisk runs a pod of pause and three containers. The first writes its secret
 // to an emptyDir that lies on a disk of the host's, the second reads it there. The
 // host finds nothing of it on its disk; and when it has altered what it finds, the
 // third reads nothing.
 func (s *stage) sharesDisk(t *testing.T, disk string) {
-	shell := func(script string) []string { return []string{"/bin/sh", "-c", script} }
-	// Past the page cache, in which the guest has what it wrote.
-	const direct = "busybox dd if=/data/word of=/dev/null bs=4096 iflag=direct 2>&1 && echo got it; "
-	pod := world.Pod{
-		Image: s.Ref, Scratch: "/data",
-		Command: shell("busybox wget -q -O /data/word http://127.0.0.1:8006/cdh/resource/" + world.SecretResource + " && sync && echo done"),
-		Beside: []world.Beside{
-			{Name: "reader", Command: shell("busybox grep ' /data ' /proc/mounts; busybox cat /sys/block/*/dm/name; " + direct + "busybox cat /data/word; echo; echo done")},
-			{Name: "late", Command: shell(direct + "echo done")},
-		},
-	}
-	file, err := s.WriteInitData(t.Context(), "sharing", pod)
-	s.must(err)
-	s.must(s.KnowInitData(t.Context(), file))
 	config, err := s.ImageConfig(t.Context(), s.Ref)
-	s.must(err)
-	cfg := s.Booted()
-	cfg.InitData = file
-	s.must(s.RunPod(t.Context(), cfg, func(k *world.Kata) error {
-		run := func(name string, command []string) (string, error) {
-			config.Entrypoint, config.Cmd = command, nil
-			if err := k.Run(t.Context(), world.Container{
-				ID: name, Name: name, Image: s.Ref, Config: config, Disks: map[string]string{pod.Scratch: world.DiskSlot},
-			}); err != nil {
-				return "", err
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RunPod(t.Context(), s.Booted(), func(k *world.Kata) error {
+		outputs := map[string]string{}
+		for _, c := range sharing() {
+			if c.Name == "late" {
+				if err := s.alter(t, disk); err != nil {
+					return err
+				}
 			}
-			return k.Output(t.Context(), name, "done")
-		}
-		if _, err := run("app", pod.Command); err != nil {
-			return err
-		}
-		out, err := run("reader", pod.Beside[0].Command)
-		if err != nil {
-			return err
+			config.Entrypoint, config.Cmd = c.Command, nil
+			if err := k.Run(t.Context(), world.Container{
+				ID: c.Name, Name: c.Name, Image: s.Ref, Config: config, Disks: map[string]string{diskPath: world.DiskSlot},
+			}); err != nil {
+				return err
+			}
+			if outputs[c.Name], err = k.Output(t.Context(), c.Name, "done"); err != nil {
+				return err
+			}
 		}
 		for _, part := range []string{s.secret, " /data ext4 ", "-integrity\n", "got it"} {
-			if !strings.Contains(out, part) {
-				t.Errorf("the second container lacks %q: %q", part, out)
+			if !strings.Contains(outputs["reader"], part) {
+				t.Errorf("the second container lacks %q: %q", part, outputs["reader"])
 			}
 		}
-		if err := s.alter(t, disk); err != nil {
-			return err
+		if strings.Contains(outputs["late"], "got it") {
+			t.Errorf("the guest takes what the host has altered: %q", outputs["late"])
 		}
-		if out, err = run("late", pod.Beside[1].Command); strings.Contains(out, "got it") {
-			t.Errorf("the guest takes what the host has altered: %q", out)
-		}
-		t.Logf("what was altered: %q", out)
-		return err
-	}))
-	s.must(s.KnowInitData(t.Context(), s.InitData))
+		t.Logf("what was altered: %q", outputs["late"])
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // alter plays the host: it looks for the secret on its disk, and flips one bit in

@@ -27,6 +27,7 @@ const runTimeout = 4 * time.Minute
 // answers, and when it is interrupted ends the guest in order, and with it
 // everything that it started.
 func TestRunCommand(t *testing.T) {
+	t.Parallel()
 	guest := image(t, "initrd")
 	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)
 	defer cancel()

@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := pflag.NewFlagSet("bootbench", pflag.ContinueOnError)
 	bin := flags.String("bin", "bin", "`directory` with the programs of make build, and emptyinit")
 	guests := flags.String("guests", "", "`directory` with the guest images of make guests")
-	rounds := flags.Int("rounds", 3, "boots of each kind")
+	rounds := flags.Int("rounds", 5, "boots of each kind")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

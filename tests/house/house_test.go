@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"image":       {},
 	"kbs":         {"measure", "image"},
 	"kbs-pkcs11":  {"kbs/api"},
-	"guest-agent": {"measure", "image", "kbs/api", "kbs/client", "kbs/sealed"},
+	"guest-agent": {"measure", "image", "kbs/api", "kbs/client", "kbs/policylang", "kbs/sealed"},
 	"rootfs":      {"measure", "image/erofs", "image/verity"},
 	"tests":       {"measure", "image", "kbs", "guest-agent", "rootfs"},
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -38,11 +40,13 @@ func (c ceiling) String() string {
 	return fmt.Sprintf("%.2f s of wall time, %.2f s of CPU time: %s", c.wall, c.cpu, strings.Join(c.parts, ", "))
 }
 
-// ceiling measures the parts over the image's own layers.
-func (r *runner) measureCeiling(ctx context.Context) (ceiling, error) {
+// measureParts measures the parts over the image's own layers, once: the machine
+// makes files at rates that differ by half from minute to minute, so each round
+// of pulls has its own.
+func (r *runner) measureParts(ctx context.Context) error {
 	p, err := newPlace(ctx, r.memory, r.testCase.disk)
 	if err != nil {
-		return ceiling{}, err
+		return err
 	}
 	var biggest string
 	var most int64
@@ -58,16 +62,28 @@ func (r *runner) measureCeiling(ctx context.Context) (ceiling, error) {
 	}
 	raw, err := exec.CommandContext(ctx, r.bin+"/imagepull", args...).Output()
 	if err := errors.Join(err, p.undo()); err != nil {
-		return ceiling{}, err
+		return err
 	}
 	var parts map[string]part
 	if err := json.Unmarshal(raw, &parts); err != nil {
-		return ceiling{}, err
+		return err
 	}
-	return r.ceilingOf(parts), nil
+	if r.parts == nil {
+		r.parts = map[string][]part{}
+	}
+	for name, p := range parts {
+		r.parts[name] = append(r.parts[name], p)
+	}
+	return nil
 }
 
-func (r *runner) ceilingOf(parts map[string]part) ceiling {
+// ceiling is that of the medians of all rounds.
+func (r *runner) ceiling() ceiling {
+	parts := map[string]part{}
+	for name, all := range r.parts {
+		slices.SortFunc(all, func(a, b part) int { return cmp.Compare(a.of(1), b.of(1)) })
+		parts[name] = all[len(all)/2]
+	}
 	in, out := r.image.compressed, r.image.size
 	var c ceiling
 	add := func(name string, seconds float64) {

@@ -20,13 +20,18 @@ import (
 // A group is a control group (cgroup v2) in which all processes of a tool run:
 // clients, daemons, helpers. Its CPU time includes those that have ended.
 type group struct {
-	dir string
-	fd  *os.File
+	dir  string
+	fd   *os.File
+	self os.FileInfo // our program
 }
 
 // newGroup makes a group below the mount of cgroup v2, which is there also
 // beside v1; its accounting of CPU time needs no controller.
 func newGroup() (*group, error) {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
 	mount, err := groupMount()
 	if err != nil {
 		return nil, err
@@ -39,7 +44,7 @@ func newGroup() (*group, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
-	return &group{dir: dir, fd: fd}, nil
+	return &group{dir: dir, fd: fd, self: self}, nil
 }
 
 func groupMount() (string, error) {
@@ -79,7 +84,8 @@ func (g *group) cpu() (time.Duration, error) {
 	return 0, errors.New("the control group counts no CPU time")
 }
 
-// resident is the sum of what the group's processes have in memory, in bytes.
+// resident is the sum of what the group's processes have in memory, in bytes. A
+// process that we have made and that is not yet another program has our memory.
 func (g *group) resident() int64 {
 	list, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
 	if err != nil {
@@ -87,6 +93,9 @@ func (g *group) resident() int64 {
 	}
 	var pages int64
 	for pid := range strings.FieldsSeq(string(list)) {
+		if program, err := os.Stat(filepath.Join("/proc", pid, "exe")); err == nil && os.SameFile(program, g.self) {
+			continue
+		}
 		statm, err := os.ReadFile(filepath.Join("/proc", pid, "statm"))
 		if words := strings.Fields(string(statm)); err == nil && len(words) > 1 {
 			n, _ := strconv.ParseInt(words[1], 10, 64)

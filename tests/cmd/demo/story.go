@@ -164,7 +164,7 @@ func (s *story) decide(ctx context.Context) (lines []string, err error) {
 	return []string{
 		"snp_launch_measurement = " + s.measurement[:16] + "..., predicted from the agent's binary and command line",
 		"attestation policy: that measurement, no debugging, AMD's root or the one named demo",
-		"resource policy: four resources to an affirmed guest, nothing else",
+		"resource policy: what this pod needs to an affirmed guest, nothing else",
 	}, nil
 }
 

@@ -60,6 +60,7 @@ type Config struct {
 	Runtime string   // runc, crun; empty: the agent's choice
 	Listen  string   // an address for serve; empty: a unix socket in the agent's directory
 	Args    []string // more arguments for serve
+	Policy  string   // an agent policy; empty: none is in force, which is waived
 	// SameMounts runs the agent in the caller's mount namespace, without a shell
 	// in between.
 	SameMounts bool
@@ -75,6 +76,7 @@ type Agent struct {
 	Cold   time.Duration
 	// Cgroup is the parent of the containers' cgroups.
 	Cgroup string
+	policy string // a file; empty without
 
 	cmd    *exec.Cmd
 	log    *lockedBuffer
@@ -103,12 +105,12 @@ func Start(ctx context.Context, cfg Config) (*Agent, error) {
 	if listen == "" {
 		listen = "unix://" + a.Socket
 	}
-	cmdline := filepath.Join(dir, "cmdline")
-	if err := os.WriteFile(cmdline, []byte("vouchsafe.insecure_no_agent_policy=true\n"), 0o600); err != nil {
-		return nil, err
+	environment, err := a.settings(cfg.Policy)
+	if err != nil {
+		return nil, errors.Join(err, a.clear())
 	}
 	args := append([]string{
-		cfg.Program, "serve", "--listen", listen, "--state-dir", a.State(), "--kernel-cmdline", cmdline,
+		cfg.Program, "serve", "--listen", listen, "--state-dir", a.State(), "--kernel-cmdline", filepath.Join(dir, "cmdline"),
 		"--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", "", "--tpm-device", filepath.Join(dir, "no-tpm"),
 	}, cfg.Args...)
 	life := context.WithoutCancel(ctx) // it ends by Stop, which lets it end well
@@ -125,9 +127,10 @@ func Start(ctx context.Context, cfg Config) (*Agent, error) {
 		a.cmd = exec.CommandContext(life, "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh"}, args...)...)
 		a.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	}
+	a.cmd.Env = append(os.Environ(), environment...)
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	if err := a.run(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, a.clear())
 	}
 	if cfg.Listen != "" {
 		return a, nil
@@ -136,6 +139,30 @@ func Start(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, errors.Join(err, a.Stop())
 	}
 	return a, nil
+}
+
+// settings writes what the agent reads in place of init-data, and returns the
+// environment that names it. A policy is taken from the root file system alone,
+// which the directory for temporary files need not be on.
+func (a *Agent) settings(policy string) (environment []string, err error) {
+	words := "vouchsafe.insecure_no_agent_policy=true\n"
+	if policy != "" {
+		a.policy = "/vouchsafe-" + filepath.Base(a.Dir) + ".rego"
+		if err := os.WriteFile(a.policy, []byte(policy), 0o600); err != nil {
+			return nil, err
+		}
+		words, environment = "quiet\n", []string{"KATA_AGENT_POLICY_FILE=" + a.policy}
+	}
+	return environment, os.WriteFile(filepath.Join(a.Dir, "cmdline"), []byte(words), 0o600)
+}
+
+// clear removes what was written for the agent.
+func (a *Agent) clear() error {
+	err := os.RemoveAll(a.Dir)
+	if a.policy != "" {
+		err = errors.Join(err, os.Remove(a.policy))
+	}
+	return err
 }
 
 // Attach speaks with an agent that somebody else has started, whose socket and
@@ -218,7 +245,7 @@ func (a *Agent) Stop() (err error) {
 		if a.err != nil {
 			err = errors.Join(err, fmt.Errorf("the agent: %w: %s", a.err, a.log))
 		}
-		err = errors.Join(err, os.RemoveAll(a.Dir))
+		err = errors.Join(err, a.clear())
 	})
 	return err
 }

@@ -37,25 +37,25 @@ func Write(dir string, megabytes int) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	files := make([]string, layers)
+	made := make([]v1.Layer, layers)
 	var g errgroup.Group
 	g.SetLimit(runtime.NumCPU())
-	for i := range files {
-		files[i] = filepath.Join(work, fmt.Sprintf("%d.tar.gz", i))
-		g.Go(func() error { return layer(files[i], i, megabytes/layers) })
+	for i := range made {
+		file := filepath.Join(work, fmt.Sprintf("%d.tar.gz", i))
+		g.Go(func() (err error) {
+			if err := layer(file, i, megabytes/layers); err != nil {
+				return err
+			}
+			made[i], err = tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayer)) // hashes it twice
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	for _, f := range files {
-		l, err := tarball.LayerFromFile(f, tarball.WithMediaType(types.OCILayer))
-		if err != nil {
-			return err
-		}
-		if img, err = mutate.AppendLayers(img, l); err != nil {
-			return err
-		}
+	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), made...)
+	if err != nil {
+		return err
 	}
 	config, err := img.ConfigFile()
 	if err != nil {

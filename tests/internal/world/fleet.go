@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
@@ -15,49 +14,47 @@ type Fleet struct {
 	*World
 	Accelerator string
 	Guest       GuestImage
-	TPM         string // state directory
+	TPM         string // state directory; every machine gets a copy
 	InitData    string // file
 	Ref         string // of the container's image
 
 	machine qemu.Config
-	saved   string // file; empty for none
+	// Files with machines that were saved, empty for none: before the init-data was
+	// read, and when the agent was ready.
+	unread, ready string
 }
 
 // Config is the machine as it was foreseen.
 func (f *Fleet) Config() qemu.Config { return f.machine }
 
-// Save boots the machine once, to where it reads its init-data. Not every machine
-// can go on from there: with its registers the saved one has its command line, its
-// initramfs, and its TPM with all keys, whatever the state directory holds.
+// Save boots the machine once, for all that go on from there. What a firmware
+// measures they have in common: another command line, or another initramfs, takes a
+// boot of its own. So does another TPM, whose keys a saved machine brings along.
 func (f *Fleet) Save(ctx context.Context) error {
-	file := f.Path("saved-machine")
-	if err := f.SaveUnread(ctx, f.Config(), file); err != nil {
-		return fmt.Errorf("save a booted machine: %w", err)
-	}
-	f.saved = file
-	return nil
+	f.ready = f.Path("saved-ready")
+	return f.SaveBooted(ctx, f.Config(), f.ready)
 }
 
-// Booted is the machine as it was foreseen, which goes on from where it was saved,
-// if it was.
+// SaveUnread is Save for machines with other init-data too.
+func (f *Fleet) SaveUnread(ctx context.Context) error {
+	f.unread, f.ready = f.Path("saved-unread"), f.Path("saved-ready")
+	return f.SaveTwice(ctx, f.Config(), f.unread, f.ready)
+}
+
+// Booted is the machine as it was foreseen, which goes on from where its agent was
+// ready, if it was saved.
 func (f *Fleet) Booted() qemu.Config {
 	cfg := f.machine
-	cfg.RestoreFrom = f.saved
+	cfg.RestoreFrom = f.ready
 	return cfg
 }
 
-// DiskSlot is the PCI path of what AddDisk attaches.
-const DiskSlot = "10"
-
-// AddDisk gives the machine an empty disk that it may write, and returns its file.
-func (f *Fleet) AddDisk(size int64) (string, error) {
-	file := f.Path("disk.img")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		return "", err
-	}
-	f.machine.ExtraDevices = append(f.machine.ExtraDevices,
-		"-drive", "if=none,format=raw,id=disk,file="+file, "-device", "virtio-blk-pci,drive=disk,addr="+DiskSlot)
-	return file, os.Truncate(file, size)
+// Unread is the machine with another document, which goes on from where it looked
+// for it, if it was saved.
+func (f *Fleet) Unread(initData string) qemu.Config {
+	cfg := f.machine
+	cfg.RestoreFrom, cfg.InitData = f.unread, initData
+	return cfg
 }
 
 // RunPod boots a machine and makes a pod in it. Whatever fails is the error, with
@@ -69,9 +66,12 @@ func (f *Fleet) RunPod(ctx context.Context, cfg qemu.Config, do func(*Kata) erro
 	}
 	defer func() {
 		if err != nil {
+			m.laps.lap("refused")
 			err = fmt.Errorf("%w\nthe console ends:\n%s", err, tail(m.Console()))
 		}
 		err = errors.Join(err, m.Stop())
+		m.laps.lap("end")
+		f.tell(map[bool]string{true: "a guest that was booted", false: "a guest that went on"}[cfg.RestoreFrom == ""], m.laps)
 	}()
 	if err := m.Kata().Pod(ctx); err != nil {
 		return err
@@ -111,16 +111,19 @@ func (w *World) NewFleet(ctx context.Context, image GuestImage, accelerator, sec
 		w.AttestationPolicy = "machine.rego"
 	}
 	for _, step := range []func() error{
-		func() (err error) { f.TPM, err = w.NewTPM(ctx, "enrolled"); return err },
-		func() error {
-			keys, err := w.Enrol(ctx, f.TPM)
+		func() (err error) {
+			var keys string
+			f.TPM, keys, err = w.EnrolledTPM(ctx)
 			w.BrokerConfig = EnrolledKeys(keys)
 			return err
 		},
 		func() error { return w.StartBroker(ctx, nil) },
 		w.StartRegistry,
 		func() error { return f.ship(ctx, secret) },
-		func() (err error) { f.InitData, err = w.WriteInitData(ctx, "good", Pod{Image: f.Ref}); return err },
+		func() (err error) {
+			f.InitData, err = w.WriteInitData(ctx, "good", Pod{Image: f.Ref, Beside: append([]Beside{witness}, w.Beside...)})
+			return err
+		},
 		func() error { return w.KnowImage(ctx, image) },
 		func() error { return w.KnowInitData(ctx, f.InitData) },
 		func() (err error) { f.machine, err = image.Config(accelerator, f.TPM, f.InitData); return err },

@@ -60,13 +60,18 @@ type Pod struct {
 	Env     []string // NAME=VALUE, beside the image's
 	DataHub string   // what cdh.toml begins with, beside what every guest needs
 	Beside  []Beside // further containers
-	Scratch string   // where all containers have one emptyDir volume; empty for none
+	// Volume is where all containers have one persistent volume, whose key is the
+	// broker's VolumeResource; empty for none. NewVolume makes it on an empty disk.
+	Volume    string
+	NewVolume bool
+	Store     bool // the first container brings a disk for images
 }
 
 // Beside is a container beside the first one, which is called app: of the same image.
 type Beside struct {
 	Name    string
 	Command []string
+	Scratch string // where it has the pod's emptyDir volume; empty for nowhere
 }
 
 // Launch plays the hypervisor: it writes the init-data, measures and launches
@@ -197,23 +202,19 @@ func (w *World) agentPolicy(ctx context.Context, dir string, pod Pod) (string, e
 		env = append(env, map[string]string{"name": name, "value": value})
 	}
 	type object = map[string]any
-	var containers, volumes []object
-	for _, c := range append([]Beside{{"app", pod.Command}}, pod.Beside...) {
-		o := object{
-			"name": c.Name, "image": pod.Image, "command": c.Command, "env": env,
+	var containers []object
+	for _, c := range append([]Beside{{Name: "app", Command: pod.Command}}, pod.Beside...) {
+		containers = append(containers, object{
+			"name": c.Name, "image": pod.Image, "command": c.Command, "env": env, "volumeMounts": pod.volumeMounts(c),
 			"securityContext": object{"runAsUser": 0, "allowPrivilegeEscalation": false}, // as the stage's runtime asks, of any image
-		}
-		if pod.Scratch != "" {
-			o["volumeMounts"] = []object{{"name": "scratch", "mountPath": pod.Scratch}}
-		}
-		containers = append(containers, o)
+		})
 	}
-	if pod.Scratch != "" {
-		volumes = []object{{"name": "scratch", "emptyDir": object{}}}
+	if pod.Store {
+		containers[0]["volumeDevices"] = []object{{"name": "store", "devicePath": trustedStore}}
 	}
 	text, err := json.Marshal(object{
 		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": podName},
-		"spec": object{"runtimeClassName": "kata", "automountServiceAccountToken": false, "containers": containers, "volumes": volumes},
+		"spec": object{"runtimeClassName": "kata", "automountServiceAccountToken": false, "containers": containers, "volumes": pod.volumes()},
 	})
 	if err != nil {
 		return "", err
@@ -222,7 +223,7 @@ func (w *World) agentPolicy(ctx context.Context, dir string, pod Pod) (string, e
 	if err := os.WriteFile(file, text, 0o600); err != nil { // JSON is YAML
 		return "", err
 	}
-	return w.Run(ctx, "guest-agent", "genpolicy", file, "--registry-ca", w.Path("registry-ca.pem"))
+	return w.Run(ctx, "guest-agent", append([]string{"genpolicy", file, "--registry-ca", w.Path("registry-ca.pem")}, pod.keys()...)...)
 }
 
 // initData writes the document that tells a guest where its broker and its

@@ -1,8 +1,10 @@
 package world
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,10 +69,11 @@ func (w *World) apply(ctx context.Context, name, documents string) error {
 }
 
 // KnowMeasured has the machine's kernel measure the files that it executes and that
-// root opens, and makes what is foreseen of that, and the agent that was built, what
-// measured.rego wants. Of its command line the image's own document knows nothing.
+// root opens, and what it says of itself, and makes what is foreseen of that, the agent
+// that was built and the kernel's version what measured.rego wants. Of its command line
+// the image's own document knows nothing.
 func (f *Fleet) KnowMeasured(ctx context.Context, agent string) error {
-	f.machine.CommandLine += " ima_policy=tcb"
+	f.machine.CommandLine += " ima_policy=tcb|critical_data"
 	predicted, err := f.Run(ctx, "measure", "predict", "--platform", "tpm", "--firmware", Firmware, "--edition", "202211",
 		"--kernel", f.machine.Kernel, "--initrd", f.machine.Initrd, "--cmdline", f.machine.CommandLine,
 		"--memory", fmt.Sprintf("%dM", machineMemory), "-o", "refvalue")
@@ -80,7 +83,36 @@ func (f *Fleet) KnowMeasured(ctx context.Context, agent string) error {
 	if err := f.apply(ctx, "measured.yaml", strings.ReplaceAll(predicted, "tpm_pcr", "measured_pcr")); err != nil {
 		return err
 	}
+	release, err := kernelRelease(f.machine.Kernel)
+	if err != nil {
+		return err
+	}
+	if err := f.knowDigest(ctx, "kernel", release); err != nil {
+		return err
+	}
 	return f.KnowAgent(ctx, agent)
+}
+
+// kernelRelease reads what uname will say out of a kernel's file (Linux,
+// arch/x86/boot.rst, kernel_version).
+func kernelRelease(file string) ([]byte, error) {
+	const field, base = 0x20e, 0x200
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) < field+2 {
+		return nil, fmt.Errorf("%s is no kernel", file)
+	}
+	at := base + int(binary.LittleEndian.Uint16(raw[field:]))
+	if len(raw) < at {
+		return nil, fmt.Errorf("%s is no kernel", file)
+	}
+	release, _, found := bytes.Cut(raw[at:], []byte(" "))
+	if !found {
+		return nil, fmt.Errorf("%s says no version", file)
+	}
+	return release, nil
 }
 
 // KnowAgent makes the digest of a file, and no other, that of the agent.
@@ -89,7 +121,12 @@ func (f *Fleet) KnowAgent(ctx context.Context, agent string) error {
 	if err != nil {
 		return err
 	}
-	return f.apply(ctx, "agent.yaml", fmt.Sprintf("kind: RefValue\nmetadata: {name: agent}\nspec: {value: [\"sha256:%x\"]}\n", sha256.Sum256(raw)))
+	return f.knowDigest(ctx, "agent", raw)
+}
+
+// knowDigest makes the digest of some bytes, and no other, a reference value.
+func (f *Fleet) knowDigest(ctx context.Context, name string, raw []byte) error {
+	return f.apply(ctx, name+".yaml", fmt.Sprintf("kind: RefValue\nmetadata: {name: %s}\nspec: {value: [\"sha256:%x\"]}\n", name, sha256.Sum256(raw)))
 }
 
 // WriteInitData writes the document of a pod for a machine, and returns its file.

@@ -2,7 +2,6 @@ package world
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ type Kata struct {
 	agent.HealthService
 	client *ttrpc.Client
 	cgroup string // prefix of the containers' cgroups: unlike in a VM, guests share the host's
+	laps   *laps
 }
 
 func dialKata(ctx context.Context, socket, cgroup string) (*Kata, error) {
@@ -36,7 +36,7 @@ func dialKata(ctx context.Context, socket, cgroup string) (*Kata, error) {
 // that fails.
 func newKata(ctx context.Context, conn net.Conn, cgroup string) (*Kata, error) {
 	client := ttrpc.NewClient(conn)
-	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client, cgroup}
+	k := &Kata{agent.NewAgentServiceClient(client), agent.NewHealthClient(client), client, cgroup, nil}
 	if _, err := k.Check(ctx, &agent.CheckRequest{}); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -60,6 +60,7 @@ func (k *Kata) Pod(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("CreateSandbox: %w", err)
 	}
+	k.laps.lap("sandbox")
 	if _, err := k.GetGuestDetails(ctx, &agent.GuestDetailsRequest{MemBlockSize: true, MemHotplugProbe: true}); err != nil {
 		return fmt.Errorf("GetGuestDetails: %w", err)
 	}
@@ -80,6 +81,11 @@ type Container struct {
 	// Disks are disks of the host's that are emptyDir volumes of the pod, by where
 	// the container has them: PCI paths.
 	Disks map[string]string
+	// Volumes are such disks that are its persistent volumes.
+	Volumes map[string]string
+	// Store is the PCI path of a disk that the container brings for images; empty
+	// for none.
+	Store string
 }
 
 // Run creates and starts a container.
@@ -104,28 +110,33 @@ func (k *Kata) Run(ctx context.Context, c Container) error {
 		Driver: "image_guest_pull", Source: c.Image, Fstype: "overlay", MountPoint: rootfs,
 		DriverOptions: []string{"image_guest_pull=" + string(metadata)},
 	}}
-	for at, disk := range c.Disks {
-		storage := emptyDir(disk)
+	add := func(at string, storage *agent.Storage) {
 		storages = append(storages, storage)
 		oci.Mounts = append(oci.Mounts, &agent.Mount{Destination: at, Source: storage.MountPoint, Type: "bind", Options: []string{"rbind", "rprivate", "rw"}})
 	}
-	if _, err := k.CreateContainer(ctx, &agent.CreateContainerRequest{ContainerId: c.ID, ExecId: c.ID, Storages: storages, OCI: oci}); err != nil {
+	for at, disk := range c.Disks {
+		add(at, emptyDir(disk))
+	}
+	for at, disk := range c.Volumes {
+		add(at, persistent(disk))
+	}
+	req := &agent.CreateContainerRequest{ContainerId: c.ID, ExecId: c.ID, Storages: storages, OCI: oci}
+	if c.Store != "" {
+		bringStore(req, c.Store)
+	}
+	if _, err := k.CreateContainer(ctx, req); err != nil {
 		return fmt.Errorf("CreateContainer: %w", err)
 	}
+	what := c.Name
+	if what == "" {
+		what = c.Image
+	}
+	k.laps.lap(what + " created")
 	if _, err := k.StartContainer(ctx, &agent.StartContainerRequest{ContainerId: c.ID}); err != nil {
 		return fmt.Errorf("StartContainer: %w", err)
 	}
+	k.laps.lap(what + " started")
 	return nil
-}
-
-// emptyDir is an emptyDir volume on an encrypted disk, as runtimes send it that are
-// configured for confidential guests (kata-agent 2.10).
-func emptyDir(disk string) *agent.Storage {
-	return &agent.Storage{
-		Driver: "blk", Source: disk, Fstype: "ext4", Shared: true,
-		MountPoint:    "/run/kata-containers/sandbox/storage/" + base64.URLEncoding.EncodeToString([]byte(disk)),
-		DriverOptions: []string{"encryption_key=ephemeral", "create_filesystem"},
-	}
 }
 
 // Output reads a container's standard output until it contains the text, or
@@ -145,6 +156,7 @@ func (k *Kata) Output(ctx context.Context, id, until string) (string, error) {
 		}
 		out.Write(resp.GetData())
 	}
+	k.laps.lap("output")
 	return out.String(), nil
 }
 

@@ -20,6 +20,7 @@ type Machine struct {
 
 	world *World
 	kata  *Kata
+	laps  *laps
 }
 
 // BootTimeout bounds a boot to the agent's first answer. Emulated and on a busy
@@ -41,9 +42,16 @@ func (w *World) startMachine(ctx context.Context, cfg qemu.Config) (*Machine, er
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Dir: dir, world: w}
+	m := &Machine{Dir: dir, world: w, laps: newLaps()}
 	w.onClose(m.Stop)
-	cfg.Dir = dir
+	cfg.Dir, cfg.Reached = dir, m.laps.lap
+	if cfg.TPM != "" { // of its own: machines may run at the same time, and leave nothing to the next
+		state := filepath.Join(dir, "tpm")
+		if err := qemu.CopyTPM(cfg.TPM, state); err != nil {
+			return m, err
+		}
+		cfg.TPM = state
+	}
 	m.Machine, err = qemu.Start(ctx, cfg)
 	return m, err
 }
@@ -51,35 +59,55 @@ func (w *World) startMachine(ctx context.Context, cfg qemu.Config) (*Machine, er
 // SaveBooted boots a machine and saves it into a file as soon as its agent serves
 // and has nothing left to do, before anyone has talked to it.
 func (w *World) SaveBooted(ctx context.Context, cfg qemu.Config, file string) error {
-	return w.save(ctx, cfg, file, func(m *Machine, ctx context.Context) error {
-		return errors.Join(m.says(ctx, `"msg":"serving"`), m.says(ctx, `"msg":"the machine is complete"`))
+	return w.save(ctx, cfg, func(m *Machine) error { return m.saveReady(ctx, file) })
+}
+
+// SaveTwice boots a machine and saves it into two files: before it has read anything
+// of its init-data, from where it goes on with whatever document it is given then;
+// and as SaveBooted does. What it was booted by is in its TPM, which is saved with it.
+func (w *World) SaveTwice(ctx context.Context, cfg qemu.Config, unread, ready string) error {
+	cfg.HoldInitData = true
+	return w.save(ctx, cfg, func(m *Machine) error {
+		if err := m.Held(ctx); err != nil {
+			return err
+		}
+		m.laps.lap("held")
+		if err := m.Save(ctx, unread); err != nil {
+			return err
+		}
+		m.laps.lap("saved")
+		if err := m.Continue(ctx); err != nil {
+			return err
+		}
+		return m.saveReady(ctx, ready)
 	})
 }
 
-// SaveUnread boots a machine and saves it into a file before it has read anything of
-// its init-data: it goes on from there with whatever document it is given then. What
-// it was booted by is in its TPM, which is saved with it.
-func (w *World) SaveUnread(ctx context.Context, cfg qemu.Config, file string) error {
-	early := file + ".early"
-	if err := w.save(ctx, cfg, early, (*Machine).Booted); err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(early) }()
-	cfg.RestoreFrom, cfg.HoldInitData = early, true
-	return w.save(ctx, cfg, file, (*Machine).Held)
-}
-
-// save starts a machine and saves it when it has come somewhere.
-func (w *World) save(ctx context.Context, cfg qemu.Config, file string, arrive func(*Machine, context.Context) error) (err error) {
+// save boots a machine for something that is done with it.
+func (w *World) save(ctx context.Context, cfg qemu.Config, do func(*Machine) error) (err error) {
 	m, err := w.startMachine(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Stop()) }()
-	if err := arrive(m, ctx); err != nil {
+	if err := do(m); err != nil {
 		return fmt.Errorf("%w; the console ends:\n%s", err, tail(m.Console()))
 	}
-	return m.Save(ctx, file)
+	w.tell("a machine to go on from", m.laps)
+	return nil
+}
+
+// saveReady saves a machine when its agent has nothing left to do.
+func (m *Machine) saveReady(ctx context.Context, file string) error {
+	for _, text := range []string{`"msg":"serving"`, `"msg":"the machine is complete"`} {
+		if err := m.says(ctx, text); err != nil {
+			return err
+		}
+		m.laps.lap(text)
+	}
+	err := m.Save(ctx, file)
+	m.laps.lap("saved")
+	return err
 }
 
 // Console starts a machine, ends it once its console has a text, and returns all
@@ -135,6 +163,8 @@ func (m *Machine) connect(ctx context.Context) error {
 	if m.kata, err = newKata(ctx, conn, "/"+filepath.Base(m.Dir)+"-"); err != nil {
 		return fmt.Errorf("the agent does not answer: %w; its console ends:\n%s", err, tail(m.Console()))
 	}
+	m.laps.lap("answer")
+	m.kata.laps = m.laps
 	return nil
 }
 

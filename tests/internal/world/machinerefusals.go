@@ -56,17 +56,17 @@ func (f *Fleet) OtherMachineInitData(ctx context.Context) (Refusal, error) {
 	if !found {
 		return Refusal{}, errors.New("the init-data has no policy to take away")
 	}
-	cfg := f.Booted()
-	cfg.InitData = f.Path("other-initdata.toml")
+	file := f.Path("other-initdata.toml")
 	text = strings.Replace(text, "[kbc]", "[vouchsafe]\ninsecure_no_agent_policy = true\n\n[kbc]", 1)
-	if err := os.WriteFile(cfg.InitData, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return Refusal{}, err
 	}
-	return f.unforeseen(ctx, cfg, "pcr08")
+	return f.unforeseen(ctx, f.Unread(file), "pcr08")
 }
 
 // OtherMachineTPM boots what was foreseen, on a machine whose TPM nobody enrolled,
-// though its manufacturer is the same.
+// though its manufacturer is the same. It cannot go on from a saved machine: swtpm takes
+// no registers that were saved with another endorsement seed.
 func (f *Fleet) OtherMachineTPM(ctx context.Context) (Refusal, error) {
 	other, err := f.NewTPM(ctx, "stranger")
 	if err != nil {

@@ -23,8 +23,22 @@ type Refusal struct {
 
 var publicForm = regexp.MustCompile(`([a-z]+(?:_[a-z]+)+) \(ticket ([0-9A-Z]{4}-[0-9A-Z]{4})\)`)
 
-// Refused expects an error to be a refusal with a code, and opens its ticket.
+// Refused expects an error to be a refusal with a code, and opens its ticket, which
+// must compare what was seen with what was wanted.
 func (w *World) Refused(ctx context.Context, err error, want fault.Code) (Refusal, error) {
+	r, err := w.Opened(ctx, err, want)
+	if err != nil {
+		return r, err
+	}
+	e := r.Explanation
+	if len(e.Findings) == 0 || e.Findings[0].Claim == "" || e.Findings[0].Seen == "" || len(e.Findings[0].Wanted) == 0 || e.Rule == "" {
+		return r, fmt.Errorf("ticket %s lacks claim, value seen, values wanted or rule: %+v", r.Ticket, e)
+	}
+	return r, nil
+}
+
+// Opened is Refused for what has a cause, and nothing to compare.
+func (w *World) Opened(ctx context.Context, err error, want fault.Code) (Refusal, error) {
 	if err == nil {
 		return Refusal{}, errors.New("it was not refused")
 	}
@@ -43,9 +57,6 @@ func (w *World) Refused(ctx context.Context, err error, want fault.Code) (Refusa
 	r.Explanation = e
 	if e.Code != string(want) || e.Ticket != r.Ticket {
 		return r, fmt.Errorf("ticket %s explains %s (%s), not %s", r.Ticket, e.Ticket, e.Code, want)
-	}
-	if len(e.Findings) == 0 || e.Findings[0].Claim == "" || e.Findings[0].Seen == "" || len(e.Findings[0].Wanted) == 0 || e.Rule == "" {
-		return r, fmt.Errorf("ticket %s lacks claim, value seen, values wanted or rule: %+v", r.Ticket, e)
 	}
 	return r, nil
 }

@@ -19,11 +19,7 @@ import (
 // it gets from the agent, and ends: for guests in emulation, where every byte is
 // hashed slowly. It returns a source for Encrypt.
 func (w *World) SmallImage() (string, error) {
-	program, err := exec.LookPath("busybox")
-	if err != nil {
-		return "", fmt.Errorf("%w (Debian: busybox-static)", err)
-	}
-	content, err := os.ReadFile(program)
+	content, err := w.SmallProgram()
 	if err != nil {
 		return "", err
 	}
@@ -70,4 +66,13 @@ func (w *World) SmallImage() (string, error) {
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
 	_, err = layout.Write(dir, index)
 	return "oci:" + dir, err
+}
+
+// SmallProgram is what that image has.
+func (w *World) SmallProgram() ([]byte, error) {
+	program, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, fmt.Errorf("%w (Debian: busybox-static)", err)
+	}
+	return os.ReadFile(program)
 }

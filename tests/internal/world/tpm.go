@@ -9,20 +9,45 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/rootfs/qemu"
 )
 
+// tpmPath returns a path below the directory of TPMs.
+func (w *World) tpmPath(name string) string {
+	if w.TPMs == "" {
+		return w.Path(name)
+	}
+	return filepath.Join(w.TPMs, name)
+}
+
 // TPMs of the stage's machines are made by one manufacturer, in its directory.
-func (w *World) manufacturer() string { return w.Path("tpm-maker") }
+func (w *World) manufacturer() string { return w.tpmPath("tpm-maker") }
 
 // NewTPM makes a TPM and returns the directory of its state.
 func (w *World) NewTPM(ctx context.Context, label string) (string, error) {
-	dir := w.Path("tpm-" + label)
+	dir := w.tpmPath("tpm-" + label)
 	return dir, qemu.Manufacture(ctx, dir, w.manufacturer())
 }
+
+// EnrolledTPM makes a TPM and has its key enrolled, unless that was done before in
+// the same directory. It returns the directory of its state, and the file of Enrol.
+func (w *World) EnrolledTPM(ctx context.Context) (state, keys string, err error) {
+	state = w.tpmPath("tpm-enrolled")
+	keys = filepath.Join(state, enrolledKeys)
+	if _, err := os.Stat(keys); err == nil {
+		return state, keys, nil
+	}
+	if _, err := w.NewTPM(ctx, "enrolled"); err != nil {
+		return "", "", err
+	}
+	keys, err = w.Enrol(ctx, state)
+	return state, keys, err
+}
+
+const enrolledKeys = "enrolled.pem"
 
 // Enrol has the attestation key of a TPM enrolled by credential activation, and
 // returns the file that the broker's configuration names. Every message is a file,
 // as between two machines.
 func (w *World) Enrol(ctx context.Context, tpm string) (string, error) {
-	keys := filepath.Join(tpm, "enrolled.pem")
+	keys := filepath.Join(tpm, enrolledKeys)
 	return keys, qemu.UseTPM(tpm, tpm, func(socket string) error {
 		file := func(name string) string { return filepath.Join(tpm, name) }
 		roots := file("maker.pem")

@@ -15,10 +15,40 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
+// challengeResource is where the witness finds what its evidence is to be over.
+const challengeResource = "default/demo/challenge"
+
+// witness is a container of every fleet's pod that has the agent make evidence and
+// prints it: its owner is in on what is done with it.
+var witness = Beside{Name: "witness", Command: []string{"/bin/sh", "-c", "busybox wget -q -O - \"http://127.0.0.1:8006/aa/evidence?encoding=base64&runtime_data=" +
+	"`busybox wget -q -O - http://127.0.0.1:8006/cdh/resource/" + challengeResource + "`\" && echo && echo done"}}
+
+// testify boots a machine and returns its evidence over a digest.
+func (f *Fleet) testify(ctx context.Context, digest []byte) (evidence string, err error) {
+	if err := os.WriteFile(f.Path("challenge"), []byte(base64.RawURLEncoding.EncodeToString(digest)), 0o600); err != nil {
+		return "", err
+	}
+	if err := f.apply(ctx, "challenge.yaml", fmt.Sprintf("kind: Resource\nmetadata: {name: %s}\nspec: {valueFile: challenge}\n", challengeResource)); err != nil {
+		return "", err
+	}
+	config, err := f.ImageConfig(ctx, f.Ref)
+	if err != nil {
+		return "", err
+	}
+	config.Entrypoint, config.Cmd = witness.Command, nil
+	err = f.RunPod(ctx, f.Booted(), func(k *Kata) error {
+		if err := k.Run(ctx, Container{ID: witness.Name, Name: witness.Name, Image: f.Ref, Config: config}); err != nil {
+			return err
+		}
+		evidence, err = k.Output(ctx, witness.Name, "done")
+		return err
+	})
+	return strings.TrimSuffix(strings.TrimSpace(evidence), "done"), err
+}
+
 // UnexplainedLog has a booted guest make evidence for a challenge, and sends it
 // with another event log: one event's digest is wrong by one bit, so that the log
-// does not lead to the registers that the TPM quotes. The guest's owner is in on
-// it, or there would be no evidence to change: its container asks for it.
+// does not lead to the registers that the TPM quotes.
 func (f *Fleet) UnexplainedLog(ctx context.Context) (Refusal, error) {
 	client, err := f.Broker.HTTP()
 	if err != nil {
@@ -33,26 +63,15 @@ func (f *Fleet) UnexplainedLog(ctx context.Context) (Refusal, error) {
 	if err != nil {
 		return Refusal{}, err
 	}
-	command := []string{"/bin/sh", "-c", "busybox wget -q -O - 'http://127.0.0.1:8006/aa/evidence?encoding=base64&runtime_data=" +
-		base64.RawURLEncoding.EncodeToString(digest) + "' && echo && echo done"}
-	file, err := f.WriteInitData(ctx, "colluding", Pod{Image: f.Ref, Command: command})
+	out, err := f.testify(ctx, digest)
 	if err != nil {
 		return Refusal{}, err
 	}
-	if err := f.KnowInitData(ctx, file); err != nil {
-		return Refusal{}, err
-	}
-	cfg := f.Booted()
-	cfg.InitData = file
-	out, err := f.RunImage(ctx, cfg, command...)
+	evidence, err := otherLog(out)
 	if err != nil {
 		return Refusal{}, err
 	}
-	evidence, err := otherLog(strings.TrimSuffix(strings.TrimSpace(out), "done"))
-	if err != nil {
-		return Refusal{}, err
-	}
-	document, err := os.ReadFile(file)
+	document, err := os.ReadFile(f.InitData)
 	if err != nil {
 		return Refusal{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/ociregistry"
 )
@@ -39,7 +40,15 @@ type World struct {
 	// AttestationPolicy is the file of the policy that judges evidence; empty for
 	// that of simulated guests.
 	AttestationPolicy string
+	// TPMs is where the TPMs of booted guests lie, and their manufacturer: several stages
+	// may share them, for every machine has a copy. Empty for Dir.
+	TPMs string
+	// Beside are further containers of the pod of booted guests.
+	Beside []Beside
+	// Tell is told where the time of booted guests goes; nil for nobody.
+	Tell func(format string, args ...any)
 
+	mu      sync.Mutex // guests may be started at the same time
 	closers []func() error
 }
 
@@ -59,15 +68,22 @@ func New(dir, bin string) (*World, error) {
 // Close stops everything that was started, last first, and reports whatever
 // did not end well.
 func (w *World) Close() error {
-	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
-	}
+	w.mu.Lock()
+	closers := w.closers
 	w.closers = nil
+	w.mu.Unlock()
+	var errs []error
+	for i := len(closers) - 1; i >= 0; i-- {
+		errs = append(errs, closers[i]())
+	}
 	return errors.Join(errs...)
 }
 
-func (w *World) onClose(f func() error) { w.closers = append(w.closers, f) }
+func (w *World) onClose(f func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closers = append(w.closers, f)
+}
 
 // Path returns a path below the stage's directory.
 func (w *World) Path(parts ...string) string {

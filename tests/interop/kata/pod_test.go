@@ -279,7 +279,8 @@ func (p *pod) destroy() {
 	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", p.PID()))
 	ok(p.t, err)
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, p.State()+"/") && !strings.Contains(line, "/sandbox/shm ") && !strings.Contains(line, "/sandbox-ns/") {
+		kept := strings.Contains(line, "/sandbox/shm ") || strings.Contains(line, "/sandbox-ns/") || strings.Contains(line, "/sandbox/ephemeral/")
+		if strings.Contains(line, p.State()+"/") && !kept {
 			p.t.Errorf("still mounted: %s", line)
 		}
 	}

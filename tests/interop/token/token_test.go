@@ -1,5 +1,5 @@
-// Package token shows that an image is opened with a private key that never
-// leaves a PKCS#11 token: kbsctl, kbs-pkcs11 and SoftHSM. That the packets are
+// Package token shows that an image is opened and signed with private keys that never
+// leave a PKCS#11 token: kbsctl, kbs-pkcs11 and SoftHSM. That the packets are
 // ocicrypt's is shown in image/crypt; Debian's skopeo was built without tokens.
 package token
 
@@ -7,12 +7,16 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -49,8 +53,10 @@ func newStage(t *testing.T) *stage {
 	s.pin = s.write("pin", word+"\n")
 	s.write("softhsm2.conf", "directories.tokendir = "+s.dir+"\nlog.level = ERROR\n")
 	s.run("softhsm2-util", "--init-token", "--free", "--label", "owner", "--pin", word, "--so-pin", word)
-	s.importKey("image", "a1ff", word)
-	s.importKey("other", "b2", word)
+	s.importKey("image", "a1ff", word, "RSA", "rsa_keygen_bits:3072")
+	s.importKey("other", "b2", word, "RSA", "rsa_keygen_bits:3072")
+	s.importKey("p256", "c3", word, "EC", "ec_paramgen_curve:P-256")
+	s.importKey("p384", "d4", word, "EC", "ec_paramgen_curve:P-384")
 	s.image()
 	return s
 }
@@ -70,10 +76,10 @@ func (s *stage) build(cgo, program string) {
 }
 
 // importKey puts a key pair into the token; it cannot be read out again.
-func (s *stage) importKey(label, id, pin string) {
+func (s *stage) importKey(label, id, pin, algorithm, option string) {
 	s.Helper()
 	file := s.path(label + ".key")
-	s.run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out", file)
+	s.run("openssl", "genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", file)
 	s.run("openssl", "pkey", "-in", file, "-pubout", "-out", s.path(label+".pub"))
 	s.run("softhsm2-util", "--import", file, "--token", "owner", "--label", label, "--id", id, "--pin", pin)
 	if err := os.Remove(file); err != nil {
@@ -143,6 +149,26 @@ func (s *stage) fails(reason string, args ...string) {
 // uri names a key of the token by words such as object=image.
 func (s *stage) uri(which string) string {
 	return fmt.Sprintf("pkcs11:token=owner;%s?module-path=%s&pin-source=file:%s", which, module, s.pin)
+}
+
+// What the token signs is verified by the public half, which lies in a file.
+func TestSignedByAToken(t *testing.T) {
+	s := newStage(t)
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "http://")
+	for _, key := range []string{"p256", "p384", "image"} {
+		ref := host + "/" + key + ":1"
+		s.run("kbsctl", "image", "encrypt", "oci:app:1", "--to", ref, "--recipient", "jwe:image.pub", "--sign", s.uri("object="+key), "--insecure-plain-http", host)
+		policy := s.write(key+".json", fmt.Sprintf(`{"default":[{"type":"sigstoreSigned","keyPath":%q}],"transports":{}}`, s.path(key+".pub")))
+		s.run("kbsctl", "image", "verify", ref, "--policy", policy, "--insecure-plain-http", host)
+		other := s.write("other.json", fmt.Sprintf(`{"default":[{"type":"sigstoreSigned","keyPath":%q}],"transports":{}}`, s.path("other.pub")))
+		s.fails("by a key that calls itself", "image", "verify", ref, "--policy", other, "--insecure-plain-http", host)
+		s.run("kbsctl", "image", "sign", ref, "--key", s.uri("object=other"), "--form", "tag", "--insecure-plain-http", host)
+		s.run("kbsctl", "image", "verify", ref, "--policy", other, "--insecure-plain-http", host)
+	}
+	s.fails("no private key that may sign", "image", "sign", host+"/p256:1", "--key", s.uri("object=none"), "--insecure-plain-http", host)
+	s.fails("want one", "image", "sign", host+"/p256:1", "--key", strings.Replace(s.uri("object=p256"), "token=owner", "token=owner;serial=0", 1), "--insecure-plain-http", host)
 }
 
 func TestKeyInAToken(t *testing.T) {

@@ -4,11 +4,13 @@ package policy
 
 import rego.v1
 
-# PCR 4 holds the kernel, PCR 9 command line and initrd, PCR 11 the sections of a
-# unified kernel image, PCR 7 the state of Secure Boot: as they were predicted when
-# the image was built. PCR 8 holds the init-data, which is the pod's.
+# PCR 4 holds the kernel, PCR 5 the partitions of the disk that it came from, PCR 9
+# command line and initrd, PCR 11 the sections of a unified kernel image, PCR 7 the
+# state of Secure Boot: as they were predicted when the image was built. PCR 8 holds the
+# init-data, which is the pod's.
 wanted := {
 	"pcr04": "tpm_pcr04",
+	"pcr05": "tpm_pcr05",
 	"pcr07": "tpm_pcr07",
 	"pcr08": "pod_pcr08",
 	"pcr09": "tpm_pcr09",

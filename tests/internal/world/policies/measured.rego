@@ -1,6 +1,7 @@
-# The attestation policy of booted guests whose kernel measures what it executes
-# (ima_policy=tcb): what booted was foreseen, as in machine.rego, and every agent
-# that was executed is the one that was built.
+# The attestation policy of booted guests whose kernel measures what it executes, and
+# what it says of itself (ima_policy=tcb|critical_data): what booted was foreseen, as in
+# machine.rego, every agent that was executed is the one that was built, and the
+# kernel is of the version that was.
 package policy
 
 import rego.v1
@@ -20,6 +21,8 @@ foreseen contains register if {
 # None where no list explains PCR 10.
 agents := {f.digest | some f in input.tpm.ima.files; f.path == "/usr/bin/guest-agent"}
 
+kernels := {b.digest | some b in input.tpm.ima.buffers; b.name == "kernel_version"}
+
 default executables := 33
 
 executables := 3 if {
@@ -28,6 +31,7 @@ executables := 3 if {
 	every digest in agents {
 		digest in query_reference_value("agent")
 	}
+	kernels == {k | some k in query_reference_value("kernel")}
 }
 
 default hardware := 97
@@ -59,6 +63,15 @@ explain contains {
 	"claim": "tpm.ima.files",
 	"seen": concat(" ", agents),
 	"wanted": query_reference_value("agent"),
+	"rule": "executables",
+} if {
+	executables != 3
+}
+
+explain contains {
+	"claim": "tpm.ima.buffers",
+	"seen": concat(" ", kernels),
+	"wanted": query_reference_value("kernel"),
 	"rule": "executables",
 } if {
 	executables != 3

@@ -11,7 +11,9 @@ needed := {
 	["default", "cosign-public-key", "demo"],
 	["default", "image-kek", "nginx"],
 	["default", "demo", "greeting"],
+	["default", "demo", "challenge"],
 	["default", "signing", "owner"],
+	["default", "volume", "data"],
 }
 
 allow if {
