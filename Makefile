@@ -56,11 +56,15 @@ $(GUEST)/release.key:
 	@umask 077 && openssl genpkey -algorithm ed25519 -out $@
 	@openssl pkey -in $@ -pubout -out $(GUEST)/release.pub
 
-.PHONY: rootfs
-rootfs: build $(GUEST)/guest.lock $(GUEST)/release.key ## a guest image from Debian's packages into .cache/rootfs/image (FORM=initrd|verity|uki|disk|verity-disk)
+.PHONY: guest-parts
+guest-parts: build $(GUEST)/guest.lock $(GUEST)/release.key
 	@$(GOBUILD) -buildvcs=false -ldflags "-s -w -buildid=" -o $(GUEST)/guest-agent ./guest-agent/cmd/guest-agent
-	@$(BIN)/rootfs build --recipe $(RECIPE) --lock $(GUEST)/guest.lock --agent $(GUEST)/guest-agent --key $(GUEST)/release.key \
-		--cache $(GUEST)/packages --form $(or $(FORM),initrd) --out $(GUEST)/image
+
+BUILDGUEST := $(BIN)/rootfs build --agent $(GUEST)/guest-agent --key $(GUEST)/release.key --cache $(GUEST)/packages
+
+.PHONY: rootfs
+rootfs: guest-parts ## a guest image from Debian's packages into .cache/rootfs/image (FORM=initrd|verity|uki|disk|verity-disk)
+	@$(BUILDGUEST) --recipe $(RECIPE) --lock $(GUEST)/guest.lock --form $(or $(FORM),initrd) --out $(GUEST)/image
 
 .PHONY: repro
 repro: build $(GUEST)/guest.lock ## build every form of the guest image twice, on two paths, and compare
@@ -76,7 +80,7 @@ demo: ## the whole story on this machine: encrypt, sign, attest, run, refuse (KE
 .PHONY: demo-vm
 demo-vm: ## the same with guests that are booted: measured into a TPM, judged by what was predicted (needs no KVM; minutes)
 	@$(NEEDBOOT)
-	@$(MAKE) --no-print-directory guests
+	@$(MAKE) --no-print-directory guests FORMS=initrd
 	@$(BIN)/demo --bin $(BIN) --cache $(CACHE) --guest-image $(GUEST)/boot/initrd --guest-key $(GUEST)/release.pub
 
 .PHONY: test
@@ -96,22 +100,43 @@ test-kernel: build ## dm-verity, encrypted volumes, reports by configfs-tsm, cgr
 .PHONY: test-boot
 test-boot: ## guests that are booted in QEMU, with the agent as their init (needs no KVM; minutes)
 	@$(NEEDBOOT)
-	@$(MAKE) --no-print-directory guests
+	@$(MAKE) --no-print-directory guests lent-guest
 	@cd tests && VOUCHSAFE_GUESTS=$(GUEST) go test -count=1 -timeout 60m -v ./boot
+
+.PHONY: test-boot-long
+test-boot-long: ## more of the same, which nothing of every day changes: volumes that outlive a boot, a kernel that comes from no package (minutes)
+	@$(NEEDBOOT)
+	@$(MAKE) --no-print-directory guests own-guest FORMS=initrd
+	@cd tests && VOUCHSAFE_GUESTS=$(GUEST) VOUCHSAFE_LONG=1 go test -count=1 -timeout 60m -run '^TestLong' -v ./boot
 
 # Guests that are booted here are told where they are by words that an image for
 # a Kata runtime does not have: the agent's port, and an address. They are
 # measured like all others.
-BOOTWORDS := agent.server_addr=virtio-serial://agent.0 agent.guest_components_rest_api=all net.ifnames=0 \
-	ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none:10.0.2.3
+BOOTWORDS := agent.server_addr=virtio-serial://agent.0 agent.guest_components_rest_api=all net.ifnames=0
+ADDRESS   := ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none:10.0.2.3
 
 .PHONY: guests
-guests: rootfs
-	@sed 's|^cmdline = "\(.*\)"|cmdline = "\1 $(BOOTWORDS)"|' $(RECIPE) >$(GUEST)/boot.toml
-	@for form in initrd verity uki; do \
-		$(BIN)/rootfs build --recipe $(GUEST)/boot.toml --lock $(GUEST)/guest.lock --agent $(GUEST)/guest-agent --key $(GUEST)/release.key \
-			--cache $(GUEST)/packages --form $$form --out $(GUEST)/boot/$$form 2>&1 || exit 1; \
+guests: guest-parts
+	@sed 's|^cmdline = "\(.*\)"|cmdline = "\1 $(BOOTWORDS) $(ADDRESS)"|' $(RECIPE) >$(GUEST)/boot.toml
+	@for form in $(or $(FORMS),initrd verity uki); do \
+		$(BUILDGUEST) --recipe $(GUEST)/boot.toml --lock $(GUEST)/guest.lock --form $$form --out $(GUEST)/boot/$$form 2>&1 || exit 1; \
 	done
+
+# As clouds start it: from a disk, with an address that is lent.
+.PHONY: lent-guest
+lent-guest: guest-parts
+	@$(BUILDGUEST) --recipe $(RECIPE) --append "$(BOOTWORDS) ip=:::::eth0:dhcp" --lock $(GUEST)/guest.lock --form disk --out $(GUEST)/boot/disk 2>&1
+
+# For a kernel of one's own stands Debian's of another series, unpacked: of its
+# package the build knows nothing.
+.PHONY: own-guest
+own-guest: guest-parts
+	@build/fetchkernel $(GUEST)/own linux-image-amd64
+	@release=$$(basename $(GUEST)/own/lib/modules/*) && \
+		sed -e "s|^package = \[\"linux-image.*|file = \"own/boot/vmlinuz-$$release\"\ndirectory = \"own/lib/modules/$$release\"|" \
+		-e 's|^cmdline = "\(.*\)"|cmdline = "\1 $(BOOTWORDS) $(ADDRESS)"|' $(RECIPE) >$(GUEST)/own.toml
+	@$(BIN)/rootfs lock --recipe $(GUEST)/own.toml --out $(GUEST)/own.lock
+	@$(BUILDGUEST) --recipe $(GUEST)/own.toml --lock $(GUEST)/own.lock --form initrd --out $(GUEST)/boot/own 2>&1
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them for a minute)
