@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cgroup"
 )
 
 // established is the state of a connection in the kernel's tables (tcp_states.h).
@@ -174,24 +176,14 @@ func (f *Finder) containerOf(pid int) (*Container, error) {
 }
 
 // cgroups returns the path of a process in each hierarchy.
-func (f *Finder) cgroups(pid int) (map[string]string, error) {
-	raw, err := os.ReadFile(filepath.Join(f.dir(), strconv.Itoa(pid), "cgroup"))
-	if err != nil {
-		return nil, err
-	}
-	paths := map[string]string{}
-	for line := range strings.Lines(string(raw)) {
-		if w := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(w) == 3 {
-			paths[w[1]] = w[2]
-		}
-	}
-	return paths, nil
+func (f *Finder) cgroups(pid int) (cgroup.Paths, error) {
+	return cgroup.Read(filepath.Join(f.dir(), strconv.Itoa(pid), "cgroup"))
 }
 
 // below reports whether own is, in every hierarchy in which a container has a
 // cgroup of its own, that one or inside of it. A container without any has no
 // callers.
-func below(own, init map[string]string) bool {
+func below(own, init cgroup.Paths) bool {
 	limited := false
 	for hierarchy, at := range init {
 		if at == "/" {

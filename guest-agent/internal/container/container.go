@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cgroup"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
@@ -180,7 +180,7 @@ func (c *Container) Update(ctx context.Context, res *specs.LinuxResources) error
 // Stats tells what the container's cgroup uses. The kernel is asked, not the
 // runtime, as long as the first process lives.
 func (c *Container) Stats(context.Context) (*runc.Stats, error) {
-	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.PID()))
+	cgroups, err := cgroup.Of(c.PID())
 	if err != nil || c.init().hasExited() { // a process that has ended may have given its number to another
 		return nil, fmt.Errorf("stats of container: %w", ErrState)
 	}
@@ -188,7 +188,7 @@ func (c *Container) Stats(context.Context) (*runc.Stats, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stats of container: %w", err)
 	}
-	return cgroupOf(string(cgroups), mounts).usage(), nil
+	return usage(cgroups.Dirs(mounts)), nil
 }
 
 // Delete kills what is left of the container and removes it from the runtime.

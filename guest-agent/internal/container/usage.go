@@ -9,76 +9,29 @@ import (
 
 	"github.com/containerd/go-runc"
 
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cgroup"
 )
-
-// hierarchies are the directories of one process's cgroup by controller; that of
-// the second version, which serves all of them, has the empty name.
-type hierarchies map[string]string
-
-// unified is the key of cgroup v2.
-const unified = ""
-
-// cgroupOf finds the cgroup of a process by its /proc/PID/cgroup and our own
-// mounts (cgroups(7)).
-func cgroupOf(cgroups string, mounts []mountinfo.Mount) hierarchies {
-	within := map[string]string{}
-	for line := range strings.Lines(cgroups) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		for _, controller := range strings.Split(parts[1], ",") {
-			within[controller] = parts[2]
-		}
-	}
-	found := hierarchies{}
-	for _, m := range mounts {
-		names := strings.Split(m.Options, ",")
-		if m.Type == "cgroup2" {
-			names = []string{unified}
-		} else if m.Type != "cgroup" {
-			continue
-		}
-		for _, name := range names {
-			cgroup, ok := within[name]
-			if below, inside := strings.CutPrefix(cgroup, strings.TrimSuffix(m.Root, "/")); ok && inside {
-				found[name] = filepath.Join(m.Point, below)
-			}
-		}
-	}
-	return found
-}
-
-// of returns the directory of a controller, and whether it is of the second
-// version. On a system with both the older one has the controllers.
-func (h hierarchies) of(controller string) (dir string, v2 bool) {
-	if dir, ok := h[controller]; ok {
-		return dir, false
-	}
-	return h[unified], true
-}
 
 // usage reads what a cgroup uses: every OCI runtime would start a program for
 // it, and crun has none. What a kernel does not tell is zero.
-func (h hierarchies) usage() *runc.Stats {
+func usage(of cgroup.Dirs) *runc.Stats {
 	s := &runc.Stats{}
-	if dir, v2 := h.of("cpuacct"); v2 {
+	if dir, v2 := of.Of("cpuacct"); v2 {
 		s.Cpu = cpuV2(dir)
 	} else {
 		s.Cpu.Usage = cpuV1(dir)
-		quota, _ := h.of("cpu")
+		quota, _ := of.Of("cpu")
 		t := table(quota, "cpu.stat")
 		s.Cpu.Throttling = runc.Throttling{Periods: t["nr_periods"], ThrottledPeriods: t["nr_throttled"], ThrottledTime: t["throttled_time"]}
 	}
-	if dir, v2 := h.of("memory"); v2 {
+	if dir, v2 := of.Of("memory"); v2 {
 		s.Memory = memoryV2(dir)
 	} else {
 		s.Memory = memoryV1(dir)
 	}
-	dir, _ := h.of("pids")
+	dir, _ := of.Of("pids")
 	s.Pids = runc.Pids{Current: number(dir, "pids.current"), Limit: number(dir, "pids.max")}
-	if dir, v2 := h.of("blkio"); v2 {
+	if dir, v2 := of.Of("blkio"); v2 {
 		s.Blkio = ioV2(dir)
 	} else {
 		s.Blkio = runc.Blkio{
@@ -86,7 +39,7 @@ func (h hierarchies) usage() *runc.Stats {
 			IoServicedRecursive:     ioV1(dir, "blkio.throttle.io_serviced_recursive"),
 		}
 	}
-	dir, v2 := h.of("hugetlb")
+	dir, v2 := of.Of("hugetlb")
 	s.Hugetlb = hugePages(dir, v2)
 	return s
 }

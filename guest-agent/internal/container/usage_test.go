@@ -1,7 +1,6 @@
 package container
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,7 +8,7 @@ import (
 
 	"github.com/containerd/go-runc"
 
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cgroup"
 )
 
 func files(t *testing.T, content map[string]string) string {
@@ -38,7 +37,7 @@ func TestUsageV2(t *testing.T) {
 		"io.stat":             "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n\nnonsense\n",
 		"hugetlb.2MB.current": "6\n",
 	})
-	got := hierarchies{unified: dir}.usage()
+	got := usage(cgroup.Dirs{cgroup.Unified: dir})
 	const most = 1<<64 - 1
 	want := &runc.Stats{
 		Cpu: runc.Cpu{Usage: runc.CpuUsage{Total: 5_000_000, User: 3_000_000, Kernel: 2_000_000}, Throttling: runc.Throttling{Periods: 9, ThrottledPeriods: 4, ThrottledTime: 70_000}},
@@ -68,7 +67,7 @@ func TestUsageV1(t *testing.T) {
 		"cpu.stat": "nr_periods 5\nnr_throttled 4\nthrottled_time 3\n",
 	})
 	blkio := files(t, map[string]string{"blkio.throttle.io_service_bytes_recursive": "8:16 Read 4096\n8:16 Total 4096\nTotal 4096\n"})
-	got := hierarchies{"memory": memory, "cpu": cpu, "cpuacct": cpu, "blkio": blkio, "pids": files(t, map[string]string{"pids.current": "1\n", "pids.max": "20\n"})}.usage()
+	got := usage(cgroup.Dirs{"memory": memory, "cpu": cpu, "cpuacct": cpu, "blkio": blkio, "pids": files(t, map[string]string{"pids.current": "1\n", "pids.max": "20\n"})})
 	switch {
 	case got.Cpu.Usage.Total != 77 || len(got.Cpu.Usage.Percpu) != 2 || got.Cpu.Usage.User != 20_000_000 || got.Cpu.Throttling.ThrottledTime != 3:
 		t.Errorf("cpu %+v", got.Cpu)
@@ -79,31 +78,7 @@ func TestUsageV1(t *testing.T) {
 	case len(got.Blkio.IoServiceBytesRecursive) != 2 || got.Blkio.IoServiceBytesRecursive[0] != runc.BlkioEntry{Major: 8, Minor: 16, Op: "Read", Value: 4096}:
 		t.Errorf("block devices %+v", got.Blkio)
 	}
-	if none := (hierarchies{}).usage(); none.Memory.Usage.Usage != 0 || none.Pids.Current != 0 {
+	if none := usage(nil); none.Memory.Usage.Usage != 0 || none.Pids.Current != 0 {
 		t.Errorf("out of nothing %+v", none)
-	}
-}
-
-func TestCgroupOf(t *testing.T) {
-	const mounts = `1 0 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-2 0 0:2 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-3 0 0:3 /inner /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
-4 0 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-5 0 0:5 / /tmp rw - tmpfs tmpfs rw
-`
-	table, err := mountinfo.Parse([]byte(mounts))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := cgroupOf("9:memory:/a/b\n8:cpu,cpuacct:/a\n7:pids:/inner/c\n6:freezer:/x\n0::/a/b\nnonsense\n", table)
-	want := hierarchies{
-		"memory": "/sys/fs/cgroup/memory/a/b", "cpu": "/sys/fs/cgroup/cpu,cpuacct/a", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct/a",
-		"pids": "/sys/fs/cgroup/pids/c", unified: "/sys/fs/cgroup/unified/a/b",
-	}
-	if !maps.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
-	}
-	if dir, v2 := got.of("io"); !v2 || dir != "/sys/fs/cgroup/unified/a/b" {
-		t.Errorf("io is at %s", dir)
 	}
 }

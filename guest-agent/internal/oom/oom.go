@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cgroup"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
@@ -49,22 +50,31 @@ func Open(pid int, told func()) (*Watch, error) {
 }
 
 func open(pid int) (*Watch, error) {
-	cgroups, err := readLimited(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
+	dir, v2, err := memoryOf(pid)
+	switch {
+	case err != nil:
 		return nil, err
+	case v2:
+		return openV2(dir)
+	default:
+		return openV1(dir)
+	}
+}
+
+// memoryOf finds where the memory controller keeps a process's cgroup.
+func memoryOf(pid int) (dir string, v2 bool, err error) {
+	cgroups, err := cgroup.Of(pid)
+	if err != nil {
+		return "", false, err
 	}
 	mounts, err := mountinfo.Self()
 	if err != nil {
-		return nil, err
+		return "", false, err
 	}
-	at, err := locate(cgroups, mounts)
-	if err != nil {
-		return nil, err
+	if dir, v2 = cgroups.Dirs(mounts).Of("memory"); dir == "" {
+		return "", false, ErrUnsupported
 	}
-	if at.v2 {
-		return openV2(at.dir)
-	}
-	return openV1(at.dir)
+	return dir, v2, nil
 }
 
 // Close ends the watch and waits for its last call.
@@ -150,7 +160,7 @@ func parseKills(raw []byte) (uint64, error) {
 	return 0, ErrUnsupported
 }
 
-// maxProc bounds what is read of the kernel's tables.
+// maxProc bounds what is read of the kernel's tables, in bytes.
 const maxProc = 1 << 20
 
 func readLimited(path string) ([]byte, error) {

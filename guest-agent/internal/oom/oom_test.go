@@ -1,73 +1,26 @@
 package oom
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/mountinfo"
 )
 
-func TestLocate(t *testing.T) {
-	const (
-		v1   = "25 20 0:21 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory\n"
-		sub  = "25 20 0:21 /pod /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-		v2   = "26 20 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
-		both = "24 20 0:20 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n" + v1
-	)
-	for name, c := range map[string]struct {
-		cgroup, mounts string
-		want           place
-	}{
-		"v1":                     {"3:cpu,cpuacct:/x\n2:memory:/a/b\n", v1, place{"/sys/fs/cgroup/memory/a/b", false}},
-		"v1, mounted from below": {"2:memory:/pod/b\n", sub, place{"/sys/fs/cgroup/memory/b", false}},
-		"v2":                     {"0::/a:b\n", v2, place{"/sys/fs/cgroup/a:b", true}},
-		"both":                   {"2:memory:/a\n0::/u\n", both, place{"/sys/fs/cgroup/memory/a", false}},
-	} {
-		if got, err := locate([]byte(c.cgroup), table(t, c.mounts)); err != nil || got != c.want {
-			t.Errorf("%s: %v, %v", name, got, err)
+// What the kernel would not write is no number of kills.
+func FuzzParseKills(f *testing.F) {
+	f.Add([]byte("low 0\noom_kill 2\noom_group_kill 0\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if n, err := parseKills(text); err == nil && !bytes.Contains(text, []byte("oom_kill ")) {
+			t.Errorf("%d kills", n)
 		}
-	}
-	for name, c := range map[string][2]string{
-		"nothing": {"", ""}, "no mount": {"2:memory:/a\n", v2}, "elsewhere": {"2:memory:/other\n", sub},
-		"beside": {"2:memory:/podx\n", sub}, "above": {"2:memory:/../other\n", v1}, "malformed": {"x\n2:memory\n", v2},
-	} {
-		if got, err := locate([]byte(c[0]), table(t, c[1])); !errors.Is(err, ErrUnsupported) {
-			t.Errorf("%s: %v, %v", name, got, err)
-		}
-	}
-}
-
-func table(t *testing.T, text string) []mountinfo.Mount {
-	t.Helper()
-	mounts, err := mountinfo.Parse([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mounts
-}
-
-func FuzzLocate(f *testing.F) {
-	f.Add([]byte("2:memory:/a/b\n0::/x\n"), []byte("25 20 0:21 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"))
-	f.Add([]byte("0::/\n"), []byte("1 0 0:1 /  rw - cgroup2 none rw\n")) // mounted nowhere
-	f.Fuzz(func(t *testing.T, cgroups, text []byte) {
-		mounts, _ := mountinfo.Parse(text)
-		if at, err := locate(cgroups, mounts); err == nil && !slices.ContainsFunc(mounts, func(m mountinfo.Mount) bool {
-			return at.dir == path.Clean(m.Point) || strings.HasPrefix(at.dir, strings.TrimSuffix(path.Clean(m.Point), "/")+"/")
-		}) {
-			t.Errorf("%q is in no hierarchy", at.dir)
-		}
-		_, _ = parseKills(cgroups)
 	})
 }
 
@@ -116,11 +69,11 @@ func TestKilled(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	at, err := ourMemory()
+	top, v2, err := memoryOf(os.Getpid())
 	if err != nil {
 		t.Skipf("this process is in no memory cgroup that can be found: %v", err)
 	}
-	dir, err := os.MkdirTemp(at.dir, "vouchsafe-oom-")
+	dir, err := os.MkdirTemp(top, "vouchsafe-oom-")
 	if err != nil {
 		t.Skipf("no cgroup can be made here: %v", err)
 	}
@@ -131,7 +84,7 @@ func TestKilled(t *testing.T) {
 		}
 	})
 	limit := "/memory.limit_in_bytes"
-	if at.v2 { // as in make test-kernel
+	if v2 { // as in make test-kernel
 		limit = "/memory.max"
 	}
 	if err := os.WriteFile(dir+limit, []byte("8388608"), 0); err != nil {
@@ -172,7 +125,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed = true
-	if !at.v2 {
+	if !v2 {
 		w.done.Wait() // the end of the cgroup ends the watch
 		if n := len(kills); n < 2 || kills[n-1] != kills[n-2] {
 			t.Errorf("the end of the cgroup was told as a lack of memory: %d", kills)
@@ -181,18 +134,6 @@ func TestKilled(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-func ourMemory() (place, error) {
-	cgroups, err := readLimited("/proc/" + strconv.Itoa(os.Getpid()) + "/cgroup")
-	if err != nil {
-		return place{}, err
-	}
-	mounts, err := mountinfo.Self()
-	if err != nil {
-		return place{}, err
-	}
-	return locate(cgroups, mounts)
 }
 
 func TestQueue(t *testing.T) {
