@@ -71,8 +71,9 @@ func Sign(ctx context.Context, ref string, key secret.Bytes, o SignOptions) (Sig
 }
 
 // SignWith is [Sign] with a key that may be elsewhere, for example in a token: RSA
-// that signs with PKCS#1 v1.5, ECDSA, or Ed25519. The form of Notation wants the key
-// itself. ECDSA that takes randomness signs anew each time.
+// that signs with PKCS#1 v1.5, and for the form of Notation with RSASSA-PSS and a
+// salt as long as the hash; ECDSA; or Ed25519, but for Notation. ECDSA that takes
+// randomness signs anew each time.
 func SignWith(ctx context.Context, ref string, signer crypto.Signer, o SignOptions) (SignResult, error) {
 	s, err := newSigning(ref, signer, o)
 	if err != nil {
@@ -122,7 +123,7 @@ func newSigning(ref string, signer crypto.Signer, o SignOptions) (*signing, erro
 		return nil, errors.New("the form notation needs certificates, and no other form uses any")
 	}
 	if notation {
-		if _, err := notationSigner(signer, o.Certificates); err != nil {
+		if _, err := newNotary(signer, o.Certificates); err != nil {
 			return nil, err
 		}
 	}

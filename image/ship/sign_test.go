@@ -2,14 +2,18 @@ package ship_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"strings"
@@ -28,9 +32,16 @@ import (
 // authority makes a root certificate, and a chain of two for a new key.
 func authority(t testing.TB, began time.Time) (root, chain []byte, key secret.Bytes) {
 	t.Helper()
-	above, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
 	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	root, chain = certify(t, began, own.Public())
+	return root, chain, pkcs8(t, own)
+}
+
+// certify makes a root certificate, and a chain of two for a key.
+func certify(t testing.TB, began time.Time, public crypto.PublicKey) (root, chain []byte) {
+	t.Helper()
+	above, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: began, NotAfter: began.Add(time.Hour),
@@ -43,10 +54,10 @@ func authority(t testing.TB, began time.Time) (root, chain []byte, key secret.By
 		Subject:     pkix.Name{Country: []string{"DE"}, Province: []string{"Berlin"}, Organization: []string{"Shop"}},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, own.Public(), above)
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, public, above)
 	must(t, err)
 	root = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
-	return root, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER}), root...), pkcs8(t, own)
+	return root, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER}), root...)
 }
 
 func evaluate(t testing.TB, s *imagetest.Server, name, requirement string, files map[string][]byte) (trust.Verdict, error) {
@@ -101,6 +112,76 @@ func TestSignNotation(t *testing.T) {
 		change(&bad)
 		if done, err := ship.Sign(t.Context(), ref, key, bad); err == nil {
 			t.Errorf("%s: %+v", name, done)
+		}
+	}
+}
+
+// elsewhere is a key of which only the public half is here. It counts what it
+// signs, and damages it if told to.
+type elsewhere struct {
+	crypto.Signer
+	signed  int
+	damages bool
+}
+
+func (e *elsewhere) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	e.signed++
+	sig, err := e.Signer.Sign(r, digest, opts)
+	if e.damages {
+		sig[len(sig)-1] ^= 1
+	}
+	return sig, err
+}
+
+// Keys that are elsewhere sign for Notation, each by its own algorithm.
+func TestSignNotationElsewhere(t *testing.T) {
+	s := imagetest.Serve(t)
+	for name, generate := range map[string]func() (crypto.Signer, error){
+		"p256":     func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) },
+		"p384":     func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P384(), rand.Reader) },
+		"p521":     func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P521(), rand.Reader) },
+		"rsa-2048": func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) },
+		"rsa-3072": func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 3072) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ref := s.Host + "/" + name + ":v1"
+			imagetest.Push(t, s, ref, nil, imagetest.GzipLayer(t, imagetest.File("a", "a")))
+			key, err := generate()
+			must(t, err)
+			root, chain := certify(t, time.Now().Add(-time.Minute), key.Public())
+			const rule = `{"type":"notationSigned","caPath":"ca","trustedIdentities":["x509.subject: C=DE, ST=Berlin, O=Shop"],"insecureIgnoreRevocation":true}`
+			o := ship.SignOptions{Forms: []ship.SignForm{ship.SignNotation}, Certificates: chain, Registry: s.Config()}
+			// What is no signature is not handed on.
+			if done, err := ship.SignWith(t.Context(), ref, &elsewhere{Signer: key, damages: true}, o); err == nil {
+				t.Errorf("a damaged signature: %+v", done)
+			}
+			if _, err := evaluate(t, s, ref, rule, map[string][]byte{"ca": root}); err == nil {
+				t.Error("accepted before it was signed")
+			}
+			at := &elsewhere{Signer: key}
+			_, err = ship.SignWith(t.Context(), ref, at, o)
+			must(t, err)
+			v, err := evaluate(t, s, ref, rule, map[string][]byte{"ca": root})
+			if err != nil || v.Signatures[0].Form != trust.FormJWS || at.signed != 1 {
+				t.Errorf("%+v, %v, signed %d times", v, err, at.signed)
+			}
+		})
+	}
+}
+
+// Keys that Notation does not know are refused before anything is written.
+func TestSignNotationRefusesKeys(t *testing.T) {
+	s := imagetest.Serve(t)
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	odd, err := rsa.GenerateKey(rand.Reader, 2560)
+	must(t, err)
+	for name, key := range map[string]crypto.Signer{"Ed25519": ed, "RSA of 2560 bits": odd} {
+		_, chain := certify(t, time.Now().Add(-time.Minute), key.Public())
+		at := &elsewhere{Signer: key}
+		o := ship.SignOptions{Forms: []ship.SignForm{ship.SignTag, ship.SignNotation}, Certificates: chain, Registry: s.Config()}
+		if _, err := ship.SignWith(t.Context(), s.Host+"/none:v1", at, o); err == nil || !strings.Contains(err.Error(), "Notation") || at.signed > 0 {
+			t.Errorf("%s: %v, signed %d times", name, err, at.signed)
 		}
 	}
 }

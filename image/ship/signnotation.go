@@ -4,15 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 
 	"github.com/notaryproject/notation-core-go/signature"
@@ -33,7 +35,7 @@ const (
 
 // notation pushes a signature of the Notary Project, without a timestamp.
 func (s *signing) notation(ctx context.Context, root registry.Manifest) (string, error) {
-	local, err := notationSigner(s.signer, s.o.Certificates)
+	signer, err := newNotary(s.signer, s.o.Certificates)
 	if err != nil {
 		return "", err
 	}
@@ -52,17 +54,16 @@ func (s *signing) notation(ctx context.Context, root registry.Manifest) (string,
 		return "", err
 	}
 	raw, err := envelope.Sign(&signature.SignRequest{
-		Payload: signature.Payload{ContentType: trust.PayloadNotation, Content: payload}, Signer: local,
+		Payload: signature.Payload{ContentType: trust.PayloadNotation, Content: payload}, Signer: signer,
 		SigningTime: now().Truncate(time.Second), SigningScheme: signature.SigningSchemeX509, SigningAgent: "vouchsafe",
 	})
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
-	chain, err := local.CertificateChain()
-	if err != nil {
-		return "", err
+	if _, err := envelope.Verify(); err != nil { // a key that is elsewhere may be another one than it was
+		return "", fmt.Errorf("what was signed: %w", err)
 	}
-	prints, err := thumbprints(chain)
+	prints, err := thumbprints(signer.chain)
 	if err != nil {
 		return "", err
 	}
@@ -71,13 +72,16 @@ func (s *signing) notation(ctx context.Context, root registry.Manifest) (string,
 	})
 }
 
-// notationSigner puts key and certificates together, if they belong together.
-func notationSigner(key crypto.Signer, certificates []byte) (signature.LocalSigner, error) {
-	switch key.(type) {
-	case *rsa.PrivateKey, *ecdsa.PrivateKey:
-	default:
-		return nil, errors.New("the form notation needs a private key at hand, RSA or ECDSA: one that stays in a token signs the other forms")
-	}
+// A notary signs for an envelope with a key that may be elsewhere. It is a
+// [signature.Signer].
+type notary struct {
+	key   crypto.Signer
+	chain []*x509.Certificate
+	spec  signature.KeySpec
+}
+
+// newNotary puts key and certificates together, if they belong together.
+func newNotary(key crypto.Signer, certificates []byte) (*notary, error) {
 	chain, err := parseChain(certificates)
 	if err != nil {
 		return nil, err
@@ -86,12 +90,41 @@ func notationSigner(key crypto.Signer, certificates []byte) (signature.LocalSign
 	if !ok || !public.Equal(chain[0].PublicKey) {
 		return nil, errors.New("the first certificate is not that of the signing key")
 	}
-	local, err := signature.NewLocalSigner(chain, key)
+	spec, err := signature.ExtractKeySpec(chain[0])
 	if err != nil {
 		return nil, fmt.Errorf("key and certificates for Notation: %w", err)
 	}
-	return local, nil
+	return &notary{key, chain, spec}, nil
 }
+
+// KeySpec says what signs, which decides by which algorithm and hash (Notary
+// Project signature specification, "Algorithm Selection").
+func (n *notary) KeySpec() (signature.KeySpec, error) { return n.spec, nil }
+
+// Sign returns a signature in the form of JWS (RFC 7518 sections 3.4 and 3.5) and
+// the certificates.
+func (n *notary) Sign(payload []byte) ([]byte, []*x509.Certificate, error) {
+	h := n.spec.SignatureAlgorithm().Hash()
+	w := h.New()
+	_, _ = w.Write(payload) // a hash takes everything
+	digest := w.Sum(nil)
+	if n.spec.Type == signature.KeyTypeRSA {
+		sig, err := n.key.Sign(rand.Reader, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h})
+		return sig, n.chain, err
+	}
+	der, err := n.key.Sign(rand.Reader, digest, h)
+	if err != nil {
+		return nil, nil, err
+	}
+	var sig struct{ R, S *big.Int }
+	size := (n.spec.Size + 7) / 8
+	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) > 0 || !fits(sig.R, size) || !fits(sig.S, size) {
+		return nil, nil, errors.New("what the key made is no signature of ECDSA")
+	}
+	return append(sig.R.FillBytes(make([]byte, size)), sig.S.FillBytes(make([]byte, size))...), n.chain, nil
+}
+
+func fits(n *big.Int, size int) bool { return n.Sign() > 0 && n.BitLen() <= 8*size }
 
 func parseChain(text []byte) ([]*x509.Certificate, error) {
 	var chain []*x509.Certificate

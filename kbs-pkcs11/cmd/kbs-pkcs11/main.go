@@ -6,12 +6,19 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
 func main() {
+	if err := keepMemory(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "kbs-pkcs11:", err)
+		os.Exit(fault.ExitUnavailable)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

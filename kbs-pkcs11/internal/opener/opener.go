@@ -23,7 +23,7 @@ type Token interface {
 	PublicKey(ctx context.Context, p token.Pair) (*rsa.PublicKey, error)
 	UnwrapKey(ctx context.Context, p token.Pair, wrapped []byte) (secret.Bytes, error)
 	Signer(ctx context.Context, p token.Pair) (token.Signer, error)
-	Sign(ctx context.Context, k token.Signer, h crypto.Hash, digest []byte) ([]byte, error)
+	Sign(ctx context.Context, k token.Signer, opts crypto.SignerOpts, in []byte) ([]byte, error)
 	Close() error
 }
 
@@ -35,10 +35,10 @@ type user interface {
 }
 
 // Serve reads which key is wanted and what for, has open log in at its token, and
-// answers until in ends. That a key cannot be had is told to the other side, and is the
-// error too.
+// answers until in or ctx ends. That a key cannot be had is told to the other side, and
+// is the error too. If ctx ends, a goroutine may stay behind that reads in.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.Open) (Token, error)) error {
-	r := tokenkey.NewReader(in)
+	r := tokenkey.NewReader(until{ctx, in})
 	var which tokenkey.Open
 	if err := tokenkey.Receive(r, &which); err != nil {
 		return fmt.Errorf("which key: %w", err)
@@ -85,6 +85,32 @@ func begin(ctx context.Context, which tokenkey.Open, open func(tokenkey.Open) (T
 	return tok, u, der, nil
 }
 
+// until is a reader whose Read ends with ctx: that of a pipe waits for whoever
+// holds the other end.
+type until struct {
+	ctx context.Context //nolint:containedctx // an io.Reader takes none
+	in  io.Reader
+}
+
+// Read leaves p to a read that goes on when ctx has ended; nobody looks at p then.
+func (u until) Read(p []byte) (n int, err error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := u.in.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-u.ctx.Done():
+		return 0, u.ctx.Err()
+	}
+}
+
 // decrypter opens what was sealed under the public key.
 type decrypter struct {
 	tok  Token
@@ -118,7 +144,7 @@ func (d *decrypter) answer(ctx context.Context, in *bufio.Reader, out io.Writer)
 	return tokenkey.Send(out, tokenkey.Decrypted{Plain: plain.Reveal()})
 }
 
-// signer signs digests.
+// signer signs digests, and messages if its key is of Ed25519.
 type signer struct {
 	tok Token
 	key token.Signer
@@ -136,13 +162,31 @@ func (s *signer) answer(ctx context.Context, in *bufio.Reader, out io.Writer) er
 	if err := tokenkey.Receive(in, &q); err != nil {
 		return err
 	}
-	h, ok := map[string]crypto.Hash{tokenkey.SHA256: crypto.SHA256, tokenkey.SHA384: crypto.SHA384, tokenkey.SHA512: crypto.SHA512}[q.Hash]
-	if !ok {
-		return tokenkey.Send(out, tokenkey.Signed{Error: fmt.Sprintf("digests by %.20q are not signed", q.Hash)})
+	opts, input, err := asked(q)
+	if err != nil {
+		return tokenkey.Send(out, tokenkey.Signed{Error: err.Error()})
 	}
-	sig, err := s.tok.Sign(ctx, s.key, h, q.Digest)
+	sig, err := s.tok.Sign(ctx, s.key, opts, input)
 	if err != nil {
 		return tokenkey.Send(out, tokenkey.Signed{Error: err.Error()})
 	}
 	return tokenkey.Send(out, tokenkey.Signed{Signature: sig})
+}
+
+// asked is what a question means; whether the key can do that, the token says.
+func asked(q tokenkey.Sign) (opts crypto.SignerOpts, input []byte, err error) {
+	if len(q.Message) > 0 {
+		if q.Hash != "" || len(q.Digest) > 0 || q.PSS {
+			return nil, nil, errors.New("a message is signed or a digest, not both")
+		}
+		return crypto.Hash(0), q.Message, nil
+	}
+	h, ok := map[string]crypto.Hash{tokenkey.SHA256: crypto.SHA256, tokenkey.SHA384: crypto.SHA384, tokenkey.SHA512: crypto.SHA512}[q.Hash]
+	switch {
+	case !ok:
+		return nil, nil, fmt.Errorf("digests by %.20q are not signed", q.Hash)
+	case q.PSS:
+		return &rsa.PSSOptions{Hash: h, SaltLength: rsa.PSSSaltLengthEqualsHash}, q.Digest, nil
+	}
+	return h, q.Digest, nil
 }

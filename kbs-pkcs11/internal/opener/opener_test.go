@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ func (f *fake) PublicKey(context.Context, token.Pair) (*rsa.PublicKey, error) { 
 func (f *fake) Signer(context.Context, token.Pair) (token.Signer, error) {
 	return token.Signer{}, f.err
 }
-func (f *fake) Sign(context.Context, token.Signer, crypto.Hash, []byte) ([]byte, error) {
+func (f *fake) Sign(context.Context, token.Signer, crypto.SignerOpts, []byte) ([]byte, error) {
 	return nil, token.ErrAway
 }
 func (f *fake) Close() error { f.closed = true; return nil }
@@ -114,5 +115,54 @@ func TestServeRefuses(t *testing.T) {
 		if rerr := tokenkey.Receive(tokenkey.NewReader(out), &opened); (rerr == nil && opened.Error != "") != c.told {
 			t.Errorf("%s: told %+v, %v", name, opened, rerr)
 		}
+	}
+}
+
+func TestAsked(t *testing.T) {
+	digest := make([]byte, 48)
+	for name, c := range map[string]struct {
+		q    tokenkey.Sign
+		opts crypto.SignerOpts
+	}{
+		"a digest":         {tokenkey.Sign{Hash: tokenkey.SHA384, Digest: digest}, crypto.SHA384},
+		"PSS":              {tokenkey.Sign{Hash: tokenkey.SHA384, Digest: digest, PSS: true}, &rsa.PSSOptions{Hash: crypto.SHA384, SaltLength: rsa.PSSSaltLengthEqualsHash}},
+		"a message":        {tokenkey.Sign{Message: digest}, crypto.Hash(0)},
+		"nothing":          {tokenkey.Sign{}, nil},
+		"SHA-1":            {tokenkey.Sign{Hash: tokenkey.SHA1, Digest: digest[:20]}, nil},
+		"both":             {tokenkey.Sign{Hash: tokenkey.SHA384, Digest: digest, Message: digest}, nil},
+		"a hashed message": {tokenkey.Sign{Hash: tokenkey.SHA384, Message: digest}, nil},
+		"PSS of a message": {tokenkey.Sign{PSS: true, Message: digest}, nil},
+	} {
+		opts, in, err := asked(c.q)
+		if !reflect.DeepEqual(opts, c.opts) || (err == nil) != (c.opts != nil) || err == nil && !bytes.Equal(in, digest) {
+			t.Errorf("%s: %v, %x, %v", name, opts, in, err)
+		}
+	}
+}
+
+// A signal ends the process though nobody asks anything, and logs out.
+func TestServeEndsWithItsContext(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	in, ask := io.Pipe()
+	answers, out := io.Pipe()
+	defer func() { _ = ask.Close() }()
+	tok := &fake{key: &key.PublicKey}
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, in, out, func(tokenkey.Open) (Token, error) { return tok, nil }) }()
+	which := tokenkey.Open{Module: "m", Which: tokenkey.Which{Token: "t"}, Object: "o", Use: tokenkey.ToDecrypt}
+	if err := tokenkey.Send(ask, which); err != nil {
+		t.Fatal(err)
+	}
+	var opened tokenkey.Opened
+	if err := tokenkey.Receive(tokenkey.NewReader(answers), &opened); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) || !tok.closed {
+		t.Errorf("%v, closed %v", err, tok.closed)
 	}
 }

@@ -3,11 +3,13 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,6 +24,9 @@ import (
 const (
 	maxRequest = token.MaxValue + 4<<10 // bytes
 	maxStreams = 256                    // calls of one connection at once
+
+	greeting = 5 * time.Second  // for a connection's first words
+	drain    = 30 * time.Second // for calls that have begun, unless told otherwise
 )
 
 // Keys is what the service needs of a token.
@@ -39,11 +44,14 @@ type Served struct {
 	Objects Objects
 	Pairs   Pairs
 	Pair    token.Pair // of Pairs
+
+	Drain time.Duration // how long calls that have begun may take when Serve is to end; 0: 30 s
 }
 
-// Serve answers at l until ctx ends, and then finishes what it has begun.
+// Serve answers at l until ctx ends, and then finishes what it has begun. A call
+// whose request never came in whole is broken off after what.Drain.
 func Serve(ctx context.Context, l net.Listener, what Served, logger *slog.Logger) error {
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxStreams), grpc.UnaryInterceptor(guard(logger)))
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(greeting), grpc.UnaryInterceptor(guard(logger)))
 	if what.Keys != nil {
 		pb.RegisterKeyHolderServer(s, &holder{keys: what.Keys, label: what.Label})
 	}
@@ -58,6 +66,7 @@ func Serve(ctx context.Context, l net.Listener, what Served, logger *slog.Logger
 	go func() {
 		defer close(stopped)
 		<-ended.Done()
+		defer time.AfterFunc(cmp.Or(what.Drain, drain), s.Stop).Stop()
 		s.GracefulStop()
 	}()
 	err := s.Serve(l)

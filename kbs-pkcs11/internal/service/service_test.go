@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -102,11 +103,7 @@ func TestFailures(t *testing.T) {
 
 func serve(t *testing.T, k Keys, logger *slog.Logger) (pb.KeyHolderClient, func()) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "svc-*") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "s")
+	path := filepath.Join(shortDir(t), "s")
 	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -114,15 +111,62 @@ func serve(t *testing.T, k Keys, logger *slog.Logger) (pb.KeyHolderClient, func(
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, Served{Keys: k, Label: "label"}, logger) }()
-	dial := func(context.Context, string) (net.Conn, error) { return net.Dial("unix", path) }
-	conn, err := grpc.NewClient("passthrough:///x", grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn := dial(t, path)
+	return pb.NewKeyHolderClient(conn), func() {
+		cancel()
+		if err := errors.Join(<-done, conn.Close()); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	}
+}
+
+// shortDir is a folder with a name that is short enough for a socket in it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "svc-*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pb.NewKeyHolderClient(conn), func() {
-		cancel()
-		if err := errors.Join(<-done, conn.Close(), os.RemoveAll(dir)); err != nil {
-			t.Errorf("serve: %v", err)
-		}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func dial(t *testing.T, path string) *grpc.ClientConn {
+	t.Helper()
+	to := func(context.Context, string) (net.Conn, error) { return net.Dial("unix", path) }
+	conn, err := grpc.NewClient("passthrough:///x", grpc.WithContextDialer(to), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// A request that never comes in whole does not keep the process from ending.
+func TestServeEnds(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, l, Served{Keys: broken{}, Drain: time.Millisecond}, slog.New(slog.DiscardHandler))
+	}()
+	conn := dial(t, path)
+	defer func() { _ = conn.Close() }()
+	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, pb.KeyHolder_Wrap_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pb.NewKeyHolderClient(conn).Wrap(t.Context(), &pb.WrapRequest{}); status.Code(err) != codes.Internal {
+		t.Fatal(err) // once this call is answered, the other one has begun
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := stream.RecvMsg(&pb.WrapResponse{}); err == nil {
+		t.Error("half a request was answered")
 	}
 }

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"crypto/elliptic"
 
 	"github.com/miekg/pkcs11"
@@ -27,8 +28,11 @@ func Create(t *Token, like ...*pkcs11.Attribute) error {
 	return err
 }
 
-// ParsePoint is parsePoint.
-var ParsePoint = parsePoint
+// ParsePoint is parsePoint, ParseEdwards parseEdwards.
+var (
+	ParsePoint   = parsePoint
+	ParseEdwards = parseEdwards
+)
 
 // Info is what the token says of itself.
 func Info(t *Token) (pkcs11.TokenInfo, uint, error) {
@@ -40,11 +44,16 @@ func Info(t *Token) (pkcs11.TokenInfo, uint, error) {
 
 // Made is a key pair as somebody else would make it.
 type Made struct {
-	Curve  elliptic.Curve
-	Params []byte // of another curve
-	Bits   uint   // of an RSA key
+	Curve   elliptic.Curve
+	Params  []byte // of another curve
+	Bits    uint   // of an RSA key
+	Edwards bool   // of Ed25519
 
 	Readable, Silent, NoPublic, NoPrivate bool
+
+	Always      bool   // it wants the PIN each time
+	Only        uint   // the one mechanism that it may be used with
+	PublicLabel string // of the public key, if it is another one
 }
 
 // MakeSigner makes a pair that signs, or of which something is wrong.
@@ -56,16 +65,19 @@ func MakeSigner(t *Token, label, id string, m Made) error {
 		return err
 	}
 	defer func() { _ = t.lib.CloseSession(s) }()
-	named := func(kept bool) []*pkcs11.Attribute {
+	named := func(label string, kept bool) []*pkcs11.Attribute {
 		return []*pkcs11.Attribute{
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, kept), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id)),
 		}
 	}
-	public, mechanism := append(named(!m.NoPublic), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)), uint(pkcs11.CKM_EC_KEY_PAIR_GEN)
+	public, mechanism := append(named(cmp.Or(m.PublicLabel, label), !m.NoPublic), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)), uint(pkcs11.CKM_EC_KEY_PAIR_GEN)
 	switch {
 	case m.Bits > 0:
 		mechanism = pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN
 		public = append(public, pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, m.Bits), pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+	case m.Edwards:
+		mechanism = 0x1055 // CKM_EC_EDWARDS_KEY_PAIR_GEN
+		public = append(public, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, []byte{6, 3, 0x2b, 0x65, 0x70}))
 	case m.Params != nil:
 		public = append(public, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, m.Params))
 	default:
@@ -74,8 +86,15 @@ func MakeSigner(t *Token, label, id string, m Made) error {
 		}[m.Curve]
 		public = append(public, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, params))
 	}
-	_, _, err = t.lib.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, append(named(!m.NoPrivate),
+	private := append(named(label, !m.NoPrivate),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true), pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, !m.Readable),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, m.Readable), pkcs11.NewAttribute(pkcs11.CKA_SIGN, !m.Silent)))
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, m.Readable), pkcs11.NewAttribute(pkcs11.CKA_SIGN, !m.Silent))
+	if m.Always {
+		private = append(private, pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_AUTHENTICATE, true))
+	}
+	if m.Only != 0 {
+		private = append(private, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, m.Only))
+	}
+	_, _, err = t.lib.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
 	return err
 }

@@ -58,11 +58,21 @@ func aesKeys(label string) []*pkcs11.Attribute {
 	}
 }
 
+// find returns all objects that are like that; more than limit are an error. A
+// module may hand them out in parts of any size (PKCS#11 2.40 section 5.7).
 func (t *Token) find(s pkcs11.SessionHandle, like []*pkcs11.Attribute, limit int) ([]pkcs11.ObjectHandle, error) {
 	if err := t.lib.FindObjectsInit(s, like); err != nil {
 		return nil, fmt.Errorf("find objects: %w", err)
 	}
-	found, _, err := t.lib.FindObjects(s, limit+1)
+	var found []pkcs11.ObjectHandle
+	var err error
+	for len(found) <= limit {
+		var part []pkcs11.ObjectHandle
+		if part, _, err = t.lib.FindObjects(s, limit+1-len(found)); err != nil || len(part) == 0 {
+			break
+		}
+		found = append(found, part...)
+	}
 	if end := t.lib.FindObjectsFinal(s); err == nil {
 		err = end
 	}

@@ -98,14 +98,14 @@ func (t *Token) WrapKey(ctx context.Context, p Pair, plaintext secret.Bytes) ([]
 }
 
 func (t *Token) encrypt(l *login, s pkcs11.SessionHandle, p Pair, plaintext []byte) ([]byte, error) {
-	key, size, err := t.half(l, s, p, pkcs11.CKO_PUBLIC_KEY)
+	key, err := t.half(l, s, p, pkcs11.CKO_PUBLIC_KEY)
 	if err != nil {
 		return nil, err
 	}
-	if n := len(plaintext); n == 0 || n > size-p.Padding.overhead() {
-		return nil, fmt.Errorf("%w: %d bytes, want 1 to %d", ErrSize, n, size-p.Padding.overhead())
+	if n := len(plaintext); n == 0 || n > key.size-p.Padding.overhead() {
+		return nil, fmt.Errorf("%w: %d bytes, want 1 to %d", ErrSize, n, key.size-p.Padding.overhead())
 	}
-	if err := t.lib.EncryptInit(s, p.Padding.mechanism(), key); err != nil {
+	if err := t.lib.EncryptInit(s, p.Padding.mechanism(), key.handle); err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
 	out, err := t.lib.Encrypt(s, plaintext)
@@ -133,15 +133,20 @@ func (t *Token) UnwrapKey(ctx context.Context, p Pair, wrapped []byte) (secret.B
 }
 
 func (t *Token) decrypt(l *login, s pkcs11.SessionHandle, p Pair, wrapped []byte) ([]byte, error) {
-	key, size, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
+	key, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
 	if err != nil {
 		return nil, err
 	}
-	if len(wrapped) != size {
-		return nil, fmt.Errorf("%w: it has %d bytes, want %d", ErrOpen, len(wrapped), size)
+	if len(wrapped) != key.size {
+		return nil, fmt.Errorf("%w: it has %d bytes, want %d", ErrOpen, len(wrapped), key.size)
 	}
-	if err := t.lib.DecryptInit(s, p.Padding.mechanism(), key); err != nil {
+	if err := t.lib.DecryptInit(s, p.Padding.mechanism(), key.handle); err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	if key.always {
+		if err := t.logIn(l.slot, s, pkcs11.CKU_CONTEXT_SPECIFIC); err != nil {
+			return nil, err
+		}
 	}
 	plain, err := t.lib.Decrypt(s, wrapped)
 	if err != nil {
@@ -166,7 +171,8 @@ func (t *Token) pairWorks(l *login, s pkcs11.SessionHandle, p Pair) bool {
 type (
 	half struct {
 		handle pkcs11.ObjectHandle
-		size   int // of the modulus, in bytes
+		size   int  // of the modulus, in bytes
+		always bool // it wants the PIN each time
 	}
 	halfOf struct {
 		class     uint
@@ -175,24 +181,29 @@ type (
 )
 
 // half finds the public or the private key of a pair.
-func (t *Token) half(l *login, s pkcs11.SessionHandle, p Pair, class uint) (pkcs11.ObjectHandle, int, error) {
+func (t *Token) half(l *login, s pkcs11.SessionHandle, p Pair, class uint) (half, error) {
 	at := halfOf{class, p.Label, p.ID}
 	if h, ok := l.handles.Load(at); ok {
-		return h.(half).handle, h.(half).size, nil
+		return h.(half), nil
 	}
 	found, err := t.find(s, append(p.like(class), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA)), 1)
 	switch {
 	case err != nil:
-		return 0, 0, err
+		return half{}, err
 	case len(found) == 0:
-		return 0, 0, fmt.Errorf("%w: no RSA key is called %s", ErrUnknown, p)
+		return half{}, fmt.Errorf("%w: no RSA key is called %s", ErrUnknown, p)
 	}
 	h := half{handle: found[0]}
 	if h.size, err = t.judgePair(s, h.handle, class); err != nil {
-		return 0, 0, err
+		return half{}, err
+	}
+	if class == pkcs11.CKO_PRIVATE_KEY {
+		if h.always, err = t.alwaysAuthenticate(s, h.handle); err != nil {
+			return half{}, err
+		}
 	}
 	l.handles.Store(at, h)
-	return h.handle, h.size, nil
+	return h, nil
 }
 
 // judgePair returns the size of a modulus, in bytes, of a key that is fit for
@@ -219,7 +230,7 @@ func (t *Token) judgePair(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, class u
 // MakePair makes a pair of RSA-3072 within the token, unless the label has one.
 func (t *Token) MakePair(ctx context.Context, label string) error {
 	return t.write(ctx, func(s pkcs11.SessionHandle) error {
-		_, _, err := t.half(&login{}, s, Pair{Label: label}, pkcs11.CKO_PRIVATE_KEY)
+		_, err := t.half(&login{}, s, Pair{Label: label}, pkcs11.CKO_PRIVATE_KEY)
 		if !errors.Is(err, ErrUnknown) {
 			return err
 		}

@@ -14,9 +14,9 @@ import (
 func (t *Token) PublicKey(ctx context.Context, p Pair) (*rsa.PublicKey, error) {
 	var key *rsa.PublicKey
 	err := t.use(ctx, func(l *login, s pkcs11.SessionHandle) error {
-		h, _, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
+		h, err := t.half(l, s, p, pkcs11.CKO_PRIVATE_KEY)
 		if err == nil {
-			key, err = t.modulus(s, h)
+			key, err = t.modulus(s, h.handle)
 		}
 		return err
 	})

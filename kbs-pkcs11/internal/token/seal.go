@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -103,7 +104,7 @@ func (t *Token) gcm(l *login, s pkcs11.SessionHandle, label, name string, iv, bo
 // vague reports whether an error may mean that the tag did not fit. The
 // standard names no one code for that, and modules give these.
 func vague(err error) bool {
-	return is(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID,
+	return !errors.Is(err, ErrPIN) && is(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID,
 		aeadDecryptFailed, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED)
 }
 

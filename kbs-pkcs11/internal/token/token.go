@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
@@ -122,22 +123,34 @@ func (t *Token) use(ctx context.Context, do func(*login, pkcs11.SessionHandle) e
 	var err error
 	for range 2 {
 		var l *login
-		if l, err = t.enter(); err != nil {
+		if l, err = t.attempt(do); l == nil {
 			return err
 		}
-		s := <-l.sessions // there is one for every turn
-		err = do(l, s)
-		l.sessions <- s
-		t.mu.RUnlock()
+		if errors.Is(err, ErrPIN) { // that of one key, or for one signature
+			t.leave(l, err)
+		}
 		if !void(err) {
 			break
 		}
-		t.leave(l)
+		t.leave(l, nil)
 	}
-	if raw := pkcs11.Error(0); errors.As(err, &raw) {
+	if raw := pkcs11.Error(0); errors.As(err, &raw) && !errors.Is(err, ErrPIN) {
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	return err
+}
+
+// attempt runs do once, with a session that is given back whatever happens. It
+// returns no login if there is none.
+func (t *Token) attempt(do func(*login, pkcs11.SessionHandle) error) (*login, error) {
+	l, err := t.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer t.mu.RUnlock()
+	s := <-l.sessions // there is one for every turn
+	defer func() { l.sessions <- s }()
+	return l, do(l, s)
 }
 
 // enter returns the login with mu held for reading.
@@ -154,10 +167,14 @@ func (t *Token) enter() (*login, error) {
 	}
 }
 
-// leave ends a login that turned out to be void, unless somebody else has.
-func (t *Token) leave(l *login) {
+// leave ends a login that turned out to be void, unless somebody else has. If
+// refused says why, there is no other one.
+func (t *Token) leave(l *login, refused error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.refused == nil {
+		t.refused = refused
+	}
 	if t.login == l {
 		t.login = nil
 		_ = t.lib.Finalize() // what it says of a token that is gone helps nobody
@@ -213,23 +230,35 @@ func (t *Token) start() (l *login, err error) {
 	}
 	s := <-l.sessions
 	defer func() { l.sessions <- s }()
-	return l, t.logIn(s) // which holds for all sessions
+	return l, t.logIn(slot, s, pkcs11.CKU_USER) // which holds for all sessions
 }
 
-func (t *Token) logIn(s pkcs11.SessionHandle) error {
+// logIn gives the token the PIN, of which it keeps no copy. The library below
+// makes one in C, which it frees and does not wipe.
+func (t *Token) logIn(slot uint, s pkcs11.SessionHandle, user uint) error {
 	pin, err := t.cfg.PIN()
 	if err != nil {
 		return err
 	}
 	defer pin.Destroy()
-	err = t.lib.Login(s, pkcs11.CKU_USER, string(pin.Reveal())) // the library takes nothing but a string
+	p := pin.Reveal()
+	err = t.lib.Login(s, user, unsafe.String(unsafe.SliceData(p), len(p)))
 	switch {
-	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+	case err == nil:
+		return nil
+	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED),
+		!void(err) && t.counted(slot):
 		return fmt.Errorf("%w: %w", ErrPIN, err)
-	case err != nil:
-		return fmt.Errorf("log in: %w", err)
 	}
-	return nil
+	return fmt.Errorf("log in: %w", err)
+}
+
+// counted asks the token whether it has counted a wrong PIN. Some modules have
+// no code of their own for one, and a program that goes on trying locks the
+// token.
+func (t *Token) counted(slot uint) bool {
+	info, err := t.lib.GetTokenInfo(slot)
+	return err == nil && info.Flags&(pkcs11.CKF_USER_PIN_COUNT_LOW|pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_USER_PIN_LOCKED) != 0
 }
 
 // void reports whether an error means that handles or the login are void.

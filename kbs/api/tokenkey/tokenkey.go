@@ -5,22 +5,30 @@
 // input and output, in JSON documents of one line each: an [Open], answered by an
 // [Opened], and then, by the use that it named, any number of [Decrypt], each
 // answered by a [Decrypted], or of [Sign], each answered by a [Signed], until the
-// input ends. A key that was opened for the one is not used for the other. The PIN goes that way because arguments and environments
-// are seen by others. Whoever holds the two pipes is the only one who can ask.
+// input ends. A key that was opened for the one is not used for the other. The
+// PIN goes that way because arguments and environments are seen by others.
+// Whoever holds the two pipes is the only one who can ask.
 package tokenkey
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
+	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/strictjson"
 )
 
-// MaxLine bounds one document, in bytes.
-const MaxLine = 64 << 10
+const (
+	// MaxLine bounds one document, in bytes.
+	MaxLine = 64 << 10
+	// MaxMessage bounds a message that is signed as it is, in bytes.
+	MaxMessage = 32 << 10
+)
 
 // Open says which key.
 type Open struct {
@@ -75,11 +83,14 @@ type Decrypted struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Sign asks for a signature of a digest by SHA-2: ECDSA in ASN.1, or RSA with
-// PKCS#1 v1.5.
+// Sign asks for a signature. ECDSA, in ASN.1, and RSA sign a digest by SHA-2;
+// Ed25519 hashes in its own way, and twice (RFC 8032 section 5.1.6), so it is
+// given the message.
 type Sign struct {
-	Hash   string `json:"hash"` // SHA256, SHA384 or SHA512
-	Digest []byte `json:"digest"`
+	Hash    string `json:"hash,omitempty"` // SHA256, SHA384 or SHA512, of Digest
+	Digest  []byte `json:"digest,omitempty"`
+	PSS     bool   `json:"pss,omitempty"`     // RSASSA-PSS, with MGF1 of the same hash and a salt as long; else PKCS#1 v1.5
+	Message []byte `json:"message,omitempty"` // for Ed25519, up to MaxMessage
 }
 
 // Signed is the answer. An error ends nothing.
@@ -121,10 +132,29 @@ func Receive(r *bufio.Reader, v any) error {
 	case err != nil:
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	if err := decode(line, v); err != nil {
 		return errors.New("not a document of this protocol") // what the library says may quote a secret
 	}
 	return nil
+}
+
+// decode reads one object that has no members but those of v. It makes no copy of
+// the line, as a [json.Decoder] does: that would outlive the PIN.
+func decode(line []byte, v any) error {
+	members, err := strictjson.CheckedMembers(line)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v).Elem()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); !f.Anonymous {
+			known[name] = true
+		}
+	}
+	for name := range members {
+		if !known[name] {
+			return errors.New("another member")
+		}
+	}
+	return json.Unmarshal(line, v)
 }

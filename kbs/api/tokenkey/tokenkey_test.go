@@ -14,6 +14,7 @@ func TestThereAndBack(t *testing.T) {
 	want := []any{
 		&Open{Module: "/usr/lib/m.so", Which: Which{Token: "t", Serial: "7", Slot: new(uint)}, Use: ToSign, Object: "o", ID: []byte{0, '\n', 255}, PIN: []byte("12\n34")},
 		&Opened{Public: []byte("der")}, &Decrypt{Hash: SHA1, Sealed: bytes.Repeat([]byte{9}, 512)}, &Decrypted{Error: "no\nkey"}, &Sign{Hash: SHA384, Digest: bytes.Repeat([]byte{1}, 48)}, &Signed{Signature: []byte{0, 255}},
+		&Sign{Hash: SHA256, Digest: make([]byte, 32), PSS: true}, &Sign{Message: make([]byte, MaxMessage)},
 	}
 	for _, v := range want {
 		if err := Send(&pipe, v); err != nil {
@@ -37,6 +38,10 @@ func TestRefused(t *testing.T) {
 		"cut":            `{"hash":"sha1"`,
 		"another member": `{"hash":"sha1","label":"x"}` + "\n",
 		"no object":      "7\n",
+		"no name":        `{"":"x"}` + "\n",
+		"a name twice":   `{"hash":"sha1","hash":"sha256"}` + "\n",
+		"in capitals":    `{"HASH":"sha1"}` + "\n",
+		"more behind it": `{"hash":"sha1"} {"hash":"sha256"}` + "\n",
 		"too long":       `{"hash":"` + strings.Repeat("x", MaxLine) + `"}` + "\n",
 	} {
 		if err := Receive(NewReader(strings.NewReader(text)), &Decrypt{}); err == nil || errors.Is(err, io.EOF) {

@@ -12,14 +12,15 @@ import (
 
 const signLong = `Sign what REF points to and push the signature beside it. It names the repository
 and the digest, and carries the annotations: a policy can ask for them, and keep
-out older images by a version ("atLeast"). A key can stay in a PKCS#11 token: it is
-named by its URI, and kbs-pkcs11 has the token sign.
+out older images by a version ("atLeast"). A key can stay in a PKCS#11 token, for
+every form: it is named by its URI, and kbs-pkcs11 has the token sign.
 
   tag       a signature under cosign's tag, which every verifier reads: cosign,
             podman, skopeo, CRI-O and the guests of other projects
   bundle    a Sigstore bundle 0.3 among the image's referrers, which cosign 3
             writes and reads by default
-  notation  a JWS of the Notary Project among the referrers; wants --certificate
+  notation  a JWS of the Notary Project among the referrers; wants --certificate,
+            and a key of ECDSA or of RSA with 2048, 3072 or 4096 bits
 
 Without --form it writes tag and bundle, so that old and new verifiers find what
 they look for, and guests of this project count one key once. Signing again with

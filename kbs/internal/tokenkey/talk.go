@@ -10,10 +10,15 @@ import (
 	"io"
 	"os/exec"
 	"sync"
+	"time"
 
 	wire "github.com/vouchsafe-cc/vouchsafe/kbs/api/tokenkey"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
+
+// lingering is how long a process that the token's library left behind may keep
+// the program's streams open, when the program has ended.
+const lingering = 2 * time.Second
 
 // A talk is a conversation with the program about one key.
 type talk struct {
@@ -30,6 +35,7 @@ type talk struct {
 func start(ctx context.Context, program string, u URI, use string, pin secret.Bytes, stderr io.Writer) (*talk, crypto.PublicKey, error) {
 	t := &talk{uri: u, cmd: exec.CommandContext(ctx, program, "open")}
 	t.cmd.Stderr = stderr
+	t.cmd.WaitDelay = lingering
 	out, err := t.cmd.StdoutPipe()
 	if err != nil {
 		return nil, nil, err

@@ -31,6 +31,8 @@ type stage struct {
 	dir string
 	env []string
 	pin string // file
+
+	word string // the PIN itself
 }
 
 func newStage(t *testing.T) *stage {
@@ -53,10 +55,12 @@ func newStage(t *testing.T) *stage {
 	s.pin = s.write("pin", word+"\n")
 	s.write("softhsm2.conf", "directories.tokendir = "+s.dir+"\nlog.level = ERROR\n")
 	s.run("softhsm2-util", "--init-token", "--free", "--label", "owner", "--pin", word, "--so-pin", word)
-	s.importKey("image", "a1ff", word, "RSA", "rsa_keygen_bits:3072")
-	s.importKey("other", "b2", word, "RSA", "rsa_keygen_bits:3072")
-	s.importKey("p256", "c3", word, "EC", "ec_paramgen_curve:P-256")
-	s.importKey("p384", "d4", word, "EC", "ec_paramgen_curve:P-384")
+	s.word = word
+	s.importKey("image", "a1ff", "RSA", "rsa_keygen_bits:3072")
+	s.importKey("other", "b2", "RSA", "rsa_keygen_bits:3072")
+	s.importKey("p256", "c3", "EC", "ec_paramgen_curve:P-256")
+	s.importKey("p384", "d4", "EC", "ec_paramgen_curve:P-384")
+	s.importKey("ed25519", "e4", "ED25519")
 	s.image()
 	return s
 }
@@ -76,12 +80,16 @@ func (s *stage) build(cgo, program string) {
 }
 
 // importKey puts a key pair into the token; it cannot be read out again.
-func (s *stage) importKey(label, id, pin, algorithm, option string) {
+func (s *stage) importKey(label, id, algorithm string, options ...string) {
 	s.Helper()
 	file := s.path(label + ".key")
-	s.run("openssl", "genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", file)
+	args := []string{"genpkey", "-algorithm", algorithm, "-out", file}
+	for _, o := range options {
+		args = append(args, "-pkeyopt", o)
+	}
+	s.run("openssl", args...)
 	s.run("openssl", "pkey", "-in", file, "-pubout", "-out", s.path(label+".pub"))
-	s.run("softhsm2-util", "--import", file, "--token", "owner", "--label", label, "--id", id, "--pin", pin)
+	s.run("softhsm2-util", "--import", file, "--token", "owner", "--label", label, "--id", id, "--pin", s.word)
 	if err := os.Remove(file); err != nil {
 		s.Fatal(err)
 	}
@@ -151,24 +159,72 @@ func (s *stage) uri(which string) string {
 	return fmt.Sprintf("pkcs11:token=owner;%s?module-path=%s&pin-source=file:%s", which, module, s.pin)
 }
 
+// server is a registry for one test.
+func server(t *testing.T) (host string) {
+	t.Helper()
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
 // What the token signs is verified by the public half, which lies in a file.
 func TestSignedByAToken(t *testing.T) {
-	s := newStage(t)
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	host := strings.TrimPrefix(server.URL, "http://")
-	for _, key := range []string{"p256", "p384", "image"} {
+	s, host := newStage(t), server(t)
+	other := s.write("other.json", fmt.Sprintf(`{"default":[{"type":"sigstoreSigned","keyPath":%q}],"transports":{}}`, s.path("other.pub")))
+	for _, key := range []string{"p256", "p384", "image", "ed25519"} {
 		ref := host + "/" + key + ":1"
 		s.run("kbsctl", "image", "encrypt", "oci:app:1", "--to", ref, "--recipient", "jwe:image.pub", "--sign", s.uri("object="+key), "--insecure-plain-http", host)
 		policy := s.write(key+".json", fmt.Sprintf(`{"default":[{"type":"sigstoreSigned","keyPath":%q}],"transports":{}}`, s.path(key+".pub")))
 		s.run("kbsctl", "image", "verify", ref, "--policy", policy, "--insecure-plain-http", host)
-		other := s.write("other.json", fmt.Sprintf(`{"default":[{"type":"sigstoreSigned","keyPath":%q}],"transports":{}}`, s.path("other.pub")))
 		s.fails("by a key that calls itself", "image", "verify", ref, "--policy", other, "--insecure-plain-http", host)
 		s.run("kbsctl", "image", "sign", ref, "--key", s.uri("object=other"), "--form", "tag", "--insecure-plain-http", host)
 		s.run("kbsctl", "image", "verify", ref, "--policy", other, "--insecure-plain-http", host)
 	}
 	s.fails("no private key that may sign", "image", "sign", host+"/p256:1", "--key", s.uri("object=none"), "--insecure-plain-http", host)
 	s.fails("want one", "image", "sign", host+"/p256:1", "--key", strings.Replace(s.uri("object=p256"), "token=owner", "token=owner;serial=0", 1), "--insecure-plain-http", host)
+	// What is too long to be signed in a token is told, and ends nothing.
+	s.fails("signs messages of", "image", "sign", host+"/p256:1", "--key", s.uri("object=ed25519"), "--annotation", "a="+strings.Repeat("x", 33<<10), "--insecure-plain-http", host)
+}
+
+// Notation's signatures, with the hash that its specification has for each size of
+// keys (signature specification, "Algorithm Selection"), are judged under a root.
+func TestNotationByAToken(t *testing.T) {
+	s, host := newStage(t), server(t)
+	s.importKey("p521", "e5", "EC", "ec_paramgen_curve:P-521")
+	s.importKey("rsa2048", "f6", "RSA", "rsa_keygen_bits:2048")
+	s.importKey("rsa4096", "f7", "RSA", "rsa_keygen_bits:4096")
+	ca := newAuthority(t)
+	root := s.write("root.pem", string(ca.root))
+	stranger := s.write("stranger.pem", string(newAuthority(t).root))
+	policy := func(root string) string {
+		return s.write("notation.json", fmt.Sprintf(`{"default":[{"type":"notationSigned","caPath":%q,
+			"trustedIdentities":["x509.subject: C=DE, ST=Berlin, O=Shop"],"insecureIgnoreRevocation":true}],"transports":{}}`, root))
+	}
+	sign := func(key, chain string, more ...string) []string {
+		return append([]string{"image", "sign", host + "/app:" + key, "--key", s.uri("object=" + key), "--certificate", chain, "--insecure-plain-http", host}, more...)
+	}
+	for key, algorithm := range map[string]string{"p256": "ES256", "p384": "ES384", "p521": "ES512", "rsa2048": "PS256", "image": "PS384", "rsa4096": "PS512"} {
+		ref := host + "/app:" + key
+		s.run("kbsctl", "image", "encrypt", "oci:app:1", "--to", ref, "--recipient", "jwe:image.pub", "--insecure-plain-http", host)
+		s.fails("", "image", "verify", ref, "--policy", policy(root), "--insecure-plain-http", host)
+		chain := s.write(key+".pem", ca.chain(s, key))
+		s.run("kbsctl", sign(key, chain, "--form", "notation", "--annotation", "version=2")...)
+		if out := s.run("kbsctl", "image", "verify", ref, "--policy", policy(root), "--insecure-plain-http", host, "-o", "json"); !strings.Contains(out, "notation-jws") {
+			t.Errorf("%s: %s", key, out)
+		}
+		s.fails("", "image", "verify", ref, "--policy", policy(stranger), "--insecure-plain-http", host)
+		if got := notationAlgorithm(t, ref); got != algorithm {
+			t.Errorf("%s: signed by %s, want %s", key, got, algorithm)
+		}
+	}
+	s.fails("not that of the signing key", sign("p256", s.path("p384.pem"), "--form", "notation")...)
+	s.fails("Notation", sign("ed25519", s.write("ed25519.pem", ca.chain(s, "ed25519")), "--form", "notation")...)
+
+	// A token that does not know PSS is named for what it lacks, and still signs
+	// the other forms.
+	s.write("softhsm2.conf", "directories.tokendir = "+s.dir+"\nlog.level = ERROR\nslots.mechanisms = CKM_RSA_PKCS,CKM_ECDSA\n")
+	s.fails("CKM_RSA_PKCS_PSS with SHA-384", sign("image", s.path("image.pem"), "--form", "notation")...)
+	s.run("kbsctl", "image", "sign", host+"/app:image", "--key", s.uri("object=image"), "--insecure-plain-http", host)
 }
 
 func TestKeyInAToken(t *testing.T) {
