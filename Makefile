@@ -89,7 +89,7 @@ test: ## every test with the race detector, then a fuzz smoke; installs what it 
 		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2 swtpm=swtpm openssl=openssl xz=xz-utils umoci=umoci ctr=containerd fsck.erofs=erofs-utils veritysetup=cryptsetup-bin \
 		skopeo=skopeo buildah=buildah gpg=gnupg dnsmasq=dnsmasq-base sbverify=sbsigntool fsck.vfat=dosfstools mtype=mtools sfdisk=fdisk lz4=lz4
 	@$(MAKE) --no-print-directory build build-pkcs11
-	@for m in $(MODULES); do echo "test $$m"; (cd $$m && go test -race -timeout 15m ./...) || exit 1; done
+	@for m in $(MODULES); do echo "test $$m"; (cd $$m && GORACE=atexit_sleep_ms=0 go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz
 
 .PHONY: test-kernel
@@ -139,7 +139,7 @@ own-guest: guest-parts
 	@$(BUILDGUEST) --recipe $(GUEST)/own.toml --lock $(GUEST)/own.lock --form initrd --out $(GUEST)/boot/own 2>&1
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (default 5s; .ci/nightly runs them for a minute)
+fuzz: ## run every fuzz target for FUZZTIME (default 3s; .ci/nightly runs them for a minute)
 	@build/fuzz $(FUZZTIME)
 
 .PHONY: bench

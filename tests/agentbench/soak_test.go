@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/barepod"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 )
 
 // A short form of `make soak-agent`: containers and pods come and go, and what
@@ -19,13 +20,10 @@ func TestSoakBriefly(t *testing.T) {
 	if _, err := barepod.Build(t.Context(), bin); err != nil {
 		t.Fatal(err)
 	}
-	self := filepath.Join(bin, "agentbench")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", self, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := programs.Build(t.Context(), bin, "tests/agentbench"); err != nil {
+		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), self, "soak", "--bin", bin, "--cycles", "20").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "agentbench"), "soak", "--bin", bin, "--cycles", "20").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/world"
 )
 
@@ -60,11 +61,8 @@ func setUp(m *testing.M) (code int, err error) {
 	}
 	ctx := context.Background()
 	bin := filepath.Join(dir, "bin")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/",
-		"./measure/cmd/measure", "./kbs/cmd/kbs", "./kbs/cmd/kbsctl", "./guest-agent/cmd/guest-agent")
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w: %s", err, out)
+	if err := programs.Build(ctx, bin, "measure/cmd/measure", "kbs/cmd/kbs", "kbs/cmd/kbsctl", "guest-agent/cmd/guest-agent"); err != nil {
+		return 1, err
 	}
 	if stage.World, err = world.New(filepath.Join(dir, "world"), bin); err != nil {
 		return 1, err

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Values[brokerKey{}] = b
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("STATE", state)
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second when it ends
 			e.Setenv("KBS_SERVER", b.http.URL)
 			e.Setenv("KBS_CA", filepath.Join(state, "ca.pem"))
 			e.Setenv("KBS_TOKEN_FILE", broker.AdminTokenPath(state))

@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("VENDOR", dir)
 			e.Setenv("EVIDENCE", evidence)
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second when it ends
 			return predicttest.Write(filepath.Join(e.WorkDir, "vm"))
 		},
 		Condition: func(cond string) (bool, error) {

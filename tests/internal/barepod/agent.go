@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 )
 
 // Busybox is the static program that the containers consist of.
@@ -44,14 +45,7 @@ func Missing(tools ...string) string {
 
 // Build builds the agent as it is released and returns the program's path.
 func Build(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "guest-agent")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", program,
-		"github.com/vouchsafe-cc/vouchsafe/guest-agent/cmd/guest-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the agent: %w: %s", err, out)
-	}
-	return program, nil
+	return filepath.Join(dir, "guest-agent"), programs.Build(ctx, dir, "guest-agent/cmd/guest-agent")
 }
 
 // Config says how an agent is run.

@@ -2,7 +2,6 @@ package reference
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -10,17 +9,16 @@ import (
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure/lab"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 )
 
 // The pages in docs/reference must be what the code says today.
 func TestPagesAreCurrent(t *testing.T) {
 	const root = "../../.."
 	bin, out := t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/",
-		"./measure/cmd/measure", "./kbs/cmd/kbs", "./kbs/cmd/kbsctl", "./guest-agent/cmd/guest-agent", "./rootfs/cmd/rootfs")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, text)
+	err := programs.Build(t.Context(), bin, "measure/cmd/measure", "kbs/cmd/kbs", "kbs/cmd/kbsctl", "guest-agent/cmd/guest-agent", "rootfs/cmd/rootfs")
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := Write(t.Context(), out, bin); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/barepod"
 	"github.com/vouchsafe-cc/vouchsafe/tests/internal/hypervisor/api"
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 )
 
 // stub runs hypervisor-stub and connects as the shim does.
@@ -27,13 +28,11 @@ func stub(t *testing.T) (client api.HypervisorService, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hv-")
 	ok(t, err)
-	bin := filepath.Join(t.TempDir(), "hypervisor-stub")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../../cmd/hypervisor-stub").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bin := t.TempDir()
+	ok(t, programs.Build(t.Context(), bin, "tests/cmd/hypervisor-stub"))
 	socket := filepath.Join(dir, "s")
 	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), bin, "--listen", socket, "--agent", program, "--dir", filepath.Join(dir, "m"),
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "hypervisor-stub"), "--listen", socket, "--agent", program, "--dir", filepath.Join(dir, "m"),
 		"--cmdline", "vouchsafe.insecure_no_agent_policy=true", "--agent-arg=--rest-listen=", "--agent-arg=--tpm-device=/nonexistent")
 	cmd.Stderr = &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+
+	"github.com/vouchsafe-cc/vouchsafe/tests/internal/programs"
 )
 
 const module = "/usr/lib/softhsm/libsofthsm2.so"
@@ -47,8 +49,11 @@ func newStage(t *testing.T) *stage {
 	}
 	s := &stage{T: t, dir: t.TempDir()}
 	s.env = append(os.Environ(), "SOFTHSM2_CONF="+s.path("softhsm2.conf"), "HOME="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
-	s.build("0", "./kbs/cmd/kbsctl")
-	s.build("1", "./kbs-pkcs11/cmd/kbs-pkcs11")
+	for _, err := range []error{programs.Build(t.Context(), s.path("bin"), "kbs/cmd/kbsctl"), programs.BuildC(t.Context(), s.path("bin"), "kbs-pkcs11/cmd/kbs-pkcs11")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	pin := make([]byte, 8)
 	_, _ = rand.Read(pin)
 	word := hex.EncodeToString(pin)
@@ -63,20 +68,6 @@ func newStage(t *testing.T) *stage {
 	s.importKey("ed25519", "e4", "ED25519")
 	s.image()
 	return s
-}
-
-// build uses the flags of the Makefile, so that what it built is not built again.
-func (s *stage) build(cgo, program string) {
-	s.Helper()
-	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", s.path("bin") + "/"}
-	if cgo == "0" {
-		args = append(args, "-tags", "grpcnotrace")
-	}
-	cmd := exec.CommandContext(s.Context(), "go", append(args, program)...)
-	cmd.Dir, cmd.Env = "../../..", append(os.Environ(), "CGO_ENABLED="+cgo)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.Fatalf("build %s: %v\n%s", program, err, out)
-	}
 }
 
 // importKey puts a key pair into the token; it cannot be read out again.

@@ -38,7 +38,7 @@ var build = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	bin := filepath.Join(dir, "kbs-pkcs11")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/kbs-pkcs11") //nolint:noctx // it belongs to no one test
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/kbs-pkcs11") // as the Makefile does;nolint:noctx // it belongs to no one test
 	cmd.Dir, cmd.Env = filepath.Join(filepath.Dir(here), "../../../../../kbs-pkcs11"), append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return out, err
