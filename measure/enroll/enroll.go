@@ -14,7 +14,6 @@ package enroll
 
 import (
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -25,20 +24,23 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/ek"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 )
 
 // Request is what the machine with the TPM says of its keys. Nobody has checked
 // any of it.
 type Request struct {
+	EKTemplate    string `json:"ek_template"`    // name of one of [ek.Templates]
 	EKCertificate []byte `json:"ek_certificate"` // DER
 	AKPublic      []byte `json:"ak_public"`      // TPMT_PUBLIC
 }
 
 // Challenge is for that machine's TPM.
 type Challenge struct {
-	Credential []byte `json:"credential"` // TPMS_ID_OBJECT
-	Secret     []byte `json:"secret"`     // encrypted to the EK
+	EKTemplate string `json:"ek_template"` // of the endorsement key that opens it
+	Credential []byte `json:"credential"`  // TPMS_ID_OBJECT
+	Secret     []byte `json:"secret"`      // encrypted to the EK
 }
 
 // Answer is what the TPM made of the challenge.
@@ -79,7 +81,13 @@ func Begin(r Request, trust tpm.Endorsement) (*Challenge, *Pending, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ek, err := endorsementKey(cert)
+	kind, err := ek.Find(r.EKTemplate)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the endorsement key: %w", err)
+	}
+	// Of the template only what a credential is made with counts here. That the
+	// key is what the template says is what the certificate means.
+	endorsement, err := kind.Encapsulation(cert)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the endorsement key: %w", err)
 	}
@@ -89,12 +97,12 @@ func Begin(r Request, trust tpm.Endorsement) (*Challenge, *Pending, error) {
 	}
 	secret := make([]byte, secretSize)
 	rand.Read(secret) // crypto/rand.Read never fails
-	credential, encrypted, err := tpm2.CreateCredential(rand.Reader, ek, name, secret)
+	credential, encrypted, err := tpm2.CreateCredential(rand.Reader, endorsement, name, secret)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the credential: %w", err)
 	}
 	sum := sha256.Sum256(secret)
-	return &Challenge{credential, encrypted}, &Pending{
+	return &Challenge{kind.Name, credential, encrypted}, &Pending{
 		Manufacturer: manufacturer, EK: cert.SerialNumber.Text(16), AK: ak, Answer: sum[:], Expires: trust.Now.Add(patience),
 	}, nil
 }
@@ -117,19 +125,6 @@ func (p *Pending) Finish(a Answer, now time.Time) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: p.AK}), nil
 }
 
-// endorsementKey is the public area of the key in a certificate: made by the
-// TCG's template L-1 (EK Credential Profile 2.6, B.3.3), of which the certificate
-// holds the modulus alone.
-func endorsementKey(c *x509.Certificate) (tpm2.LabeledEncapsulationKey, error) {
-	key, ok := c.PublicKey.(*rsa.PublicKey)
-	if !ok || key.N.BitLen() != 2048 {
-		return nil, errors.New("is not of RSA with 2048 bits, the one kind that is built")
-	}
-	public := tpm2.RSAEKTemplate
-	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.Bytes()})
-	return tpm2.ImportEncapsulationKey(&public)
-}
-
 // attestationKey checks the public area and returns the key and its name.
 func attestationKey(raw []byte) (spki, name []byte, err error) {
 	if len(raw) > maxPublic {
@@ -143,8 +138,8 @@ func attestationKey(raw []byte) (spki, name []byte, err error) {
 	if !o.Restricted || !o.SignEncrypt || o.Decrypt || !o.FixedTPM || !o.FixedParent || !o.SensitiveDataOrigin {
 		return nil, nil, errors.New("must be a restricted signing key that was made in the TPM and never leaves it")
 	}
-	if public.Type != tpm2.TPMAlgRSA || public.NameAlg != tpm2.TPMAlgSHA256 {
-		return nil, nil, errors.New("must be of RSA, which evidence on the wire is signed by, and named by SHA-256")
+	if public.Type != tpm2.TPMAlgRSA || public.NameAlg != tpm2.TPMAlgSHA256 && public.NameAlg != tpm2.TPMAlgSHA384 {
+		return nil, nil, errors.New("must be of RSA, which evidence on the wire is signed by, and named by SHA-256 or SHA-384")
 	}
 	parms, err := public.Parameters.RSADetail()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/ek"
 	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev/swtpmtest"
 )
@@ -273,6 +274,10 @@ func FuzzAnswers(f *testing.F) {
 			t.Fatal("a quote of nothing")
 		}
 		_, _ = tpm.AttestationKey(t.Context(), handle, true)
+		_, _, _ = tpm.Endorsement(t.Context(), "")
+		for _, kind := range ek.Templates() {
+			_, _ = tpm.Activate(t.Context(), handle, kind, []byte("credential"), []byte("secret"))
+		}
 		_, _ = tpm.ReadNV(t.Context(), 0x01400001)
 		_ = tpm.WriteNV(t.Context(), 0x01400002, []byte("data"))
 	})

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/measure/ek"
 	"github.com/vouchsafe-cc/vouchsafe/measure/enroll"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpm"
 	"github.com/vouchsafe-cc/vouchsafe/measure/tpmdev"
@@ -52,16 +54,16 @@ func deviceFlag(cmd *cobra.Command, device *string) {
 }
 
 func (c *cli) enrollRequest() *cobra.Command {
-	var device string
+	var device, template string
 	cmd := &cobra.Command{
 		Use: "request", Short: "On the machine: print what its TPM says of its keys", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			chip := machineTPM(device)
-			var r enroll.Request
-			var err error
-			if r.EKCertificate, err = chip.EndorsementCertificate(cmd.Context()); err != nil {
+			kind, certificate, err := chip.Endorsement(cmd.Context(), template)
+			if err != nil {
 				return err
 			}
+			r := enroll.Request{EKTemplate: kind.Name, EKCertificate: certificate}
 			if r.AKPublic, err = chip.Public(cmd.Context(), tpm.DefaultAK); err != nil {
 				return err
 			}
@@ -69,6 +71,11 @@ func (c *cli) enrollRequest() *cobra.Command {
 		},
 	}
 	deviceFlag(cmd, &device)
+	var names []string
+	for _, t := range ek.Templates() {
+		names = append(names, t.Name)
+	}
+	cmd.Flags().StringVar(&template, "ek-template", "", "which endorsement key, by the `NAME` of its template: "+strings.Join(names, ", ")+" (default: the first that the TPM has a certificate of)")
 	return cmd
 }
 
@@ -120,7 +127,11 @@ func (c *cli) enrollAnswer() *cobra.Command {
 			if err := c.readMessage(args[0], &challenge); err != nil {
 				return err
 			}
-			secret, err := machineTPM(device).Activate(cmd.Context(), tpm.DefaultAK, challenge.Credential, challenge.Secret)
+			kind, err := ek.Find(challenge.EKTemplate)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			secret, err := machineTPM(device).Activate(cmd.Context(), tpm.DefaultAK, kind, challenge.Credential, challenge.Secret)
 			if err != nil {
 				return err
 			}

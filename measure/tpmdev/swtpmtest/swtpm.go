@@ -34,7 +34,17 @@ func Socket(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "tpm")
+	serve(t, program, dir)
+	return filepath.Join(dir, socketName)
+}
+
+// socketName is short, as paths of sockets are.
+const socketName = "tpm"
+
+// serve runs swtpm with its state in a directory, and its socket there too.
+func serve(t testing.TB, program, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, socketName)
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -58,5 +68,4 @@ func Socket(t testing.TB) string {
 	if err := socket.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path
 }
