@@ -63,6 +63,19 @@ func TestDescribe(t *testing.T) {
 }
 
 // Broken device paths are none.
+// A log may have millions of nodes, and whoever sends it needs no key: each costs
+// its text and no more.
+func TestDevicePathIsCheap(t *testing.T) {
+	data := imageLoad(slices.Concat(slices.Concat(slices.Repeat([][]byte{node(3, 5)}, maxPathNodes-1)...), node(0x7f, 0xff)))
+	e := Event{Type: EFIBootServicesApplication, Data: data}
+	if got := len(e.DevicePaths()); got != maxPathNodes-1 {
+		t.Fatalf("%d nodes", got)
+	}
+	if n := testing.AllocsPerRun(10, func() { e.DevicePaths() }); n > maxPathNodes/2 {
+		t.Errorf("%.0f allocations for %d nodes", n, maxPathNodes)
+	}
+}
+
 func TestBrokenDevicePaths(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"no end":       imageLoad(node(1, 1, 1, 2)),

@@ -49,30 +49,33 @@ func (e Event) DevicePaths() []string {
 
 // pathNode spells one node (UEFI 2.11 section 10.3).
 func pathNode(kind, sub uint8, data []byte) string {
-	type form struct {
-		kind, sub uint8
-		size      int // the least
-	}
-	spell := map[form]func() string{
-		{1, 1, 2}:  func() string { return fmt.Sprintf("Pci(%d,%d)", data[0], data[1]) },
-		{2, 1, 8}:  func() string { return acpiNode(data) },
-		{3, 5, 0}:  func() string { return "USB()" },
-		{3, 11, 0}: func() string { return "Mac()" },
-		{3, 12, 0}: func() string { return "IPv4()" },
-		{3, 21, 0}: func() string { return "FibreEx()" },
-		{4, 1, 38}: func() string { return diskNode(data) },
-		{4, 3, 16}: func() string {
-			return fmt.Sprintf("VenMedia(%s,%s)", guid(data), hex.EncodeToString(data[16:]))
-		},
-		{4, 4, 0}: func() string { return "File(" + utf16Text(data) + ")" },
-		{5, 1, 0}: func() string { return "BBS()" },
-	}
-	for f, text := range spell {
+	for _, f := range nodes {
 		if f.kind == kind && f.sub == sub && len(data) >= f.size {
-			return text()
+			return f.spell(data)
 		}
 	}
 	return fmt.Sprintf("Path(%d,%d,%s)", kind, sub, hex.EncodeToString(data))
+}
+
+// nodes are those that have a spelling of their own. It is a table, since a log
+// may have millions.
+var nodes = []struct {
+	kind, sub uint8
+	size      int // the least
+	spell     func(data []byte) string
+}{
+	{1, 1, 2, func(data []byte) string { return fmt.Sprintf("Pci(%d,%d)", data[0], data[1]) }},
+	{2, 1, 8, acpiNode},
+	{3, 5, 0, func([]byte) string { return "USB()" }},
+	{3, 11, 0, func([]byte) string { return "Mac()" }},
+	{3, 12, 0, func([]byte) string { return "IPv4()" }},
+	{3, 21, 0, func([]byte) string { return "FibreEx()" }},
+	{4, 1, 38, diskNode},
+	{4, 3, 16, func(data []byte) string {
+		return fmt.Sprintf("VenMedia(%s,%s)", guid(data), hex.EncodeToString(data[16:]))
+	}},
+	{4, 4, 0, func(data []byte) string { return "File(" + utf16Text(data) + ")" }},
+	{5, 1, 0, func([]byte) string { return "BBS()" }},
 }
 
 // acpiNode spells an ACPI node with its compressed EISA id.

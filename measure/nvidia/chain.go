@@ -65,9 +65,10 @@ func parseChain(raw []byte) ([]*x509.Certificate, error) {
 
 // verifyChain checks all of a chain that neither time nor trust decides: each
 // certificate is signed by the next, which may sign certificates, and the last
-// by itself.
+// by itself. It goes from the root down, which must be a trusted one, so that no key
+// is used that nobody vouched for: a stranger's may be one that takes long.
 func verifyChain(chain []*x509.Certificate) error {
-	for i, c := range chain {
+	for i, c := range slices.Backward(chain) {
 		parent := chain[min(i+1, len(chain)-1)]
 		if !bytes.Equal(c.RawIssuer, parent.RawSubject) {
 			return fmt.Errorf("certificate %d is issued by %q, and %q comes next", i, c.Issuer, parent.Subject)

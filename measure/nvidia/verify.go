@@ -155,12 +155,11 @@ func (v *Verifier) examine(d Device) (*examination, error) {
 		return nil, err
 	}
 	key := known.Of(d.Certificate)
-	chain, ok := v.chains.Find(key)
-	if !ok {
+	chain, known := v.chains.Find(key)
+	if !known {
 		if chain, err = parseChain(d.Certificate); err != nil {
 			return nil, fmt.Errorf("certificate chain: %w", err)
 		}
-		a.chainErr = verifyChain(chain)
 	}
 	a.chain = chain
 	last := fingerprint(chain[len(chain)-1])
@@ -169,7 +168,10 @@ func (v *Verifier) examine(d Device) (*examination, error) {
 			a.root = r
 		}
 	}
-	if !ok && a.chainErr == nil && a.root != nil {
+	if known || a.root == nil {
+		return a, nil // checkChain says which roots there are
+	}
+	if a.chainErr = verifyChain(chain); a.chainErr == nil {
 		v.chains.Remember(key, chain)
 	}
 	return a, nil

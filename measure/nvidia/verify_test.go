@@ -117,6 +117,33 @@ func TestRejections(t *testing.T) {
 	}
 }
 
+// No key is used that nobody vouched for: it may be one that takes long.
+func TestChainFromTheRootDown(t *testing.T) {
+	l := newLab(t, Launch{})
+	chain := l.chain()
+	forge := func(c *x509.Certificate) *x509.Certificate {
+		der := bytes.Clone(c.Raw)
+		der[len(der)-1] ^= 1
+		forged, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return forged
+	}
+	d := l.device()
+	d.Certificate = pemOf(forge(chain[0]), forge(chain[1]), chain[2])
+	_, err := verify(t, l.verifier(), expected(), d)
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "certificate 1 ("})
+	// A stranger's root: not even the signatures below it are looked at.
+	stranger := newLab(t, Launch{}).chain()
+	d.Certificate = pemOf(forge(stranger[0]), stranger[1], stranger[2])
+	_, err = verify(t, l.verifier(), expected(), d)
+	verdicttest.WantFailures(t, err, map[measure.CheckName]string{measure.CheckChain: "trusted root", measure.CheckSignature: ""})
+	if strings.Contains(err.Error(), "not signed by the next") {
+		t.Errorf("the keys of a stranger were used: %v", err)
+	}
+}
+
 // changed copies measurements; a negative index is taken away.
 func changed(m map[int][]byte, index int) map[int][]byte {
 	out := map[int][]byte{}
@@ -225,8 +252,9 @@ func TestBadChains(t *testing.T) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 		}), "critical extension 1.2.3"},
 		"expired":       {build(asIs, func(c *x509.Certificate) { c.NotAfter = l.now.Add(-time.Minute) }), "not valid at this time"},
-		"root left out": {pemOf(chain[:2]...), "comes next"},
-		"wrong order":   {pemOf(chain[0], chain[2], chain[1]), "comes next"},
+		"root left out": {pemOf(chain[:2]...), "not end in a trusted root"},
+		"wrong order":   {pemOf(chain[1], chain[0], chain[2]), "comes next"},
+		"leaf twice":    {pemOf(chain[0], chain[0], chain[1], chain[2]), "comes next"},
 		"leaf alone":    {pemOf(chain[0]), "not end in a trusted root"},
 	} {
 		t.Run(name, func(t *testing.T) {

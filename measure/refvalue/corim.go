@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -170,20 +171,32 @@ func parse(raw []byte) (Document, error) {
 			}
 		}
 	}
+	r := values{Document: &d, digests: map[string][]string{}}
 	for i, t := range m.Tags {
 		body, ok := untag(t, tagCoMID)
 		if !ok {
 			continue // CoSWID and trust lists hold no reference triples
 		}
-		if err := d.read(body); err != nil {
+		if err := r.read(body); err != nil {
 			return d, fmt.Errorf("tag %d: %w", i, err)
 		}
 	}
+	r.putDigests()
 	return d, d.validate()
 }
 
+// values collects the reference values of a document.
+type values struct {
+	*Document
+
+	measurements int // how many were read
+	// digests are in hex, by the name of the value that lists them: a document may
+	// give those of one name in as many places as it likes.
+	digests map[string][]string
+}
+
 // read adds the reference values of one CoMID, which travels as bytes.
-func (d *Document) read(wrapped []byte) error {
+func (d *values) read(wrapped []byte) error {
 	var raw []byte
 	if err := decoder().Unmarshal(wrapped, &raw); err != nil {
 		return malformed("concise-mid-tag", err)
@@ -237,9 +250,9 @@ func (d *Document) readProvenance(raw []byte) error {
 	return nil
 }
 
-func (d *Document) add(env environment, m measurement) error {
-	if len(d.Values) >= MaxValues {
-		return fmt.Errorf("%w: more than %d values", ErrDocument, MaxValues)
+func (d *values) add(env environment, m measurement) error {
+	if d.measurements++; d.measurements > MaxValues {
+		return fmt.Errorf("%w: more than %d measurements", ErrDocument, MaxValues)
 	}
 	if d.Profile == Profile {
 		raw, err := rawValue(m.Value.Raw)
@@ -251,7 +264,9 @@ func (d *Document) add(env environment, m measurement) error {
 	}
 	name := fieldName(env, m)
 	if len(m.Value.Digests) > 0 {
-		d.addDigests(name+"/digests", m.Value.Digests)
+		for _, g := range m.Value.Digests {
+			d.digests[name+"/digests"] = append(d.digests[name+"/digests"], hex.EncodeToString(g.Value))
+		}
 	}
 	if len(m.Value.Raw) > 0 {
 		raw, err := rawValue(m.Value.Raw)
@@ -278,24 +293,14 @@ func (d *Document) put(name string, v any) {
 	d.Values = append(d.Values, Value{name, raw})
 }
 
-// addDigests lists digests as hex. What several measurements give under one
-// name is one list: each of them is good.
-func (d *Document) addDigests(name string, more []digest) {
-	var all []string
-	for _, g := range more {
-		all = append(all, hex.EncodeToString(g.Value))
+// putDigests lists the digests of each name. What several measurements give under
+// one name is one list: each of them is good.
+func (d *values) putDigests() {
+	for _, name := range slices.Sorted(maps.Keys(d.digests)) {
+		all := d.digests[name]
+		slices.Sort(all)
+		d.put(name, slices.Compact(all))
 	}
-	i := slices.IndexFunc(d.Values, func(v Value) bool { return v.Name == name })
-	if i >= 0 {
-		var have []string
-		if err := json.Unmarshal(d.Values[i].Value, &have); err != nil {
-			panic(err) // names that end so are only made here
-		}
-		all = append(all, have...)
-		d.Values = slices.Delete(d.Values, i, i+1)
-	}
-	slices.Sort(all)
-	d.put(name, slices.Compact(all))
 }
 
 // fieldName joins what names a measurement, as the field does: vendor, model,

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -216,6 +217,41 @@ func TestRefusedDocuments(t *testing.T) {
 		if !errors.Is(err, refvalue.ErrDocument) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What several measurements give under one name is put together once, however many
+// there are, and there may not be any number of them.
+func TestManyMeasurements(t *testing.T) {
+	many := func(n int) (refvalue.Document, error) {
+		raw := foreign(t, func(m map[int]any) {
+			var all []any
+			for i := range n {
+				all = append(all, map[int]any{0: "bios", 1: map[int]any{2: []any{[]any{1, binary.BigEndian.AppendUint32(nil, uint32(i%8))}}}})
+			}
+			half := len(all) / 2
+			var triples []any
+			for _, part := range [][]any{all[:half], all[half:]} {
+				triples = append(triples, []any{map[int]any{0: map[int]any{1: "maker"}}, part})
+			}
+			mid, err := cbor.Marshal(map[int]any{1: map[int]any{0: "fw"}, 4: map[int]any{0: triples}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[1] = []any{cbor.Tag{Number: 506, Content: mid}}
+		})
+		e, err := refvalue.Open(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Document()
+	}
+	d, err := many(refvalue.MaxValues)
+	if err != nil || len(d.Values) != 1 || string(d.Values[0].Value) != `["00000000","00000001","00000002","00000003","00000004","00000005","00000006","00000007"]` {
+		t.Errorf("%+v, %v", d.Values, err)
+	}
+	if _, err := many(refvalue.MaxValues + 1); !errors.Is(err, refvalue.ErrDocument) || !strings.Contains(err.Error(), "measurements") {
+		t.Errorf("one too many: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -169,13 +170,20 @@ func parseCertificate(der []byte) (*x509.Certificate, error) {
 }
 
 // chain verifies a certificate for a purpose at a time, and returns the chain
-// up to a root.
+// up to a root. More are certificates that came along with it.
 func (a *authority) chain(leaf *x509.Certificate, more []*x509.Certificate, purpose asn1.ObjectIdentifier, now time.Time) ([]*x509.Certificate, error) {
 	if !slices.ContainsFunc(leaf.UnknownExtKeyUsage, purpose.Equal) {
 		return nil, fmt.Errorf("the certificate is not for this purpose: it lacks the key usage %s", purpose)
 	}
+	if leaf.IsCA {
+		return nil, errors.New("the certificate is that of a CA, which is no key of a TPM")
+	}
 	intermediates := a.intermediates.Clone()
 	for _, c := range more {
+		// Whoever sends it chooses what verifying by its key costs, many times over.
+		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			return nil, fmt.Errorf("the certificate of %s has an RSA key of %d bits, at most %d are accepted", c.Subject, key.N.BitLen(), maxRSABits)
+		}
 		intermediates.AddCert(c)
 	}
 	chains, err := leaf.Verify(x509.VerifyOptions{
@@ -184,7 +192,19 @@ func (a *authority) chain(leaf *x509.Certificate, more []*x509.Certificate, purp
 	if err != nil {
 		return nil, err
 	}
-	return chains[0], nil
+	for _, chain := range chains {
+		if slices.IndexFunc(chain[1:len(chain)-1], func(c *x509.Certificate) bool { return !serves(c, purpose) }) < 0 {
+			return chain, nil
+		}
+	}
+	return nil, fmt.Errorf("a CA above the certificate is only for other purposes: it lacks the key usage %s", purpose)
+}
+
+// serves reports whether a CA may certify for a purpose: one that names purposes
+// is for no others. The standard library asks so only of purposes that it knows.
+func serves(ca *x509.Certificate, purpose asn1.ObjectIdentifier) bool {
+	return len(ca.ExtKeyUsage)+len(ca.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageAny) || slices.ContainsFunc(ca.UnknownExtKeyUsage, purpose.Equal)
 }
 
 // errRevoked is a certificate that its issuer took back. No waiver covers it.

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +125,24 @@ func TestRefusals(t *testing.T) {
 			l.must(err)
 			e.AKCertificates = [][]byte{cert.Raw, v.cert.Raw}
 		}, measure.CheckChain, "not valid under lab"},
+		"a certificate of a CA": {func(e *Evidence) {
+			e.AKCertificates = [][]byte{l.certificate(l.ak.Public(), l.vendor.cert, l.vendor.key, func(c *x509.Certificate) {
+				c.IsCA, c.BasicConstraintsValid = true, true
+			}).Raw}
+		}, measure.CheckChain, "is that of a CA"},
+		"a CA for other purposes between": {func(e *Evidence) {
+			key := ecdsaKey(t, elliptic.P256())
+			between := l.certificate(key.Public(), l.vendor.cert, l.vendor.key, func(c *x509.Certificate) {
+				c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.Subject.CommonName = true, true, x509.KeyUsageCertSign, "of web servers"
+				c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+			})
+			e.AKCertificates = [][]byte{l.certificate(l.ak.Public(), between, key, nil).Raw, between.Raw}
+		}, measure.CheckChain, "only for other purposes"},
+		"a key between that takes long": {func(e *Evidence) {
+			n := new(big.Int).Lsh(big.NewInt(1), 16<<10)
+			huge := l.certificate(&rsa.PublicKey{N: n.Sub(n, big.NewInt(1)), E: 65537}, l.vendor.cert, l.vendor.key, nil)
+			e.AKCertificates = append(e.AKCertificates, huge.Raw)
+		}, measure.CheckChain, "RSA key of 16384 bits"},
 		"a broken certificate": {func(e *Evidence) { e.AKCertificates[0] = []byte("x") }, measure.CheckChain, "certificate is malformed"},
 		"one PCR less": {func(e *Evidence) {
 			*e = *l.quote(challenge[:32], Selection{Bank, []byte{0xff, 0xff, 0x7f}})
@@ -171,6 +191,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certificate issues one of an AK, after a change of its template.
+func (l *lab) certificate(key crypto.PublicKey, parent *x509.Certificate, signer crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
+	l.t.Helper()
+	c := *l.cert
+	c.AuthorityKeyId, c.Extensions = nil, nil
+	if change != nil {
+		change(&c)
+	}
+	out, err := issue(&c, parent, key, signer)
+	l.must(err)
+	return out
 }
 
 // small replaces key and signature by those of a key that is too small.

@@ -75,7 +75,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		_, _ = fmt.Fprintf(c.err, "measure: %v\n", err)
+		_, _ = fmt.Fprintf(c.err, "measure: %s\n", plainLines(err.Error()))
 	}
 	return exitCode(err)
 }

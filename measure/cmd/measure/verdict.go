@@ -5,14 +5,36 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 // printVerdict writes a verdict for people: what it says, each check, each
 // finding, and the claims.
+// plain is text of evidence, or about it, that cannot pass for lines of ours: what
+// forges evidence also chooses the texts in it, and may try the terminal.
+func plain(text string) string {
+	if !strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) || c == utf8.RuneError }) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
+}
+
+// plainLines is plain for errors, of which several stand on lines of their own.
+func plainLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = plain(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func printVerdict(out io.Writer, v measure.Verdict) error {
 	var b strings.Builder
 	root := v.Root.Name
@@ -26,14 +48,14 @@ func printVerdict(out io.Writer, v measure.Verdict) error {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "CHECK\tOUTCOME\tREASON")
 	for _, c := range v.Checks {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Outcome, c.Reason)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Outcome, plain(c.Reason))
 	}
 	_ = w.Flush() // into memory
 	for _, c := range v.Checks {
 		for _, f := range c.Findings {
-			fmt.Fprintf(&b, "\n%s: %s\n  seen    %s\n", c.Name, f.Field, f.Seen)
+			fmt.Fprintf(&b, "\n%s: %s\n  seen    %s\n", c.Name, plain(f.Field), plain(f.Seen))
 			for _, want := range f.Wanted {
-				fmt.Fprintf(&b, "  wanted  %s\n", want)
+				fmt.Fprintf(&b, "  wanted  %s\n", plain(want))
 			}
 		}
 	}
@@ -61,7 +83,11 @@ func (t table) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, strings.Join(t.head, "\t"))
 	for _, row := range t.rows {
-		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = plain(cell)
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	_ = w.Flush() // into memory
 }
