@@ -67,7 +67,7 @@ func (k *Keyring) unwrapJWE(packet []byte) (secret.Bytes, error) {
 			return secret.New(plain), nil
 		}
 	}
-	return secret.Bytes{}, errors.New("no private key opens the JWE packet")
+	return secret.Bytes{}, fmt.Errorf("%w the JWE packet", ErrNoKey)
 }
 
 // DecryptKey is how the library asks for a key that it does not get to see

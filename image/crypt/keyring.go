@@ -21,6 +21,10 @@ import (
 // use if the decrypters are.
 type Keyring struct{ keys []crypto.PrivateKey }
 
+// ErrNoKey says that a packet is of a kind which a [Keyring] opens, and for none of its
+// keys.
+var ErrNoKey = errors.New("no private key opens")
+
 // AddDecrypter adds an RSA key that is not at hand, for example of a token. It is
 // asked for OAEP alone ([*rsa.OAEPOptions]) and so opens PKCS#11 packets, and JWE
 // ones with RSA-OAEP or RSA-OAEP-256; not PKCS#7, whose padding would make of

@@ -87,5 +87,5 @@ func (k *Keyring) unwrapPKCS11(packet []byte) (secret.Bytes, error) {
 			}
 		}
 	}
-	return secret.Bytes{}, errors.Join(append([]error{errors.New("no private key opens the PKCS#11 packet")}, errs...)...)
+	return secret.Bytes{}, errors.Join(append([]error{fmt.Errorf("%w the PKCS#11 packet", ErrNoKey)}, errs...)...)
 }

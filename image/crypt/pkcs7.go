@@ -147,7 +147,7 @@ func (k *Keyring) unwrapPKCS7(packet []byte) (secret.Bytes, error) {
 			}
 		}
 	}
-	return secret.Bytes{}, errors.New("no private key opens the PKCS#7 packet")
+	return secret.Bytes{}, fmt.Errorf("%w the PKCS#7 packet", ErrNoKey)
 }
 
 // openable is an envelope of the one supported form.

@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -231,12 +230,9 @@ type configDoc struct {
 // whether the image can be had at all.
 func (p *Puller) plan(ctx context.Context, src registry.Source, r *registry.Resolved) (ocispec.ImageConfig, []layerPlan, error) {
 	var doc configDoc
-	raw, err := registry.ReadBlob(ctx, src, r.Image.Config, registry.MaxManifest)
+	err := registry.ReadConfig(ctx, src, r.Image.Config, &doc)
 	if err != nil {
 		return doc.Config, nil, resolveFault(err)
-	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return doc.Config, nil, fault.Newf(fault.ImageMalformed, "image config: %w", err)
 	}
 	layers, ids := r.Image.Layers, doc.RootFS.DiffIDs
 	switch {

@@ -116,6 +116,13 @@ type Repository struct {
 	suspects  suspects
 }
 
+// Home returns the repository where it is written: under its own name, where no mirror
+// stands in for it. Whoever changes what lies there must read it there as well: what a
+// mirror that is behind, or that lies, has said would be written back, or signed.
+func (r *Repository) Home() *Repository {
+	return &Repository{ref: r.ref, endpoints: []*endpoint{r.home}, home: r.home}
+}
+
 func (r *Repository) origin() *endpoint { return r.endpoints[len(r.endpoints)-1] }
 
 // Manifest fetches the manifest or index that version (a tag or a digest)

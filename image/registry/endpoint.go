@@ -50,7 +50,7 @@ func (e *endpoint) http(ctx context.Context, scope string) (*http.Client, error)
 		}
 		rt, err = transport.NewWithContext(inHandshake(ctx), e.name.Registry, creds, base, []string{e.name.Scope(scope)})
 		if err != nil {
-			return nil, fmt.Errorf("registry %s: %w", e.ref.Host, err)
+			return nil, fmt.Errorf("registry %s: %w", e.ref.Host, answered(err))
 		}
 		e.client.mu.Lock()
 		e.client.ready[key] = rt // two at once: the last one stays, both work
@@ -91,9 +91,9 @@ func (e *endpoint) get(ctx context.Context, url string, header http.Header, want
 	req.Header = header
 	resp, err := cl.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, answered(err) // of a token server
 	}
-	if err := transport.CheckError(resp, want...); err != nil {
+	if err := answered(transport.CheckError(resp, want...)); err != nil {
 		_ = resp.Body.Close()
 		if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusNotFound {
 			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)

@@ -3,7 +3,9 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -39,6 +41,47 @@ func (e *SizeError) Error() string {
 		return fmt.Sprintf("blob %s is longer than its %d bytes", e.Digest, e.Wanted)
 	}
 	return fmt.Sprintf("blob %s ends after %d of %d bytes", e.Digest, e.Seen, e.Wanted)
+}
+
+// A PlainHTTPError says that a request would have gone out without TLS to a host for
+// which that is not allowed by name.
+type PlainHTTPError struct{ Host string }
+
+func (e *PlainHTTPError) Error() string { return "plain HTTP to " + e.Host + " is not allowed" }
+
+// An AnswerError says that a registry, or a token server, answered with a status that
+// is an error.
+type AnswerError struct {
+	Host   string // that answered
+	Status int    // of HTTP
+	err    error
+}
+
+const maxAnswer = 400 // bytes of what is told of an answer
+
+// Error keeps to one line: what stands in front of a registry may answer with a page.
+func (e *AnswerError) Error() string {
+	text := strings.Join(strings.Fields(e.err.Error()), " ")
+	if len(text) > maxAnswer {
+		text = strings.ToValidUTF8(text[:maxAnswer], "") + "…"
+	}
+	return text
+}
+
+// Unwrap returns the library's error, with all that came.
+func (e *AnswerError) Unwrap() error { return e.err }
+
+// answered marks errors that are answers.
+func answered(err error) error {
+	te, ok := errors.AsType[*transport.Error](err)
+	if !ok {
+		return err
+	}
+	a := &AnswerError{Status: te.StatusCode, err: err}
+	if te.Request != nil {
+		a.Host = te.Request.URL.Host
+	}
+	return a
 }
 
 func malformed(format string, args ...any) error {

@@ -3,8 +3,10 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -101,8 +103,16 @@ func (m Manifest) Image() (*ocispec.Manifest, error) {
 	if !isManifestType(m.MediaType) {
 		return nil, malformed("%s is not an image manifest", m.Digest)
 	}
-	var doc ocispec.Manifest
-	if err := decode(m.Raw, &doc); err != nil {
+	var wire struct {
+		ocispec.Manifest
+		Layers json.RawMessage `json:"layers"` // in its place
+	}
+	err := decode(m.Raw, &wire)
+	doc := wire.Manifest
+	if err == nil {
+		doc.Layers, err = descriptors(wire.Layers)
+	}
+	if err != nil {
 		return nil, malformed("manifest %s: %w", m.Digest, err)
 	}
 	if doc.SchemaVersion != 2 {
@@ -121,14 +131,40 @@ func (m Manifest) Index() (*ocispec.Index, error) {
 	if !m.IsIndex() {
 		return nil, malformed("%s is not an index", m.Digest)
 	}
-	var doc ocispec.Index
-	if err := decode(m.Raw, &doc); err != nil {
+	var wire struct {
+		ocispec.Index
+		Manifests json.RawMessage `json:"manifests"` // in its place
+	}
+	err := decode(m.Raw, &wire)
+	doc := wire.Index
+	if err == nil {
+		doc.Manifests, err = descriptors(wire.Manifests)
+	}
+	if err != nil {
 		return nil, malformed("index %s: %w", m.Digest, err)
 	}
 	if doc.SchemaVersion != 2 {
 		return nil, malformed("index %s has schema version %d", m.Digest, doc.SchemaVersion)
 	}
 	return &doc, nil
+}
+
+// maxDescriptors is how many layers or manifests a document may list. Its size alone
+// bounds too little: a million empty ones fit into [MaxManifest].
+const maxDescriptors = 4096
+
+func descriptors(raw json.RawMessage) ([]ocispec.Descriptor, error) {
+	list, err := strictjson.List(raw, maxDescriptors)
+	if err != nil || list == nil {
+		return nil, err
+	}
+	all := make([]ocispec.Descriptor, len(list))
+	for i, one := range list {
+		if err := json.Unmarshal(one, &all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // decode ignores unknown members, as the OCI specification asks.
@@ -172,5 +208,30 @@ func (p Platform) choose(index *ocispec.Index) (ocispec.Descriptor, error) {
 		}
 		return d, checkDescriptor(d)
 	}
-	return ocispec.Descriptor{}, malformed("the index has no manifest for %s/%s", p.OS, p.Architecture)
+	return ocispec.Descriptor{}, malformed("the index has no manifest for %s, it has %s", p, has(index))
+}
+
+func (p Platform) String() string {
+	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
+}
+
+// has tells of some platforms what an index has.
+func has(index *ocispec.Index) string {
+	const most = 8
+	var names []string
+	for _, d := range index.Manifests {
+		if d.Platform == nil || d.Platform.OS == "unknown" { // the latter are attestations of BuildKit
+			continue
+		}
+		if len(names) == most {
+			names = append(names, "others")
+			break
+		}
+		p := Platform{OS: d.Platform.OS, Architecture: d.Platform.Architecture, Variant: d.Platform.Variant}
+		names = append(names, fmt.Sprintf("%.40s", p))
+	}
+	if len(names) == 0 {
+		return "none that has a platform"
+	}
+	return strings.Join(names, ", ")
 }

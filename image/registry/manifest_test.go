@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -48,6 +49,38 @@ func TestNewManifest(t *testing.T) {
 	_, err := newManifest([]byte(`{"layers":[]}`), manifest, someDigest)
 	if _, ok := errors.AsType[*DigestError](err); !ok {
 		t.Fatalf("a manifest of another digest: %v", err)
+	}
+}
+
+// A short text can list a million descriptors. What is made of it stays within bounds.
+func TestListsOfMillions(t *testing.T) {
+	many := strings.TrimSuffix(strings.Repeat("{},", MaxManifest/3-100), ",")
+	for name, read := range map[string]func() error{
+		"index": func() error {
+			m, err := newManifest([]byte(`{"schemaVersion":2,"manifests":[`+many+`]}`), ocispec.MediaTypeImageIndex, "")
+			if err == nil {
+				_, err = m.Index()
+			}
+			return err
+		},
+		"manifest": func() error {
+			m, err := newManifest([]byte(`{"schemaVersion":2,"layers":[`+many+`]}`), ocispec.MediaTypeImageManifest, "")
+			if err == nil {
+				_, err = m.Image()
+			}
+			return err
+		},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := read()
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "more than 4096") {
+			t.Errorf("%s: %.200v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 10*MaxManifest {
+			t.Errorf("%s: %d bytes of memory for a text of %d", name, took, MaxManifest)
+		}
 	}
 }
 

@@ -110,10 +110,10 @@ func (r *Repository) send(ctx context.Context, method, target, contentType strin
 	}
 	resp, err := cl.Do(req)
 	if err != nil {
-		return "", err
+		return "", answered(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := transport.CheckError(resp, want...); err != nil {
+	if err := answered(transport.CheckError(resp, want...)); err != nil {
 		return "", err
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // lets the connection be used again

@@ -72,9 +72,20 @@ func ParseNamed(s string) (Reference, error) {
 	}
 	r.Host, r.Path = splitHost(rest)
 	if !hostForm.MatchString(r.Host) || !pathForm.MatchString(r.Path) || len(r.Name()) > maxRepo {
-		return Reference{}, fmt.Errorf("image reference %q: bad repository name", s)
+		return Reference{}, fmt.Errorf("image reference %q: bad repository name%s", s, whyNot(r))
 	}
 	return r, nil
+}
+
+// whyNot names the mistakes that people make most.
+func whyNot(r Reference) string {
+	switch {
+	case strings.HasPrefix(r.Path, "https:/") || strings.HasPrefix(r.Path, "http:/"), r.Host == "https:", r.Host == "http:":
+		return ", a name has no https:// before it"
+	case pathForm.MatchString(strings.ToLower(r.Path)):
+		return ", it is written in lower case"
+	}
+	return ""
 }
 
 // splitHost decides whether the first component is a host the way Docker does:

@@ -117,7 +117,8 @@ func passingError(err error) bool {
 	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
+	op, isOp := errors.AsType[*net.OpError](err)
+	alert := isOp && op.Op == "remote error" // as crypto/tls calls what the other side says
 	return !cert && !unknown && !record && !alert
 }
 

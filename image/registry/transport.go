@@ -29,7 +29,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			_ = req.Body.Close() // RoundTrip must close it
 		}
-		return nil, fmt.Errorf("%w: plain HTTP to %s is not allowed", errRefused, req.URL.Host)
+		return nil, fmt.Errorf("%w: %w", errRefused, &PlainHTTPError{Host: req.URL.Host})
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	req = req.Clone(ctx) // a RoundTripper must not change its request

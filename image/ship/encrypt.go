@@ -28,7 +28,11 @@ type EncryptOptions struct {
 	Parallel int               // layers at a time; 0: 3
 	// Check reads back what was written and decrypts it with the KEK. Without a
 	// KID there is nothing to decrypt with, and nothing is checked.
-	Check    bool
+	Check bool
+	// Before is called when all is written and checked, and nothing has the tag yet:
+	// for what must be done before anybody finds the image, for example its signature.
+	// If it fails, the tag stays where it is. nil: nothing.
+	Before   func(ctx context.Context, written Result) error
 	Progress func(Event) // called from several goroutines; nil: silent
 }
 
@@ -73,7 +77,7 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err := o.addBroker(); err != nil {
 		return Result{}, err
 	}
-	from, err := openPlace(client, src, false)
+	from, err := openPlace(client, src, toRead)
 	if err != nil {
 		return Result{}, err
 	}
@@ -85,7 +89,7 @@ func Encrypt(ctx context.Context, src, dst string, o EncryptOptions) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	to, err := openPlace(client, dst, true)
+	to, err := openPlace(client, dst, toCreate)
 	if err != nil {
 		return Result{}, err
 	}
@@ -119,47 +123,50 @@ func (o *EncryptOptions) addBroker() error {
 }
 
 // write stores the manifests, then the index above them, if there is one. The
-// tag comes last: nobody sees half an image.
+// tag comes last: nobody sees half an image, nor one that cannot be opened.
 func (e *encryption) write(ctx context.Context, s *shipment, to *place) (Result, error) {
-	var done Result
-	var root ocispec.Descriptor
+	done, root, err := e.manifests(ctx, s, to)
+	if err != nil {
+		return Result{}, err
+	}
+	done.Digest, done.Layers, done.Reference = root.Digest.String(), e.layers, to.show(root.Digest.String())
+	if e.o.Check && e.o.KID != "" {
+		if err := e.check(ctx, to, done.Written); err != nil {
+			return done, err
+		}
+		done.Checked = true
+	}
+	if e.o.Before != nil {
+		if err := e.o.Before(ctx, done); err != nil {
+			return done, err
+		}
+	}
+	return done, to.name(ctx, root)
+}
+
+// manifests writes them under their digests, and returns the one above all.
+func (e *encryption) manifests(ctx context.Context, s *shipment, to *place) (done Result, root registry.Manifest, err error) {
 	for i, image := range s.images {
-		tag := to.tag
-		if s.index != nil {
-			tag = ""
+		if root, err = e.image(ctx, image, to); err != nil {
+			return done, root, err
 		}
-		m, err := e.image(ctx, image, to, tag)
-		if err != nil {
-			return Result{}, err
-		}
-		root = m.Descriptor()
-		w := Written{Digest: m.Digest.String()}
+		w := Written{Digest: root.Digest.String()}
 		if s.index != nil {
-			entry := &s.index.Manifests[i]
-			entry.MediaType, entry.Digest, entry.Size = root.MediaType, root.Digest, root.Size
+			entry, now := &s.index.Manifests[i], root.Descriptor()
+			entry.MediaType, entry.Digest, entry.Size = now.MediaType, now.Digest, now.Size
+			entry.Data, entry.URLs = nil, nil // are those of the plain manifest
 			w.Platform = platformText(entry.Platform)
 		}
 		done.Written = append(done.Written, w)
 	}
 	if s.index != nil {
-		var err error
-		if root, err = pushIndex(ctx, to, s.index); err != nil {
-			return Result{}, err
-		}
+		root, err = pushIndex(ctx, to, s.index)
 	}
-	done.Digest, done.Layers, done.Reference = root.Digest.String(), e.layers, to.show(root.Digest.String())
-	if !e.o.Check || e.o.KID == "" {
-		return done, nil
-	}
-	if err := e.check(ctx, to, done.Written); err != nil {
-		return done, err
-	}
-	done.Checked = true
-	return done, nil
+	return done, root, err
 }
 
 // image writes a config and the manifest of one platform.
-func (e *encryption) image(ctx context.Context, r *registry.Resolved, to *place, tag string) (registry.Manifest, error) {
+func (e *encryption) image(ctx context.Context, r *registry.Resolved, to *place) (registry.Manifest, error) {
 	config, err := e.config(ctx, r.Image.Config)
 	if err != nil {
 		return registry.Manifest{}, err
@@ -168,10 +175,10 @@ func (e *encryption) image(ctx context.Context, r *registry.Resolved, to *place,
 	if err != nil {
 		return registry.Manifest{}, err
 	}
-	m, err := to.sink.PushManifest(ctx, tag, ocispec.MediaTypeImageManifest, raw)
+	m, err := to.sink.PushManifest(ctx, "", ocispec.MediaTypeImageManifest, raw)
 	if err != nil || e.o.Keys != KeysBeside {
 		return m, err
 	}
-	_, err = keyset.Push(ctx, to, m.Descriptor(), keys)
+	_, err = keyset.Push(ctx, to.store, m.Descriptor(), keys)
 	return m, err
 }

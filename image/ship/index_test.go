@@ -2,6 +2,7 @@ package ship_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,7 @@ func pushMulti(t *testing.T, s *imagetest.Server, arches ...string) (blobs map[s
 		blobs[arch] = l.Blob
 		d := imagetest.Push(t, s, s.Host+"/multi:"+arch, nil, base, l).Descriptor()
 		d.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
+		d.Data, d.URLs = []byte("that of the plain manifest"), []string{"https://elsewhere.example"}
 		index.Manifests = append(index.Manifests, d)
 	}
 	about := imagetest.Push(t, s, s.Host+"/multi:about", nil, base).Descriptor()
@@ -92,6 +94,9 @@ func TestEncryptEveryPlatform(t *testing.T) {
 				if res.Written[i].Platform != "linux/"+arch || res.Written[i].Digest != index.Manifests[i].Digest.String() {
 					t.Errorf("%s: %+v", arch, res.Written[i])
 				}
+				if m := index.Manifests[i]; m.Data != nil || m.URLs != nil {
+					t.Errorf("%s: the index has %q of the plain manifest", arch, m.Data)
+				}
 				found, err := registry.Resolve(t.Context(), repo, "v1", registry.Platform{OS: "linux", Architecture: arch})
 				must(t, err)
 				if place == ship.KeysBeside {
@@ -119,6 +124,10 @@ func TestEncryptChecksItsWork(t *testing.T) {
 	res, err := ship.Encrypt(t.Context(), s.Host+"/plain:v1", s.Host+"/enc:v1", o)
 	if err == nil || !strings.Contains(err.Error(), "check what was written") || res.Checked {
 		t.Errorf("%+v, %v", res, err)
+	}
+	repo, _ := imagetest.Repository(t, s.Config(), s.Host+"/enc")
+	if _, err := repo.Manifest(t.Context(), "v1"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("an image that cannot be opened has a name: %v", err)
 	}
 	o.Check = false
 	if res, err := ship.Encrypt(t.Context(), s.Host+"/plain:v1", s.Host+"/enc:v2", o); err != nil || res.Checked {

@@ -2,8 +2,6 @@ package ship
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,7 +64,7 @@ func Inspect(ctx context.Context, ref string, o InspectOptions) (*Inspection, er
 	if o.Platform == (registry.Platform{}) {
 		o.Platform = registry.Native()
 	}
-	at, err := openPlace(client, ref, false)
+	at, err := openPlace(client, ref, toRead)
 	if err != nil {
 		return nil, err
 	}
@@ -74,13 +72,9 @@ func Inspect(ctx context.Context, ref string, o InspectOptions) (*Inspection, er
 	if err != nil {
 		return nil, err
 	}
-	raw, err := registry.ReadBlob(ctx, at.source, res.Image.Config, registry.MaxManifest)
-	if err != nil {
-		return nil, err
-	}
 	var config ocispec.Image
-	if err := json.Unmarshal(raw, &config); err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
+	if err := registry.ReadConfig(ctx, at.source, res.Image.Config, &config); err != nil {
+		return nil, err
 	}
 	in := &Inspection{
 		Reference: at.show(res.Manifest.Digest.String()), Digest: res.Manifest.Digest.String(), MediaType: res.Manifest.MediaType,

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -81,7 +83,7 @@ func Rekey(ctx context.Context, ref string, o RekeyOptions) (RekeyResult, error)
 	if err != nil {
 		return RekeyResult{}, err
 	}
-	at, err := openPlace(client, ref, false)
+	at, err := openPlace(client, ref, toChange)
 	if err != nil {
 		return RekeyResult{}, err
 	}
@@ -159,40 +161,72 @@ func readRekeying(ctx context.Context, at *place, image platformImage, o RekeyOp
 	}, nil
 }
 
-// writeRekeyed writes the new keys of every image, and last what the name
-// points to.
+// writeRekeyed writes the new keys of every image, then what the name points to, and
+// takes away what was before last: at no moment is there an image that neither the
+// old keys open nor the new ones.
 func writeRekeyed(ctx context.Context, at *place, root registry.Manifest, all []*rekeying) (RekeyResult, error) {
 	done := RekeyResult{Before: root.Digest.String(), Digest: root.Digest.String()}
-	now := map[string]ocispec.Descriptor{} // manifests that changed, by their digest of before
 	for _, r := range all {
-		r.tag = at.tag
-		if root.IsIndex() {
-			r.tag = ""
-		}
 		write := r.toManifest
 		if r.place() == KeysBeside {
 			write = r.toSet
 		}
 		if err := write(ctx); err != nil {
+			takeBack(ctx, all)
 			return done, r.blame(err)
 		}
-		done.Images, done.Left = append(done.Images, r.done), append(done.Left, r.left...)
-		if r.done.Digest != r.done.Before {
-			now[r.done.Before] = r.now
-		}
+		done.Images = append(done.Images, r.done)
 	}
-	switch {
-	case root.IsIndex() && len(now) > 0:
-		m, err := rewriteIndex(ctx, at, root, now)
-		if err != nil {
-			return done, err
+	top, err := topOf(ctx, at, root, all)
+	if err == nil && top.Digest != root.Digest {
+		done.Digest = top.Digest.String()
+		err = at.name(ctx, top)
+	}
+	if err != nil {
+		if !errors.Is(err, ErrHalfDone) {
+			takeBack(ctx, all)
 		}
-		done.Digest = m.Digest.String()
-	case !root.IsIndex():
-		done.Digest = all[0].done.Digest
+		return done, err
 	}
 	done.Reference = at.show(done.Digest)
+	for _, r := range all {
+		if err := r.takeAway(ctx); err != nil {
+			return done, halfDone{r.blame(fmt.Errorf("the new keys are in place, those of before are too: %w", err))}
+		}
+		done.Left = append(done.Left, r.left...)
+	}
 	return done, nil
+}
+
+// topOf returns what the name shall point to: root itself if nothing below it changed.
+func topOf(ctx context.Context, at *place, root registry.Manifest, all []*rekeying) (registry.Manifest, error) {
+	if !root.IsIndex() {
+		return all[0].now, nil
+	}
+	now := map[string]ocispec.Descriptor{} // manifests that changed, by their digest of before
+	for _, r := range all {
+		if r.done.Digest != r.done.Before {
+			now[r.done.Before] = r.now.Descriptor()
+		}
+	}
+	if len(now) == 0 {
+		return root, nil
+	}
+	return rewriteIndex(ctx, at, root, now)
+}
+
+const patience = 10 * time.Second // with a registry, to clear up after a failure
+
+// takeBack removes new key sets where not all could be written: they are of no use, for
+// the new key will not be kept. That it fails does no harm.
+func takeBack(ctx context.Context, all []*rekeying) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for _, r := range all {
+		if r.added != "" && !slices.Contains(r.beside.Manifests, r.added) {
+			_, _ = registry.Detach(ctx, r.at.store, r.image.Manifest.Digest, r.added)
+		}
+	}
 }
 
 // rewriteIndex puts changed manifests into the index. What speaks about those
@@ -210,6 +244,7 @@ func rewriteIndex(ctx context.Context, at *place, root registry.Manifest, now ma
 		}
 		if to, changed := now[d.Digest.String()]; changed {
 			d.MediaType, d.Digest, d.Size = to.MediaType, to.Digest, to.Size
+			d.Data, d.URLs = nil, nil // are those of before
 		}
 		doc.Manifests = append(doc.Manifests, d)
 	}
@@ -217,7 +252,7 @@ func rewriteIndex(ctx context.Context, at *place, root registry.Manifest, now ma
 	if err != nil {
 		return registry.Manifest{}, err
 	}
-	m, err := at.sink.PushManifest(ctx, at.tag, root.MediaType, raw)
+	m, err := at.sink.PushManifest(ctx, "", root.MediaType, raw)
 	if err != nil {
 		return m, fmt.Errorf("the index: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
@@ -21,15 +22,15 @@ type rekeying struct {
 	o          RekeyOptions
 	at         *place
 	image      platformImage
-	tag        string // to write the manifest under; empty: none
 	beside     keyset.Found
 	inManifest keyset.Set      // what the layers' annotations hold
 	wrapped    keyset.Set      // for the new recipients; an entry for each encrypted layer
 	removed    map[string]bool // those of o.Remove that were found
 
-	done RekeyedImage
-	now  ocispec.Descriptor // of the manifest
-	left []string
+	done  RekeyedImage
+	now   registry.Manifest
+	added digest.Digest // the new key set
+	left  []string
 }
 
 // blame says of which image an error is, where there are several.
@@ -67,7 +68,7 @@ func (r *rekeying) wrap(ctx context.Context) error {
 		}
 	}
 	if encrypted == 0 {
-		return errors.New("the image has no encrypted layer")
+		return ErrPlain
 	}
 	return r.checkRemoved()
 }
@@ -175,22 +176,31 @@ func sameKID(w crypt.WrappedKey, keys []crypt.WrappedKey) bool {
 // leavesOut reports whether somebody was to lose what he had.
 func (r *rekeying) leavesOut() bool { return r.o.Replace || len(r.o.Remove) > 0 }
 
-// toSet stores a new key set and takes those of before away: each new set has
-// all that shall be there.
+// toSet stores a new key set, which has all that shall be there.
 func (r *rekeying) toSet(ctx context.Context) error {
-	d := r.image.Manifest.Digest
-	m, err := keyset.Push(ctx, r.at, r.image.Manifest.Descriptor(), r.with(r.before()))
+	m, err := keyset.Push(ctx, r.at.store, r.image.Manifest.Descriptor(), r.with(r.before()))
 	if err != nil {
 		return err
 	}
 	r.finish(r.image.Manifest, KeysBeside)
-	r.done.KeySet = m.Digest.String()
+	r.added, r.done.KeySet = m.Digest, m.Digest.String()
+	return nil
+}
+
+// takeAway removes the key sets of before, and notes what stays.
+func (r *rekeying) takeAway(ctx context.Context) error {
+	if r.added == "" {
+		if r.leavesOut() {
+			r.left = append(r.left, "the manifest of before, "+r.done.Before)
+		}
+		return nil
+	}
 	for _, old := range r.beside.Manifests {
-		if old == m.Digest {
+		if old == r.added {
 			continue
 		}
-		if gone, err := registry.Detach(ctx, r.at, d, old); err != nil {
-			return fmt.Errorf("the new keys are in place, those of before are too: %w", err)
+		if gone, err := registry.Detach(ctx, r.at.store, r.image.Manifest.Digest, old); err != nil {
+			return err
 		} else if !gone && r.leavesOut() {
 			r.left = append(r.left, "the key set "+old.String()+", which the registry does not delete")
 		}
@@ -214,7 +224,7 @@ func (r *rekeying) manifestHas(readers []string) bool {
 	return false
 }
 
-// toManifest writes the manifest again with other annotations.
+// toManifest writes the manifest again with other annotations, under its digest.
 func (r *rekeying) toManifest(ctx context.Context) error {
 	keys := r.with(r.before())
 	doc := *r.image.Image
@@ -235,14 +245,11 @@ func (r *rekeying) toManifest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := r.at.sink.PushManifest(ctx, r.tag, r.image.Manifest.MediaType, raw)
+	m, err := r.at.sink.PushManifest(ctx, "", r.image.Manifest.MediaType, raw)
 	if err != nil {
 		return err
 	}
 	r.finish(m, KeysInManifest)
-	if r.leavesOut() {
-		r.left = append(r.left, "the manifest of before, "+r.done.Before)
-	}
 	return nil
 }
 
@@ -253,7 +260,7 @@ func (r *rekeying) finish(m registry.Manifest, place KeyPlace) {
 			encrypted++
 		}
 	}
-	r.now = m.Descriptor()
+	r.now = m
 	r.done = RekeyedImage{
 		Platform: r.image.platform, Digest: m.Digest.String(), Before: r.image.Manifest.Digest.String(), Keys: place, Layers: encrypted,
 	}

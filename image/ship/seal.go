@@ -109,7 +109,7 @@ func (e *encryption) manifest(plain *ocispec.Manifest, config ocispec.Descriptor
 	for _, l := range plain.Layers {
 		s := e.sealed[l.Digest]
 		desc := s.desc
-		desc.Annotations = maps.Clone(l.Annotations)
+		desc.Annotations = crypt.WithoutKeys(l.Annotations) // a plain layer has none that could be right
 		if desc.Annotations == nil {
 			desc.Annotations = map[string]string{}
 		}

@@ -16,6 +16,12 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
 
+// What is asked for makes no sense for an image that is encrypted, or is not.
+var (
+	ErrEncrypted = errors.New("the layer is encrypted already")
+	ErrPlain     = errors.New("the image has no encrypted layer")
+)
+
 // shipment is what is taken from the source: one image, or an index with all of
 // its images.
 type shipment struct {
@@ -81,6 +87,9 @@ func (s *shipment) layers() ([]plainLayer, error) {
 	seen := map[digest.Digest]string{}
 	var all []plainLayer
 	for _, image := range s.images {
+		if err := registry.CheckConfigType(image.Image.Config); err != nil {
+			return nil, err
+		}
 		for i, l := range image.Image.Layers {
 			t, err := encryptedType(l.MediaType)
 			if err != nil {
@@ -101,13 +110,12 @@ func (s *shipment) layers() ([]plainLayer, error) {
 	return all, nil
 }
 
-func pushIndex(ctx context.Context, to *place, index *ocispec.Index) (ocispec.Descriptor, error) {
+func pushIndex(ctx context.Context, to *place, index *ocispec.Index) (registry.Manifest, error) {
 	raw, err := json.Marshal(index)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return registry.Manifest{}, err
 	}
-	m, err := to.sink.PushManifest(ctx, to.tag, ocispec.MediaTypeImageIndex, raw)
-	return m.Descriptor(), err
+	return to.sink.PushManifest(ctx, "", ocispec.MediaTypeImageIndex, raw)
 }
 
 func platformText(p *ocispec.Platform) string {
@@ -120,7 +128,7 @@ func platformText(p *ocispec.Platform) string {
 // encryptedType maps a layer's media type to its encrypted form.
 func encryptedType(t string) (string, error) {
 	if strings.HasSuffix(t, crypt.MediaSuffix) {
-		return "", errors.New("the layer is encrypted already")
+		return "", ErrEncrypted
 	}
 	const docker = "application/vnd.docker.image.rootfs.diff.tar"
 	plain := map[string]string{docker: ocispec.MediaTypeImageLayer, docker + ".gzip": ocispec.MediaTypeImageLayerGzip, docker + ".zstd": ocispec.MediaTypeImageLayerZstd}

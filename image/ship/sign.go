@@ -134,7 +134,7 @@ func newSigning(ref string, signer crypto.Signer, o SignOptions) (*signing, erro
 	if err != nil {
 		return nil, err
 	}
-	at, err := openPlace(client, ref, false)
+	at, err := openPlace(client, ref, toChange)
 	if err != nil {
 		return nil, err
 	}

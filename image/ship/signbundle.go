@@ -126,7 +126,7 @@ func (s *signing) refer(ctx context.Context, root registry.Manifest, a artifact)
 	if err != nil {
 		return "", err
 	}
-	m, err := registry.Attach(ctx, s.at, raw)
+	m, err := registry.Attach(ctx, s.at.store, raw)
 	if err != nil {
 		return "", err
 	}

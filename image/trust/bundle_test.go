@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -271,6 +272,22 @@ func TestThresholds(t *testing.T) {
 	}
 	keys["b"] = keys["a"]
 	refused("two paths, one key", "twice")
+}
+
+// A bundle of two megabytes can list half a million log entries that say nothing.
+func TestBundleOfManyEntries(t *testing.T) {
+	entries := strings.TrimSuffix(strings.Repeat("{},", maxBundle/3-100), ",")
+	raw := []byte(`{"mediaType":"` + MediaTypeBundle + `","verificationMaterial":{"publicKey":{},"tlogEntries":[` + entries + `]}}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := ParseBundle(raw, digest.FromString("x"), nil)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "log entries: ") {
+		t.Errorf("%.200v", err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 10*maxBundle {
+		t.Errorf("%d bytes of memory for a text of %d", took, len(raw))
+	}
 }
 
 func TestReferrerLimits(t *testing.T) {

@@ -158,6 +158,11 @@ func TestKeyless(t *testing.T) {
 		{name: "a log that no longer counts", root: func(d map[string]any) {
 			d["tlogs"].([]any)[0].(map[string]any)["publicKey"].(map[string]any)["validFor"].(map[string]any)["end"] = at(-time.Hour)
 		}, reason: "did not count"},
+		{name: "a log that no longer counts, by a proof and a timestamp", change: func(_ *testing.T, s *signing) {
+			s.entries[0].SET, s.stamps = nil, [][]byte{s.w.Timestamp(s.sig, at(time.Minute))}
+		}, root: func(d map[string]any) {
+			d["tlogs"].([]any)[0].(map[string]any)["publicKey"].(map[string]any)["validFor"].(map[string]any)["end"] = at(-time.Hour)
+		}, reason: "did not count"},
 		{name: "a certificate for servers", wish: func(w *sigstoretest.Wish) {
 			w.Change = func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
 		}, reason: "incompatible key usage"},
@@ -356,6 +361,37 @@ func TestKeyAndLog(t *testing.T) {
 		return w.Record(w.Hashed(payload, sig, w.LogKey()), signedAt).Annotation()
 	})
 	refused(t, v, err, "another signature")
+}
+
+// An inclusion proof says no time: the log's key must count for good then.
+func TestKeyAndLogWithoutATime(t *testing.T) {
+	w, key := sigstoretest.New(t), sigstoretest.NewKey(t)
+	policy, err := ParsePolicy([]byte(withDefault(`{"type":"sigstoreSigned","keyPath":"key","trustedRootPath":"root"` + ignoring + `}`)))
+	must(t, err)
+	for _, ended := range []bool{false, true} {
+		sh, s := world(t)
+		payload := signStatement(s.Root, "")
+		sig := sigstoretest.Sign(t, key, PreAuthentication(PayloadTypeInToto, payload))
+		e := w.Record(w.Enveloped(payload, sig, sigstoretest.PEM(t, key.Public())), signedAt)
+		e.SET = nil
+		raw, err := json.Marshal(map[string]any{
+			"mediaType": MediaTypeBundle, "verificationMaterial": sigstoretest.Material(nil, []sigstoretest.Entry{e}),
+			"dsseEnvelope": map[string]any{"payload": payload, "payloadType": PayloadTypeInToto, "signatures": []any{map[string]any{"sig": sig}}},
+		})
+		must(t, err)
+		sh.bundle(t, s.Root, raw)
+		root := w.Root(func(d map[string]any) {
+			if ended {
+				d["tlogs"].([]any)[0].(map[string]any)["publicKey"].(map[string]any)["validFor"].(map[string]any)["end"] = signedAt.Add(time.Hour)
+			}
+		})
+		v, err := policy.Evaluate(t.Context(), s, files(sh, map[string][]byte{"key": sigstoretest.PEM(t, key.Public()), "root": root}))
+		if ended {
+			refused(t, v, err, "did not count")
+		} else if err != nil || v.Signatures[0].SignedBy != nil {
+			t.Errorf("%+v, %v", v, errors.Unwrap(err))
+		}
+	}
 }
 
 func TestParseKeylessPolicy(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
@@ -174,7 +175,7 @@ func (l *Lookaside) fetch(ctx context.Context, ref registry.Reference, d digest.
 func (l *Lookaside) read(ctx context.Context, u *url.URL) ([]byte, error) {
 	var body io.ReadCloser
 	if u.Scheme == "file" {
-		f, err := os.Open(u.Path)
+		f, err := os.OpenFile(u.Path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would wait for its writer
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
@@ -216,6 +217,18 @@ func TestLookasideOverHTTP(t *testing.T) {
 	l.Client = srv.Client()
 	if _, err := l.fetch(t.Context(), s.Reference, s.Manifest); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
 		t.Errorf("plain HTTP: %v", err)
+	}
+}
+
+// What lies where a signature should is not waited for.
+func TestLookasideOfAPipe(t *testing.T) {
+	s := subject(t)
+	l := fileLookaside(t, s.Manifest)
+	base, err := url.Parse(l.place(s.Reference))
+	must(t, err)
+	must(t, unix.Mkfifo(filepath.Join(base.Path, "a", "app@sha256="+s.Manifest.Encoded(), "signature-1"), 0o600))
+	if _, err := l.fetch(t.Context(), s.Reference, s.Manifest); err == nil || !strings.Contains(err.Error(), "is not a file") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package genpolicy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -45,12 +44,8 @@ func (r Registries) Image(ctx context.Context, name string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	raw, err := registry.ReadBlob(ctx, place, found.Image.Config, registry.MaxManifest)
-	if err != nil {
-		return Image{}, err
-	}
 	var c imageConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := registry.ReadConfig(ctx, place, found.Image.Config, &c); err != nil {
 		return Image{}, fmt.Errorf("the configuration of %s: %w", name, err)
 	}
 	return Image{

@@ -35,18 +35,27 @@ type Server struct {
 	mu      sync.Mutex
 	log     []string
 	replace map[string]http.HandlerFunc // by URL path
+	refuse  func(*http.Request) int
 }
 
-// Serve starts a registry for the length of the test.
-func Serve(t testing.TB) *Server {
+// Serve starts a registry for the length of the test. It does not list referrers by
+// itself, unless an option says so.
+func Serve(t testing.TB, options ...ggcr.Option) *Server {
 	t.Helper()
 	s := &Server{Clock: &Clock{}, replace: map[string]http.HandlerFunc{}}
-	inner := ggcr.New(ggcr.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))
+	inner := ggcr.New(append(options, ggcr.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))...)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.log = append(s.log, r.Method+" "+r.URL.Path)
-		h := s.replace[r.URL.Path]
+		h, status := s.replace[r.URL.Path], 0
+		if s.refuse != nil {
+			status = s.refuse(r)
+		}
 		s.mu.Unlock()
+		if status != 0 {
+			w.WriteHeader(status)
+			return
+		}
 		if h != nil && r.Method == http.MethodGet {
 			h(w, r)
 			return
@@ -92,6 +101,14 @@ func (s *Server) Replace(path string, h http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.replace[path] = h
+}
+
+// Refuse answers requests for which it gives a status with that, from now on; nil
+// stops it.
+func (s *Server) Refuse(status func(*http.Request) int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = status
 }
 
 // Body is a handler that serves these bytes.

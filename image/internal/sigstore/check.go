@@ -27,7 +27,7 @@ type Result struct {
 // timestamp. The signer's own clock, and ours, count for nothing.
 func (r *Root) Check(ctx context.Context, m Material, s Signed) (Result, error) {
 	var res Result
-	times, err := r.recorded(m, s, &res)
+	times, logs, err := r.recorded(m, s, &res)
 	if err != nil {
 		return res, err
 	}
@@ -46,6 +46,11 @@ func (r *Root) Check(ctx context.Context, m Material, s Signed) (Result, error) 
 			res.Time = at
 		}
 	}
+	for _, l := range logs { // a proof says no time, so that nobody has asked yet
+		if !l.counted(res.Time) {
+			return res, errors.New("a log's key did not count when it was signed, or nothing says that it did")
+		}
+	}
 	if s.Certificate == nil {
 		return res, nil
 	}
@@ -54,9 +59,8 @@ func (r *Root) Check(ctx context.Context, m Material, s Signed) (Result, error) 
 }
 
 // recorded finds the entries of trusted logs, all of which must hold, and
-// returns the times that these logs vouch for.
-func (r *Root) recorded(m Material, s Signed, res *Result) ([]time.Time, error) {
-	var times []time.Time
+// returns the times that these logs vouch for, and the logs.
+func (r *Root) recorded(m Material, s Signed, res *Result) (times []time.Time, logs []log, err error) {
 	for i, e := range m.Entries {
 		at, err := r.checkEntry(e)
 		if errors.Is(err, errStranger) {
@@ -66,17 +70,18 @@ func (r *Root) recorded(m Material, s Signed, res *Result) ([]time.Time, error) 
 			err = s.matches(e.Body)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("log entry %d: %w", i, err)
+			return nil, nil, fmt.Errorf("log entry %d: %w", i, err)
 		}
 		if !at.IsZero() {
 			times = append(times, at)
 		}
-		res.Log, res.Index = e.LogID, e.Index
+		l, _ := find(r.logs, e.LogID)
+		logs, res.Log, res.Index = append(logs, l), e.LogID, e.Index
 	}
-	if res.Log == nil {
-		return nil, errors.New("no trusted log recorded it")
+	if len(logs) == 0 {
+		return nil, nil, errors.New("no trusted log recorded it")
 	}
-	return times, nil
+	return times, logs, nil
 }
 
 func (r *Root) certified(m Material, s Signed, times []time.Time, res *Result) error {

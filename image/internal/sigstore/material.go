@@ -97,13 +97,13 @@ func TakeMaterial(doc *strictjson.Object) (m Material, hint string, keyed bool, 
 			Raw []byte `json:"signedTimestamp"`
 		} `json:"rfc3161Timestamps"`
 	}
-	var entries []entryDoc
+	var list json.RawMessage
 	for _, member := range []struct {
 		name string
 		v    any
 	}{
 		{"publicKey", &key}, {"certificate", &leaf}, {"x509CertificateChain", &chain},
-		{"tlogEntries", &entries}, {"timestampVerificationData", &stamps},
+		{"tlogEntries", &list}, {"timestampVerificationData", &stamps},
 	} {
 		if _, err := doc.Take(member.name, member.v); err != nil {
 			return m, "", false, err
@@ -119,8 +119,12 @@ func TakeMaterial(doc *strictjson.Object) (m Material, hint string, keyed bool, 
 	if (key != nil) == (len(certs) > 0) || leaf != nil && chain != nil {
 		return m, "", false, errors.New("exactly one of publicKey and certificate is needed")
 	}
-	if len(certs) > maxChain || len(entries) > maxEntries || len(stamps.Tokens) > maxEntries {
-		return m, "", false, fmt.Errorf("%d certificates, %d log entries, %d timestamps: too many", len(certs), len(entries), len(stamps.Tokens))
+	entries, err := strictjson.List(list, maxEntries)
+	if err != nil {
+		return m, "", false, fmt.Errorf("log entries: %w", err)
+	}
+	if len(certs) > maxChain || len(stamps.Tokens) > maxEntries {
+		return m, "", false, fmt.Errorf("%d certificates, %d timestamps: too many", len(certs), len(stamps.Tokens))
 	}
 	for _, c := range certs {
 		cert, err := x509.ParseCertificate(c.Raw)
@@ -129,7 +133,11 @@ func TakeMaterial(doc *strictjson.Object) (m Material, hint string, keyed bool, 
 		}
 		m.Chain = append(m.Chain, cert)
 	}
-	for _, e := range entries {
+	for _, raw := range entries {
+		var e entryDoc
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return m, "", false, fmt.Errorf("log entry: %w", err)
+		}
 		m.Entries = append(m.Entries, e.entry())
 	}
 	for _, s := range stamps.Tokens {

@@ -59,6 +59,15 @@ func (p period) holds(t time.Time) bool {
 	return !t.Before(p.Start) && (p.End.IsZero() || !t.After(p.End))
 }
 
+// counted reports whether the log's key counted at a time. Where none is known, the key
+// must count for good.
+func (l log) counted(at time.Time) bool {
+	if at.IsZero() {
+		return l.valid.End.IsZero()
+	}
+	return l.valid.holds(at)
+}
+
 // The members of trusted_root.json that are read.
 type rootDoc struct {
 	Logs        []logDoc       `json:"tlogs"`

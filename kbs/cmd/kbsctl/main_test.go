@@ -72,6 +72,7 @@ func TestScripts(t *testing.T) {
 			"tamper":   cmdTamper,
 			"registry": cmdRegistry,
 			"private":  cmdPrivate,
+			"faulty":   cmdFaulty,
 			"multi":    cmdMulti,
 			"mkconf":   cmdMkConf,
 			"hush":     cmdHush,

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,6 +65,23 @@ func cmdPrivate(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.WriteFile(filepath.Join(dir, file), b, 0o600))
 	}
 	ts.Setenv(args[0], host)
+}
+
+// faulty VAR STATUS starts a registry that answers everything with that status, and
+// sets VAR to its host and port. With 401 it is its token server that does.
+func cmdFaulty(ts *testscript.TestScript, _ bool, args []string) {
+	status, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status == http.StatusUnauthorized && r.URL.Path == "/v2/" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="s"`)
+		}
+		w.Header().Set("Retry-After", "3600") // more than anybody waits
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "<html>\n<body>\n"+strings.Repeat("<p>no\n", 1000))
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv(args[0], strings.TrimPrefix(s.URL, "http://"))
 }
 
 // selfSigned returns a certificate for loopback and its key, in PEM.

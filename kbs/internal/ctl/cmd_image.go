@@ -53,6 +53,9 @@ func imageError(err error) error {
 		}
 		return err
 	}
+	if errors.Is(err, registry.ErrBlocked) {
+		return fault.New(fault.ImageBlocked, err)
+	}
 	digest, size := new(registry.DigestError), new(registry.SizeError)
 	_, isURL := errors.AsType[*url.Error](err)
 	var network net.Error

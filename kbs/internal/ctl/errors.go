@@ -100,11 +100,14 @@ func hintFor(err error) string {
 		return "chmod 600 the file, or get a new token: this one may have been read"
 	}
 	f, ok := errors.AsType[*fault.Fault](err)
+	if ok && f.Ticket != "" {
+		return "kbsctl explain ticket/" + string(f.Ticket)
+	}
+	if h := imageHint(err); h != "" {
+		return h
+	}
 	if !ok {
 		return ""
-	}
-	if f.Ticket != "" {
-		return "kbsctl explain ticket/" + string(f.Ticket)
 	}
 	switch f.Code {
 	case fault.Unavailable:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
+	"github.com/vouchsafe-cc/vouchsafe/image/ship"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tokenkey"
@@ -212,13 +213,17 @@ func readKEK(file string) (secret.Bytes, error) {
 
 // holdThenBind stores a new key, which the broker releases to nobody until do
 // has written the image and says what the key is for. If do fails, the key goes
-// too.
+// too, unless an image may be in place that only this key opens.
 func (c *cli) holdThenBind(ctx context.Context, a *admin.Client, path string, kek secret.Bytes, do func() (api.ResourceMeta, error)) error {
 	info, err := a.PutResourceIf(ctx, path, 0, kek, &api.ResourceMeta{Hold: "its image is being written"})
 	if err != nil {
 		return doing(err, "register resource/%s", path)
 	}
 	about, err := do()
+	if errors.Is(err, ship.ErrHalfDone) {
+		return (&failure{err: err, exit: exitCode(err)}).
+			hint("resource/%s stays, held back: an image may need it. If it does: kbsctl set resource %s%s --hold \"\"; if not, delete it", path, path, imagesFlag(about))
+	}
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err != nil {

@@ -40,7 +40,7 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 	}
 	defer kek.Destroy()
 	if !e.register {
-		done, err := c.ship(ctx, e, kek)
+		done, err := c.ship(ctx, e, kek, func(*shipped) error { return nil })
 		if err != nil {
 			return err
 		}
@@ -61,10 +61,8 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 	}
 	var done shipped
 	work := func() (about api.ResourceMeta, err error) {
-		if done, err = c.ship(ctx, e, kek); err != nil {
-			return about, err
-		}
-		return e.bound(there.ResourceMeta, done), c.installRelease(ctx, a, e, &done)
+		done, err = c.ship(ctx, e, kek, func(d *shipped) error { return c.installRelease(ctx, a, e, d) })
+		return e.bound(there.ResourceMeta, done), err
 	}
 	if none {
 		if err := c.holdThenBind(ctx, a, e.path, kek, work); err != nil {
@@ -75,6 +73,9 @@ func (c *cli) encrypt(ctx context.Context, e encryption) error {
 	// The new key takes the old one's place when it is stored, so that comes last.
 	about, err := work()
 	if err != nil {
+		if errors.Is(err, ship.ErrHalfDone) {
+			c.warnf("%s may be at the new image already, and its key is not at the broker: encrypt it again", e.dst)
+		}
 		return err
 	}
 	if _, err := a.PutResourceIf(ctx, e.path, there.Version, kek, &about); err != nil {
@@ -96,8 +97,10 @@ func (e encryption) bound(about api.ResourceMeta, done shipped) api.ResourceMeta
 	return about
 }
 
-// ship writes and checks the image, and signs it.
-func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped, error) {
+// ship writes and checks the image, and signs it. The image has no name before it is
+// signed and release has said who gets its key, so that what fails on the way leaves
+// nothing that anybody would find.
+func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes, release func(*shipped) error) (shipped, error) {
 	var key crypto.Signer
 	if e.sign != "" { // before anything is written
 		signer, done, err := c.signer(ctx, e.sign, e.words)
@@ -109,30 +112,45 @@ func (c *cli) ship(ctx context.Context, e encryption, kek secret.Bytes) (shipped
 	}
 	show := c.display(e.progress)
 	defer show.Close()
+	var done shipped
+	var later error // what is no error of the encryption
 	written, err := ship.Encrypt(ctx, e.src, e.dst, ship.EncryptOptions{
 		KID: e.key, KEK: kek, Recipients: e.others, Keys: ship.KeyPlace(e.keys), Registry: e.registry, Platform: e.platform, Check: true,
 		Progress: func(ev ship.Event) { show.Update(shipUpdate(ev)) },
+		Before: func(ctx context.Context, written ship.Result) error {
+			show.Close()
+			done = shipped{Result: written, Key: e.key}
+			if key != nil {
+				done.Signature, later = signWritten(ctx, written.Reference, key, e.registry)
+			}
+			if later == nil {
+				later = release(&done)
+			}
+			return later
+		},
 	})
-	if err != nil {
-		return shipped{}, doing(imageError(err), "encrypt %s", e.src)
+	switch {
+	case later != nil:
+		return done, later
+	case err != nil:
+		return done, doing(imageError(err), "encrypt %s", e.src)
 	}
-	show.Close()
-	done := shipped{Result: written, Key: e.key}
 	if !written.Checked {
 		c.warnf("WARNING: no guest can open the image, only the recipients: without any evidence, and that they can was not checked")
 	}
-	if e.sign == "" {
-		return done, nil
-	}
-	signed, err := ship.SignWith(ctx, written.Reference, key, ship.SignOptions{Registry: e.registry})
+	return done, nil
+}
+
+// signWritten signs the image, and holds the signature against the key.
+func signWritten(ctx context.Context, name string, key crypto.Signer, cfg registry.Config) (*ship.SignResult, error) {
+	signed, err := ship.SignWith(ctx, name, key, ship.SignOptions{Registry: cfg})
 	if err == nil {
-		err = checkSignature(ctx, written.Reference, key.Public(), e.registry)
+		err = checkSignature(ctx, name, key.Public(), cfg)
 	}
 	if err != nil {
-		return done, doing(imageError(err), "sign %s", written.Reference)
+		return nil, doing(imageError(err), "sign %s", name)
 	}
-	done.Signature = &signed
-	return done, nil
+	return &signed, nil
 }
 
 // checkSignature judges the image as a guest would whose policy wants this key.
@@ -163,7 +181,7 @@ func checkSignature(ctx context.Context, name string, key crypto.PublicKey, cfg 
 	if err != nil {
 		return err
 	}
-	_, err = rules.Evaluate(ctx, trust.Subject{Reference: ref, Root: ref.Digest, Manifest: ref.Digest}, trust.Evidence{Signatures: repo})
+	_, err = rules.Evaluate(ctx, trust.Subject{Reference: ref, Root: ref.Digest, Manifest: ref.Digest}, trust.Evidence{Signatures: repo.Home()})
 	return err
 }
 
