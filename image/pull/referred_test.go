@@ -52,6 +52,7 @@ func TestKeysBeside(t *testing.T) {
 	layers := []imagetest.Layer{imagetest.GzipLayer(t, imagetest.File("a", "one")), imagetest.GzipLayer(t, imagetest.File("b", "two"))}
 	inside := w.shipFor("inside:v1", ship.EncryptOptions{KID: kid, KEK: old}, layers...)
 	beside := w.shipFor("beside:v1", ship.EncryptOptions{KID: kid, KEK: old, Keys: ship.KeysBeside}, layers...)
+	w.Forget()
 	signed := w.pull(inside).Digest
 	if w.Requests("GET", "referrers", signed) != 0 {
 		t.Error("keys were looked for beside an image whose own packets open")

@@ -1,11 +1,13 @@
 package ctl
 
 import (
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +47,9 @@ From a plain image to a pod:
 // the image's or the registry's fault stays as it is: a mistake of the caller.
 func imageError(err error) error {
 	if _, ok := errors.AsType[*fault.Fault](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*failure](err); ok { // a mistake that was named already
 		return err
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok { // of a layout: no matter of the network
@@ -135,10 +140,30 @@ func writeNew(path string, b []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// publicKind says which public thing a file holds in the place of a key; empty: none.
+func publicKind(path string) string {
+	doc, err := given.File(path, maxConfig)
+	if err != nil {
+		return ""
+	}
+	switch block, _ := pem.Decode(doc); {
+	case block == nil:
+		return ""
+	case strings.HasSuffix(block.Type, "PUBLIC KEY"):
+		return "public key"
+	case block.Type == "CERTIFICATE":
+		return "certificate"
+	}
+	return ""
+}
+
 // readKey reads a private key, which nobody else may be able to read.
 func readKey(path string, limit int64) (secret.Bytes, error) {
 	key, err := given.Secret(path, limit)
 	if exposed, ok := errors.AsType[*given.Exposed](err); ok {
+		if kind := publicKind(path); kind != "" {
+			return key, usagef("%s holds a %s, which everybody may have: the private key is needed", path, kind)
+		}
 		return key, usagef("%s can be read by other users (mode %04o)", exposed.Name, exposed.Mode.Perm()).
 			hint("chmod 600 %s, or make a new key: this one may have been read", path)
 	}

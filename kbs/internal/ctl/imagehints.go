@@ -35,7 +35,7 @@ func imageHint(err error) string {
 		case fault.ImageUnavailable:
 			return registryHint(err)
 		case fault.ImageUnsigned:
-			return "kbsctl image inspect shows the signatures that are there; kbsctl image sign REF --key FILE adds one by a key that the policy names"
+			return "kbsctl image sign REF --key FILE adds a signature by a key that the policy names; kbsctl image inspect shows those that are there"
 		case fault.ImageKey:
 			return "kbsctl image inspect shows who can open it; --with-key FILE or --with-kek URI=FILE opens it here, and with neither oci:DIR takes it as it is"
 		case fault.ImageCorrupt:
