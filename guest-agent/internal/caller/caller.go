@@ -7,6 +7,11 @@
 // that one (/proc/PID/fd). A process is in the container whose cgroups it is in;
 // it cannot leave them without rights over the whole guest.
 //
+// The number of a process that has ended may be given to another one's, of another
+// container's. So who ends before it is known where it belongs to is nobody: the
+// process that connected a unix socket must live, and who holds the other end of a
+// TCP connection must still hold it when its container is known.
+//
 // What cannot be told is an error, and so is what could be two containers: two
 // containers that share a socket, or to which the host gave the same cgroup, are
 // not told apart.
@@ -63,9 +68,12 @@ func (f *Finder) Unix(conn *net.UnixConn) (Caller, error) {
 		return Caller{}, err
 	}
 	var cred *unix.Ucred
+	peer := -1
 	var opt error
 	if err := raw.Control(func(fd uintptr) {
-		cred, opt = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if cred, opt = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); opt == nil && cred.Pid > 0 {
+			peer, opt = peerHandle(int(fd), int(cred.Pid))
+		}
 	}); err != nil {
 		return Caller{}, err
 	}
@@ -75,9 +83,33 @@ func (f *Finder) Unix(conn *net.UnixConn) (Caller, error) {
 	if cred.Pid <= 0 {
 		return Caller{}, errors.New("the peer of the socket is in no namespace that can be seen from here")
 	}
+	defer func() { _ = unix.Close(peer) }()
 	c := Caller{PID: int(cred.Pid), UID: cred.Uid}
 	c.Container, err = f.containerOf(c.PID)
+	if gone := alive(peer); gone != nil {
+		return Caller{}, gone
+	}
 	return c, err
+}
+
+// peerHandle returns a handle to the process that connected a unix socket, as no
+// other can have it (Linux 6.5). What an older kernel knows is who has the number now.
+func peerHandle(socket, pid int) (int, error) {
+	handle, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		handle, err = unix.PidfdOpen(pid, 0)
+	}
+	return handle, err
+}
+
+var errEnded = errors.New("the process that connected has ended")
+
+// alive fails once the number of a process may be another's.
+func alive(handle int) error {
+	if err := unix.PidfdSendSignal(handle, 0, nil, 0); err != nil {
+		return fmt.Errorf("%w: %w", errEnded, err)
+	}
+	return nil
 }
 
 // TCP finds who holds the other end of a connection over loopback: the one whose
@@ -93,7 +125,7 @@ func (f *Finder) TCP(local, remote netip.AddrPort) (Caller, error) {
 	}
 	var found *Caller
 	for _, pid := range pids {
-		in, err := f.containerOf(pid)
+		in, err := f.holderOf(pid, inode)
 		if err != nil {
 			return Caller{}, err
 		}
@@ -108,6 +140,28 @@ func (f *Finder) TCP(local, remote netip.AddrPort) (Caller, error) {
 		return Caller{}, errors.New("no process holds the other end of the connection")
 	}
 	return *found, nil
+}
+
+// holderOf returns the container of a process that holds a socket, and still did
+// when that was known. A handle keeps its number from having been another's meanwhile.
+func (f *Finder) holderOf(pid int, inode uint64) (*Container, error) {
+	lives := func() error { return nil }
+	if f.proc == "" {
+		handle, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errEnded, err)
+		}
+		defer func() { _ = unix.Close(handle) }()
+		lives = func() error { return alive(handle) }
+	}
+	in, err := f.containerOf(pid)
+	if err != nil {
+		return nil, err
+	}
+	if !f.holds(pid, inode) {
+		return nil, errors.New("the connection changed hands")
+	}
+	return in, lives()
 }
 
 // Party names those who are told from others where nobody has to be known for

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The other end of a connection of our own is this process.
@@ -142,6 +145,93 @@ func TestContainerOfAConnection(t *testing.T) {
 				t.Errorf("user %d", who.UID)
 			}
 		})
+	}
+}
+
+// Who no longer holds a connection when its container is known may be another by
+// then, who has the number of one that has ended.
+func TestConnectionThatChangesHands(t *testing.T) {
+	f := tree(t, clientRow)
+	f.process(t, 101, "/pod/1", 77)
+	all := f.Containers
+	f.Containers = func() []Container {
+		if err := os.Remove(filepath.Join(f.proc, "101/fd/3")); err != nil {
+			t.Error(err)
+		}
+		return all()
+	}
+	if who, err := f.TCP(server, client); err == nil {
+		t.Errorf("it is %+v", who)
+	}
+}
+
+// A process connects, hands the connection to another and ends: whoever gets its
+// number has not asked.
+func TestPeerThatHasEnded(t *testing.T) {
+	if at := os.Getenv("CONNECT_TO"); at != "" {
+		handOver(t, at)
+		return
+	}
+	at := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "theirs")
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestPeerThatHasEnded$")
+	cmd.Env = append(os.Environ(), "CONNECT_TO="+at)
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	f := tree(t)
+	f.process(t, cmd.Process.Pid, "/pod/1/sub", 0) // also whoever has the number later
+	if who, err := f.Unix(conn); err != nil || who.Container == nil || who.Container.Name != "app" {
+		t.Errorf("while it lives it is %+v, %v", who, err)
+	}
+	// The connection outlives it.
+	oob := make([]byte, unix.CmsgSpace(4))
+	if _, err := unix.Write(pair[0], []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, n, _, _, err := unix.Recvmsg(pair[0], make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC); err != nil || n == 0 {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if who, err := f.Unix(conn); err == nil {
+		t.Errorf("after its end it is %+v", who)
+	}
+}
+
+// handOver connects, waits for a byte, passes the connection on and ends.
+func handOver(t *testing.T, at string) {
+	t.Helper()
+	const starter = 3
+	conn, err := net.Dial("unix", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := conn.(*net.UnixConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Read(starter, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sendmsg(starter, []byte{1}, unix.UnixRights(int(file.Fd())), nil, 0); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -133,23 +133,37 @@ func (f *Finder) open(do func(pid int, inode uint64) bool) error {
 		if err != nil {
 			continue
 		}
-		fds := filepath.Join(f.dir(), e.Name(), "fd")
-		names, err := os.ReadDir(fds)
-		if err != nil {
-			continue // it has ended
-		}
-		for _, fd := range names {
-			to, err := os.Readlink(filepath.Join(fds, fd.Name()))
-			number, is := strings.CutPrefix(to, "socket:[")
-			if err != nil || !is {
-				continue
-			}
-			if inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil && !do(pid, inode) {
-				break
-			}
-		}
+		f.sockets(pid, func(inode uint64) bool { return do(pid, inode) })
 	}
 	return nil
+}
+
+// sockets calls do for each socket that a process has open, until it returns false.
+func (f *Finder) sockets(pid int, do func(inode uint64) bool) {
+	fds := filepath.Join(f.dir(), strconv.Itoa(pid), "fd")
+	names, err := os.ReadDir(fds)
+	if err != nil {
+		return // it has ended
+	}
+	for _, fd := range names {
+		to, err := os.Readlink(filepath.Join(fds, fd.Name()))
+		number, is := strings.CutPrefix(to, "socket:[")
+		if err != nil || !is {
+			continue
+		}
+		if inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil && !do(inode) {
+			return
+		}
+	}
+}
+
+// holds reports whether a process has a socket open.
+func (f *Finder) holds(pid int, inode uint64) (does bool) {
+	f.sockets(pid, func(one uint64) bool {
+		does = one == inode
+		return !does
+	})
+	return does
 }
 
 // containerOf returns the container that a process is in, nil if it is in none.
