@@ -244,10 +244,10 @@ func TestPodRuns(t *testing.T) {
 	again.Storages[1].Driver = "ephemeral"
 	allow(again)
 	allow(&agent.DestroySandboxRequest{})
-	if err := e.CheckImage("registry.example/app:1", digestA); err != nil {
+	if err := e.CheckImage(t.Context(), "registry.example/app:1", digestA); err != nil {
 		t.Error(err)
 	}
-	if err := e.CheckImage("registry.example/app:1", digestB); err == nil {
+	if err := e.CheckImage(t.Context(), "registry.example/app:1", digestB); err == nil {
 		t.Error("the image of another container was allowed")
 	}
 }

@@ -32,7 +32,7 @@ type Policy interface {
 	// Replace puts another policy into force.
 	Replace(ctx context.Context, text string) error
 	// CheckImage judges the image that was pulled for a reference.
-	CheckImage(ref, digest string) error
+	CheckImage(ctx context.Context, ref, digest string) error
 }
 
 // denial is a request that the policy refused: the words that runtimes and their
@@ -68,6 +68,8 @@ func (c *hearing) judge(m proto.Message) error {
 	switch {
 	case c.s.policy == nil:
 		return c.s.unjudged(request)
+	case request == "CreateContainerRequest":
+		c.ctx = policy.Hearing(c.ctx) // the policy is asked again on the way
 	case c.s.policy.Consents(m):
 		return nil
 	}
@@ -158,7 +160,7 @@ func (a allowedImages) PullImage(ctx context.Context, ref, bundle string) (sandb
 	if err != nil {
 		return img, err
 	}
-	if err := a.s.policy.CheckImage(ref, img.Digest); err != nil {
+	if err := a.s.policy.CheckImage(ctx, ref, img.Digest); err != nil {
 		const request = "CreateContainerRequest"
 		released := a.ReleaseImage(context.WithoutCancel(ctx), bundle)
 		if released != nil {

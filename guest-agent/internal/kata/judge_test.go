@@ -12,6 +12,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/policy"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
 // underPolicy runs a pod by a policy. What is refused is told to told.
@@ -194,5 +195,38 @@ func TestImageDigestIsBound(t *testing.T) {
 				t.Errorf("the refused image is still there: mounted %v, released %d", reg.mounted, reg.released)
 			}
 		})
+	}
+}
+
+// slowImages has something happen while an image is pulled.
+type slowImages struct {
+	*images
+	meanwhile func()
+}
+
+func (i slowImages) PullImage(ctx context.Context, ref, bundle string) (sandbox.Image, error) {
+	i.meanwhile()
+	return i.images.PullImage(ctx, ref, bundle)
+}
+
+// Another policy that comes into force while an image is pulled does not allow the
+// image for a request that was judged by the first.
+func TestImageOfAnotherPolicy(t *testing.T) {
+	t.Parallel()
+	reg := &images{t: t}
+	const pinned = "CreateContainerRequest := true\nSetPolicyRequest := true\nimage_digests := [\"sha256:"
+	var p *pod
+	p = newSandbox(t, underPolicy(t, nil, ordinary+pinned+strings.Repeat("1", 64)+`"]`), func(c *Config) {
+		c.Images = slowImages{reg, func() {
+			next := "package agent_policy\n" + ordinary + pinned + strings.Repeat("0", 64) + `"]`
+			if _, err := p.client.SetPolicy(t.Context(), &agent.SetPolicyRequest{Policy: next}); err != nil {
+				t.Error(err)
+			}
+		}}
+	})
+	_, err := p.client.CreateContainer(t.Context(), pullRequest(p, "app1", "/bin/sleep", "100"))
+	wantCode(t, err, codes.PermissionDenied)
+	if len(reg.mounted) != 0 || reg.released != 1 {
+		t.Errorf("the refused image is still there: mounted %v, released %d", reg.mounted, reg.released)
 	}
 }

@@ -104,7 +104,7 @@ func TestRecordingUnderPolicy(t *testing.T) {
 				t.Errorf("%s: %v", d.Name(), err)
 			}
 		}
-		if e.CheckImage("localhost/busybox:1", "sha256:"+strings.Repeat("0", 64)) == nil {
+		if e.CheckImage(t.Context(), "localhost/busybox:1", "sha256:"+strings.Repeat("0", 64)) == nil {
 			t.Error("an image that no policy names was allowed")
 		}
 	})

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -36,6 +37,40 @@ func TestVolumeKeys(t *testing.T) {
 		for place, want := range c.want {
 			if keys[place] != want {
 				t.Errorf("%s: %+v", name, keys)
+			}
+		}
+	}
+}
+
+// A request goes by the policy that has allowed it to its end, whatever comes into
+// force meanwhile: its volumes have the keys that were meant, and its image must be
+// one of either.
+func TestPolicyReplacedMeanwhile(t *testing.T) {
+	first, second := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	m := &agent.CreateContainerRequest{ContainerId: "app"}
+	for name, rule := range map[string]string{
+		"a constant": allowAll,
+		"a rule":     "CreateContainerRequest if input.container_id == \"app\"\n",
+		"with notes": "CreateContainerRequest := {\"allowed\": true, \"ops\": [{\"op\": \"add\", \"path\": \"/pstate/app\", \"value\": 1}]} if input.container_id == \"app\"\n",
+	} {
+		e := engine(t, rule+`volume_keys := {"/a": {"key": "kbs:///a/b/c"}}
+image_digests := ["`+first+`", "`+second+`"]`)
+		ctx := Hearing(t.Context())
+		if _, err := e.Judge(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Replace(t.Context(), "package agent_policy\n"+allowAll+`image_digests := ["`+second+`", "sha256:`+strings.Repeat("c", 64)+`"]`); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := e.Volumes(ctx, m); err != nil || v.Keys["/a"].Location == "" {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+		if v, err := e.Volumes(Hearing(t.Context()), m); err != nil || len(v.Keys) > 0 {
+			t.Errorf("%s, another request: %v, %v", name, v, err)
+		}
+		for digest, want := range map[string]bool{first: false, second: true, "sha256:" + strings.Repeat("c", 64): false} {
+			if err := e.CheckImage(ctx, "reg/app:1", digest); (err == nil) != want {
+				t.Errorf("%s: image %s: %v", name, digest, err)
 			}
 		}
 	}

@@ -133,19 +133,23 @@ func (e *Engine) Judge(ctx context.Context, m proto.Message) (done func(carriedO
 		w := e.world.Load()
 		a, err := w.ask(ctx, request, m)
 		if err != nil {
-			return e.refused(w, request, m, err)
+			return e.refused(ctx, w, request, m, err)
 		}
 		if len(a.ops) == 0 {
+			remember(ctx, w)
 			return nothing, nil
 		}
 		notes, back, err := patch(w.notes, a.ops)
 		if err != nil {
-			return e.refused(w, request, m, fault.New(fault.PolicyError, fmt.Errorf("%s: ops: %w", request, err)))
+			return e.refused(ctx, w, request, m, fault.New(fault.PolicyError, fmt.Errorf("%s: ops: %w", request, err)))
 		}
 		if onlyRemoves(a.ops) {
+			remember(ctx, w)
 			return e.enter(w.program, true, a.ops), nil
 		}
-		if e.world.CompareAndSwap(w, &world{program: w.program, notes: notes}) {
+		noted := &world{program: w.program, notes: notes}
+		if e.world.CompareAndSwap(w, noted) {
+			remember(ctx, noted)
 			return e.enter(w.program, false, back), nil
 		}
 	}
@@ -174,11 +178,12 @@ func (e *Engine) enter(p *program, end bool, changes []change) func(bool) {
 }
 
 // refused is the end of a request, unless the policy is only learned from.
-func (e *Engine) refused(w *world, request string, m proto.Message, err error) (func(bool), error) {
+func (e *Engine) refused(ctx context.Context, w *world, request string, m proto.Message, err error) (func(bool), error) {
 	if !e.learning(w) || request == setPolicy {
 		return nil, err
 	}
 	e.log.Warn(LearnMessage, slog.String("request", request), slog.String("why", cause(err)), slog.Any("input", logged(m)))
+	remember(ctx, w)
 	return nothing, nil
 }
 
@@ -199,9 +204,19 @@ func cause(err error) string {
 }
 
 // CheckImage compares the image that was pulled for a reference with what the
-// policy allows (see pins). The error is a *fault.Fault with policy_denied.
-func (e *Engine) CheckImage(ref, digest string) error {
-	w := e.world.Load()
+// policy allows (see pins): the one by which the request was allowed, see [Hearing],
+// and the one that is in force. The error is a *fault.Fault with policy_denied.
+func (e *Engine) CheckImage(ctx context.Context, ref, digest string) error {
+	now := e.world.Load()
+	if w := e.allowedBy(ctx); w != now {
+		if err := e.checkImage(w, ref, digest); err != nil {
+			return err
+		}
+	}
+	return e.checkImage(now, ref, digest)
+}
+
+func (e *Engine) checkImage(w *world, ref, digest string) error {
 	err := w.program.pins.check(ref, digest)
 	if err != nil && e.learning(w) {
 		e.log.Warn(LearnMessage, slog.String("request", "image"), slog.String("why", err.Error()),

@@ -213,7 +213,7 @@ func TestLearn(t *testing.T) {
 		if !strings.Contains(log.String(), LearnMessage) || !strings.Contains(log.String(), `"input":{"container_id":"app"}`) {
 			t.Errorf("%s: the log says %s", name, &log)
 		}
-		if err := e.CheckImage("a", "sha256:b"); err != nil {
+		if err := e.CheckImage(t.Context(), "a", "sha256:b"); err != nil {
 			t.Errorf("%s: image: %v", name, err)
 		}
 		if _, err := e.Judge(t.Context(), &agent.SetPolicyRequest{}); code(err) != fault.PolicyDenied {
@@ -260,7 +260,7 @@ func TestImages(t *testing.T) {
 		{"index by another reference", `image_digests := ["` + a + `"]`, "reg/app@" + b, b, false},
 	}
 	for _, tt := range tests {
-		err := engine(t, tt.rule).CheckImage(tt.ref, tt.digest)
+		err := engine(t, tt.rule).CheckImage(t.Context(), tt.ref, tt.digest)
 		if (err == nil) != tt.allowed || (err != nil && code(err) != fault.PolicyDenied) {
 			t.Errorf("%s: %v", tt.name, err)
 		}

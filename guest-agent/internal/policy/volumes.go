@@ -40,10 +40,10 @@ type EmptyDir struct {
 
 var errNoObject = errors.New("it is no object")
 
-// Volumes asks for the volumes of a request that was allowed. The error is a
-// *fault.Fault.
+// Volumes asks for the volumes of a request that was allowed, the policy that has
+// allowed it, see [Hearing]. The error is a *fault.Fault.
 func (e *Engine) Volumes(ctx context.Context, m proto.Message) (Volumes, error) {
-	w := e.world.Load()
+	w := e.allowedBy(ctx)
 	var v Volumes
 	for _, ask := range []struct {
 		name string
