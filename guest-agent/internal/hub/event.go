@@ -39,12 +39,29 @@ func (h *Hub) Record(ctx context.Context, e eventlog.RuntimeEvent) error {
 	if e.Domain == eventOwnDomain || e.Domain == eventDomain && e.Operation == eventPullImage {
 		return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.Newf(fault.Forbidden, "events %s %s are the agent's alone", e.Domain, e.Operation))
 	}
+	size := int64(len(e.Domain) + len(e.Operation) + len(e.Content) + eventOverhead)
+	if h.recorded.Add(size) > maxWorkloadEvents {
+		h.recorded.Add(-size)
+		return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.Newf(fault.TooMany, "workloads have recorded %d bytes of events, all that they may", maxWorkloadEvents))
+	}
 	err := h.events.Record(ctx, e)
-	if err == nil || errors.Is(err, aael.ErrNotSupported) {
+	if err == nil {
+		return nil
+	}
+	h.recorded.Add(-size)
+	if errors.Is(err, aael.ErrNotSupported) {
 		return err
 	}
 	return h.refuser.Refuse(ctx, ObjectEvent, e.Operation, fault.New(fault.Internal, err))
 }
+
+// What workloads may add to the log, in bytes: the rest is the agent's own. A log
+// that one container could fill would let no other be made, for that is recorded, and
+// be too long for evidence.
+const (
+	maxWorkloadEvents = aael.MaxSize / 4
+	eventOverhead     = 256 // of an event in the log, at most
+)
 
 // RecordOwn records what the agent itself did. Without an event log it does
 // nothing. Errors are *fault.Fault with a ticket.

@@ -93,6 +93,35 @@ func (w *world) checkVerdict(e eventlog.RuntimeEvent, image string) {
 	}
 }
 
+// A container that records events without end leaves the agent's own their room.
+func TestWorkloadsDoNotFillTheLog(t *testing.T) {
+	var events recording
+	w := newWorld(t, func(c *Config) { c.Events = &events })
+	e := eventlog.RuntimeEvent{Domain: "example", Operation: "op", Content: strings.Repeat("c", 8<<10)}
+	total := 0
+	for ; total <= aael.MaxSize; total += len(e.Content) {
+		if err := w.hub.Record(t.Context(), e); err != nil {
+			if fault.CodeOf(err) != fault.TooMany {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if total < aael.MaxSize/8 || total > aael.MaxSize/2 {
+		t.Errorf("workloads may record %d bytes of %d", total, aael.MaxSize)
+	}
+	if err := w.hub.RecordOwn(t.Context(), "CreateContainer", "{}"); err != nil {
+		t.Errorf("the agent's own: %v", err)
+	}
+	// What could not be recorded takes no room.
+	w = newWorld(t, func(c *Config) { c.Events = &recording{err: aael.ErrNotSupported} })
+	for range 2 * aael.MaxSize / len(e.Content) {
+		if err := w.hub.Record(t.Context(), e); !errors.Is(err, aael.ErrNotSupported) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A verdict that the journal does not take is not acted upon.
 func TestVerdictThatIsNotKept(t *testing.T) {
 	var events recording

@@ -85,8 +85,9 @@ type Hub struct {
 	broker   Broker // nil without one
 	attester measure.Attester
 	devices  []measure.Attester
-	initData []byte // digest; nil without
-	events   Events // nil without
+	initData []byte       // digest; nil without
+	events   Events       // nil without
+	recorded atomic.Int64 // bytes of workloads' events
 	images   atomic.Pointer[imageStore]
 	open     func(dir string, options ...store.Option) (*imageStore, error)
 	pairs    keyPairs
