@@ -52,6 +52,7 @@ const (
 	VolumeRefused      Code = "volume_refused"
 	VolumeNotEmpty     Code = "volume_not_empty"
 	VolumeBusy         Code = "volume_busy"
+	DriverMissing      Code = "driver_missing"
 )
 
 // Entry is one row of the code table.
@@ -121,6 +122,7 @@ func Table() []Entry {
 		{VolumeRefused, http.StatusForbidden, ExitEvidence, "The volume is weaker than is accepted, was altered, or belongs to another key."},
 		{VolumeNotEmpty, http.StatusConflict, ExitConflict, "There is something on the device, so it is not formatted."},
 		{VolumeBusy, http.StatusConflict, ExitConflict, "The device or the mount point is in use."},
+		{DriverMissing, http.StatusNotImplemented, ExitUnavailable, "The guest's kernel lacks a driver that this needs: its image has to bring it."},
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 const (
@@ -40,6 +42,7 @@ const (
 	cmdRemove  = 0xc138fd04
 	cmdSuspend = 0xc138fd06 // and, without its flag, resume
 	cmdLoad    = 0xc138fd09
+	cmdTarget  = 0xc138fd11 // the version of a kind of target (Linux 5.0)
 )
 
 // Available says why this kernel cannot do it, or nil.
@@ -59,6 +62,9 @@ func openControl() (*os.File, error) {
 	c, err := os.OpenFile(controlPath, os.O_RDWR, 0)
 	if err == nil {
 		return c, nil
+	}
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) { // a node without its driver
+		return nil, driver.Missing("dm_mod", fmt.Errorf("%w: %w", errNone, err))
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -80,7 +86,7 @@ func openControl() (*os.File, error) {
 			return os.OpenFile(controlPath, os.O_RDWR, 0)
 		}
 	}
-	return nil, errNone
+	return nil, driver.Missing("dm_mod", errNone)
 }
 
 // A Target is the one row of a device's table.
@@ -169,7 +175,7 @@ func (d Device) open(t Target) error {
 		return fmt.Errorf("create: %w", err)
 	}
 	if err := (request{cmd: cmdLoad, name: d.name, target: &t}).send(c); err != nil {
-		return errors.Join(fmt.Errorf("load the table: %w", err), d.Close())
+		return errors.Join(fmt.Errorf("load the table: %w", t.explain(c, err)), d.Close())
 	}
 	err = request{cmd: cmdSuspend, name: d.name}.send(c)
 	if err == nil {
@@ -182,6 +188,14 @@ func (d Device) open(t Target) error {
 		return errors.Join(fmt.Errorf("resume: %w", err), d.Close())
 	}
 	return nil
+}
+
+// explain says whether a table was refused because the kernel has no such target.
+func (t Target) explain(c *os.File, err error) error {
+	if errors.Is(err, unix.EINVAL) && errors.Is(request{cmd: cmdTarget, name: t.Kind}.send(c), unix.EINVAL) {
+		return driver.Missing("dm_"+t.Kind, err)
+	}
+	return err
 }
 
 // Fail replaces what the device does by errors, also for those who have it

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 	"github.com/vouchsafe-cc/vouchsafe/image/verity"
 )
 
@@ -19,6 +20,9 @@ func attach(file string) (*os.File, error) {
 	}
 	defer func() { _ = f.Close() }()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return nil, driver.Missing("loop", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/image/dm"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 	"github.com/vouchsafe-cc/vouchsafe/image/erofs"
 	"github.com/vouchsafe-cc/vouchsafe/image/verity"
 )
@@ -66,7 +67,7 @@ func (s *Store) show(layer string, root verity.Root) error {
 		return err
 	}
 	if err := unix.Mount(d.Path(), s.path(layersDir, layer, fsDir), "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return errors.Join(fmt.Errorf("mount the layer's image: %w", err), d.Close())
+		return errors.Join(fmt.Errorf("mount the layer's image: %w", driver.Filesystem("erofs", err)), d.Close())
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // overlay is one overlayfs mount: absolute paths, the topmost layer first.
@@ -33,7 +35,7 @@ var safe = []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}}
 func (o overlay) mountByOption() error {
 	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("open overlayfs: %w", err)
+		return fmt.Errorf("open overlayfs: %w", driver.Filesystem("overlay", err))
 	}
 	defer func() { _ = unix.Close(fsfd) }()
 	var options []option
@@ -106,7 +108,7 @@ func (o overlay) mountByPage(scratch string) error {
 		return fmt.Errorf("an overlay of %d layers does not fit into one page of mount options", len(o.lowers))
 	}
 	if err := unix.Mount(o.source, o.target, "overlay", flags, options); err != nil {
-		return fmt.Errorf("mount the overlay of %d layers: %w", len(o.lowers), err)
+		return fmt.Errorf("mount the overlay of %d layers: %w", len(o.lowers), driver.Filesystem("overlay", err))
 	}
 	return nil
 }

@@ -55,7 +55,8 @@ type Options struct {
 	Stderr                           io.Writer
 	// Complete does to the machine what can be done while the agent serves: before
 	// it has returned, nothing but questions after the agent's health is answered.
-	// If it fails, so does the agent. Nil for nothing.
+	// If it fails, the reason is the answer to everything else that the runtime asks
+	// for. Nil for nothing.
 	Complete func(context.Context) error
 }
 
@@ -98,7 +99,7 @@ func work(ctx context.Context, o Options, reaper *container.Reaper) (err error) 
 	vols := newVolumes(o, s.Agent, log)
 	defer func() { err = errors.Join(err, vols.close(ctx)) }() // after the hub: images may lie on one
 	rest := newCompletion(o.Complete)
-	if err := vols.mountImageDisk(ctx, o, s, rest.run); err != nil {
+	if err := vols.imagePlace(ctx, o, s, rest); err != nil {
 		return err
 	}
 	h, closeHub, err := newHub(ctx, o, s, meter.Observe, log)
@@ -206,7 +207,7 @@ func serve(ctx context.Context, o Options, s *settings.Settings, server *kata.Se
 	})
 	g.Go(func() error {
 		if err := rest.run(groupCtx); err != nil && groupCtx.Err() == nil {
-			return err
+			log.Error("the machine cannot be completed: what the runtime asks for is refused", slog.Any("err", err))
 		}
 		return nil
 	})

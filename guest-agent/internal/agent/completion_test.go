@@ -32,23 +32,33 @@ func TestCompletion(t *testing.T) {
 	})
 }
 
-// What failed is never taken for done.
+// What failed is never taken for done: whoever waits learns why, now and later.
 func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failure := errors.New("a module does not load")
-		c := newCompletion(func(context.Context) error { return failure })
-		if err := c.run(t.Context()); !errors.Is(err, failure) {
-			t.Error(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
+		failure, runs := errors.New("a module does not load"), 0
+		c := newCompletion(func(context.Context) error { runs++; return failure })
 		waited := make(chan error, 1)
-		go func() { waited <- c.wait(ctx) }()
+		go func() { waited <- c.wait(t.Context()) }()
 		synctest.Wait()
-		cancel()
-		if err := <-waited; !errors.Is(err, context.Canceled) {
-			t.Errorf("%v after a failure", err)
+		for _, got := range []error{c.run(t.Context()), <-waited, c.wait(t.Context()), c.run(t.Context())} {
+			if !errors.Is(got, failure) {
+				t.Error(got)
+			}
+		}
+		if runs != 1 {
+			t.Errorf("it is tried %d times", runs)
 		}
 	})
+}
+
+// Nobody waits longer than they have.
+func TestWaitsNoLonger(t *testing.T) {
+	c := newCompletion(func(context.Context) error { return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 func TestNothingToComplete(t *testing.T) {
@@ -58,21 +68,29 @@ func TestNothingToComplete(t *testing.T) {
 	}
 }
 
-// The disk for images is encrypted by what a complete machine has.
-func TestImageDiskOfACompleteMachine(t *testing.T) {
+// Where images are kept may take what a complete machine has. Where it cannot be
+// complete, the agent starts all the same, to say so.
+func TestImagePlaceOfACompleteMachine(t *testing.T) {
 	failure := errors.New("a module does not load")
-	incomplete := func(context.Context) error { return failure }
-	s := &settings.Settings{}
-	o := Options{StateDir: t.TempDir()}
-	v := newVolumes(o, s.Agent, slog.New(slog.DiscardHandler))
-	if err := v.mountImageDisk(t.Context(), o, s, incomplete); err != nil {
-		t.Errorf("without a disk: %v", err)
-	}
-	s.Agent.ImageDisk = filepath.Join(t.TempDir(), "vdz")
-	if err := v.mountImageDisk(t.Context(), o, s, incomplete); !errors.Is(err, failure) {
-		t.Errorf("with a disk: %v", err)
-	}
-	if err := v.close(t.Context()); err != nil {
-		t.Error(err)
+	for name, c := range map[string]struct {
+		set  func(*settings.Settings)
+		runs int
+	}{
+		"a directory":     {func(*settings.Settings) {}, 0},
+		"a disk":          {func(s *settings.Settings) { s.Agent.ImageDisk = filepath.Join(t.TempDir(), "vdz") }, 1},
+		"layers verified": {func(s *settings.Settings) { s.Image.Verity = true }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs, s, o := 0, &settings.Settings{}, Options{StateDir: t.TempDir()}
+			c.set(s)
+			rest := newCompletion(func(context.Context) error { runs++; return failure })
+			v := newVolumes(o, s.Agent, slog.New(slog.DiscardHandler))
+			if err := v.imagePlace(t.Context(), o, s, rest); err != nil || runs != c.runs || s.Image.Verity {
+				t.Errorf("%d runs, %v", runs, err)
+			}
+			if err := v.close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

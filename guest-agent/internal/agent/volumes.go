@@ -108,14 +108,24 @@ func (v *volumes) refuse(ctx context.Context, mountPoint string, err error) erro
 // journal, and with inodes for the many small files of images.
 var imageDiskOptions = []string{"-O", "^has_journal", "-m", "0", "-i", "65536"}
 
-// mountImageDisk puts the hub's directory on the disk that the settings name. That
-// takes a machine that is complete.
-func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Settings, complete func(context.Context) error) error {
-	if s.Agent.ImageDisk == "" {
+// imagePlace makes the place where the hub keeps images, as far as that takes a
+// machine that is complete. On one that cannot be, no image is ever pulled, so that
+// the hub opens in a plain directory.
+func (v *volumes) imagePlace(ctx context.Context, o Options, s *settings.Settings, rest *completion) error {
+	if s.Agent.ImageDisk == "" && !s.Image.Verity {
 		return nil
 	}
-	if err := complete(ctx); err != nil {
-		return err
+	if rest.run(ctx) != nil { // whoever waits for it learns why
+		s.Image.Verity = false
+		return nil //nolint:nilerr // not this one's
+	}
+	return v.mountImageDisk(ctx, o, s)
+}
+
+// mountImageDisk puts the hub's directory on the disk that the settings name.
+func (v *volumes) mountImageDisk(ctx context.Context, o Options, s *settings.Settings) error {
+	if s.Agent.ImageDisk == "" {
+		return nil
 	}
 	d, err := openDir(hubDir(o, s.Image))
 	if err != nil {

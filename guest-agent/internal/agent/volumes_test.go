@@ -26,11 +26,11 @@ import (
 func TestImageDiskMustBeThere(t *testing.T) {
 	s := &settings.Settings{Agent: settings.Agent{ImageDisk: filepath.Join(t.TempDir(), "vdz")}}
 	v := newVolumes(Options{StateDir: t.TempDir()}, s.Agent, slog.New(slog.DiscardHandler))
-	if err := v.mountImageDisk(t.Context(), Options{StateDir: t.TempDir()}, s, newCompletion(nil).run); fault.CodeOf(err) != fault.NotFound {
+	if err := v.imagePlace(t.Context(), Options{StateDir: t.TempDir()}, s, newCompletion(nil)); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("a disk that is not there: %v", err)
 	}
 	s.Agent.ImageDisk = ""
-	if err := v.mountImageDisk(t.Context(), Options{StateDir: filepath.Join(t.TempDir(), "absent", "\x00")}, s, newCompletion(nil).run); err != nil {
+	if err := v.imagePlace(t.Context(), Options{StateDir: filepath.Join(t.TempDir(), "absent", "\x00")}, s, newCompletion(nil)); err != nil {
 		t.Errorf("no disk is asked for: %v", err)
 	}
 	if err := v.close(t.Context()); err != nil {

@@ -19,6 +19,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,17 +48,17 @@ type Machine struct {
 }
 
 // Complete loads the kernel modules that serving does not need, and then lets none
-// in ever more. It must be called once, and have returned before anything of the
-// host's or of a pod's runs; if it fails, nothing may.
+// in ever more, whether or not all of them load. It must be called once, and have
+// returned before anything of the host's or of a pod's runs; if it fails, nothing
+// may. Modules that must load and do not are a [driver.MissingError].
 func (m *Machine) Complete(ctx context.Context) error {
 	begin := time.Now()
-	for _, list := range []string{listBefore, listAfter} {
-		if err := loadModules(ctx, list, always, m.log); err != nil {
-			return fmt.Errorf("load modules: %w", err)
-		}
-	}
+	failed := loadModules(ctx, always, m.log, listBefore, listAfter)
 	if err := lockModules(m.parameters, m.log); err != nil {
-		return fmt.Errorf("lock modules: %w", err)
+		return errors.Join(fmt.Errorf("lock modules: %w", err), failed)
+	}
+	if failed != nil {
+		return fmt.Errorf("load modules: %w", failed)
 	}
 	m.log.Info("the machine is complete", slog.Duration("took", time.Since(begin)))
 	return nil
@@ -95,7 +96,7 @@ func Start(ctx context.Context, log *slog.Logger) (*Machine, error) {
 	}{
 		{"enter the root", func() error { return enterRoot(ctx, p, log) }},
 		{"mount what the kernel offers", mountAll},
-		{"load modules", func() error { return loadModules(ctx, listBefore, atOnce, log) }},
+		{"load modules", func() error { return loadModules(ctx, atOnce, log, listBefore) }},
 		{"mount what modules offer", mountLate},
 		{"delegate control groups", delegate},
 		{"name the machine", setHostname},

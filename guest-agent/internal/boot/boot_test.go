@@ -12,7 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vouchsafe-cc/vouchsafe/image/dm"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 	"github.com/vouchsafe-cc/vouchsafe/measure/initdata"
 )
 
@@ -139,6 +142,43 @@ func TestParseModules(t *testing.T) {
 	}
 }
 
+// One module that does not load keeps none of the others out, and all that must are
+// named.
+func TestLoadEach(t *testing.T) {
+	var asked []string
+	load := func(file string) error {
+		asked = append(asked, filepath.Base(file))
+		switch filepath.Base(file) {
+		case "xts.ko", "virtiofs.ko.xz":
+			return unix.EPERM
+		case "dm-crypt.ko":
+			return os.ErrNotExist
+		case "sev_guest.ko":
+			return unix.ENODEV
+		}
+		return nil
+	}
+	list, err := parseModules("/m/xts.ko\n-/m/virtiofs.ko.xz\n/m/dm-crypt.ko\n-/m/sev_guest.ko\n/m/overlay.ko\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var console bytes.Buffer
+	err = loadEach(t.Context(), list, load, slog.New(slog.NewJSONHandler(&console, nil)))
+	m, ok := errors.AsType[*driver.MissingError](err)
+	if !ok || !slices.Equal(m.Modules, []string{"xts", "dm_crypt"}) || !m.Failed || !errors.Is(err, unix.EPERM) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if len(asked) != len(list) {
+		t.Errorf("of %d modules %v were tried", len(list), asked)
+	}
+	if text := console.String(); !strings.Contains(text, "virtiofs") || strings.Contains(text, "sev_guest") {
+		t.Errorf("the console says %s", text)
+	}
+	if err := loadEach(t.Context(), []module{{"/m/virtiofs.ko.xz", true}, {"/m/overlay.ko", false}}, load, slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("only what may be absent is: %v", err)
+	}
+}
+
 func TestModuleNames(t *testing.T) {
 	for file, want := range map[string]string{"/a/dm-mod.ko": "dm_mod", "/a/sha256-ssse3.ko.xz": "sha256_ssse3"} {
 		if got := (module{file: file}).name(); got != want {
@@ -180,7 +220,7 @@ func TestNoModulesForThisKernel(t *testing.T) {
 	if release := strings.TrimSpace(string(mustRead(t, "/proc/sys/kernel/osrelease"))); err != nil || file != "/usr/lib/modules/"+release+"/load" {
 		t.Errorf("%s, %v", file, err)
 	}
-	if err := loadModules(t.Context(), "no-such-list", always, slog.New(slog.DiscardHandler)); err != nil {
+	if err := loadModules(t.Context(), always, slog.New(slog.DiscardHandler), "no-such-list"); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // The lists of kernel modules lie with the modules, in the directory of the
@@ -31,39 +34,67 @@ const modulesDir = "/usr/lib/modules"
 // modulesDisabled ends the loading of modules until the next boot.
 const modulesDisabled = "/proc/sys/kernel/modules_disabled"
 
-// loadModules loads what a list names and is wanted. What is loaded already, as
-// by the initramfs, is not looked at again.
-func loadModules(ctx context.Context, name string, wanted func(module) bool, log *slog.Logger) error {
+// loadModules loads what lists name and is wanted. What is loaded already, as by
+// the initramfs, is not looked at again. Of modules that must load and do not, all
+// are named, in a [driver.MissingError].
+func loadModules(ctx context.Context, wanted func(module) bool, log *slog.Logger, names ...string) error {
+	begin := time.Now()
+	var all []module
+	for _, name := range names {
+		list, err := readList(name)
+		if err != nil {
+			return err
+		}
+		all = append(all, list...)
+	}
+	err := loadEach(ctx, slices.DeleteFunc(all, func(m module) bool { return !wanted(m) || m.loaded() }), loadModule, log)
+	log.Debug("modules", slog.Any("lists", names), slog.Duration("took", time.Since(begin)))
+	return err
+}
+
+func readList(name string) ([]module, error) {
 	file, err := listFile(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := readSmall(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	list, err := parseModules(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	begin := time.Now()
+	return list, nil
+}
+
+// loadEach goes on after one that fails: whoever made the image learns of all of
+// them at once, and what does not need it is there.
+func loadEach(ctx context.Context, list []module, load func(file string) error, log *slog.Logger) error {
+	var missing []string
+	var errs []error
 	for _, m := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !wanted(m) || m.loaded() {
-			continue
-		}
-		err := loadModule(m.file)
-		if err != nil && !m.optional {
-			return fmt.Errorf("%s: %w", m.file, err)
-		}
-		if err != nil {
-			log.Debug("a module was not loaded", slog.String("file", filepath.Base(m.file)), slog.Any("err", err))
+		err := load(m.file)
+		switch {
+		case err == nil:
+		case m.optional:
+			level := slog.LevelInfo
+			if errors.Is(err, unix.ENODEV) { // no such device, or processor: what it may be absent for
+				level = slog.LevelDebug
+			}
+			log.Log(ctx, level, "a module was not loaded", slog.String("file", filepath.Base(m.file)), slog.Any("err", err))
+		default:
+			missing = append(missing, m.name())
+			errs = append(errs, fmt.Errorf("%s: %w", m.file, err))
 		}
 	}
-	log.Debug("modules", slog.String("list", name), slog.Int("listed", len(list)), slog.Duration("took", time.Since(begin)))
-	return nil
+	if len(missing) == 0 {
+		return nil
+	}
+	return &driver.MissingError{Modules: missing, Failed: true, Err: errors.Join(errs...)}
 }
 
 func listFile(name string) (string, error) {

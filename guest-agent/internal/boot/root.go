@@ -54,7 +54,7 @@ func enterDisk(ctx context.Context, p parameters, log *slog.Logger) error {
 	if err := mountAll(); err != nil {
 		return err
 	}
-	if err := loadModules(ctx, listBefore, atOnce, log); err != nil {
+	if err := loadModules(ctx, atOnce, log, listBefore); err != nil {
 		return err
 	}
 	device, err := p.verity.open()

@@ -10,10 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/program"
 )
 
 // ErrUnsupported says that the guest has no such program.
@@ -32,7 +31,7 @@ type Tables struct {
 }
 
 const (
-	maxRules = 1 << 20 // bytes, in and out
+	maxRules = 1 << 20 // bytes
 	timeout  = 10 * time.Second
 )
 
@@ -55,49 +54,11 @@ func (t Tables) run(ctx context.Context, ipv6 bool, verb string, stdin []byte, a
 	if ipv6 {
 		name = "ip6tables-" + verb
 	}
-	program, err := t.find(name)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var out, diagnosis limited
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &diagnosis
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %.512q", name, err, diagnosis.Bytes())
+	out, err := program.Set{Dirs: t.Dirs}.Run(ctx, name, stdin, args...)
+	if errors.Is(err, program.ErrAbsent) {
+		return nil, ErrUnsupported
 	}
-	if out.over {
-		return nil, fmt.Errorf("%s says more than %d bytes", name, maxRules)
-	}
-	return out.Bytes(), nil
-}
-
-func (t Tables) find(name string) (string, error) {
-	dirs := t.Dirs
-	if dirs == nil {
-		dirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"}
-	}
-	for _, d := range dirs {
-		path := filepath.Join(d, name)
-		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", ErrUnsupported
-}
-
-// limited keeps so much of a program's output.
-type limited struct {
-	bytes.Buffer
-	over bool
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > maxRules {
-		l.over = true
-		return len(p), nil
-	}
-	return l.Buffer.Write(p)
+	return out, err
 }

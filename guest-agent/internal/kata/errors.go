@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/machine"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/network"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // refusal is an error of this package with the code that the host will see. Its
@@ -52,6 +53,9 @@ func wireError(err error) error {
 	if d, ok := errors.AsType[*denial](err); ok {
 		return status.Error(codes.PermissionDenied, d.Error())
 	}
+	if m, ok := errors.AsType[*driver.MissingError](err); ok {
+		return status.Error(faultCode(fault.DriverMissing), missing(err, m))
+	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		return status.Error(faultCode(f.Code), faultPrefix[f.Code]+f.Public())
 	}
@@ -59,6 +63,16 @@ func wireError(err error) error {
 		return status.Error(r.code, err.Error())
 	}
 	return status.Error(errorCode(err), err.Error())
+}
+
+// missing names the driver beside the code: whoever makes guest images needs no
+// ticket for that.
+func missing(err error, m *driver.MissingError) string {
+	code := string(fault.DriverMissing)
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		code = f.Public()
+	}
+	return code + ": " + m.Public()
 }
 
 func errorCode(err error) codes.Code {

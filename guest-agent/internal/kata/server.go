@@ -98,7 +98,8 @@ type Config struct {
 	// judges them. Without it, and without a policy, they are refused.
 	UnsafeNoPolicy bool
 	// Ready is waited for before the host is asked what it wants: until then only
-	// questions after the agent's health are answered. Nil waits for nothing.
+	// questions after the agent's health are answered. Its error is the answer to all
+	// else, but for the end of the sandbox. Nil waits for nothing.
 	Ready func(ctx context.Context) error
 	// Metrics returns what the agent counts, in the Prometheus text format; nil:
 	// GetMetrics is not implemented.
@@ -293,7 +294,10 @@ func (s *Server) awaken(ctx context.Context, call serving) error {
 	}
 	call.Wait()
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("the machine is not set up yet: %w", err)
+		if _, end := call.Request().(*agent.DestroySandboxRequest); end && ctx.Err() == nil {
+			return nil // a machine that cannot be set up can be ended
+		}
+		return fmt.Errorf("the machine is not set up: %w", err)
 	}
 	s.awake.Store(true)
 	return nil

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // fake is a machine whose /sys is made of files.
@@ -144,14 +148,26 @@ func TestReseed(t *testing.T) {
 
 func TestLoadModules(t *testing.T) {
 	m := fake(t, nil)
-	if err := m.LoadModules(t.Context(), []Module{{Name: "loop"}}); !errors.Is(err, ErrUnsupported) {
+	err := m.LoadModules(t.Context(), []Module{{Name: "loop"}})
+	if missing, ok := errors.AsType[*driver.MissingError](err); !ok || !slices.Equal(missing.Modules, []string{"loop"}) {
 		t.Errorf("without modprobe: %v", err)
 	}
+	plug(t, m, "/sys/module/dm_crypt/initstate", "live\n")
+	plug(t, m, "/sys/module/ext4/parameters/built_in", "1\n")
+	plug(t, m, "/sys/module/nvme/initstate", "coming\n")
+	if err := m.LoadModules(t.Context(), []Module{{Name: "dm-crypt"}, {Name: "ext4"}}); err != nil {
+		t.Errorf("what is loaded, or built in: %v", err)
+	}
+	for _, other := range []Module{{Name: "dm-crypt", Parameters: []string{"x=1"}}, {Name: "nvme"}} {
+		if err := m.LoadModules(t.Context(), []Module{other}); fault.CodeOf(err) != fault.DriverMissing {
+			t.Errorf("%v: %v", other, err)
+		}
+	}
 	plug(t, m, "/sbin/modprobe", "#!/bin/sh\necho \"$@\" >>'"+m.Root+"/asked'\ncase $2 in bad) echo no such module >&2; exit 1;; esac\n")
-	if err := m.LoadModules(t.Context(), []Module{{Name: "nvme", Parameters: []string{"io_timeout=30"}}, {Name: "dm-crypt"}}); err != nil {
+	if err := m.LoadModules(t.Context(), []Module{{Name: "nvme", Parameters: []string{"io_timeout=30"}}, {Name: "fuse"}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, m, "asked"); got != "-- nvme io_timeout=30\n-- dm-crypt\n" {
+	if got := content(t, m, "asked"); got != "-- nvme io_timeout=30\n-- fuse\n" {
 		t.Errorf("asked for %q", got)
 	}
 	if err := m.LoadModules(t.Context(), []Module{{Name: "bad"}}); err == nil || !strings.Contains(err.Error(), "no such module") {

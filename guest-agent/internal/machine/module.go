@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
+	"strings"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/program"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // A Module is a kernel module with its parameters, each "name=value".
@@ -26,10 +29,11 @@ const (
 var (
 	moduleName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 	moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.]{1,64}(=[A-Za-z0-9_.,:/-]{0,256})?$`)
-	modprobes       = []string{"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"}
 )
 
-// LoadModules loads modules of the guest's own image, by its modprobe.
+// LoadModules loads modules of the guest's own image, by its modprobe. What the
+// kernel has already needs none. Without a modprobe, as in images whose modules are
+// all loaded when a pod begins, the others are a [fault.DriverMissing].
 func (m *Machine) LoadModules(ctx context.Context, modules []Module) error {
 	if len(modules) > maxModules {
 		return invalidf("%d kernel modules, at most %d are possible", len(modules), maxModules)
@@ -48,6 +52,9 @@ func (m *Machine) LoadModules(ctx context.Context, modules []Module) error {
 		}
 	}
 	for _, one := range modules {
+		if len(one.Parameters) == 0 && m.has(one.Name) {
+			continue
+		}
 		if err := m.load(ctx, one); err != nil {
 			return fmt.Errorf("load the kernel module %s: %w", one.Name, err)
 		}
@@ -56,26 +63,21 @@ func (m *Machine) LoadModules(ctx context.Context, modules []Module) error {
 }
 
 func (m *Machine) load(ctx context.Context, one Module) error {
-	for _, p := range modprobes {
-		program := m.path(p)
-		if _, err := os.Stat(program); err != nil {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, moduleTimeout)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, program, append([]string{"--", one.Name}, one.Parameters...)...)
-		cmd.Env = []string{"PATH=/sbin:/usr/sbin:/bin:/usr/bin"}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return errors.Join(err, errors.New(last(out)))
-		}
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, moduleTimeout)
+	defer cancel()
+	_, err := program.Below(m.Root).Run(ctx, "modprobe", nil, append([]string{"--", one.Name}, one.Parameters...)...)
+	if errors.Is(err, program.ErrAbsent) {
+		return driver.Missing(one.Name, err)
 	}
-	return fmt.Errorf("no modprobe: %w", ErrUnsupported)
+	return err
 }
 
-// last is the end of a program's output.
-func last(out []byte) string {
-	const most = 512
-	return fmt.Sprintf("%q", out[max(0, len(out)-most):])
+// has reports whether a module is live, or built in: then it has no state.
+func (m *Machine) has(module string) bool {
+	dir := m.path("/sys/module/" + strings.ReplaceAll(module, "-", "_"))
+	if _, err := os.Stat(dir); err != nil {
+		return false
+	}
+	state, err := os.ReadFile(dir + "/initstate")
+	return errors.Is(err, os.ErrNotExist) || err == nil && strings.TrimSpace(string(state)) == "live"
 }

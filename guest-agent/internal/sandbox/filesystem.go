@@ -8,9 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/program"
 )
 
 // emptyStart is how much of a disk must be zero for it to count as empty, in
@@ -35,21 +36,9 @@ func createFilesystem(ctx context.Context, node, fstype string) error {
 	if len(bytes.TrimLeft(start, "\x00")) > 0 {
 		return nil
 	}
-	program := ""
-	for _, p := range []string{"/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4", "/bin/mkfs.ext4"} {
-		if _, err := os.Stat(p); err == nil {
-			program = p
-			break
-		}
-	}
-	if program == "" {
-		return errors.New("the guest has no mkfs.ext4")
-	}
 	// The field's choice for a disk that lives as long as its pod (kata-agent 2.10).
-	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-O", "^has_journal", "-m", "0", "-i", "163840", "-I", "128", node)
-	cmd.Env = []string{"PATH=/sbin:/usr/sbin:/bin:/usr/bin"}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("make a filesystem: %w: %.256q", err, out)
+	if _, err := (program.Set{}).Run(ctx, "mkfs.ext4", nil, "-q", "-F", "-O", "^has_journal", "-m", "0", "-i", "163840", "-I", "128", node); err != nil {
+		return fmt.Errorf("make a filesystem: %w", err)
 	}
 	return nil
 }

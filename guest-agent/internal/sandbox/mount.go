@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 )
 
 // mountFlags are the options of mount(8) that are flags of mount(2). Those that
@@ -136,7 +138,7 @@ func mountOn(target *os.File, source, fstype string, flags uintptr, data string)
 		return "", err
 	}
 	if err := unix.Mount(source, fdPath(target), fstype, flags, data); err != nil {
-		return "", fmt.Errorf("mount %s on %s: %w", fstype, path, err)
+		return "", fmt.Errorf("mount %s on %s: %w", fstype, path, driver.Filesystem(fstype, err))
 	}
 	return path, nil
 }

@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/program"
 	"github.com/vouchsafe-cc/vouchsafe/image/dm"
+	"github.com/vouchsafe-cc/vouchsafe/image/driver"
 	"github.com/vouchsafe-cc/vouchsafe/pause"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
@@ -204,27 +204,12 @@ func aligned(n int) []byte {
 	return b[skip:][:n]
 }
 
-// maxOutput bounds what is kept of a program's last words.
-const maxOutput = 4 << 10
-
-// programDirs are where programs are looked for: the first process of a machine
-// has no PATH.
-var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"}
-
-func (linux) run(ctx context.Context, program string, args ...string) error {
-	for _, dir := range programDirs {
-		path := filepath.Join(dir, program)
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		cmd := exec.CommandContext(ctx, path, args...)
-		cmd.Env = []string{"PATH=" + strings.Join(programDirs, ":"), "LC_ALL=C"}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", program, err, strconv.Quote(string(out[:min(len(out), maxOutput)])))
-		}
-		return nil
+func (linux) run(ctx context.Context, name string, args ...string) error {
+	_, err := program.Set{}.Run(ctx, name, nil, args...)
+	if errors.Is(err, program.ErrAbsent) {
+		return fault.New(fault.Unsupported, err)
 	}
-	return fault.Newf(fault.Unsupported, "this guest has no %s", program)
+	return err
 }
 
 func fdPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
@@ -233,7 +218,7 @@ func (linux) mount(node string, dir *os.File, filesystem string, flags uintptr) 
 	if err := unix.Mount(node, fdPath(dir), filesystem, flags|unix.MS_NOATIME, ""); err != nil {
 		// What a key opened is what its owner wrote, so a filesystem that cannot be
 		// mounted is one that was never made, or an older state of its parts.
-		return fault.New(fault.VolumeRefused, fmt.Errorf("mount the volume as %s: %w", filesystem, err))
+		return fault.New(fault.VolumeRefused, fmt.Errorf("mount the volume as %s: %w", filesystem, driver.Filesystem(filesystem, err)))
 	}
 	return nil
 }

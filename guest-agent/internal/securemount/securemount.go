@@ -140,10 +140,20 @@ func (m *Mounter) add(ctx context.Context, v Volume, dir *os.File) error {
 		return err
 	}
 	up, err := m.bringUp(ctx, v, dir)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e.busy, e.volume = false, up
+	if err == nil {
+		err = m.stand(e, up)
+	}
+	if errors.Is(err, errEnding) { // nobody would take it away
+		if undone := up.bringDown(context.WithoutCancel(ctx)); undone == nil {
+			up = nil
+		} else {
+			err = errors.Join(err, undone)
+		}
+	}
 	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		e.busy, e.volume = false, up
 		if up == nil {
 			delete(m.mounts, v.MountPoint)
 		}
@@ -153,12 +163,25 @@ func (m *Mounter) add(ctx context.Context, v Volume, dir *os.File) error {
 	return nil
 }
 
+var errEnding = errors.New("the guest is ending")
+
+// stand enters a volume, unless Close has looked for volumes meanwhile.
+func (m *Mounter) stand(e *mounted, up *volume) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return fault.New(fault.Unavailable, errEnding)
+	}
+	e.busy, e.volume = false, up
+	return nil
+}
+
 // reserve keeps others from the same mount point while one is at it.
 func (m *Mounter) reserve(path string) (*mounted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, fault.New(fault.Unavailable, errors.New("the guest is ending"))
+		return nil, fault.New(fault.Unavailable, errEnding)
 	}
 	if _, taken := m.mounts[path]; taken {
 		return nil, fault.New(fault.VolumeBusy, fmt.Errorf("there is a volume at %s", path))

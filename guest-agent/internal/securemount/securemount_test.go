@@ -2,6 +2,7 @@ package securemount
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -166,6 +167,30 @@ func TestFailuresLeaveNothing(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// endingKeys is a broker that answers when the guest ends already.
+type endingKeys struct {
+	fakeKeys
+	end func()
+}
+
+func (k *endingKeys) Resource(ctx context.Context, uri string) (secret.Bytes, error) {
+	k.end()
+	return k.fakeKeys.Resource(ctx, uri)
+}
+
+// A volume that comes up while all are taken away does not stay, with its key.
+func TestEndWhileMounting(t *testing.T) {
+	k, dir := newFake(22), mountPoint(t)
+	keys := &endingKeys{fakeKeys: fakeKeys{value: secret.Random(32).Reveal()}}
+	m := New(Config{kernel: k, Keys: keys})
+	keys.end = func() { must(t, m.Close(t.Context())) }
+	code(t, m.Mount(t.Context(), persistent(dir)), fault.Unavailable)
+	k.left(t)
+	if l := m.List(); len(l) != 0 {
+		t.Errorf("the list is %v", l)
 	}
 }
 
