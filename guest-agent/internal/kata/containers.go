@@ -222,7 +222,11 @@ func (s *Server) spec(req *agent.CreateContainerRequest, v *sandbox.Volumes, dev
 		return nil, err
 	}
 	withoutStore(sent.GetLinux(), devices.disks)
-	return runtimeSpec(sent, p)
+	spec, err := runtimeSpec(sent, p)
+	if err != nil {
+		return nil, err
+	}
+	return spec, tame(spec.Mounts)
 }
 
 // container finds a container that can be used.

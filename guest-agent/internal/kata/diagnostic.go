@@ -41,7 +41,13 @@ func (s *Server) openMessage(spec *agent.Spec) *os.File {
 		if err != nil {
 			return nil
 		}
-		if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() || fi.Size() != 0 {
+		fi, err := f.Stat()
+		if err != nil || !fi.Mode().IsRegular() || fi.Size() != 0 {
+			_ = f.Close()
+			return nil
+		}
+		// One that is empty because its secret was taken away gets it back.
+		if secret, err := s.sandbox.HasSecret(f); err != nil || secret {
 			_ = f.Close()
 			return nil
 		}

@@ -61,6 +61,34 @@ func TestEmptyDirsLiveWithThePod(t *testing.T) {
 	}
 }
 
+// What a volume is mounted with holds in a container too, also where its mount there
+// has other options: a program on it is not privileged, and a device opens nothing.
+func TestMountsKeepWhatVolumesHave(t *testing.T) {
+	t.Parallel()
+	p := newSandbox(t)
+	req := p.request("app1", "/bin/sh", "-c", "cat /proc/self/mounts")
+	req.Storages = []*agent.Storage{{Driver: "ephemeral", Source: "tmpfs", Fstype: "tmpfs", MountPoint: memoryPlace, Options: []string{"nosuid", "nodev", "noexec"}}}
+	plain, readOnly, loose := bindMount("/plain", memoryPlace), bindMount("/readonly", memoryPlace), bindMount("/loose", memoryPlace)
+	readOnly.Options = []string{"rbind", "rprivate", "ro"}
+	loose.Options = []string{"rbind", "rprivate", "rw", "suid", "dev", "exec"}
+	req.OCI.Mounts = append(req.OCI.Mounts, plain, readOnly, loose)
+	p.create(req)
+	p.start("app1")
+	out := p.output("app1", "")
+	for _, at := range []string{"/plain", "/readonly", "/loose"} {
+		_, row, there := strings.Cut(out, " "+at+" tmpfs ")
+		row, _, _ = strings.Cut(row, " ")
+		for _, flag := range []string{"nosuid", "nodev", "noexec"} {
+			if !there || !strings.Contains(","+row+",", ","+flag+",") {
+				t.Errorf("%s lacks %s: %q", at, flag, row)
+			}
+		}
+	}
+	if !strings.Contains(out, " /readonly tmpfs ro,") {
+		t.Errorf("a read-only mount is not: %s", out)
+	}
+}
+
 // partedPod mounts parts of its volumes, and the whole of one.
 const partedPod = `
 apiVersion: v1

@@ -197,3 +197,36 @@ func TestADroppedSecretIsGone(t *testing.T) {
 		t.Error("killed nobody")
 	}
 }
+
+// A file whose secret was taken away is empty, and no place for last words: the host,
+// who reads those, would read the secret when it comes back.
+func TestADroppedSecretIsNoMessage(t *testing.T) {
+	b := &box{values: map[string]string{"sealed.file": "value"}}
+	s := &shelf{}
+	p := newSandbox(t, withSecrets(b), withLeases(s))
+	first := p.request("c1", "sleep", "1000")
+	single := p.volume("v1", map[string]string{"one": "sealed.file"})
+	first.OCI.Mounts = append(first.OCI.Mounts, bind(single+"/one", "/one"))
+	p.create(first)
+	p.start("c1")
+	s.drop(t)
+
+	files := filepath.Join(p.dir, "shared/containers")
+	if err := os.Symlink("v1/one", filepath.Join(files, "link")); err != nil {
+		t.Fatal(err)
+	}
+	second := p.request("c2", "sleep", "1000")
+	second.OCI.Mounts = append(second.OCI.Mounts, bind(sharedFiles+"link", "/dev/termination-log"))
+	p.create(second)
+	if err := s.ask(t); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(filepath.Join(files, "v1/one")); err != nil || string(raw) != "value" {
+		t.Errorf("it did not come back: %q, %v", raw, err)
+	}
+	resp, err := p.client.GetDiagnosticData(t.Context(), &agent.GetDiagnosticDataRequest{ContainerId: "c2", LogType: "termination_log"})
+	wantCode(t, err, codes.NotFound)
+	if strings.Contains(resp.GetData(), "value") {
+		t.Error("the host reads a secret")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
 // place is what the sandbox decides about a container's spec, whatever the host
@@ -126,6 +127,23 @@ func mounts(in []*agent.Mount, source func(string) (string, error)) ([]specs.Mou
 		out = append(out, o)
 	}
 	return out, nil
+}
+
+// tame has mounts of volumes keep what those are mounted with: OCI runtimes drop it
+// where a mount has options of its own, such as "ro", and then a program on a disk of
+// the host's could be privileged.
+func tame(list []specs.Mount) error {
+	for i, m := range list {
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
+		}
+		lasting, err := sandbox.Lasting(m.Source)
+		if err != nil {
+			return invalidf("the source of the mount at %.128q cannot be used: %v", m.Destination, err)
+		}
+		list[i].Options = append(slices.Clone(m.Options), lasting...)
+	}
+	return nil
 }
 
 func linux(in *agent.Linux, p place) (*specs.Linux, error) {

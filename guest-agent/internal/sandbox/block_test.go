@@ -105,6 +105,33 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// Who names another content for a place gets none that is there already: a policy
+// has judged the one, and not the other.
+func TestAnotherVolumeAtTheSamePlace(t *testing.T) {
+	s := newTestSandbox(t, func(c *Config) { c.Devices = disks{"02/00": newVolume(t), "03/00": newVolume(t)} })
+	first, err := s.Prepare(t.Context(), "app1", []*agent.Storage{onDisk()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var invalid *InvalidError
+	for name, change := range map[string]func(*agent.Storage){
+		"another disk": func(st *agent.Storage) { st.Source = "03/00" },
+		"another hash": func(st *agent.Storage) {
+			st.Options = []string{"X-kata.dmverity-enabled=true", "X-kata.dmverity.roothash=" + strings.Repeat("ab", 32), "X-kata.dmverity.hashoffset=4096"}
+		},
+		"an encrypted disk": func(st *agent.Storage) { st.DriverOptions = []string{"encryption_key=ephemeral"} },
+		"another kind":      func(st *agent.Storage) { st.Fstype = "xfs" },
+		"no writing":        func(st *agent.Storage) { st.Options = []string{"ro"} },
+	} {
+		if _, err := s.Prepare(t.Context(), "app2", []*agent.Storage{onDisk(change)}); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := first.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // When a later storage fails, the disk before it is given back.
 func TestDiskIsRolledBack(t *testing.T) {
 	b := newVolume(t)

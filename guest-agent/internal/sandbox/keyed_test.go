@@ -37,6 +37,10 @@ func TestKeyedDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other := map[string]Key{diskVolume: {Location: "kbs:///a/b/other", Format: true}}
+	if _, err := s.PrepareWith(t.Context(), "app2", []*agent.Storage{st}, other); !errors.As(err, &invalid) {
+		t.Errorf("it was shared as the volume of another key: %v", err)
+	}
 	if err := errors.Join(volumes.Release(t.Context()), again.Release(t.Context())); err != nil {
 		t.Error(err)
 	}

@@ -96,6 +96,34 @@ func opener(value string) func(string) (secret.Bytes, error) {
 	return func(string) (secret.Bytes, error) { return secret.Copy([]byte(value)), nil }
 }
 
+// What was opened is asked for as long as a container may have it, whatever the host
+// puts where it came from: else the host would keep a secret in force that its owner
+// has taken back.
+func TestRefreshOfASourceThatIsGone(t *testing.T) {
+	for name, take := range map[string]func(path string) error{
+		"gone":                os.RemoveAll,
+		"a link nowhere":      func(path string) error { return errors.Join(os.RemoveAll(path), os.Symlink("nowhere", path)) },
+		"a directory instead": func(path string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestSandbox(t)
+			copyAll(t, s, regular("dir/key", sealedText), regular("alone", sealedText))
+			for _, source := range []string{"dir", "alone"} {
+				if err := s.Unseal(shared+source, opener("1")); err != nil {
+					t.Fatal(err)
+				}
+				if err := take(filepath.Join(s.dir, sharedDir, source)); err != nil {
+					t.Fatal(err)
+				}
+				refused := errors.New("the owner took it back")
+				if err := s.Refresh(shared+source, func(string) (secret.Bytes, error) { return secret.Bytes{}, refused }); !errors.Is(err, refused) {
+					t.Errorf("%s: %v", source, err)
+				}
+			}
+		})
+	}
+}
+
 // A pipe in the place of an opened secret holds nobody: neither the value nor who
 // asks again for it, and for all others.
 func TestRefreshMeetsAPipe(t *testing.T) {

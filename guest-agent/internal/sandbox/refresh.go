@@ -3,8 +3,10 @@ package sandbox
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -59,6 +61,12 @@ func (o *openedFiles) of(source string) (names []string) {
 	return names
 }
 
+func (o *openedFiles) names() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.files))
+}
+
 func (o *openedFiles) get(name string) *openedFile {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -66,10 +74,7 @@ func (o *openedFiles) get(name string) *openedFile {
 }
 
 // Unsealed reports whether a source has files that were sealed.
-func (s *Sandbox) Unsealed(source string) bool {
-	name, err := s.sharedName(source)
-	return err == nil && len(s.opened.of(name)) > 0
-}
+func (s *Sandbox) Unsealed(source string) bool { return len(s.openedOf(source)) > 0 }
 
 // Refresh opens the sealed files of a source again, and those that the host put
 // there since. A value that changed takes the place of the old one in one step,
@@ -77,19 +82,66 @@ func (s *Sandbox) Unsealed(source string) bool {
 // that is mounted by itself stays as it is, as there: the mount would not follow.
 // Values that were dropped come back.
 //
-// All files are tried; the first failure is the error.
+// All files are tried; the first failure is the error. Those that were opened are
+// asked for whatever the host has put in the source's place: a container may still
+// have them.
 func (s *Sandbox) Refresh(source string, open func(text string) (secret.Bytes, error)) error {
-	return s.withSealed(source, open, func(u unsealer, name string, dir bool) error {
-		var errs []error
-		known := u.opened.of(name)
-		if dir {
-			errs = append(errs, u.all(name, dir)) // what is sealed there is new
+	known := s.openedOf(source)
+	fresh := s.withSealed(source, open, func(u unsealer, name string, dir bool) error {
+		if !dir {
+			return nil
 		}
-		for _, file := range known {
-			errs = append(errs, u.refresh(file))
-		}
-		return errors.Join(errs...)
+		return u.all(name, dir) // what is sealed there is new
 	})
+	return errors.Join(fresh, s.eachOpened(known, open, unsealer.refresh))
+}
+
+// HasSecret reports whether a file is one into which the value of a sealed secret is
+// put: now, or when it comes back after it was dropped.
+func (s *Sandbox) HasSecret(f *os.File) (bool, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	shared, err := s.root.OpenRoot(sharedDir)
+	if err != nil {
+		return false, fmt.Errorf("open the shared directory: %w", err)
+	}
+	defer func() { _ = shared.Close() }()
+	for _, name := range s.opened.names() {
+		for _, place := range []string{name, name + unsealedSuffix} {
+			if one, err := shared.Stat(place); err == nil && os.SameFile(one, fi) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// openedOf returns the names of the opened files of a source.
+func (s *Sandbox) openedOf(source string) []string {
+	name, err := s.sharedName(source)
+	if err != nil {
+		return nil
+	}
+	return s.opened.of(name)
+}
+
+// eachOpened does something with opened files, and tries all.
+func (s *Sandbox) eachOpened(names []string, open func(text string) (secret.Bytes, error), do func(u unsealer, name string) error) error {
+	if len(names) == 0 {
+		return nil
+	}
+	shared, err := s.root.OpenRoot(sharedDir)
+	if err != nil {
+		return fmt.Errorf("open the shared directory: %w", err)
+	}
+	defer func() { _ = shared.Close() }()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, do(unsealer{root: shared, open: open, opened: &s.opened}, name))
+	}
+	return errors.Join(errs...)
 }
 
 func (u unsealer) refresh(name string) error {
@@ -167,22 +219,18 @@ func (u unsealer) regular(name string, flags int) (*os.File, error) {
 // with the next [Sandbox.Refresh] that is allowed them, and a container that wants
 // them before does not start without.
 func (s *Sandbox) DropUnsealed(source string) error {
-	return s.withSealed(source, nil, func(u unsealer, name string, _ bool) error {
-		var errs []error
-		for _, file := range u.opened.of(name) {
-			f := u.opened.get(file)
-			errs = append(errs, u.opened.put(file, f, func() error {
-				f.dropped = true
-				if !f.linked {
-					return u.fill(file, nil)
-				}
-				if err := u.root.Remove(file + unsealedSuffix); !errors.Is(err, fs.ErrNotExist) {
-					return err
-				}
-				return nil
-			}))
-		}
-		return errors.Join(errs...)
+	return s.eachOpened(s.openedOf(source), nil, func(u unsealer, file string) error {
+		f := u.opened.get(file)
+		return u.opened.put(file, f, func() error {
+			f.dropped = true
+			if !f.linked {
+				return u.fill(file, nil)
+			}
+			if err := u.root.Remove(file + unsealedSuffix); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
 	})
 }
 

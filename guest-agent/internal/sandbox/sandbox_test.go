@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -160,7 +161,7 @@ func TestStorages(t *testing.T) {
 	s := newTestSandbox(t)
 	ctx := t.Context()
 	mem := &agent.Storage{
-		Driver: "ephemeral", Source: "tmpfs", Fstype: "tmpfs", Options: []string{"size=1m", "mode=0750", "fsgid=1234"},
+		Driver: "ephemeral", Source: "tmpfs", Fstype: "tmpfs", Options: []string{"size=1m", "mode=0750", "fsgid=1234", "nosuid", "nodev"},
 		MountPoint: GuestDir + "/sandbox/ephemeral/mem",
 	}
 	scratch := &agent.Storage{
@@ -186,6 +187,9 @@ func TestStorages(t *testing.T) {
 	}
 	if err := os.WriteFile(s.Translate(bound.MountPoint)+"/g", nil, 0o600); !errors.Is(err, unix.EROFS) {
 		t.Errorf("write through a read-only bind mount: %v", err)
+	}
+	if kept, err := Lasting(s.Translate(bound.MountPoint)); err != nil || !slices.Equal(kept, []string{"nosuid", "nodev", "ro"}) {
+		t.Errorf("the bind mount is %v, %v", kept, err)
 	}
 	if err := a.Release(ctx); err != nil {
 		t.Fatal(err)
@@ -378,6 +382,28 @@ func TestTableFailures(t *testing.T) {
 	}
 	if err := table.release(ctx, e); err != nil {
 		t.Errorf("a release too many: %v", err)
+	}
+}
+
+// A making that panics keeps nobody waiting, and nobody from another try.
+func TestTablePanic(t *testing.T) {
+	table := table{entries: map[string]*entry{}}
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = table.acquire(t.Context(), "k", "d", func(context.Context) (undo, error) { panic("a bug") })
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	made, undone := false, false
+	e, err := table.acquire(ctx, "k", "d", func(context.Context) (undo, error) {
+		made = true
+		return func(context.Context) error { undone = true; return nil }, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := table.release(t.Context(), e); err != nil || !made || !undone {
+		t.Errorf("made %v, undone %v: %v", made, undone, err)
 	}
 }
 

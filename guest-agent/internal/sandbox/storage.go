@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -97,10 +98,12 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 	case driverEphemeral:
 		mk = func(context.Context) (undo, error) { return v.s.ephemeral(rel, st) }
 	case driverWatch:
+		kind = identity(st, "")
 		mk = func(context.Context) (undo, error) { return v.s.watch(v.s.target(owner, rel), st) }
 	case driverLocal:
 		mk = func(context.Context) (undo, error) { return v.s.local(rel, st) }
 	case driverBind:
+		kind = identity(st, "")
 		mk = func(context.Context) (undo, error) { return v.s.bind(rel, st) }
 	case driverGuestPull:
 		if owner == "" || rel != filepath.Join(owner, "rootfs") || v.Rootfs != "" {
@@ -116,15 +119,15 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 			return release, err
 		}
 	case driverShare:
+		kind = identity(st, "")
 		mk = func(context.Context) (undo, error) { return v.s.share(v.s.target(owner, rel), st) }
 	case driverOverlay:
+		kind = identity(st, "")
 		if mk, err = v.overlay(owner, rel, st); err != nil {
 			return err
 		}
 	default:
-		if _, keyed := v.keys[st.GetMountPoint()]; keyed {
-			kind += " under a key" // what is mounted without one is another volume
-		}
+		kind = identity(st, v.keys[st.GetMountPoint()].Location)
 		if mk, err = v.disk(owner, rel, st); err != nil {
 			return err
 		}
@@ -138,6 +141,17 @@ func (v *Volumes) add(ctx context.Context, owner string, st *agent.Storage) erro
 		v.pods = append(v.pods, e)
 	}
 	return nil
+}
+
+// identity tells storages at one mount point apart whose content is not the agent's
+// own: who names another source, other options (the root hash of dm-verity is one)
+// or another key means another volume. It was judged as that, and gets no other.
+func identity(st *agent.Storage, key string) string {
+	h := sha256.New()
+	for _, part := range slices.Concat([]string{st.GetSource(), st.GetFstype(), key}, st.GetOptions(), []string{""}, st.GetDriverOptions()) {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return fmt.Sprintf("%.64s %x", st.GetDriver(), h.Sum(nil)[:8])
 }
 
 // disk is a storage on a disk of the host's.
@@ -318,8 +332,12 @@ func (s *Sandbox) bind(rel string, st *agent.Storage) (undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.flags != 0 { // a bind mount takes its flags in a second step
-		if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|o.flags, ""); err != nil {
+	if o.flags != 0 { // a bind mount takes its flags in a second step, and loses those of its source
+		keep, err := lastingFlags(source)
+		if err == nil {
+			err = unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|o.flags|keep, "")
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("mount %s with its options: %w", path, err), unmount(path))
 		}
 	}

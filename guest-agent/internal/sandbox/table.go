@@ -111,14 +111,20 @@ func (t *table) below(key string) bool {
 	return false
 }
 
+var errNotMade = errors.New("the storage was not made")
+
+// fill makes an entry. One whose making panics has failed: nobody waits for it.
 func (t *table) fill(ctx context.Context, e *entry, mk func(context.Context) (undo, error)) error {
+	e.err = errNotMade
+	defer func() {
+		if e.err != nil {
+			t.mu.Lock()
+			delete(t.entries, e.key)
+			t.mu.Unlock()
+		}
+		close(e.ready)
+	}()
 	e.undo, e.err = mk(ctx)
-	if e.err != nil {
-		t.mu.Lock()
-		delete(t.entries, e.key)
-		t.mu.Unlock()
-	}
-	close(e.ready)
 	return e.err
 }
 

@@ -50,9 +50,45 @@ func (s *Sandbox) Usage(path string) (Usage, error) {
 	}, nil
 }
 
-// lasting are the flags of a mount that a change of its options never takes away.
-var lasting = map[int64]uintptr{
-	unix.ST_NOSUID: unix.MS_NOSUID, unix.ST_NODEV: unix.MS_NODEV, unix.ST_NOEXEC: unix.MS_NOEXEC, unix.ST_RDONLY: unix.MS_RDONLY,
+// lasting are the flags of a mount that a change of its options never takes away,
+// and that another mount of the same has too, with their names in an OCI spec.
+var lasting = []struct {
+	is   int64
+	flag uintptr
+	name string
+}{
+	{unix.ST_NOSUID, unix.MS_NOSUID, "nosuid"}, {unix.ST_NODEV, unix.MS_NODEV, "nodev"},
+	{unix.ST_NOEXEC, unix.MS_NOEXEC, "noexec"}, {unix.ST_RDONLY, unix.MS_RDONLY, "ro"},
+}
+
+// Lasting returns the options that whatever lies at a path has, and that a bind mount
+// of it must be given anew: one with any option of its own has no others (mount(2),
+// MS_REMOUNT and MS_BIND).
+func Lasting(path string) (options []string, err error) {
+	var now unix.Statfs_t
+	if err := unix.Statfs(path, &now); err != nil {
+		return nil, fmt.Errorf("options of %s: %w", path, err)
+	}
+	for _, l := range lasting {
+		if now.Flags&l.is != 0 {
+			options = append(options, l.name)
+		}
+	}
+	return options, nil
+}
+
+// lastingFlags are those of what is mounted at an open directory or file.
+func lastingFlags(f *os.File) (flags uintptr, err error) {
+	var now unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &now); err != nil {
+		return 0, err
+	}
+	for _, l := range lasting {
+		if now.Flags&l.is != 0 {
+			flags |= l.flag
+		}
+	}
+	return flags, nil
 }
 
 // Remount gives volumes in memory other options, above all another size. Only
@@ -93,10 +129,9 @@ func (s *Sandbox) remount(st *agent.Storage) error {
 	if now.Type != unix.TMPFS_MAGIC {
 		return invalidf("no volume in memory is mounted there")
 	}
-	for is, keep := range lasting {
-		if now.Flags&is != 0 {
-			o.flags |= keep
-		}
+	keep, err := lastingFlags(dir)
+	if err != nil {
+		return err
 	}
-	return unix.Mount("", fdPath(dir), "", unix.MS_REMOUNT|o.flags, o.data)
+	return unix.Mount("", fdPath(dir), "", unix.MS_REMOUNT|o.flags|keep, o.data)
 }
