@@ -26,6 +26,16 @@ func width(l config.Limits) limit.Width {
 	return w
 }
 
+// explaining is the width of the gate that explanations of denied releases pass:
+// half of that for evidence, so that no storm of denials takes more than half
+// of the CPUs from the releases, which wait for nobody. It is a gate of its own,
+// because denials must not hold up those who attest.
+func explaining(l config.Limits) limit.Width {
+	w := width(l)
+	w.Running = max(1, w.Running/2)
+	return w
+}
+
 // flushRefusals counts repeated refusals into the audit log, of the tenants in
 // use.
 func (b *Broker) flushRefusals(ctx context.Context) error {

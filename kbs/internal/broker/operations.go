@@ -34,13 +34,14 @@ type operations struct {
 	current      atomic.Pointer[config.Loaded] // in force, after any reloads
 	guard        *limit.Guard
 	gate         *limit.Gate
+	explaining   *limit.Gate // of denied releases
 }
 
 // serving is what every tenant's server gets of it.
 func (s *shared) serving() server.Operations {
 	return server.Operations{
 		Watcher: s.watcher, Probes: s.probes, Metrics: s.metrics.Handler(), GuestMetrics: s.cfg.HTTPServer.InsecureGuestMetrics,
-		Guard: s.guard, BodyRate: s.cfg.Limits.BodyBytesPerSecond,
+		Guard: s.guard, Explaining: s.explaining, BodyRate: s.cfg.Limits.BodyBytesPerSecond,
 	}
 }
 
@@ -68,6 +69,7 @@ func (b *Broker) openOperations(ctx context.Context) (err error) {
 	})
 	b.guard = limit.NewGuard(rates(b.cfg.Limits), b.Now, b.metrics.Shed)
 	b.gate = limit.NewGate(width(b.cfg.Limits), b.metrics.Shed)
+	b.explaining = limit.NewGate(explaining(b.cfg.Limits), func(string) { b.metrics.Shed("explanation") })
 	b.watcher = b.metrics
 	if c := b.cfg.Tracing; c.Endpoint != "" {
 		b.tracer, err = tracing.New(ctx, tracing.Config{Endpoint: c.Endpoint, Ratio: c.SampleRatio, Version: b.Version, Logger: b.Logger})

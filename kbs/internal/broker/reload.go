@@ -126,6 +126,7 @@ func (b *Broker) apply(cfg config.Config, keys []string) error {
 	}
 	b.guard.Set(rates(cfg.Limits))
 	b.gate.Set(width(cfg.Limits))
+	b.explaining.Set(explaining(cfg.Limits))
 	return nil
 }
 

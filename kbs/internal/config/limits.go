@@ -26,7 +26,9 @@ type Limits struct {
 	// is believed. From anywhere else that header is ignored.
 	TrustedProxies []string `toml:"trusted_proxies"`
 	// AttestConcurrency is how many verifications run at once; 0 means as many
-	// as there are CPUs.
+	// as there are CPUs. Of explanations of denied releases half as many run, at
+	// least one, in a queue of their own that is as long and as patient; a denial
+	// without a turn stays one, and its ticket has no explanation.
 	AttestConcurrency int `toml:"attest_concurrency"`
 	// AttestQueue is how many verifications may wait for their turn.
 	AttestQueue int `toml:"attest_queue"`

@@ -130,7 +130,7 @@ func (m *Metrics) own() {
 	for _, name := range observe.Steps() {
 		m.steps[name] = steps.WithLabelValues(name)
 	}
-	m.shed = m.counter("kbs_shed_requests_total", "Requests refused to protect the others, by reason.", "reason")
+	m.shed = m.counter("kbs_shed_requests_total", "Requests refused to protect the others, by reason; with the reason explanation, denials that were left unexplained.", "reason")
 	m.store = m.histogram("kbs_store_duration_seconds", "Time of transactions of the store.", seconds, "operation")
 	m.storeBad = m.counter("kbs_store_errors_total", "Transactions that failed for a reason of the engine's.", "operation")
 	m.reloads = m.counter("kbs_reloads_total", "Reloads of configuration and certificates, by what and outcome.", "what", "outcome")

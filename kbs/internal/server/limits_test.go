@@ -130,3 +130,67 @@ func TestShedEvidenceMayComeAgain(t *testing.T) {
 	}
 	t.Error("50 times 24 guests at once, and none was turned away by a gate for one")
 }
+
+// Explanations of denials run one at a time here. Those that get no turn are
+// denials like the others, with a ticket that says so, and releases wait for
+// none of them.
+func TestDenialsWaitForTheirExplanation(t *testing.T) {
+	s := newStage(t)
+	s.stop()
+	s.cfg.Limits.AttestConcurrency, s.cfg.Limits.AttestQueue = 1, 0
+	s.start()
+	s.know()
+	s.acceptLab()
+	good := "Authorization: Bearer " + s.auth(guest(t, "lab", "agent 1")).token()
+	strange := "Authorization: Bearer " + s.auth(guest(t, "lab", "agent 2")).token()
+	const denials, releases = 24, 4
+	for range 50 {
+		answers := make([]answer, denials+releases)
+		var wg sync.WaitGroup
+		for i := range answers {
+			who := strange
+			if i >= denials {
+				who = good
+			}
+			wg.Go(func() {
+				answers[i] = s.send(http.MethodGet, s.guestURL+api.PathResource+"/"+resourcePath, nil, who)
+			})
+		}
+		wg.Wait()
+		explained, left := 0, 0
+		for i, a := range answers {
+			if i >= denials {
+				if a.status != http.StatusOK {
+					t.Errorf("a release among denials: %d %s", a.status, a.body)
+				}
+				continue
+			}
+			e := a.info(t)
+			if a.status != http.StatusForbidden || e.Code != "policy_denied" {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			s.discreet(a.body)
+			x := s.explain(e.Ticket)
+			switch {
+			case !strings.HasPrefix(x.Policy, "resource/") && !strings.HasPrefix(x.Policy, "attestation/") || x.Code != "policy_denied":
+				t.Errorf("%+v", x)
+			case strings.Contains(x.Cause, "no time to explain"):
+				left++
+			case len(x.Findings) > 0 && x.Rule != "":
+				explained++
+			default:
+				t.Errorf("neither explained nor left out: %+v", x)
+			}
+		}
+		if explained == 0 {
+			t.Errorf("none of %d denials was explained", denials)
+		}
+		if left > 0 {
+			if got := s.scrape()[`kbs_shed_requests_total{reason="explanation"}`]; got != strconv.Itoa(left) {
+				t.Errorf("%d explanations were left out, and %s were counted", left, got)
+			}
+			return
+		}
+	}
+	t.Error("50 times 24 denials at once, and all were explained at a gate for one")
+}

@@ -112,7 +112,8 @@ type Deps struct {
 type Operations struct {
 	Watcher      observe.Watcher // nil watches nothing
 	Guard        *limit.Guard
-	BodyRate     int // bytes a second that a body must arrive with
+	Explaining   *limit.Gate // where explanations of denied releases wait for their turn
+	BodyRate     int         // bytes a second that a body must arrive with
 	Probes       *health.Probes
 	Metrics      http.Handler // answers scrapes
 	GuestMetrics bool         // serve them to guests too
