@@ -48,17 +48,32 @@ func GuestOf(c token.Claims) Guest {
 	if len(all) == 0 {
 		return Guest{ID: short("token " + c.ID)}
 	}
-	paths := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+	nearest := func(a, b string) int {
 		return cmp.Or(cmp.Compare(strings.Count(a, "."), strings.Count(b, ".")), cmp.Compare(a, b))
+	}
+	// Where there are too many, those of the init-data go first: whoever launches a
+	// guest writes them, and must not crowd out what the hardware says.
+	paths := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(cmp.Compare(chosen(a), chosen(b)), nearest(a, b))
 	})
+	paths = paths[:min(len(paths), maxClaims)]
+	slices.SortFunc(paths, nearest)
 	g := Guest{Claims: map[string]string{}}
 	var text strings.Builder
-	for _, p := range paths[:min(len(paths), maxClaims)] {
+	for _, p := range paths {
 		g.Claims[p] = all[p]
 		fmt.Fprintf(&text, "%d %s %d %s ", len(p), p, len(all[p]), all[p])
 	}
 	g.ID = short(text.String())
 	return g
+}
+
+// chosen is 1 for a claim that whoever launched the guest chose as they liked.
+func chosen(path string) int {
+	if strings.HasPrefix(path, "init_data_claims.") {
+		return 1
+	}
+	return 0
 }
 
 func flatten(path string, v any, depth int, into map[string]string) {

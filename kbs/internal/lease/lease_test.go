@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,4 +224,22 @@ func FuzzGuestOf(f *testing.F) {
 			t.Fatalf("%+v", g)
 		}
 	})
+}
+
+// What the hardware says is remembered however much init-data comes along.
+func TestInitDataCrowdsOutNothing(t *testing.T) {
+	var entries []string
+	for n := range 2 * maxClaims {
+		entries = append(entries, fmt.Sprintf("%q:%q", fmt.Sprintf("a%d", n), "x"))
+	}
+	of := func(chip string) Guest {
+		return GuestOf(claims("t", fmt.Sprintf(`{"snp":{"chip_id":%q,"tcb":{"svn":7}},"init_data":"77","init_data_claims":{%s}}`, chip, strings.Join(entries, ","))))
+	}
+	g := of("8f")
+	if g.Claims["snp.chip_id"] != "8f" || g.Claims["snp.tcb.svn"] != "7" || len(g.Claims) != maxClaims {
+		t.Errorf("%d claims: %v", len(g.Claims), g.Claims)
+	}
+	if g.ID == of("90").ID {
+		t.Error("two chips are one guest")
+	}
 }

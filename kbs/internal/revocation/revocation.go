@@ -117,12 +117,9 @@ func (l *List) Add(ctx context.Context, r api.GuestRevocation, foreign bool, cha
 		return r, fmt.Errorf("revocation: %w", err)
 	}
 	err = l.known.Update(ctx, func(tx store.Tx) error {
-		known, err := tx.List(prefixRevoked, "", maxRevocations)
+		err := l.room(tx, r)
 		if err != nil {
 			return err
-		}
-		if len(known) >= maxRevocations {
-			return fmt.Errorf("%w: there are already %d", ErrRevocation, len(known))
 		}
 		if r.Until.IsZero() {
 			_, err = tx.Put(prefixRevoked+r.ID, raw, store.Any)
@@ -135,6 +132,22 @@ func (l *List) Add(ctx context.Context, r api.GuestRevocation, foreign bool, cha
 		return change(tx, r)
 	})
 	return r, err
+}
+
+// room makes sure that the list can take a revocation. Those that have ended take
+// up none, and one that is there already needs none.
+func (l *List) room(tx store.Tx, r api.GuestRevocation) error {
+	if _, err := tx.DeleteExpired(prefixRevoked, r.Time, maxRevocations); err != nil {
+		return err
+	}
+	if _, err := tx.Get(prefixRevoked + r.ID); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	known, err := tx.List(prefixRevoked, "", maxRevocations)
+	if err == nil && len(known) >= maxRevocations {
+		err = fmt.Errorf("%w: there are already %d", ErrRevocation, len(known))
+	}
+	return err
 }
 
 func check(r api.GuestRevocation) error {

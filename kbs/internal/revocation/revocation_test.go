@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,5 +134,44 @@ func TestRevocationsThatNameNothing(t *testing.T) {
 		if err := l.Remove(t.Context(), id, nothing); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%q: %v", id, err)
 		}
+	}
+}
+
+// A full list takes nothing more, but what is on it can still be said otherwise,
+// and what has ended makes room.
+func TestFullList(t *testing.T) {
+	st, clock, now := open(t)
+	l := revocation.Open(st, 5*time.Minute, now)
+	add := func(id string, until time.Time) error {
+		_, err := l.Add(t.Context(), api.GuestRevocation{TokenID: id, Reason: "test", Until: until}, true, nothing)
+		return err
+	}
+	soon := clock.Add(time.Minute)
+	for n := range 1000 {
+		until := time.Time{}
+		if n < 2 {
+			until = soon
+		}
+		if err := add(strconv.Itoa(n), until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := add("one more", time.Time{}); !errors.Is(err, revocation.ErrRevocation) {
+		t.Errorf("beyond the end: %v", err)
+	}
+	if err := add("7", clock.Add(time.Hour)); err != nil {
+		t.Errorf("one that is there, until later: %v", err)
+	}
+	*clock = soon.Add(time.Second)
+	for _, id := range []string{"one more", "and another"} {
+		if err := add(id, time.Time{}); err != nil {
+			t.Errorf("%s, after two have ended: %v", id, err)
+		}
+	}
+	if err := add("too many", time.Time{}); !errors.Is(err, revocation.ErrRevocation) {
+		t.Errorf("full again: %v", err)
+	}
+	if err := l.Token(t.Context(), "and another"); fault.CodeOf(err) != fault.TokenInvalid {
+		t.Errorf("%v", err)
 	}
 }
