@@ -59,6 +59,10 @@ const (
 // something there.
 const AuditPluginCall AuditKind = "plugin.call"
 
+// AuditNebulaCACreate is a certificate authority that the broker made for the
+// plugin nebula-ca.
+const AuditNebulaCACreate AuditKind = "nebula_ca.create"
+
 // What administrators ask for before there is a guest.
 const (
 	AuditAppraise        AuditKind = "appraise"
@@ -114,6 +118,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditTicketSilence, "ticketgroup/ID", "Refusals of one cause are left out of the listing; why, and until when, is in the details."},
 		{AuditTicketUnsilence, "ticketgroup/ID", "Refusals of that cause are listed again."},
 		{AuditPluginCall, "PLUGIN/PATH", "An administrator called a plugin with the method in the details."},
+		{AuditNebulaCACreate, "nebula-ca/FINGERPRINT", "A certificate authority for Nebula networks was made; its name and its end are in the details."},
 		{AuditAppraise, "evidence", "An administrator had evidence judged as a guest's would be; what came of it is in the details, and nothing was released."},
 		{AuditImagePolicyRead, "resource/REPO/TYPE/TAG", "An administrator read a resource that is an image policy, or was refused one that is not."},
 		{AuditMasterKeyRotate, "masterkey/ID", "New values are under another master key from now on, and all others are moved to it."},

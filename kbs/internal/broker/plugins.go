@@ -5,12 +5,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
+	"maps"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/keyring"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/external"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/nebulaca"
 	tokenplugin "github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/pkcs11"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/plugin/provisioner"
 	tokenvalues "github.com/vouchsafe-cc/vouchsafe/kbs/internal/resource/pkcs11"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
 )
@@ -79,11 +85,25 @@ func pluginBackend(b config.PluginBackend) (external.Backend, error) {
 	return out, nil
 }
 
-// pluginsOf are those of one tenant: what is not the broker's own knows no
-// tenants, so only the first one has it.
-func (s *shared) pluginsOf(name string) map[string]plugin.Plugin {
-	if name != tenant.Default {
-		return nil
+// pluginsOf are those of one tenant. What is not the broker's own knows no
+// tenants, so only the first one has it; of what is, each tenant has its own, over
+// its own ring.
+func (s *shared) pluginsOf(name string, ring *keyring.Ring, log audit.Recorder, logger *slog.Logger) (map[string]plugin.Plugin, error) {
+	out := map[string]plugin.Plugin{}
+	if name == tenant.Default {
+		maps.Copy(out, s.plugins)
 	}
-	return s.plugins
+	for _, p := range s.cfg.Plugins {
+		switch p.Name {
+		case config.PluginNebulaCA:
+			ca, err := nebulaca.New(nebulaca.Config{Ring: ring, Audit: log, Settings: p.CAConfig.Settings(), Now: s.Now, Logger: logger})
+			if err != nil {
+				return nil, err
+			}
+			out[p.Name] = ca
+		case config.PluginProvisioner:
+			out[p.Name] = provisioner.New(ring, p.KeyLength)
+		}
+	}
+	return out, nil
 }

@@ -53,6 +53,10 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	}
 	refs := refvalue.Open(st, s.Now)
 	docs, engine := s.policies(st, refs)
+	plugins, err := s.pluginsOf(rec.Name, ring, log, logger)
+	if err != nil {
+		return nil, err
+	}
 	tickets := limit.NewBook(ticket.Open(st, log, s.cfg.TicketRetention(), s.Now), log)
 	if err := docs.InstallDefaults(ctx, installed(log)); err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	}
 	r := &rooms{refusals: tickets, deps: server.Deps{
 		Tenant: rec.Name, Since: rec.Created,
-		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs, Plugins: s.pluginsOf(rec.Name),
+		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs, Plugins: plugins,
 		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Guests: revoked, Leases: lease.Open(st, s.Now), Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,

@@ -33,7 +33,17 @@ var foreign = map[string]string{
 	"plugins[].pin":                              "the PIN is in a file of its own, which kbs-pkcs11 reads: pin_file in its configuration",
 	"plugins[].rsa_mechanism":                    tokenKey,
 	"plugins[].lookup_label":                     tokenKey,
+	"plugins[].work_dir":                         "the authority's key is in no file: it lies in the broker's store, sealed under the master key",
+	"plugins[].nebula_cert_bin_path":             "certificates are made by the broker itself, not by the program nebula-cert",
+	"plugins[].self_signed_ca":                   "the field's documents call ca_config so, and its broker does not read it",
+	"plugins[].ca_config.out_qr":                 "nothing draws the certificate as a picture",
+	"plugins[].ca_config.argon_iterations":       noPassphrase,
+	"plugins[].ca_config.argon_memory":           noPassphrase,
+	"plugins[].ca_config.argon_parallelism":      noPassphrase,
 }
+
+// noPassphrase is why nothing derives a key from one.
+const noPassphrase = "no passphrase locks the authority's key: it is sealed under the master key"
 
 // tokenKey is where the broker's process for tokens has its settings.
 const tokenKey = "belongs into the configuration of kbs-pkcs11, whose socket the plugin asks"

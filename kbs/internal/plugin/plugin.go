@@ -22,6 +22,14 @@ type Call struct {
 	Claims json.RawMessage // of the guest's verified token; nil for an administrator
 }
 
+// Answer is what comes of a call.
+type Answer struct {
+	Body []byte // the caller wipes it where it is a guest's
+	// Details are what the audit log keeps of a release beside the name of what
+	// was released. They are no secrets.
+	Details map[string]string
+}
+
 // Plugin answers calls. It is safe for concurrent use. Errors that carry no
 // code of package fault are the plugin's own trouble.
 type Plugin interface {
@@ -30,5 +38,11 @@ type Plugin interface {
 	NeedsAdmin(ctx context.Context, c Call) (bool, error)
 	// Encrypts reports whether the answer is encrypted to the guest's key.
 	Encrypts(ctx context.Context, c Call) (bool, error)
-	Handle(ctx context.Context, c Call) ([]byte, error)
+	Handle(ctx context.Context, c Call) (Answer, error)
+}
+
+// Teller is a plugin that tells the audit log what an administrator's call is
+// about, where its path does not say so. It is asked before the call is made.
+type Teller interface {
+	Tell(c Call) map[string]string
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -60,8 +61,12 @@ func pluginTrouble(err error) error {
 }
 
 func (s *Server) pluginForAdmin(w http.ResponseWriter, r *http.Request, p plugin.Plugin, what asked, call plugin.Call, who admin.Identity) error {
-	var answer []byte
-	e := api.AuditEntry{Kind: api.AuditPluginCall, Object: what.object(), Details: map[string]string{"method": r.Method}}
+	var answer plugin.Answer
+	e := api.AuditEntry{Kind: api.AuditPluginCall, Object: what.object(), Details: map[string]string{}}
+	if t, ok := p.(plugin.Teller); ok {
+		maps.Copy(e.Details, t.Tell(call))
+	}
+	e.Details["method"] = r.Method
 	err := s.changeElsewhere(r.Context(), who, e, func() (err error) {
 		if answer, err = p.Handle(r.Context(), call); err != nil {
 			return pluginTrouble(err)
@@ -71,7 +76,7 @@ func (s *Server) pluginForAdmin(w http.ResponseWriter, r *http.Request, p plugin
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, plainType, answer)
+	s.answer(w, http.StatusOK, plainType, answer.Body)
 	return nil
 }
 
@@ -95,31 +100,39 @@ func (s *Server) pluginForGuest(w http.ResponseWriter, r *http.Request, p plugin
 	if err != nil {
 		return s.refuseRelease(ctx, what.object(), claims, api.Explanation{Policy: decision.Policy}, pluginTrouble(err))
 	}
-	err = s.recordRelease(ctx, claims, 0, api.AuditEntry{
-		Object: what.object(), Details: map[string]string{"policy": decision.Policy, "method": r.Method},
-	})
-	if err != nil {
+	if err := s.stillGiven(ctx, claims, what.object()); err != nil {
+		return s.refuseRelease(ctx, what.object(), claims, api.Explanation{Policy: decision.Policy}, err)
+	}
+	details := map[string]string{}
+	for name, text := range answer.Details {
+		details[name] = clip(text, maxObject)
+	}
+	details["policy"], details["method"] = decision.Policy, r.Method
+	if err := s.recordRelease(ctx, claims, 0, api.AuditEntry{Object: what.object(), Details: details}); err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, kind, answer)
+	s.answer(w, http.StatusOK, kind, answer.Body)
 	return nil
 }
 
 // pluginAnswer asks the plugin, and encrypts to the guest what is for it
 // alone.
-func (s *Server) pluginAnswer(ctx context.Context, p plugin.Plugin, call plugin.Call, claims token.Claims) (answer []byte, kind string, err error) {
+func (s *Server) pluginAnswer(ctx context.Context, p plugin.Plugin, call plugin.Call, claims token.Claims) (answer plugin.Answer, kind string, err error) {
 	encrypt, err := p.Encrypts(ctx, call)
 	if err != nil {
-		return nil, "", err
+		return plugin.Answer{}, "", err
+	}
+	var key api.JWK
+	if encrypt { // before the plugin does anything for a guest that nothing can be sent to
+		if key, err = claims.TEEKey(); err != nil {
+			return plugin.Answer{}, "", fault.New(fault.TokenInvalid, err)
+		}
 	}
 	if answer, err = p.Handle(ctx, call); err != nil || !encrypt {
 		return answer, plainType, err
 	}
-	defer clear(answer)
-	key, err := claims.TEEKey()
-	if err != nil {
-		return nil, "", fault.New(fault.TokenInvalid, err)
-	}
-	sealed, err := s.seal(ctx, key, answer)
-	return sealed, typeJSON, err
+	plain := answer.Body
+	defer clear(plain)
+	answer.Body, err = s.seal(ctx, key, plain)
+	return answer, typeJSON, err
 }

@@ -23,6 +23,7 @@ import (
 type moody struct {
 	pb.UnimplementedKbsPluginServer
 	seen chan *pb.PluginRequest
+	wait chan struct{} // for the mood of that name
 }
 
 func (m *moody) ValidateAuth(_ context.Context, r *pb.PluginRequest) (*pb.ValidateAuthResponse, error) {
@@ -30,7 +31,7 @@ func (m *moody) ValidateAuth(_ context.Context, r *pb.PluginRequest) (*pb.Valida
 }
 
 func (m *moody) NeedsEncryption(_ context.Context, r *pb.PluginRequest) (*pb.NeedsEncryptionResponse, error) {
-	return &pb.NeedsEncryptionResponse{RequiresPayloadEncryption: r.GetPath()[0] != "open"}, nil
+	return &pb.NeedsEncryptionResponse{RequiresPayloadEncryption: r.GetPath()[0] != "open" && r.GetPath()[0] != "wait"}, nil
 }
 
 func (m *moody) Handle(ctx context.Context, r *pb.PluginRequest) (*pb.PluginResponse, error) {
@@ -39,6 +40,11 @@ func (m *moody) Handle(ctx context.Context, r *pb.PluginRequest) (*pb.PluginResp
 	default:
 	}
 	switch r.GetPath()[0] {
+	case "wait":
+		select {
+		case <-m.wait:
+		case <-ctx.Done():
+		}
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -70,7 +76,7 @@ func startMoody(t *testing.T) (*moody, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &moody{seen: make(chan *pb.PluginRequest, 16)}
+	m := &moody{seen: make(chan *pb.PluginRequest, 16), wait: make(chan struct{})}
 	srv := grpc.NewServer(grpc.UnaryInterceptor(recovers))
 	pb.RegisterKbsPluginServer(srv, m)
 	done := make(chan error, 1)
@@ -170,5 +176,71 @@ func TestExternalPlugin(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the log has %s, and no %s", text, want)
 		}
+	}
+}
+
+// A guest that is cut off while a back end takes its time gets nothing of what
+// comes of it.
+func TestRevokedWhileItWaits(t *testing.T) {
+	back, endpoint := startMoody(t)
+	s := newStage(t)
+	s.restartWith(func(c *config.Config) {
+		c.Plugins = []config.Plugin{{Name: "external", Backends: []config.PluginBackend{{Name: "moody", Endpoint: endpoint, TimeoutMS: 60_000}}}}
+	})
+	s.know()
+	s.acceptLab()
+	s.putJSON(api.PathPolicies+"/resource/resource-policy", api.Policy{Version: -1, Rego: pluginPolicy})
+	at := s.guestURL + api.PathPrefix + "/external/moody/wait"
+	sim := guest(t, "lab", "agent 1")
+	var bearer, id string
+	attest := func() {
+		t.Helper()
+		bearer = "Authorization: Bearer " + s.auth(sim).token()
+		for _, e := range s.entries() {
+			if e.Kind == api.AuditAttest {
+				id = strings.TrimPrefix(e.Object, "token/")
+			}
+		}
+	}
+	during := func(what func()) answer {
+		t.Helper()
+		got := make(chan answer, 1)
+		go func() { got <- s.send(http.MethodGet, at, []byte("hello"), bearer) }()
+		<-back.seen
+		what()
+		back.wait <- struct{}{}
+		return <-got
+	}
+	attest()
+	if a := during(func() {}); a.status != http.StatusOK || string(a.body) != "echo hello" {
+		t.Fatalf("nobody is revoked: %d %s", a.status, a.body)
+	}
+	var leases api.LeasePage
+	s.get(api.PathLeases, &leases)
+	if len(leases.Items) != 1 {
+		t.Fatalf("%+v", leases)
+	}
+	chip, _ := claimsOf(t, sim)["chip_id"].(string)
+	for what, x := range map[string]struct{ body, code string }{
+		"its token":         {`{"token_id":"ID","reason":"test"}`, "token_invalid"},
+		"its chip":          {`{"claim":"snp.chip_id","value":"` + chip + `","reason":"test"}`, "guest_revoked"},
+		"its lease on this": {`{"lease":"` + leases.Items[0].ID + `","reason":"test"}`, "guest_revoked"},
+	} {
+		attest()
+		var r api.GuestRevocation
+		a := during(func() { r = s.cutOff(strings.Replace(x.body, "ID", id, 1)) })
+		if e := a.info(t); e.Code != x.code || s.explain(e.Ticket).Object != "external/moody/wait" {
+			t.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+		s.must(http.MethodDelete, api.PathGuestRevocations+"/"+r.ID, nil)
+	}
+	allowed := 0
+	for _, e := range s.entries() {
+		if e.Object == "external/moody/wait" && e.Decision == "allow" {
+			allowed++
+		}
+	}
+	if allowed != 1 {
+		t.Errorf("the log has %d releases", allowed)
 	}
 }

@@ -48,6 +48,9 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseRelease(ctx, object(path), claims, x, err)
 	}
+	if err := s.stillGiven(ctx, claims, object(path)); err != nil {
+		return s.refuseRelease(ctx, object(path), claims, x, err)
+	}
 	err = s.recordRelease(ctx, claims, info.Value, api.AuditEntry{
 		Object: object(path), Details: releaseDetails(decision.Policy, info, wanted.Image, s.Now()),
 	})
@@ -138,6 +141,16 @@ func (s *Server) notRevoked(ctx context.Context, c token.Claims) error {
 	return nil
 }
 
+// stillGiven asks once more, with the answer in hand, whether the guest was cut
+// off meanwhile: a back end may have taken seconds, and who was told that a
+// guest is revoked must not find a later release in the log.
+func (s *Server) stillGiven(ctx context.Context, c token.Claims, object string) error {
+	if err := s.notRevoked(ctx, c); err != nil {
+		return err
+	}
+	return s.Guests.Lease(ctx, lease.ID(read(c).guest, object))
+}
+
 func bearer(r *http.Request) (string, bool) {
 	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	return text, ok && strings.EqualFold(scheme, "Bearer") && text != ""
@@ -177,7 +190,7 @@ func (s *Server) authorize(ctx context.Context, r *http.Request, what asked, c t
 		return d, s.refuseRelease(ctx, what.object(), c, api.Explanation{Policy: d.Policy}, fault.New(fault.PolicyError, err))
 	}
 	if !d.Allow {
-		x, cause := s.explain(ctx, q, c)
+		x, cause := s.explainInTurn(ctx, q, c, d.Policy)
 		return d, s.refuseRelease(ctx, what.object(), c, x, fault.New(fault.PolicyDenied, cause))
 	}
 	return d, nil
@@ -198,18 +211,38 @@ func (s *Server) decide(ctx context.Context, q policy.Release) (policy.Decision,
 	return d, err
 }
 
+// explainInTurn explains when there is a CPU for it: an explanation evaluates
+// the policy again under a tracer, and those of the attestation too, so a
+// denial costs many times what a release does. A denial that gets no turn is
+// one all the same, and says so to who opens its ticket.
+func (s *Server) explainInTurn(ctx context.Context, q policy.Release, c token.Claims, denied string) (api.Explanation, error) {
+	leave, err := s.Explaining.Enter(ctx)
+	if err != nil {
+		return api.Explanation{Policy: denied}, fmt.Errorf("%s denied, and there was no time to explain it: %s", denied, told(err))
+	}
+	defer leave()
+	return s.explain(ctx, q, c)
+}
+
+// told is why there is no explanation, as mere text: a fault in the cause of a
+// denial would take the denial's place.
+func told(err error) string {
+	f := known(err)
+	return string(f.Code) + ": " + causeText(f)
+}
+
 // explain says why the policy denied. When the attestation was not affirming,
 // that is the reason behind the reason: its policy, rule and claims come first.
 func (s *Server) explain(ctx context.Context, q policy.Release, c token.Claims) (api.Explanation, error) {
 	release, err := s.Engine.ExplainRelease(ctx, q)
 	if err != nil {
-		return api.Explanation{Policy: release.Policy}, fmt.Errorf("the resource policy denied, and cannot be explained: %w", err)
+		return api.Explanation{Policy: release.Policy}, fmt.Errorf("the resource policy denied, and cannot be explained: %s", told(err))
 	}
 	cause := fmt.Errorf("%s denied: rule %s, line %d", release.Policy, release.Rule, release.Line)
 	x := api.Explanation{Policy: release.Policy, Rule: release.Rule, Line: release.Line}
 	below, err := s.Handshake.Explain(ctx, c)
 	if err != nil {
-		cause = fmt.Errorf("%w; the attestation cannot be explained: %w", cause, err)
+		cause = fmt.Errorf("%w; the attestation cannot be explained: %s", cause, told(err))
 	}
 	for _, a := range below {
 		x.Policy, x.Rule, x.Line = a.Policy, a.Rule, a.Line

@@ -228,7 +228,7 @@ func absentRoutes() []Route {
 	return []Route{
 		{Pattern: api.PathPrefix + "/{path...}", ID: "plugin", Summary: "Any other name under /kbs/v0 is a plugin's, which says who may ask; where there is none, it is unknown",
 			Access: Public, On: OnGuest | OnAdmin, Request: rawBody("application/octet-stream"), Answers: append(ok(rawBody(plainType)), ok(jsonBody(api.JWE{}))...),
-			Codes:  codes(fault.MethodNotAllowed, fault.TokenInvalid, fault.GuestRevoked, fault.PolicyDenied, fault.PolicyError, fault.Unauthenticated, fault.Forbidden, fault.Unavailable),
+			Codes:  codes(fault.MethodNotAllowed, fault.TokenInvalid, fault.GuestRevoked, fault.PolicyDenied, fault.PolicyError, fault.Unauthenticated, fault.Forbidden, fault.QuotaExceeded, fault.Unavailable),
 			Change: changePlugin, stage: opRelease, open: (*Server).plugin},
 		{Pattern: "/{path...}", ID: "absent", Summary: "Nothing else is here",
 			Access: Public, On: OnGuest | OnAdmin | OnMetrics, open: absent},

@@ -25,6 +25,7 @@ var counted = []struct {
 	add    func(u *api.TenantUsage, records, bytes int64)
 }{
 	{"resource/head/", func(u *api.TenantUsage, n, _ int64) { u.Resources += n }},
+	{"keyring/provisioner/", func(u *api.TenantUsage, n, _ int64) { u.Resources += n }}, // keys of machines' disks
 	{"resource/value/", func(u *api.TenantUsage, _, n int64) { u.Bytes += n }},
 	{"policy/head/", func(u *api.TenantUsage, n, _ int64) { u.Policies += n }},
 	{"refvalue/name/", func(u *api.TenantUsage, n, _ int64) { u.RefValues += n }},

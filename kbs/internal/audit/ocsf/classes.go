@@ -45,7 +45,7 @@ func mappings() map[api.AuditKind]mapping {
 	return map[api.AuditKind]mapping{
 		api.AuditAuth: logon, api.AuditAttest: logon, api.AuditEvaluate: logon, api.AuditAdmin: logon,
 		api.AuditRelease: read, api.AuditRead: read, api.AuditAppraise: read, api.AuditImagePolicyRead: read,
-		api.AuditTokenKeyCreate: create, api.AuditTokenKeyPublish: create,
+		api.AuditTokenKeyCreate: create, api.AuditTokenKeyPublish: create, api.AuditNebulaCACreate: create,
 		api.AuditPolicyPut: update, api.AuditPolicyStage: update, api.AuditPolicyRollback: update,
 		api.AuditRefValuePut: update, api.AuditRefSetPut: update, api.AuditSignerPut: update,
 		api.AuditResourcePut: update, api.AuditResourceMeta: update, api.AuditResourceRollback: update,

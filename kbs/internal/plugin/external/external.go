@@ -140,22 +140,22 @@ func (p *Plugin) Encrypts(ctx context.Context, c plugin.Call) (does bool, err er
 }
 
 // Handle implements plugin.Plugin.
-func (p *Plugin) Handle(ctx context.Context, c plugin.Call) (body []byte, err error) {
+func (p *Plugin) Handle(ctx context.Context, c plugin.Call) (out plugin.Answer, err error) {
 	err = p.call(ctx, c, func(ctx context.Context, b *backend, r *pb.PluginRequest) error {
-		out, err := b.client.Handle(ctx, r)
+		answer, err := b.client.Handle(ctx, r)
 		if err != nil {
 			return err
 		}
-		if code := out.GetStatusCode(); code != 0 && code/100 != 2 {
+		if code := answer.GetStatusCode(); code != 0 && code/100 != 2 {
 			return refused(int(code))
 		}
-		if len(out.GetBody()) > plugin.MaxAnswer {
-			return fault.Newf(fault.Unavailable, "the answer has %d bytes, at most %d are taken", len(out.GetBody()), plugin.MaxAnswer)
+		if len(answer.GetBody()) > plugin.MaxAnswer {
+			return fault.Newf(fault.Unavailable, "the answer has %d bytes, at most %d are taken", len(answer.GetBody()), plugin.MaxAnswer)
 		}
-		body = out.GetBody()
+		out.Body = answer.GetBody()
 		return nil
 	})
-	return body, err
+	return out, err
 }
 
 // refused is a back end's own no. Its words stay with it: nobody knows whom

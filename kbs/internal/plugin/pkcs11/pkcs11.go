@@ -78,7 +78,12 @@ func check(c plugin.Call) error {
 }
 
 // Handle implements plugin.Plugin.
-func (p *Plugin) Handle(ctx context.Context, c plugin.Call) ([]byte, error) {
+func (p *Plugin) Handle(ctx context.Context, c plugin.Call) (plugin.Answer, error) {
+	body, err := p.handle(ctx, c)
+	return plugin.Answer{Body: body}, err
+}
+
+func (p *Plugin) handle(ctx context.Context, c plugin.Call) ([]byte, error) {
 	if err := check(c); err != nil {
 		return nil, err
 	}
