@@ -61,6 +61,9 @@ const maxAnswer = 400 // bytes of what is told of an answer
 
 // Error keeps to one line: what stands in front of a registry may answer with a page.
 func (e *AnswerError) Error() string {
+	if e.err == nil { // not of this package's making
+		return fmt.Sprintf("%s answered with status %d", e.Host, e.Status)
+	}
 	text := strings.Join(strings.Fields(e.err.Error()), " ")
 	if len(text) > maxAnswer {
 		text = strings.ToValidUTF8(text[:maxAnswer], "") + "…"

@@ -73,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"registry": cmdRegistry,
 			"private":  cmdPrivate,
 			"faulty":   cmdFaulty,
+			"torn":     cmdTorn,
 			"multi":    cmdMulti,
 			"mkconf":   cmdMkConf,
 			"hush":     cmdHush,

@@ -3,9 +3,11 @@ package ctl
 import (
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"syscall"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
@@ -32,6 +34,10 @@ func imageHint(err error) string {
 	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		switch f.Code {
+		case fault.NotFound:
+			if path, ok := errors.AsType[*fs.PathError](err); ok && filepath.Base(path.Path) == "oci-layout" {
+				return "oci:DIR[:TAG] names a directory with an OCI layout, which for example podman push NAME oci:DIR:TAG makes"
+			}
 		case fault.ImageUnavailable:
 			return registryHint(err)
 		case fault.ImageUnsigned:
