@@ -137,7 +137,7 @@ func open(path string, stderr io.Writer) (config.Config, *token.Token, error) {
 		return cfg, nil, err
 	}
 	tok, err := token.Open(token.Config{
-		Module: cfg.Module, Token: token.Which{Label: cfg.Token}, Sessions: cfg.Sessions, PIN: cfg.PIN, Now: time.Now, Longest: cfg.Hang(),
+		Module: cfg.Module, Token: token.Which{Label: cfg.Token}, Sessions: cfg.Sessions, PIN: cfg.PIN, Unattended: true, Now: time.Now, Longest: cfg.Hang(),
 		Hung: func() { // a thread that is inside the module can be ended with the process only
 			_, _ = fmt.Fprintf(stderr, "kbs-pkcs11: the module took more than %v; the process ends\n", cfg.Hang())
 			os.Exit(fault.ExitUnavailable)

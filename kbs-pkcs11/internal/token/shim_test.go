@@ -109,6 +109,24 @@ func TestPINThatIsRefusedVaguely(t *testing.T) {
 	openAs(t, config()) // which makes the token forget that it counted
 }
 
+// A process that is started again and again does not take the last try that a
+// token has left; a person may.
+func TestLastTryOfThePIN(t *testing.T) {
+	cfg := shim(t)
+	asked := 0
+	cfg.PIN = func() (secret.Bytes, error) {
+		asked++
+		return secret.New([]byte(pin)), nil
+	}
+	cfg.Unattended = true
+	t.Setenv("TOKEN_SHIM", "last try")
+	if _, err := token.Open(cfg); !errors.Is(err, token.ErrPIN) || asked != 0 {
+		t.Errorf("%v, asked for the PIN %d times", err, asked)
+	}
+	cfg.Unattended = false
+	openAs(t, cfg)
+}
+
 // Of two keys of one name none is taken, also where the module hands out one at a
 // time.
 func TestObjectsThatComeOneByOne(t *testing.T) {

@@ -48,7 +48,10 @@ type Config struct {
 	Token    Which
 	Sessions int // at once
 	PIN      func() (secret.Bytes, error)
-	Now      func() time.Time
+	// Unattended says that no person gives the PIN. The last try that a token has
+	// left is not taken then: whatever starts the process again would lock it.
+	Unattended bool
+	Now        func() time.Time
 	// Longest is how long one operation may take, a new login included; Hung is
 	// called when it took longer.
 	Longest time.Duration
@@ -220,6 +223,9 @@ func (t *Token) start() (l *login, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.cfg.Unattended && t.flagged(slot, pkcs11.CKF_USER_PIN_FINAL_TRY) {
+		return nil, fmt.Errorf("%w before, and another wrong one locks the token: log in once with a tool of its own, and see whether the PIN is right", ErrPIN)
+	}
 	l = &login{slot: slot, sessions: make(chan pkcs11.SessionHandle, t.cfg.Sessions)}
 	for range t.cfg.Sessions {
 		s, err := t.lib.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
@@ -247,18 +253,19 @@ func (t *Token) logIn(slot uint, s pkcs11.SessionHandle, user uint) error {
 	case err == nil:
 		return nil
 	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED),
-		!void(err) && t.counted(slot):
+		!void(err) && t.flagged(slot, pkcs11.CKF_USER_PIN_COUNT_LOW|pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_USER_PIN_LOCKED):
+		// Some modules have no code of their own for a wrong PIN, and a program that
+		// goes on trying locks the token; but it says that it counted one.
 		return fmt.Errorf("%w: %w", ErrPIN, err)
 	}
 	return fmt.Errorf("log in: %w", err)
 }
 
-// counted asks the token whether it has counted a wrong PIN. Some modules have
-// no code of their own for one, and a program that goes on trying locks the
-// token.
-func (t *Token) counted(slot uint) bool {
+// flagged reports whether the token has one of the flags, which say how many
+// tries of the PIN it has left.
+func (t *Token) flagged(slot, flags uint) bool {
 	info, err := t.lib.GetTokenInfo(slot)
-	return err == nil && info.Flags&(pkcs11.CKF_USER_PIN_COUNT_LOW|pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_USER_PIN_LOCKED) != 0
+	return err == nil && info.Flags&flags != 0
 }
 
 // void reports whether an error means that handles or the login are void.

@@ -2,9 +2,11 @@ package image
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -105,9 +107,14 @@ type notary struct{ root, chain, key []byte }
 
 func newNotary(t testing.TB) notary {
 	t.Helper()
-	above, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
 	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return notaryWith(t, own)
+}
+
+func notaryWith(t testing.TB, own crypto.Signer) notary {
+	t.Helper()
+	above, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	began := time.Now().Add(-time.Hour)
 	name := pkix.Name{Country: []string{"DE"}, Province: []string{"Berlin"}, Organization: []string{"Shop"}, CommonName: "release"}
@@ -147,19 +154,32 @@ func (n notary) configure(t testing.TB, notation *tool) {
 
 const notationRule = `{"type":"notationSigned","caPath":"ca","trustedIdentities":["x509.subject: C=DE, ST=Berlin, O=Shop"],"insecureIgnoreRevocation":true}`
 
-// What we sign for the Notary Project its program verifies.
+// What we sign for the Notary Project its program verifies, with keys of every
+// algorithm.
 func TestNotationVerifies(t *testing.T) {
-	notation, n := newTool(t, "notation"), newNotary(t)
-	n.configure(t, notation)
-	everywhere(t, func(t *testing.T, w *world) {
-		notation.t = t
-		notation.fails("no signature", "verify", "--insecure-registry", w.ref)
-		w.sign(secret.Copy(n.key), ship.SignOptions{Forms: []ship.SignForm{ship.SignNotation}, Certificates: n.chain, Annotations: map[string]string{"env": "prod"}})
-		if out := notation.run("verify", "--insecure-registry", "--user-metadata", "env=prod", w.ref); !strings.Contains(out, "Successfully verified") {
-			t.Errorf("notation says\n%s", out)
-		}
-		notation.fails("", "verify", "--insecure-registry", "--user-metadata", "env=test", w.ref)
-	})
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	must(t, err)
+	rsa2048, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	rsa3072, err := rsa.GenerateKey(rand.Reader, 3072)
+	must(t, err)
+	for name, key := range map[string]crypto.Signer{"ES256": p256, "ES512": p521, "PS256": rsa2048, "PS384": rsa3072} {
+		t.Run(name, func(t *testing.T) {
+			notation, n := newTool(t, "notation"), notaryWith(t, key)
+			n.configure(t, notation)
+			everywhere(t, func(t *testing.T, w *world) {
+				notation.t = t
+				notation.fails("no signature", "verify", "--insecure-registry", w.ref)
+				w.sign(secret.Copy(n.key), ship.SignOptions{Forms: []ship.SignForm{ship.SignNotation}, Certificates: n.chain, Annotations: map[string]string{"env": "prod"}})
+				if out := notation.run("verify", "--insecure-registry", "--user-metadata", "env=prod", w.ref); !strings.Contains(out, "Successfully verified") {
+					t.Errorf("notation says\n%s", out)
+				}
+				notation.fails("", "verify", "--insecure-registry", "--user-metadata", "env=test", w.ref)
+			})
+		})
+	}
 }
 
 // What the program signs we accept, in both of its forms.

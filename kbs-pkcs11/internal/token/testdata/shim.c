@@ -32,6 +32,15 @@ static CK_RV FindObjects(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE_PTR o, CK_ULONG m
 	return real->C_FindObjects(s, o, is("slow") && max > 1 ? 1 : max, n);
 }
 
+// One try of the PIN is left.
+static CK_RV GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
+{
+	CK_RV rv = real->C_GetTokenInfo(slot, info);
+	if (rv == CKR_OK && is("last try"))
+		info->flags |= CKF_USER_PIN_FINAL_TRY;
+	return rv;
+}
+
 // The token was taken out.
 static CK_RV GetSlotList(CK_BBOOL present, CK_SLOT_ID_PTR slots, CK_ULONG_PTR n)
 {
@@ -73,6 +82,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR out)
 	list = *real;
 	list.C_Login = Login;
 	list.C_FindObjects = FindObjects;
+	list.C_GetTokenInfo = GetTokenInfo;
 	list.C_GetSlotList = GetSlotList;
 	list.C_SignInit = SignInit;
 	list.C_Sign = Sign;
