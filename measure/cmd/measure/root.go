@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,13 +133,6 @@ func (c *cli) readFile(name string) ([]byte, error) {
 		return given.Reader(c.in, "stdin", maxFile)
 	}
 	return given.File(name, maxFile)
-}
-
-func (c *cli) printJSON(v any) error {
-	enc := json.NewEncoder(c.out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 // namedFiles reads the files of a flag that takes NAME=FILE, in the order

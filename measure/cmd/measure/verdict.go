@@ -5,36 +5,14 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 )
 
 // printVerdict writes a verdict for people: what it says, each check, each
 // finding, and the claims.
-// plain is text of evidence, or about it, that cannot pass for lines of ours: what
-// forges evidence also chooses the texts in it, and may try the terminal.
-func plain(text string) string {
-	if !strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) || c == utf8.RuneError }) {
-		return text
-	}
-	quoted := strconv.Quote(text)
-	return quoted[1 : len(quoted)-1]
-}
-
-// plainLines is plain for errors, of which several stand on lines of their own.
-func plainLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, l := range lines {
-		lines[i] = plain(l)
-	}
-	return strings.Join(lines, "\n")
-}
-
 func printVerdict(out io.Writer, v measure.Verdict) error {
 	var b strings.Builder
 	root := v.Root.Name

@@ -29,6 +29,10 @@ func TestTextsOfEvidenceStayTexts(t *testing.T) {
 			t.Errorf("the evidence wrote its own verdict:\n%s", &out)
 		}
 	}
+	out.Reset()
+	if err := (&cli{out: &out}).printJSON(map[string]string{"uuid": "\u009b2J\u202e\U000e0001 ü"}); err != nil || out.String() != "{\n  \"uuid\": \"\\u009b2J\\u202e\\udb40\\udc01 ü\"\n}\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
 	if got := plain("Intel(R) ü 漢 \\"); got != "Intel(R) ü 漢 \\" {
 		t.Errorf("%q is changed", got)
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/veraison/go-cose"
@@ -38,8 +39,12 @@ func Sign(payload []byte, contentType, keyID string, key crypto.Signer) ([]byte,
 	return m.MarshalCBOR()
 }
 
-// Verify checks the signature of a message.
+// Verify checks the signature of a message. One with parameters that a reader must
+// understand (RFC 9052, section 3.1, crit) is refused: nothing here understands any.
 func Verify(m *cose.Sign1Message, key crypto.PublicKey) error {
+	if _, ok := m.Headers.Protected[cose.HeaderLabelCritical]; ok {
+		return errors.New("critical parameters of the protected header are not known")
+	}
 	alg, err := algorithm(key)
 	if err != nil {
 		return err
