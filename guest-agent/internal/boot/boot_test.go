@@ -57,21 +57,6 @@ func TestLinkStreams(t *testing.T) {
 	}
 }
 
-func TestWords(t *testing.T) {
-	for text, want := range map[string][]string{
-		"":                      nil,
-		" quiet\tip=off \n":     {"quiet", "ip=off"},
-		`a="b c" d`:             {"a=b c", "d"},
-		`"a=b c" d`:             {"a=b c", "d"},
-		`dm="x,,,ro, 0 1 v" ""`: {"dm=x,,,ro, 0 1 v", ""},
-		`a="never closed b`:     {"a=never closed b"},
-	} {
-		if got := words(text); !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestParse(t *testing.T) {
 	p, err := parse("quiet ip=10.0.2.15::10.0.2.2:255.255.255.0:ignored:eth0:none:10.0.2.3 vouchsafe.insecure_module_loading=true")
 	if err != nil {
@@ -112,22 +97,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Hostile or not, a command line is split into words that hold no white space
-// but what was quoted, and parsing it ends.
+// Hostile or not, parsing a command line ends.
 func FuzzParse(f *testing.F) {
 	f.Add(`quiet ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none`)
 	f.Add(`dm-mod.create="a,,,ro,0 8 verity" ip=:::::::`)
 	f.Add("ip=:::::eth0:dhcp:9.9.9.9 vouchsafe.dhcp_dns=1")
-	f.Fuzz(func(t *testing.T, text string) {
-		if list := words(text); !strings.Contains(text, `"`) && !slices.Equal(list, splitASCII(text)) {
-			t.Errorf("%q: %q", text, list)
-		}
+	f.Fuzz(func(_ *testing.T, text string) {
 		_, _ = parse(text)
 	})
-}
-
-func splitASCII(text string) []string {
-	return strings.FieldsFunc(text, func(r rune) bool { return r < 128 && strings.ContainsRune(" \t\n\r\v\f", r) })
 }
 
 func TestParseModules(t *testing.T) {

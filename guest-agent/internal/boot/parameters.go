@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cmdline"
 )
 
 // maxCommandLine bounds the text in bytes; Linux itself takes 2048 on amd64.
@@ -22,7 +24,7 @@ func parse(text string) (p parameters, err error) {
 		return p, fmt.Errorf("%d bytes long, at most %d are read", len(text), maxCommandLine)
 	}
 	fstype, dns := "erofs", false
-	for _, word := range words(text) {
+	for _, word := range cmdline.Words(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "ip":
@@ -47,31 +49,4 @@ func parse(text string) (p parameters, err error) {
 		p.network.lendDNS = dns && p.network.lend
 	}
 	return p, nil
-}
-
-// words splits the text as the kernel does (next_arg in lib/cmdline.c): at white
-// space that is not in double quotes. The quotes are no part of a word.
-func words(text string) (list []string) {
-	var word strings.Builder
-	quoted, open := false, false
-	flush := func() {
-		if open {
-			list = append(list, word.String())
-		}
-		word.Reset()
-		open = false
-	}
-	for _, c := range []byte(text) {
-		switch {
-		case c == '"':
-			quoted, open = !quoted, true
-		case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'):
-			flush()
-		default:
-			word.WriteByte(c)
-			open = true
-		}
-	}
-	flush()
-	return list
 }

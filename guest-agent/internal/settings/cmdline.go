@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/cmdline"
 )
 
 // maxCommandLine bounds the text in bytes; Linux itself takes 2048 on amd64.
@@ -46,13 +48,13 @@ func newCommandLine() commandLine {
 
 // parseCommandLine reads the kernel command line, the configuration file that it
 // or the program's own flag names, and the environment, each over the one before.
-// Words are split at white space; the last of equal keys wins, as in the kernel.
+// Words are those that the kernel sees; the last of equal keys wins, as there.
 func parseCommandLine(src Sources) (commandLine, error) {
 	c := newCommandLine()
 	if len(src.CommandLine) > maxCommandLine {
 		return c, fmt.Errorf("kernel command line: %d bytes long, at most %d are read", len(src.CommandLine), maxCommandLine)
 	}
-	words := strings.Fields(src.CommandLine)
+	words := cmdline.Words(src.CommandLine)
 	for _, word := range words {
 		if key, value, _ := strings.Cut(word, "="); key == "agent.config_file" {
 			c.configFile = value

@@ -134,6 +134,17 @@ func TestEveryParameter(t *testing.T) {
 	}
 }
 
+// What stands in quotes is somebody's value, as the kernel has it, and no parameter.
+func TestQuotedWords(t *testing.T) {
+	s := from(t, Sources{CommandLine: `dm-mod.create="root,,,ro, 0 8 verity vouchsafe.insecure_no_agent_policy=true " agent.no_proxy="a b" "agent.http_proxy=http://p:1"`})
+	if s.Agent.InsecureNoPolicy {
+		t.Error("a waiver was read out of another parameter's value")
+	}
+	if s.Image.Proxy.No != "a b" || s.Image.Proxy.HTTP != "http://p:1" {
+		t.Errorf("%+v", s.Image.Proxy)
+	}
+}
+
 // Beside a file, the words that the file could have said do not count, and are
 // named; what the field's components read by themselves does.
 func TestConfigFile(t *testing.T) {
