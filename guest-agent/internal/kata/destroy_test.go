@@ -6,6 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 )
 
@@ -52,5 +56,39 @@ func TestDestroyDoesNotWaitForTheDeaf(t *testing.T) {
 	}
 	if left := mountsUnder(t, p.dir); len(left) > 0 {
 		t.Errorf("what was left behind left %v", left)
+	}
+}
+
+// slowDisks look until the call that wants one is over.
+type slowDisks struct {
+	disks
+	looking chan struct{}
+}
+
+func (d slowDisks) Find(ctx context.Context, _ device.Address) (device.Block, error) {
+	close(d.looking)
+	<-ctx.Done()
+	return device.Block{}, ctx.Err()
+}
+
+// A sandbox that is being made gives up when it is destroyed, and leaves nothing.
+func TestDestroyWhileTheSandboxIsMade(t *testing.T) {
+	t.Parallel()
+	slow := slowDisks{looking: make(chan struct{})}
+	p := newPod(t, func(c *Config) { c.Devices = slow })
+	created := make(chan error, 1)
+	go func() {
+		_, err := p.client.CreateSandbox(context.Background(), &agent.CreateSandboxRequest{
+			Hostname: "pod1", Storages: []*agent.Storage{{Driver: "blk", Source: "02", Fstype: "ext4", MountPoint: sandbox.GuestDir + "/sandbox/storage/x"}},
+		})
+		created <- err
+	}()
+	<-slow.looking
+	if err := p.server.Destroy(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, <-created, codes.Unavailable)
+	if left := mountsUnder(t, p.dir); len(left) > 0 {
+		t.Errorf("it left %v", left)
 	}
 }

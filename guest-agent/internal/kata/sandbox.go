@@ -34,6 +34,8 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 		return nil, err
 	}
 	defer s.creations.Done()
+	ctx, stop := untilDone(ctx, s.destroying)
+	defer stop()
 	err = s.machine.LoadModules(ctx, modules(req.KernelModules))
 	if err == nil {
 		err = s.sandbox.Setup(ctx, sandbox.Request{Hostname: req.Hostname, DNS: req.Dns, Storages: req.Storages})
@@ -43,6 +45,9 @@ func (s *Server) CreateSandbox(ctx context.Context, req *agent.CreateSandboxRequ
 	if err != nil {
 		if s.state == creatingSandbox {
 			s.state = absentSandbox
+		}
+		if cause := context.Cause(ctx); errors.Is(cause, errDestroyed) {
+			return nil, cause
 		}
 		return nil, err
 	}

@@ -71,6 +71,7 @@ type Sandbox struct {
 	opened   openedFiles
 
 	mu    sync.Mutex
+	ended bool     // Close has taken what there was
 	undos []undo   // of Setup, in the order made
 	kept  []*entry // volumes of the pod, see Keep
 	pidNS string   // path of the pid namespace that containers may share
@@ -163,9 +164,9 @@ func (s *Sandbox) Setup(ctx context.Context, req Request) (err error) {
 			err = errors.Join(err, runUndos(context.WithoutCancel(ctx), undos))
 			return
 		}
-		s.mu.Lock()
-		s.undos = undos
-		s.mu.Unlock()
+		if !s.keep(undos) { // nobody would undo them
+			err = errors.Join(errEnded, runUndos(context.WithoutCancel(ctx), undos))
+		}
 	}()
 	for _, kind := range []namespace{ipcNamespace, utsNamespace} {
 		u, err := s.persist(kind, req.Hostname)
@@ -187,12 +188,24 @@ func (s *Sandbox) Setup(ctx context.Context, req Request) (err error) {
 	return nil
 }
 
+var errEnded = errors.New("the sandbox has ended")
+
+// keep hands the undos of Setup to Close, unless that has been.
+func (s *Sandbox) keep(undos []undo) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.undos = undos
+	}
+	return !s.ended
+}
+
 // Close undoes Setup, the last step first, and gives up the state directory. The
 // containers must be gone.
 func (s *Sandbox) Close(ctx context.Context) error {
 	s.mu.Lock()
 	undos, kept := s.undos, s.kept
-	s.undos, s.kept = nil, nil
+	s.undos, s.kept, s.ended = nil, nil, true
 	if path := s.pidNS; path != "" {
 		undos = append(undos, func(context.Context) error { return unmountFile(path) })
 		s.pidNS = ""

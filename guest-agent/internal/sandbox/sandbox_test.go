@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/api/agent"
+	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/device"
 )
 
 func newTestSandbox(t testing.TB, change ...func(*Config)) *Sandbox {
@@ -382,6 +383,40 @@ func TestTableFailures(t *testing.T) {
 	}
 	if err := table.release(ctx, e); err != nil {
 		t.Errorf("a release too many: %v", err)
+	}
+}
+
+// endingDisks end the sandbox while a disk is looked for.
+type endingDisks struct {
+	disks
+	end func()
+}
+
+func (d endingDisks) Find(ctx context.Context, a device.Address) (device.Block, error) {
+	d.end()
+	return d.disks.Find(ctx, a)
+}
+
+// What is set up while the sandbox ends is undone: nobody comes to do it later.
+func TestEndWhileSettingUp(t *testing.T) {
+	needsRoot(t)
+	b := newVolume(t)
+	var s *Sandbox
+	s = newTestSandbox(t, func(c *Config) {
+		c.Devices = endingDisks{disks{"02/00": b}, func() {
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}}
+	})
+	if err := s.Setup(t.Context(), Request{Hostname: "pod1", Storages: []*agent.Storage{onDisk()}}); err == nil {
+		t.Error("a sandbox that has ended was set up")
+	}
+	if left, err := mountsBelow(s.dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if err := b.Unused(); err != nil {
+		t.Error(err)
 	}
 }
 
