@@ -87,7 +87,7 @@ demo-vm: ## the same with guests that are booted: measured into a TPM, judged by
 test: ## every test with the race detector, then a fuzz smoke; installs what it needs
 	@build/need runc=runc crun=crun gcc=gcc /usr/include/stdio.h=libc6-dev mount=mount mkfs.ext4=e2fsprogs busybox=busybox-static pg_ctlcluster=postgresql \
 		softhsm2-util=softhsm2 /usr/lib/softhsm/libsofthsm2.so=libsofthsm2 swtpm=swtpm openssl=openssl xz=xz-utils umoci=umoci ctr=containerd fsck.erofs=erofs-utils veritysetup=cryptsetup-bin \
-		skopeo=skopeo buildah=buildah gpg=gnupg dnsmasq=dnsmasq-base sbverify=sbsigntool fsck.vfat=dosfstools mtype=mtools sfdisk=fdisk lz4=lz4
+		skopeo=skopeo buildah=buildah jq=jq curl=curl gpg=gnupg dnsmasq=dnsmasq-base sbverify=sbsigntool fsck.vfat=dosfstools mtype=mtools sfdisk=fdisk lz4=lz4
 	@$(MAKE) --no-print-directory build build-pkcs11
 	@for m in $(MODULES); do echo "test $$m"; (cd $$m && GORACE=atexit_sleep_ms=0 go test -race -timeout 15m ./...) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz

@@ -32,6 +32,17 @@ const root = "../.."
 
 func TestBroker(t *testing.T) { follow(t, "broker.md", nil) }
 
+func TestOperate(t *testing.T) {
+	needs(t, "curl", "curl")
+	follow(t, "operate.md", nil)
+}
+
+// What Trustee has kept is made up; a reader has his own.
+func TestTrustee(t *testing.T) {
+	needs(t, "jq", "jq")
+	follow(t, "trustee.md", writeTrustee)
+}
+
 func TestAudit(t *testing.T) { follow(t, "audit.md", nil) }
 
 // The files of a virtual machine are made up; a reader has his own.
@@ -39,35 +50,19 @@ func TestPredict(t *testing.T) { follow(t, "predict.md", predicttest.Write) }
 
 // The packages, the lock and the agent are made up; a reader has his own.
 func TestRootfs(t *testing.T) {
-	for program, pkg := range map[string]string{"openssl": "openssl", "sbsiglist": "sbsigntool"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is not installed: apt-get install %s", program, pkg)
-			}
-			t.Skipf("%s is not installed: apt-get install %s", program, pkg)
-		}
-	}
+	needs(t, "openssl", "openssl")
+	needs(t, "sbsiglist", "sbsigntool")
 	follow(t, "rootfs.md", func(dir string) error { return rootfstest.Write(t.Context(), dir) })
 }
 
 func TestAttest(t *testing.T) {
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("swtpm is not installed: apt-get install swtpm")
-		}
-		t.Skip("swtpm is not installed: apt-get install swtpm")
-	}
+	needs(t, "swtpm", "swtpm")
 	follow(t, "attest.md", nil)
 }
 
 // The image that is shipped is a reader's own, and so is the registry.
 func TestImages(t *testing.T) {
-	if _, err := exec.LookPath("skopeo"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("skopeo is not installed: apt-get install skopeo")
-		}
-		t.Skip("skopeo is not installed: apt-get install skopeo")
-	}
+	needs(t, "skopeo", "skopeo")
 	reg, err := ociregistry.Start(t.TempDir(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +77,18 @@ func TestImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	follow(t, "images.md", writeImage, reaches(reg.Addr), knows("REG="+reg.Addr+"/shop", "SSL_CERT_FILE="+ca))
+}
+
+// needs skips a page whose program is not installed; where all are to be, it fails.
+func needs(t *testing.T, program, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is not installed: apt-get install %s", program, pkg)
+	}
+	t.Skipf("%s is not installed: apt-get install %s", program, pkg)
 }
 
 // A circumstance is what a page's reader has beside the commands.

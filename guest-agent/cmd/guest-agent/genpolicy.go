@@ -41,26 +41,27 @@ func genpolicyCommand(io stdio) *cobra.Command {
 		Example: "  guest-agent genpolicy pod.yaml -o policy.rego\n" +
 			"  guest-agent genpolicy pod.yaml --learn agent.log -o policy.rego\n" +
 			"  guest-agent genpolicy db.yaml --pod StatefulSet/db --encrypted-volume data=kbs:///default/volume/data",
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("the file of a pod"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.run(cmd.Context(), args[0], cmd.InOrStdin(), io)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&g.out, "output", "o", "", "file for the policy (default: the standard output)")
-	f.StringVar(&g.learn, "learn", "", "log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
-	f.StringVar(&g.options.Pod, "pod", "", "NAME or KIND/NAME of the object that is meant, where the file has several with a pod")
+	f.StringVarP(&g.out, "output", "o", "", "`FILE` for the policy (default: the standard output)")
+	f.StringVar(&g.learn, "learn", "", "`FILE` with the log of an agent that only learned from the policy (insecure_learn_agent_policy); what it would have refused is allowed where a small rule does that, and listed otherwise")
+	f.StringVar(&g.options.Pod, "pod", "", "`NAME` or KIND/NAME of the object that is meant, where the file has several with a pod")
 	f.BoolVar(&g.denyLogs, "deny-logs", false, "the host may not read what the containers write")
-	f.StringArrayVar(&g.keys, "encrypted-volume", nil, "NAME=KEY[,format]: the volume NAME lies encrypted on a disk of the host's, and the guest opens it with this key alone, a kbs:// URI or a sealed secret; with format a disk that is empty gets a new volume, which also a host can bring about")
-	f.StringSliceVar(&g.options.InsecureHostVolumes, "insecure-host-volume", nil, "NAME of a persistent volume, hostPath or the like: the host can read, choose and change what is in it")
+	f.StringArrayVar(&g.keys, "encrypted-volume", nil, "`NAME=KEY[,format]`: the volume NAME lies encrypted on a disk of the host's, and the guest opens it with this key alone, a kbs:// URI or a sealed secret; with format a disk that is empty gets a new volume, which also a host can bring about (repeatable)")
+	f.StringSliceVar(&g.options.InsecureHostVolumes, "insecure-host-volume", nil, "`NAME` of a persistent volume, hostPath or the like: the host can read, choose and change what is in it")
 	f.BoolVar(&g.options.InsecureHostShare, "insecure-host-share", false, "the host may share directories (virtio-fs): it can change config maps, secrets and host volumes at any time, and an emptyDir must be in memory or encrypted")
-	f.StringSliceVar(&g.options.InsecureHostDevices, "insecure-host-device", nil, "NAME of a volume in block mode, which the host can read and change, or of a resource of device plugins, of which nobody knows what it is")
-	f.StringSliceVar(&g.options.InsecurePrivileged, "insecure-privileged", nil, "NAME of a container that may do anything to the guest, and so to the other containers")
-	f.StringVar(&g.platform, "platform", "", "platform of the guest, as OS/ARCHITECTURE[/VARIANT] (default: that of this machine)")
-	f.StringToStringVar(&g.layouts, "image", nil, "NAME=oci:DIR[:TAG]: take the image that the pod calls NAME from an OCI layout, not from its registry")
-	f.StringVar(&g.ca, "registry-ca", "", "PEM file of the CA that signed the registry's certificate")
-	f.StringVar(&g.authFile, "registry-auth", "", "docker auth.json file (default: none is used)")
-	f.StringSliceVar(&g.plainHTTP, "insecure-plain-http", nil, "speak plain HTTP to these registry hosts (host:port); anyone on the way can read and change what passes")
+	f.StringSliceVar(&g.options.InsecureHostDevices, "insecure-host-device", nil, "`NAME` of a volume in block mode, which the host can read and change, or of a resource of device plugins, of which nobody knows what it is")
+	f.StringSliceVar(&g.options.InsecurePrivileged, "insecure-privileged", nil, "`NAME` of a container that may do anything to the guest, and so to the other containers")
+	f.StringVar(&g.platform, "platform", "", "`OS/ARCH[/VARIANT]` of the guest (default: that of this machine)")
+	f.StringToStringVar(&g.layouts, "image", nil, "`NAME=oci:DIR[:TAG]`: take the image that the pod calls NAME from an OCI layout, not from its registry (repeatable)")
+	f.Lookup("image").DefValue = ""
+	f.StringVar(&g.ca, "registry-ca", "", "PEM `FILE` of the CA that signed the registry's certificate")
+	f.StringVar(&g.authFile, "authfile", "", "docker auth.json `FILE` with the registries' credentials (default: none is used)")
+	f.StringSliceVar(&g.plainHTTP, "insecure-plain-http", nil, "speak plain HTTP to these registry `HOSTS` (host:port); anyone on the way can read and change what passes")
 	return cmd
 }
 
@@ -143,7 +144,7 @@ func (g generator) images() (genpolicy.Images, error) {
 	if g.platform != "" {
 		parts := append(strings.Split(g.platform, "/"), "")
 		if len(parts) < 3 || len(parts) > 4 || parts[0] == "" || parts[1] == "" {
-			return nil, fmt.Errorf("%w: --platform %q is not of the form OS/ARCHITECTURE[/VARIANT]", errUsage, g.platform)
+			return nil, fmt.Errorf("%w: --platform %q is not of the form OS/ARCH[/VARIANT]", errUsage, g.platform)
 		}
 		platform = registry.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 	}

@@ -86,6 +86,7 @@ func TestUsage(t *testing.T) {
 		{"no such address", []string{"serve", "--listen", "udp://0.0.0.0:1"}, 1, "want unix:///PATH"},
 		{"no such runtime", []string{"serve", "--runtime", "/nope"}, 1, "no OCI runtime found"},
 		{"no such init-data", []string{"serve", "--init-data", "/nope"}, 1, "init-data"},
+		{"no disk with init-data", []string{"serve", "--init-data", "auto", "--runtime", "/nope"}, 1, "no OCI runtime found"},
 		{"malformed init-data", []string{"serve", "--init-data", garbage}, 1, "init-data"},
 		{"no such device", []string{"serve", "--simulated-snp", "/nope"}, 1, "simulated snp"},
 		{"bad log level", []string{"serve", "--log-level", "loud"}, 1, "log level"},

@@ -16,6 +16,10 @@ func personCommands(io stdio) []*cobra.Command {
 	evidence := &cobra.Command{
 		Use:   "evidence",
 		Short: "Print evidence of this guest, as it travels to a broker",
+		Long: `Prints evidence of this guest, as it travels to a broker. What it is worth:
+measure verify.`,
+		Example: `  guest-agent evidence --report-data 00ff >evidence.json
+  measure inspect evidence.json`,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ev, err := p.Evidence(cmd.Context(), data)
@@ -26,10 +30,12 @@ func personCommands(io stdio) []*cobra.Command {
 			return err
 		},
 	}
-	evidence.Flags().StringVar(&data, "report-data", "", "up to 64 bytes in hex or base64 that the evidence is to be bound to")
+	evidence.Flags().StringVar(&data, "report-data", "", "`HEX` or base64 of at most 64 bytes to bind the evidence to")
 	token := &cobra.Command{
 		Use:   "token",
 		Short: "Attest to the broker and print the attestation token",
+		Example: `  guest-agent token
+  guest-agent token --kbs https://127.0.0.1:8080 --kbs-ca state/tls/cert.pem --simulated-snp guest`,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := p.Token(cmd.Context())
@@ -41,10 +47,14 @@ func personCommands(io stdio) []*cobra.Command {
 		},
 	}
 	resource := &cobra.Command{
-		Use:     "resource URI",
-		Short:   "Attest to the broker and print a resource that it releases to this guest",
-		Example: "  guest-agent resource kbs:///default/key/1",
-		Args:    cobra.ExactArgs(1),
+		Use:   "resource URI",
+		Short: "Attest to the broker and print a resource that it releases to this guest",
+		Long: `Attests to the broker and prints a resource that it releases to this guest:
+what the agent does for a container. On a machine without a TEE, --simulated-snp
+names a guest that measure sim made.`,
+		Example: `  guest-agent resource kbs:///default/key/1
+  guest-agent resource kbs:///default/key/1 --kbs https://127.0.0.1:8080 --kbs-ca state/tls/cert.pem --simulated-snp guest`,
+		Args: oneArg("the URI of a resource"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value, err := p.Resource(cmd.Context(), args[0])
 			if err != nil {
@@ -60,10 +70,10 @@ func personCommands(io stdio) []*cobra.Command {
 	}
 	for _, cmd := range []*cobra.Command{token, resource} {
 		f := cmd.Flags()
-		f.StringVar(&p.InitData, "init-data", "", "file with the init-data, as TOML or in the block-device form (default: none)")
-		f.StringVar(&p.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "file with the measured kernel command line")
-		f.StringVar(&p.BrokerURL, "kbs", "", "URL of the broker (default: that of init-data or kernel command line)")
-		f.StringVar(&p.BrokerCA, "kbs-ca", "", "PEM file with the certificate that the broker's must end in (default: the system's)")
+		f.StringVar(&p.InitData, "init-data", "", "`FILE` with the init-data, as TOML or in the block-device form (default: none)")
+		f.StringVar(&p.KernelCmdline, "kernel-cmdline", "/proc/cmdline", "`FILE` with the measured kernel command line")
+		f.StringVar(&p.BrokerURL, "kbs", "", "`URL` of the broker (default: that of init-data or kernel command line)")
+		f.StringVar(&p.BrokerCA, "kbs-ca", "", "PEM `FILE` with the certificate that the broker's must end in (default: the system's)")
 	}
 	return []*cobra.Command{evidence, token, resource}
 }

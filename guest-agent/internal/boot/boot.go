@@ -103,7 +103,7 @@ func Start(ctx context.Context, log *slog.Logger) (*Machine, error) {
 		{"set up the network", func() (err error) { m.keep, err = setUpNetwork(ctx, p.network, log); return err }},
 		{"set the clock", func() error { return setClock(log) }},
 		{"wait for entropy", func() error { return waitForEntropy(log) }},
-		{"find the init-data", func() (err error) { m.InitData, err = storeInitData(); return err }},
+		{"find the init-data", func() (err error) { m.InitData, err = StoreInitData(); return err }},
 	} {
 		if err := step.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)

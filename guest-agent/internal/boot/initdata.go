@@ -17,11 +17,11 @@ const initDataFile = "/run/confidential-containers/initdata/initdata.toml"
 
 var errTwice = errors.New("two disks hold init-data")
 
-// storeInitData looks for the disk that brings init-data, and writes the document
+// StoreInitData looks for the disk that brings init-data, and writes the document
 // to a file, which it returns; empty if no disk has one. A disk that says that it
 // does and then does not ends the boot, and so does a second one: the guest would
 // have to choose what it was configured by.
-func storeInitData() (string, error) {
+func StoreInitData() (string, error) {
 	document, err := findInitData("/sys/block", "/dev")
 	if err != nil || document == nil {
 		return "", err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,20 +24,31 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := &cobra.Command{
 		Use:           "kbs-pkcs11",
 		Short:         "Hold the key broker's keys and values in a PKCS#11 token",
+		Long: `Hold the key broker's keys and values in a PKCS#11 token, whose library runs in
+this process and in no other. Its configuration and the broker's are described in
+docs/reference/backends.md.
+
+Exit codes: 0 ok, 1 usage, configuration or the token's refusal, 6 the token
+cannot be reached or does not answer.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	var path string
-	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/vouchsafe/kbs-pkcs11.toml", "the configuration `file`")
+	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/vouchsafe/kbs-pkcs11.toml", "configuration `FILE`")
 	root.AddCommand(initCommand(&path), serveCommand(&path), openCommand())
 	root.SetIn(stdin)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return fault.ExitOK
 	}
-	_, _ = fmt.Fprintln(stderr, "kbs-pkcs11:", err)
+	_, _ = fmt.Fprintln(stderr, "kbs-pkcs11:", strings.TrimSpace(err.Error()))
+	if !understood {
+		_, _ = fmt.Fprintf(stderr, "  usage  %s\n  hint   %s --help\n", cmd.UseLine(), cmd.CommandPath())
+	}
 	if errors.Is(err, token.ErrAway) {
 		return fault.ExitUnavailable
 	}
@@ -53,6 +65,7 @@ it, and print the id by which the broker knows it. A token that has one keeps
 it, and its id is printed; with --another a further key is made, for
 "kbsctl rotate masterkey --to ID" of brokers with several replicas. If
 lookup_label is set and names no key pair yet, a pair of RSA-3072 is made too.`,
+		Example: "  kbs-pkcs11 --config kbs-pkcs11.toml init",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, tok, err := open(*path, cmd.ErrOrStderr())
@@ -91,6 +104,10 @@ func serveCommand(path *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the keys to the broker, until a signal",
+		Long: `Serve the keys to the broker over the socket that the configuration names, until
+SIGTERM or SIGINT. Whoever may open the socket may use the keys: run it as the
+broker's user.`,
+		Example: "  kbs-pkcs11 --config kbs-pkcs11.toml serve",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, tok, err := open(*path, cmd.ErrOrStderr())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,16 +29,18 @@ var errUsage = errors.New("usage")
 func run(ctx context.Context, args []string, getenv func(string) string, io stdio) int {
 	p := &program{getenv: getenv, io: io}
 	cmd := p.command()
+	understood := false
+	cmd.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	cmd.SetArgs(args)
 	cmd.SetOut(io.out)
 	cmd.SetErr(io.err)
-	err := cmd.ExecuteContext(ctx)
+	at, err := cmd.ExecuteContextC(ctx)
 	if err == nil {
 		return fault.ExitOK
 	}
-	_, _ = fmt.Fprintf(io.err, "kbs: %v\n", err)
-	if errors.Is(err, errUsage) {
-		_, _ = fmt.Fprintln(io.err, "  hint     kbs --help")
+	_, _ = fmt.Fprintf(io.err, "kbs: %s\n", strings.TrimSpace(err.Error()))
+	if !understood || errors.Is(err, errUsage) {
+		_, _ = fmt.Fprintf(io.err, "  usage    %s\n  hint     %s --help\n", at.UseLine(), at.CommandPath())
 	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		_, _ = fmt.Fprintf(io.err, "  cause    %v\n", f.Cause()) // who runs this is the operator
@@ -53,10 +56,13 @@ func (p *program) command() *cobra.Command {
 		Short: "The key broker for confidential containers",
 		Long: `The key broker for confidential containers.
 
-With a configuration file and no command it serves, as the field's broker does.`,
+With a configuration file and no command it serves, as Trustee's KBS does.
+What it keeps, kbsctl looks after.
+
+Exit codes: 0 ok, 1 usage, configuration or anything local, 3 a file is damaged,
+4 not found, 5 conflict, 6 unavailable or timed out.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.file(from) == "" {
 				return needsCommand(cmd, args)

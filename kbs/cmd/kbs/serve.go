@@ -144,6 +144,8 @@ It lives at most as long as the configuration allows any token to
 (admin.max_token_lifetime_hours). It is for the beginning, and for the day on
 which the identity provider is gone: name a provider in the configuration for all
 others.`,
+		Example: `  kbs admin-token >state/admin/token
+  kbs admin-token --config kbs.toml --role auditor --ttl 1h`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := p.load(from)
@@ -171,9 +173,9 @@ others.`,
 		},
 	}
 	from.flags(cmd.Flags())
-	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "viewer, operator, approver, auditor or owner")
-	cmd.Flags().StringArrayVar(&tenants, "tenant", nil, "`name` of a tenant that it is for (repeatable; by default all, and the broker)")
-	cmd.Flags().StringVar(&subject, "subject", "cli", "who will bear it, as the audit log shows")
-	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime")
+	cmd.Flags().StringVar(&role, "role", string(admin.Owner), "`ROLE`: viewer, operator, approver, auditor or owner")
+	cmd.Flags().StringArrayVar(&tenants, "tenant", nil, "`NAME` of a tenant that it is for (repeatable; by default all, and the broker)")
+	cmd.Flags().StringVar(&subject, "subject", "cli", "`NAME` of who will bear it, as the audit log shows")
+	cmd.Flags().DurationVar(&ttl, "ttl", 12*time.Hour, "live for this `DURATION`")
 	return cmd
 }

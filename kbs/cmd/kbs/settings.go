@@ -18,8 +18,8 @@ type settings struct {
 // flags adds the flags.
 func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVarP(&s.path, "config", "c", "", "configuration `FILE`, TOML, YAML or JSON (env KBS_CONFIG_FILE)")
-	f.StringVar(&s.path, "config-file", "", "the same, as the field's broker has it")
-	f.StringVar(&s.state, "state", "", "state `DIR`, before that of the file")
+	f.StringVar(&s.path, "config-file", "", "`FILE`: the same, as Trustee's KBS names it")
+	f.StringVar(&s.state, "state", "", "`DIR` of the state: goes before state_dir of the file")
 }
 
 // file is the configuration file, "" if there is none.
@@ -41,7 +41,9 @@ func (p *program) configCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "validate",
 		Short: "Report everything that is wrong with the configuration",
-		Args:  cobra.NoArgs,
+		Long: `Report everything that is wrong with the configuration, and which checks it
+waives. The files that it names, certificates and keys, are read by serve alone.`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := p.load(s)
 			if err != nil {

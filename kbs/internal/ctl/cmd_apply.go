@@ -36,7 +36,7 @@ value is always written.
 
 A FILE whose name ends in .cbor or .corim is a document of reference values,
 which the broker judges by its signature (see kbsctl explain refset). A message
-to the field's reference value provider ({"version", "type", "payload"}) is
+to Trustee's reference value provider ({"version", "type", "payload"}) is
 applied as the values in it.`,
 		Example: `  kbsctl apply -f policies/
   kbsctl apply -f refvalues.yaml --dry-run=client
@@ -74,12 +74,12 @@ applied as the values in it.`,
 	}
 	fileFlag(cmd, &files)
 	unsignedFlag(cmd, &reason)
-	cmd.Flags().StringVar(&dryRun, "dry-run", "none", "client: say what would be done, and do nothing")
+	cmd.Flags().StringVar(&dryRun, "dry-run", "none", "`WHERE` it ends: client says what would be done, and does nothing")
 	return cmd
 }
 
 func fileFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "`file` or directory of documents, or - for stdin (repeatable)")
+	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "`FILE` or directory of documents, or - for stdin (repeatable)")
 	_ = cmd.MarkFlagRequired("filename")
 }
 

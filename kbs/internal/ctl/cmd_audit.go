@@ -20,7 +20,7 @@ func (c *cli) auditCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.auditVerifyCommand(), c.auditTailCommand(), c.auditQueryCommand(), c.auditExportCommand(),
-		c.auditProveCommand(), c.auditRotateCommand())
+		c.auditProveCommand())
 	return cmd
 }
 
@@ -32,34 +32,25 @@ type queryFlags struct {
 
 func (f *queryFlags) flags(cmd *cobra.Command) {
 	s := cmd.Flags()
-	s.StringVar(&f.q.Kind, "kind", "", "show only this `kind`; \"policy.*\" is all that begin so")
-	s.StringVar(&f.q.Decision, "decision", "", "show only this `decision`: allow, deny, error or change")
-	s.StringVar(&f.q.Tenant, "tenant", "", "show only this `tenant`")
-	s.StringVar(&f.q.Subject, "subject", "", "show only what this `subject` did; with * at its end all that begin so")
-	s.StringVar(&f.q.Object, "object", "", "show only what concerns this `object`; with * at its end all that begin so")
-	s.StringVar(&f.q.Code, "code", "", "show only refusals with this `code`")
-	s.StringVar(&f.since, "since", "", "show only what is not older: a `time` (2026-01-02T15:04:05Z) or an age (36h)")
-	s.StringVar(&f.until, "until", "", "show only what is older than this `time` or age")
+	s.StringVar(&f.q.Kind, "kind", "", "show only this `KIND`; \"policy.*\" is all that begin so")
+	s.StringVar(&f.q.Decision, "decision", "", "show only this `DECISION`: allow, deny, error or change")
+	s.StringVar(&f.q.Tenant, "tenant", "", "show only this `TENANT`")
+	s.StringVar(&f.q.Subject, "subject", "", "show only what this `SUBJECT` did; with * at its end all that begin so")
+	s.StringVar(&f.q.Object, "object", "", "show only what concerns this `OBJECT`; with * at its end all that begin so")
+	s.StringVar(&f.q.Code, "code", "", "show only refusals with this `CODE`")
+	s.StringVar(&f.since, "since", "", "show only what is not older: a `TIME` (2026-01-02T15:04:05Z) or an age (90m, 12h, 7d)")
+	s.StringVar(&f.until, "until", "", "show only what is older than this `TIME` or age")
 	_ = cmd.RegisterFlagCompletionFunc("decision", cobra.FixedCompletions(
 		[]string{"allow", "deny", "error", "change"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *queryFlags) query(now time.Time) (admin.AuditQuery, error) {
-	for text, to := range map[*string]*time.Time{&f.since: &f.q.Since, &f.until: &f.q.Until} {
-		if *text == "" {
-			continue
-		}
-		if d, err := time.ParseDuration(*text); err == nil && d >= 0 {
-			*to = now.Add(-d)
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, *text)
-		if err != nil {
-			return f.q, usagef("%q is neither a time such as 2026-01-02T15:04:05Z nor an age such as 36h", *text)
-		}
-		*to = t
+	var err error
+	if f.q.Since, err = parsePast("since", f.since, now); err != nil {
+		return f.q, err
 	}
-	return f.q, nil
+	f.q.Until, err = parsePast("until", f.until, now)
+	return f.q, err
 }
 
 func (c *cli) auditQueryCommand() *cobra.Command {
@@ -83,7 +74,7 @@ func (c *cli) auditQueryCommand() *cobra.Command {
 		},
 	}
 	f.flags(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 0, "show at most this `many` (default all)")
+	cmd.Flags().IntVar(&limit, "limit", 0, "show at most this `NUMBER` of them (default all)")
 	return cmd
 }
 
@@ -149,9 +140,9 @@ follows, -o json writes one entry a line.`,
 		},
 	}
 	f.flags(cmd)
-	cmd.Flags().IntVarP(&n, "lines", "n", 10, "look at this `many` entries")
+	cmd.Flags().IntVarP(&n, "lines", "n", 10, "look at this `NUMBER` of entries")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
-	cmd.Flags().DurationVar(&every, "every", time.Second, "ask again after this `time`")
+	everyFlag(cmd, &every)
 	return cmd
 }
 
@@ -235,34 +226,4 @@ func (c *cli) printStream(found []object) error {
 		}
 	}
 	return nil
-}
-
-func (c *cli) auditRotateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "rotate-key",
-		Short: "Sign the log with a new key from now on",
-		Long: `Sign the log with a new key from now on. The old key signs a hand-over to it, which
-becomes an entry of the log: whoever has the old key can go on verifying with
-it. The new key is in audit.pub in the state directory of every replica soon
-after.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.client()
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			keys, err := a.AuditKeys(cmd.Context())
-			if err == nil {
-				keys, err = a.RotateAuditKey(cmd.Context(), keys.Current)
-			}
-			if err != nil {
-				return doing(err, "rotate the key of the audit log")
-			}
-			if c.flags.output != "table" {
-				return c.printData(keys)
-			}
-			return c.printf("%s\n", clean(keys.Current))
-		},
-	}
 }

@@ -60,8 +60,8 @@ exactly the log that it covers: audit verify --file can check it.`,
 			return c.export(cmd.Context(), from, checkpoint)
 		},
 	}
-	cmd.Flags().Int64Var(&from, "from", 0, "start with the entry of this `index`")
-	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "write the checkpoint of the log to this `file`")
+	cmd.Flags().Int64Var(&from, "from", 0, "start with the entry of this `INDEX`")
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "write the checkpoint of the log to this `FILE`")
 	cmd.MarkFlagsMutuallyExclusive("from", "checkpoint")
 	return cmd
 }
@@ -181,7 +181,7 @@ and learns nothing of any other entry:
 			return c.prove(cmd.Context(), index, out)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "write to this `file` instead of stdout")
+	cmd.Flags().StringVar(&out, "out", "", "write to this `FILE` instead of stdout")
 	return cmd
 }
 

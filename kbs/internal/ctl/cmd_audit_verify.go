@@ -59,10 +59,10 @@ func (c *cli) auditVerifyCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.auditVerify(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.logKey, "log-key", "", "`file` with the public key of the log; --key is the same")
-	f.StringVar(&o.file, "file", "", "verify this `file` that audit export wrote")
-	f.StringVar(&o.checkpoint, "checkpoint", "", "the `file` of its checkpoint")
-	f.StringVar(&o.proof, "proof", "", "verify this `file` that audit prove wrote")
+	f.StringVar(&o.logKey, "log-key", "", "`FILE` with the public key of the log; --key is the same")
+	f.StringVar(&o.file, "file", "", "verify this `FILE` that audit export wrote")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "the `FILE` of its checkpoint")
+	f.StringVar(&o.proof, "proof", "", "verify this `FILE` that audit prove wrote")
 	f.BoolVar(&o.quick, "quick", false, "prove only that the log continues what was verified the last time")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "key" {

@@ -112,7 +112,7 @@ becomes the current one. Paths are kept absolute.`,
 			return c.printf("context/%s %s\n", x.Name, what)
 		},
 	}
-	cmd.Flags().StringVar(&logKey, "log-key", "", "`file` with the key of the broker's audit log")
+	cmd.Flags().StringVar(&logKey, "log-key", "", "`FILE` with the key of the broker's audit log")
 	return cmd
 }
 

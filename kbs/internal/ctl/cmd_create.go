@@ -33,7 +33,7 @@ func overwriteFlag(cmd *cobra.Command, to *bool) {
 }
 
 func fromFileFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "from-file", "", "`file` to read, or - for stdin")
+	cmd.Flags().StringVar(to, "from-file", "", "`FILE` to read, or - for stdin")
 	_ = cmd.MarkFlagRequired("from-file")
 }
 
@@ -144,7 +144,7 @@ a list of strings; with --json the one VALUE is taken as JSON.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the VALUE is JSON")
-	cmd.Flags().StringVar(&expires, "expires", "", "`time` (RFC 3339) or day after which it no longer counts")
+	cmd.Flags().StringVar(&expires, "expires", "", "`TIME` (RFC 3339) or day after which it no longer counts")
 	overwriteFlag(cmd, &overwrite)
 	return cmd
 }
@@ -205,8 +205,8 @@ func (c *cli) createPolicyCommand() *cobra.Command {
 			return c.made(c.policyObject(stored), overwrite)
 		},
 	}
-	cmd.Flags().StringVar(&stage, "stage", api.StageEnforce, "where it goes: enforce, shadow or draft")
-	cmd.Flags().StringVar(&note, "note", "", "why, for the history")
+	cmd.Flags().StringVar(&stage, "stage", api.StageEnforce, "`STAGE` where it goes: enforce, shadow or draft")
+	cmd.Flags().StringVar(&note, "note", "", "`REASON`, for the history")
 	fromFileFlag(cmd, &from)
 	overwriteFlag(cmd, &overwrite)
 	return cmd

@@ -40,9 +40,9 @@ With a policy's name it shows what lies between two of its versions; without
 			return c.diff(cmd.Context(), all)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "`file` or directory of documents, or - for stdin (repeatable)")
-	cmd.Flags().Int64Var(&from, "from", 0, "the `number` of a policy's older version")
-	cmd.Flags().Int64Var(&to, "to", 0, "the `number` of its newer version")
+	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "`FILE` or directory of documents, or - for stdin (repeatable)")
+	cmd.Flags().Int64Var(&from, "from", 0, "older `VERSION` of a policy")
+	cmd.Flags().Int64Var(&to, "to", 0, "its newer `VERSION` (default: the one in force)")
 	cmd.ValidArgsFunction = c.completeObjects(false)
 	return cmd
 }

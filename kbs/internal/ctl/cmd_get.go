@@ -19,8 +19,10 @@ func (c *cli) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME...]",
 		Short: "Show objects, by name or all of a kind",
-		Long: `Show objects, by name or all of a kind: resource, policy, refvalue, ticket,
-event. Of a resource it shows what is known about it, never the value.`,
+		Long: `Show objects, by name or all of a kind. Of a resource it shows what is known
+about it, never the value. What each kind is: kbsctl explain KIND.
+
+` + kindTable(),
 		Example: `  kbsctl get policies
   kbsctl get policy resource/resource-policy -o manifest > policy.yaml
   kbsctl get resource prod/image/app -o json
@@ -50,6 +52,9 @@ func (c *cli) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list KIND",
 		Short: "List the objects of a kind",
+		Long: `List the objects of a kind, as kbsctl get KIND does.
+
+` + kindTable(),
 		Example: `  kbsctl list resources --prefix prod/
   kbsctl list tickets --limit 10
   kbsctl list events -o json`,
@@ -71,13 +76,13 @@ func (c *cli) listCommand() *cobra.Command {
 }
 
 func (o *listOptions) flags(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `many`; of events the newest (default 50)")
-	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `text`")
+	cmd.Flags().IntVar(&o.limit, "limit", 0, "show at most this `NUMBER` of them; of events the newest (default 50)")
+	cmd.Flags().StringVar(&o.prefix, "prefix", "", "show only names that start with this `TEXT`")
 	cmd.Flags().BoolVar(&o.all, "all", false, "show groups of tickets that are silenced, and leases that have ended, too")
-	cmd.Flags().StringVar(&o.owner, "owner", "", "show only resources of this `owner`")
+	cmd.Flags().StringVar(&o.owner, "owner", "", "show only resources of this `OWNER`")
 	cmd.Flags().StringArrayVar(&o.labels, "label", nil, "show only resources with this label, `NAME=VALUE` (repeatable)")
-	cmd.Flags().DurationVar(&o.expiring, "expiring", 0, "show only resources that expire within this `time`, or have")
-	cmd.Flags().StringVar(&o.guest, "guest", "", "show only leases of this guest, by its `id` or that of its token")
+	spanFlag(cmd.Flags(), &o.expiring, "expiring", 0, "show only resources that expire within this `DURATION`, or have")
+	cmd.Flags().StringVar(&o.guest, "guest", "", "show only leases of this guest, by its `ID` or that of its token")
 	cmd.Flags().StringVar(&o.resource, "resource", "", "show only leases of this resource, `REPO/TYPE/TAG`")
 	cmd.Flags().StringVar(&o.claim, "claim", "", "show only leases of guests that showed this claim, `PATH=VALUE`")
 }
@@ -240,8 +245,8 @@ be what you looked at.`,
 			return c.delete(cmd.Context(), k, names, version, ignore)
 		},
 	}
-	cmd.Flags().StringVar(&confirm, "confirm", "", "the `name` once more, of what cannot be brought back: a tenant")
-	cmd.Flags().Int64Var(&version, "version", 0, "the `number` that the object must be at (default: the one that it is at)")
+	cmd.Flags().StringVar(&confirm, "confirm", "", "the `NAME` once more, of what cannot be brought back: a tenant")
+	cmd.Flags().Int64Var(&version, "version", 0, "`VERSION` that the object must be at (default: the one that it is at)")
 	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "succeed if there is no such object")
 	return cmd
 }

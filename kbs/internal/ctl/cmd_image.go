@@ -112,7 +112,7 @@ not touched.`,
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "where to write: `PREFIX`.key and PREFIX.pub")
-	cmd.Flags().StringVar(&password, "password-file", "", "`file` with a password for the private key, one line")
+	cmd.Flags().StringVar(&password, "password-file", "", "`FILE` with a password for the private key, one line")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
 }

@@ -88,10 +88,10 @@ func (c *cli) imageKeyProviderCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&listen, "listen", "", "serve gRPC at this `address`: unix:///PATH, or a port on loopback (127.0.0.1:50051)")
-	f.StringVar(&name, "name", "vouchsafe", "`name` of the provider in OCICRYPT_KEYPROVIDER_CONFIG")
+	f.StringVar(&listen, "listen", "", "serve gRPC at this `ADDRESS`: unix:///PATH, or a port on loopback (127.0.0.1:50051)")
+	f.StringVar(&name, "name", "vouchsafe", "`NAME` of the provider in OCICRYPT_KEYPROVIDER_CONFIG")
 	f.BoolVar(&k.register, "register", false, "store keys at the broker")
-	f.StringArrayVar(&k.bind, "bind", nil, "release a stored key only for images of this `repository` (repeatable)")
+	f.StringArrayVar(&k.bind, "bind", nil, "release a stored key only for images of this `REPOSITORY` (repeatable)")
 	f.BoolVar(&unbound, "unbound", false, "let the broker release a stored key for any image")
 	f.StringVar(&k.prefix, "key-prefix", "kbs:///default/image-kek", "where keys without a keyid lie: kbs:///`REPO/TYPE`")
 	with.add(cmd)

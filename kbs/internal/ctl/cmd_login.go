@@ -37,8 +37,8 @@ func (c *cli) loginCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.Issuer, "issuer", "", "`URL` of the OpenID Connect provider")
 	cmd.Flags().StringVar(&o.ClientID, "client-id", "", "`ID` of kbsctl at the provider")
-	cmd.Flags().StringArrayVar(&o.Scopes, "scope", nil, "`scope` to ask for beside openid (repeatable)")
-	cmd.Flags().StringVar(&o.CA, "issuer-ca", "", "PEM `file` of the CA that signed the provider's certificate")
+	cmd.Flags().StringArrayVar(&o.Scopes, "scope", nil, "`SCOPE` to ask for beside openid (repeatable)")
+	cmd.Flags().StringVar(&o.CA, "issuer-ca", "", "PEM `FILE` of the CA that signed the provider's certificate")
 	cmd.Flags().BoolVar(&o.AccessToken, "access-token", false, "use the access token in the place of the ID token")
 	return cmd
 }

@@ -22,7 +22,7 @@ key file first, and --to names it.`
 // lookEvery is how often --wait asks how far the broker has come.
 const lookEvery = 500 * time.Millisecond
 
-func (c *cli) rotateCommand() *cobra.Command {
+func (c *cli) rotateMasterKeyCommand() *cobra.Command {
 	var to string
 	var wait bool
 	cmd := &cobra.Command{
@@ -55,7 +55,7 @@ func (c *cli) rotateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`ID` of a key that the broker has")
 	cmd.Flags().BoolVar(&wait, "wait", false, "return when everything is under it")
-	return c.group("rotate masterkey", "Replace a key of the broker", cmd)
+	return cmd
 }
 
 // waitForWalk returns when everything is under the current key. Records that

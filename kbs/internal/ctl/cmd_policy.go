@@ -76,8 +76,9 @@ func (c *cli) policyHistoryCommand() *cobra.Command {
 type moveFlags struct{ change api.StageChange }
 
 func (m *moveFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&m.change.Note, "note", "", "why, for the audit log")
-	cmd.Flags().Int64Var(&m.change.Version, "if-version", int64(store.Any), "only if this `number` is in force now; 0: none")
+	cmd.Flags().StringVar(&m.change.Note, "note", "", "`REASON`, for the audit log")
+	cmd.Flags().Int64Var(&m.change.Version, "if-version", int64(store.Any), "only if this `VERSION` is in force now; 0: none")
+	cmd.Flags().Lookup("if-version").DefValue = "0" // help shows no default: any
 }
 
 func (c *cli) policyPromoteCommand() *cobra.Command {
@@ -100,8 +101,8 @@ A version that would allow what is recorded as refused is not enforced, unless
 		RunE:              func(cmd *cobra.Command, args []string) error { return c.move(cmd.Context(), args[0], m.change) },
 	}
 	m.add(cmd)
-	cmd.Flags().Int64Var(&m.change.Target, "version", 0, "the `number` of the version")
-	cmd.Flags().StringVar(&m.change.To, "to", api.StageEnforce, "the stage: shadow, enforce or draft")
+	cmd.Flags().Int64Var(&m.change.Target, "version", 0, "`VERSION` to bring there (default: the one in the shadow, else the newest)")
+	cmd.Flags().StringVar(&m.change.To, "to", api.StageEnforce, "`STAGE`: shadow, enforce or draft")
 	cmd.Flags().BoolVar(&m.change.AllowNewlyAllowed, "allow-newly-allowed", false, "enforce it although it allows what was refused")
 	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(
 		[]string{api.StageShadow, api.StageEnforce, api.StageDraft}, cobra.ShellCompDirectiveNoFileComp))
@@ -123,7 +124,7 @@ back. A rollback is not held up by what it would allow.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return c.move(cmd.Context(), args[0], m.change) },
 	}
 	m.add(cmd)
-	cmd.Flags().Int64Var(&m.change.Target, "to", 0, "the `number` of the version")
+	cmd.Flags().Int64Var(&m.change.Target, "to", 0, "`VERSION` to go back to (default: the last one in force before)")
 	return cmd
 }
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,11 +47,11 @@ The exit code is 7 if any decision would be another.`,
 		ValidArgsFunction: c.completePolicies,
 		RunE:              func(cmd *cobra.Command, args []string) error { return c.replay(cmd.Context(), args[0], f) },
 	}
-	cmd.Flags().StringVarP(&f.file, "filename", "f", "", "the candidate's `file`, or - for stdin")
-	cmd.Flags().Int64Var(&f.version, "version", 0, "or the `number` of a version at the broker")
-	cmd.Flags().StringVar(&f.since, "since", "", "only decisions seen since a `time` (RFC 3339), or for as long (90m, 12h, 7d)")
-	cmd.Flags().StringVar(&f.corpus, "corpus", "", "`file` of recorded decisions; no broker is asked")
-	cmd.Flags().StringArrayVar(&f.values, "refvalues", nil, "with --corpus: `file` or directory of RefValue documents (repeatable)")
+	cmd.Flags().StringVarP(&f.file, "filename", "f", "", "the candidate's `FILE`, or - for stdin")
+	cmd.Flags().Int64Var(&f.version, "version", 0, "or the `NUMBER` of a version at the broker")
+	cmd.Flags().StringVar(&f.since, "since", "", "only decisions seen since a `TIME` (2026-01-02T15:04:05Z), or for as long (90m, 12h, 7d)")
+	cmd.Flags().StringVar(&f.corpus, "corpus", "", "`FILE` of recorded decisions; no broker is asked")
+	cmd.Flags().StringArrayVar(&f.values, "refvalues", nil, "with --corpus: `FILE` or directory of RefValue documents (repeatable)")
 	return cmd
 }
 
@@ -61,7 +60,7 @@ func (c *cli) replay(ctx context.Context, name string, f replayFlags) error {
 	if err != nil {
 		return err
 	}
-	since, err := parseSince(f.since, c.now())
+	since, err := parsePast("since", f.since, c.now())
 	if err != nil {
 		return err
 	}
@@ -134,26 +133,6 @@ type broughtValues map[string]json.RawMessage
 // Query implements refvalue.Querier.
 func (b broughtValues) Query(_ context.Context, name string) (json.RawMessage, error) {
 	return b[name], nil
-}
-
-// parseSince reads a time, or how long ago it was: 90m, 12h, 7d.
-func parseSince(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
-	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n < 100_000 {
-			return now.AddDate(0, 0, -n), nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return time.Time{}, usagef("--since is a time like 2027-01-31T12:00:00Z or a span like 90m, 12h or 7d, not %q", s)
-	}
-	return now.Add(-d), nil
 }
 
 // flipOrder shows first what should worry most.
@@ -241,7 +220,7 @@ func (c *cli) policyCorpusCommand() *cobra.Command {
   kbsctl policy replay -f new.rego resource/resource-policy --corpus june.jsonl`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			from, err := parseSince(since, c.now())
+			from, err := parsePast("since", since, c.now())
 			if err != nil {
 				return err
 			}
@@ -265,7 +244,7 @@ func (c *cli) policyCorpusCommand() *cobra.Command {
 			return nil
 		},
 	}
-	export.Flags().StringVar(&since, "since", "", "only decisions seen since a `time` (RFC 3339), or for as long (90m, 12h, 7d)")
+	export.Flags().StringVar(&since, "since", "", "only decisions seen since a `TIME` (2026-01-02T15:04:05Z), or for as long (90m, 12h, 7d)")
 	cmd.AddCommand(export)
 	return cmd
 }

@@ -84,6 +84,6 @@ func (c *cli) templateShowCommand() *cobra.Command {
 			return c.printf("%s", text)
 		},
 	}
-	cmd.Flags().StringArrayVar(&set, "set", nil, "put a value into a `set` (repeatable)")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "`SET=VALUE` puts a value into a set (repeatable)")
 	return cmd
 }

@@ -67,9 +67,9 @@ func (c *cli) policyTestCommand() *cobra.Command {
 			return c.printPolicyTests(run, coverage, least)
 		},
 	}
-	cmd.Flags().StringArrayVar(&values, "refvalues", nil, "`file` or directory of RefValue documents (repeatable)")
+	cmd.Flags().StringArrayVar(&values, "refvalues", nil, "`FILE` or directory of RefValue documents (repeatable)")
 	cmd.Flags().BoolVar(&coverage, "coverage", false, "say which rules and lines no test ran")
-	cmd.Flags().Float64Var(&least, "min-coverage", 0, "fail below this `percentage` of lines")
+	cmd.Flags().Float64Var(&least, "min-coverage", 0, "fail if tests ran less than `PERCENT` of the lines")
 	return cmd
 }
 

@@ -62,12 +62,12 @@ func (c *cli) preflightCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&p.j.policy, "image-policy", "", "image policy `file` (containers-policy.json) that guests will have, or its URI at the broker")
-	f.StringVar(&p.initData, "init-data", "", "init-data `file` that the guest will be launched with")
-	f.StringArrayVar(&p.refvalues, "refvalues", nil, "`file` of RefValue documents: what the guest will measure (repeatable)")
-	f.StringVar(&p.claims, "claims", "", "`file` with the claims (JSON) of a guest's token")
-	f.StringArrayVar(&p.verdicts, "verdict", nil, "`file` with what measure verify -o json said of a guest's evidence (repeatable: the CPU's first, then devices')")
-	f.StringVar(&p.attestation, "attestation-policy", policy.DefaultID, "`id` of the broker's attestation policies that judge it, without class")
+	f.StringVar(&p.j.policy, "image-policy", "", "image policy `FILE` (containers-policy.json) that guests will have, or its URI at the broker")
+	f.StringVar(&p.initData, "init-data", "", "init-data `FILE` that the guest will be launched with")
+	f.StringArrayVar(&p.refvalues, "refvalues", nil, "`FILE` of RefValue documents: what the guest will measure (repeatable)")
+	f.StringVar(&p.claims, "claims", "", "`FILE` with the claims (JSON) of a guest's token")
+	f.StringArrayVar(&p.verdicts, "verdict", nil, "`FILE` with what measure verify -o json said of a guest's evidence (repeatable: the CPU's first, then devices')")
+	f.StringVar(&p.attestation, "attestation-policy", policy.DefaultID, "`ID` of the broker's attestation policies that judge it, without class")
 	f.StringArrayVar(&p.evidence, "evidence", nil, "`PLATFORM=FILE` with evidence of such a guest, for the broker to judge (repeatable: the CPU's first, then devices')")
 	f.StringVar(&p.bound, "report-data", "", "`HEX` that the evidence is bound to")
 	cmd.MarkFlagsRequiredTogether("evidence", "report-data")

@@ -74,8 +74,8 @@ func (c *cli) imagePullCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&p.judging.policy, "policy", "", "image policy `file` (containers-policy.json)")
-	f.IntVar(&p.parallel, "parallel", 0, "how many `layers` at a time (default: 3)")
+	f.StringVar(&p.judging.policy, "policy", "", "image policy `FILE` (containers-policy.json)")
+	f.IntVar(&p.parallel, "parallel", 0, "`NUMBER` of layers at a time (default: 3)")
 	p.judging.add(cmd)
 	p.with.add(cmd)
 	p.progress.add(cmd)

@@ -71,12 +71,12 @@ image keygen. No broker is asked.`,
 	}
 	fileFlag(cmd, &files)
 	f := cmd.Flags()
-	f.StringVar(&id, "id", "", "`name` of the document: the next one of that name takes its place")
-	f.StringVar(&keyFile, "key", "", "`file` with the signer's private key")
-	f.StringVar(&keyID, "key-id", "", "`name` of the signer at the broker, a hint for it")
-	f.StringVar(&to, "to", "", "`file` to write, or - for stdout")
-	f.StringVar(&begins, "begins", "", "`time` (RFC 3339) or day from whose end on the values count")
-	f.StringVar(&ends, "ends", "", "`time` (RFC 3339) or day after which they count no more")
+	f.StringVar(&id, "id", "", "`NAME` of the document: the next one of that name takes its place")
+	f.StringVar(&keyFile, "key", "", "`FILE` with the signer's private key")
+	f.StringVar(&keyID, "key-id", "", "`NAME` of the signer at the broker, a hint for it")
+	f.StringVar(&to, "to", "", "`FILE` to write, or - for stdout")
+	f.StringVar(&begins, "begins", "", "`TIME` (RFC 3339) or day from whose end on the values count")
+	f.StringVar(&ends, "ends", "", "`TIME` (RFC 3339) or day after which they count no more")
 	for _, name := range []string{"id", "key", "to"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -137,7 +137,7 @@ func (c *cli) createRefSetCommand() *cobra.Command {
 }
 
 func unsignedFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "unsigned-reason", "", "`why` a document without a signature is to be believed; stands in the audit log")
+	cmd.Flags().StringVar(to, "unsigned-reason", "", "`REASON` to believe a document without a signature; stands in the audit log")
 }
 
 func (c *cli) createSignerCommand() *cobra.Command {
@@ -174,8 +174,8 @@ func (c *cli) createSignerCommand() *cobra.Command {
 			return c.made(c.signerObject(stored), overwrite)
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "`file` with the public key or certificate (PEM)")
-	cmd.Flags().StringArrayVar(&prefixes, "prefix", nil, "beginning of the `names` that the signer may vouch for (repeatable)")
+	cmd.Flags().StringVar(&key, "key", "", "`FILE` with the public key or certificate (PEM)")
+	cmd.Flags().StringArrayVar(&prefixes, "prefix", nil, "beginning of the `NAMES` that the signer may vouch for (repeatable)")
 	_ = cmd.MarkFlagRequired("key")
 	overwriteFlag(cmd, &overwrite)
 	return cmd

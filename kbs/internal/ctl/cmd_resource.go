@@ -92,7 +92,7 @@ taken away. kbsctl describe resource shows which versions are kept.`,
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&to, "to", 0, "the `version` to go back to")
+	cmd.Flags().Int64Var(&to, "to", 0, "`VERSION` to go back to")
 	_ = cmd.MarkFlagRequired("to")
 	return c.group("rollback resource NAME", "Bring a former version back", cmd)
 }
@@ -119,7 +119,7 @@ backup of the broker. The current value is replaced or deleted, not destroyed.`,
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&version, "version", 0, "the `version` to wipe")
+	cmd.Flags().Int64Var(&version, "version", 0, "`VERSION` to wipe")
 	_ = cmd.MarkFlagRequired("version")
 	return c.group("destroy resource NAME", "Wipe a former version for good", cmd)
 }

@@ -35,7 +35,7 @@ back.`,
 		Example: `  kbsctl revoke token/5f2c... --reason 'laptop lost'
   kbsctl revoke subject/ann --issuer https://idp.example/realms/prod
   kbsctl revoke guest/9b1e... --reason 'incident 7'
-  kbsctl revoke claim/snp.chip_id=8fab... --reason 'stolen machine' --for 720h
+  kbsctl revoke claim/snp.chip_id=8fab... --reason 'stolen machine' --for 30d
   kbsctl revoke lease/mvq4... --reason 'moved to another team'`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,9 +54,9 @@ back.`,
 			return c.printf("%s revoked\n", clean(args[0]))
 		},
 	}
-	cmd.Flags().StringVar(&f.issuer, "issuer", "", "who gave an administrator's token; by default the broker itself")
-	cmd.Flags().StringVar(&f.reason, "reason", "", "`why`, for the audit log; a guest's revocation needs one")
-	cmd.Flags().DurationVar(&f.last, "for", 0, "how `long` a guest is cut off (default: until it is taken back)")
+	cmd.Flags().StringVar(&f.issuer, "issuer", "", "`ISSUER` of an administrator's token (default: the broker itself)")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "`REASON`, for the audit log; a guest's revocation needs one")
+	spanFlag(cmd.Flags(), &f.last, "for", 0, "cut a guest off for this `DURATION` (default: until it is taken back)")
 	return cmd
 }
 

@@ -79,10 +79,11 @@ func (c *cli) imageSignCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "`file` with the private key (PEM PKCS#8 or cosign's own form, with a password or without), or one that stays in a token, by its PKCS#11 URI")
-	f.StringToStringVar(&annotations, "annotation", nil, "`name=value` to sign besides")
-	f.StringSliceVar(&forms, "form", nil, "`form` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
-	f.StringVar(&certificate, "certificate", "", "PEM `file` with the key's certificate and those above it, with the root, for --form notation")
+	f.StringVar(&key, "key", "", "`FILE` with the private key (PEM PKCS#8 or cosign's own form, with a password or without), or one that stays in a token, by its PKCS#11 URI")
+	f.StringToStringVar(&annotations, "annotation", nil, "`NAME=VALUE` to sign besides (repeatable)")
+	f.Lookup("annotation").DefValue = ""
+	f.StringSliceVar(&forms, "form", nil, "`FORM` of the signature, of several if repeated: tag, bundle, notation (default: tag and bundle)")
+	f.StringVar(&certificate, "certificate", "", "PEM `FILE` with the key's certificate and those above it, with the root, for --form notation")
 	_ = cmd.RegisterFlagCompletionFunc("form", cobra.FixedCompletions(formNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagRequired("key")
 	words.add(cmd)

@@ -13,7 +13,7 @@ func (c *cli) silenceCommand() *cobra.Command {
 	var s api.Silence
 	var last time.Duration
 	cmd := &cobra.Command{
-		Use:   "silence ticketgroup/ID --reason WHY [--for TIME]",
+		Use:   "silence ticketgroup/ID --reason WHY [--for DURATION]",
 		Short: "Leave a cause of refusals out of the list for a time",
 		Long: `Leave a group of tickets out of the list for a time, because somebody knows about
 it. Its refusals go on being recorded, counted and audited; kbsctl get
@@ -35,8 +35,8 @@ ticketgroups --all shows it, with the reason.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&s.Reason, "reason", "", "`why`")
-	cmd.Flags().DurationVar(&last, "for", 24*time.Hour, "how long, at most 90 days (2160h)")
+	cmd.Flags().StringVar(&s.Reason, "reason", "", "`REASON`, which stands in the list")
+	spanFlag(cmd.Flags(), &last, "for", 24*time.Hour, "silence it for this `DURATION`, at most 90d")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

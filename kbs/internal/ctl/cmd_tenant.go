@@ -16,8 +16,8 @@ type tenantFlags struct {
 }
 
 func (f *tenantFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.hosts, "host", nil, "host `name` whose requests are for it (repeatable; replaces the list)")
-	cmd.Flags().StringArrayVar(&f.approvals, "approval", nil, "`change` that needs a second person: policy.put, policy.*, * (repeatable; replaces the list; - for none)")
+	cmd.Flags().StringArrayVar(&f.hosts, "host", nil, "host `NAME` whose requests are for it (repeatable; replaces the list)")
+	cmd.Flags().StringArrayVar(&f.approvals, "approval", nil, "`CHANGE` that needs a second person: policy.put, policy.*, * (repeatable; replaces the list; - for none)")
 	cmd.Flags().StringArrayVar(&f.quotas, "quota", nil, "`NAME=LIMIT` of resources, bytes, policies, refvalues, sessions or releases; LIMIT may be default or none (repeatable)")
 }
 

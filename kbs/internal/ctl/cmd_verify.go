@@ -26,7 +26,8 @@ type judging struct {
 }
 
 func (j *judging) add(cmd *cobra.Command) {
-	cmd.Flags().StringToStringVar(&j.keys, "key", nil, "`keyPath=file`: where the key that the image policy calls keyPath is on this machine")
+	cmd.Flags().StringToStringVar(&j.keys, "key", nil, "`KEYPATH=FILE`: where the key that the image policy calls keyPath is on this machine (repeatable)")
+	cmd.Flags().Lookup("key").DefValue = ""
 	j.platform.add(cmd, "linux on this machine's architecture")
 	j.reg.add(cmd)
 	j.aside.add(cmd)
@@ -66,7 +67,7 @@ on this machine: --key.`,
 			return c.showVerdict(verdict)
 		},
 	}
-	cmd.Flags().StringVar(&j.policy, "policy", "", "image policy `file`")
+	cmd.Flags().StringVar(&j.policy, "policy", "", "image policy `FILE`")
 	_ = cmd.MarkFlagRequired("policy")
 	j.add(cmd)
 	return cmd

@@ -56,7 +56,7 @@ change. Of audit entries, kbsctl audit tail -f shows every one.`,
 }
 
 func everyFlag(cmd *cobra.Command, every *time.Duration) {
-	cmd.Flags().DurationVar(every, "every", time.Second, "ask again after this `time`")
+	spanFlag(cmd.Flags(), every, "every", time.Second, "ask again after this `DURATION`")
 }
 
 // watched is what a watch showed last.

@@ -87,21 +87,21 @@ func (c *cli) root() *cobra.Command {
 		Example:       rootExample,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w", err).hint("%s --help", cmd.CommandPath())
 	})
 	f := root.PersistentFlags()
-	f.StringVar(&c.flags.server, "server", "", "broker address (env KBS_SERVER; default "+defaultServer+")")
-	f.StringVar(&c.flags.ca, "ca", "", "PEM `file` of the CA that signed the broker's certificate (env KBS_CA)")
-	f.StringVar(&c.flags.tokenFile, "token-file", "", "`file` with the administrator's token (env KBS_TOKEN_FILE)")
-	f.StringVar(&c.flags.context, "context", "", "context of the config file to use (env KBS_CONTEXT)")
-	f.StringVar(&c.flags.tenant, "tenant", "", "`name` of the tenant (env KBS_TENANT)")
-	f.StringVarP(&c.flags.output, "output", "o", "table", "output `format`: table, json, yaml, name, manifest")
+	f.StringVar(&c.flags.server, "server", "", "`URL` of the broker (env KBS_SERVER; default "+defaultServer+")")
+	f.StringVar(&c.flags.ca, "ca", "", "PEM `FILE` of the CA that signed the broker's certificate (env KBS_CA)")
+	f.StringVar(&c.flags.tokenFile, "token-file", "", "`FILE` with the administrator's token (env KBS_TOKEN_FILE)")
+	f.StringVar(&c.flags.context, "context", "", "`NAME` of the context in the config file (env KBS_CONTEXT)")
+	f.StringVar(&c.flags.tenant, "tenant", "", "`NAME` of the tenant (env KBS_TENANT)")
+	f.StringVarP(&c.flags.output, "output", "o", "table", "output `FORMAT`: table, json, yaml, name, manifest")
 	f.BoolVar(&c.flags.noHeaders, "no-headers", false, "print tables without the line of headers")
-	f.DurationVar(&c.flags.timeout, "request-timeout", 30*time.Second, "give up on one request after this `time`")
+	spanFlag(f, &c.flags.timeout, "request-timeout", 30*time.Second, "give up on one request after this `DURATION`")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
 		[]string{"table", "json", "yaml", "name", "manifest"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("context", c.completeContexts)
@@ -122,7 +122,7 @@ func (c *cli) root() *cobra.Command {
 		c.applyCommand(), c.editCommand(), c.diffCommand(), c.setCommand(), c.rollbackCommand(), c.destroyCommand(), c.rotateCommand(),
 		c.suspendCommand(), c.resumeCommand(), c.approveCommand(), c.denyCommand(), c.revokeCommand(), c.impactCommand(), c.silenceCommand(), c.unsilenceCommand(),
 		c.deleteCommand(), c.explainCommand())
-	add(journeys, c.policyCommand(), c.refValueCommand(), c.tokenKeyCommand(), c.imageCommand(), c.sealCommand(), c.preflightCommand(), c.auditCommand())
+	add(journeys, c.policyCommand(), c.refValueCommand(), c.imageCommand(), c.sealCommand(), c.preflightCommand(), c.auditCommand())
 	add(self, c.loginCommand(), c.logoutCommand(), c.whoamiCommand(), c.configCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(self)
 	root.SetCompletionCommandGroupID(self)

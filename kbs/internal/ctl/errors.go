@@ -58,7 +58,7 @@ func (c *cli) report(err error) int {
 		return exitCode(err)
 	}
 	if f, ok := errors.AsType[*failure](err); !ok || !f.told {
-		_, _ = io.WriteString(c.stdio.Err, renderError(err))
+		_, _ = io.WriteString(c.stdio.Err, renderError(c.endedToken(err)))
 	}
 	return exitCode(err)
 }
@@ -100,7 +100,7 @@ func hintFor(err error) string {
 		return "chmod 600 the file, or get a new token: this one may have been read"
 	}
 	f, ok := errors.AsType[*fault.Fault](err)
-	if ok && f.Ticket != "" {
+	if ok && f.Ticket != "" && f.Code != fault.Unauthenticated { // who has no token cannot open it
 		return "kbsctl explain ticket/" + string(f.Ticket)
 	}
 	if h := imageHint(err); h != "" {

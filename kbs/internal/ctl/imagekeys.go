@@ -70,10 +70,10 @@ type openFlags struct {
 
 func (f *openFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `file` (RSA or ECDSA, with a password or without), or with one that stays in a token, by its PKCS#11 URI (repeatable)")
+	fl.StringArrayVar(&f.keys, "with-key", nil, "open with the private key in this `FILE` (RSA or ECDSA, with a password or without), or with one that stays in a token, by its PKCS#11 URI (repeatable)")
 	f.words.add(cmd)
 	fl.StringArrayVar(&f.keks, "with-kek", nil, "open with a key-encrypting key: `URI=FILE` with its 32 bytes (repeatable)")
-	fl.StringVar(&f.agent, "with-agent", "", "inside a guest: open with keys that its agent gets, at this `address` (http://127.0.0.1:8006)")
+	fl.StringVar(&f.agent, "with-agent", "", "inside a guest: open with keys that its agent gets, at this `ADDRESS` (http://127.0.0.1:8006)")
 }
 
 func (f *openFlags) empty() bool { return len(f.keys)+len(f.keks) == 0 && f.agent == "" }

@@ -115,6 +115,6 @@ func (c *cli) decideCommand(verb, short string, decide func(ctx context.Context,
 			return c.printf("approval/%s %s\n", p.ID, p.State)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "`why`, for the audit log")
+	cmd.Flags().StringVar(&reason, "reason", "", "`REASON`, for the audit log")
 	return cmd
 }

@@ -47,6 +47,21 @@ func kindNames() []string {
 	return names
 }
 
+// kindTable lists the kinds for help, within 80 columns.
+func kindTable() string {
+	var b strings.Builder
+	line := "Kinds:"
+	for _, name := range kindNames() {
+		if len(line)+1+len(name) > 80 {
+			b.WriteString(line + "\n")
+			line = "      "
+		}
+		line += " " + name
+	}
+	b.WriteString(line)
+	return b.String()
+}
+
 func findKind(s string) (kind, error) {
 	s = strings.ToLower(s)
 	for _, k := range kinds() {

@@ -16,7 +16,7 @@ type lookasideFlags struct{ path string }
 
 func (f *lookasideFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.path, "registries-d", "",
-		"`path` of a registries.d file, or of a directory of them (*.yaml), that says where GPG signatures lie (default: nowhere)")
+		"`PATH` of a registries.d file, or of a directory of them (*.yaml), that says where GPG signatures lie (default: nowhere)")
 }
 
 // read returns nil without the flag: what stands in this machine's

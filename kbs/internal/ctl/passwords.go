@@ -22,7 +22,7 @@ type passwordFlags struct{ files []string }
 
 func (f *passwordFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.files, "password-file", nil,
-		"`file` with the password of a private key or the PIN of a token, one line (repeatable: each is tried for files; default: the terminal is asked)")
+		"`FILE` with the password of a private key or the PIN of a token, one line (repeatable: each is tried for files; default: the terminal is asked)")
 }
 
 // readKey reads a private key and, if it has a password, opens it.

@@ -28,15 +28,16 @@ type registryFlags struct {
 
 func (f *registryFlags) add(cmd *cobra.Command) {
 	s := cmd.Flags()
-	s.StringVar(&f.conf, "registries-conf", "", "registries.conf `file` (version 2): mirrors, rewrites, blocked registries (default: none)")
-	s.StringVar(&f.auth, "authfile", "", "docker auth.json `file` (env REGISTRY_AUTH_FILE; default: that of docker or podman)")
+	s.StringVar(&f.conf, "registries-conf", "", "registries.conf `FILE` (version 2): mirrors, rewrites, blocked registries (default: none)")
+	s.StringVar(&f.auth, "authfile", "", "docker auth.json `FILE` (env REGISTRY_AUTH_FILE; default: that of docker or podman)")
 	s.StringVar(&f.auth, "registry-auth", "", "the older name of --authfile")
 	_ = s.MarkHidden("registry-auth")
-	s.StringVar(&f.ca, "registry-ca", "", "PEM `file` of a CA that registries' certificates may end in, beside the system's")
-	s.StringVar(&f.certs, "certs-dir", "", "`directory` with a directory for each registry (HOST or HOST:PORT): CAs in *.crt, a client certificate in *.cert with its *.key")
-	s.StringToStringVar(&f.tls, "registry-tls", nil, "`HOST=DIR`: the same for one registry")
+	s.StringVar(&f.ca, "registry-ca", "", "PEM `FILE` of a CA that registries' certificates may end in, beside the system's")
+	s.StringVar(&f.certs, "certs-dir", "", "`DIRECTORY` with a directory for each registry (HOST or HOST:PORT): CAs in *.crt, a client certificate in *.cert with its *.key")
+	s.StringToStringVar(&f.tls, "registry-tls", nil, "`HOST=DIR`: the same for one registry (repeatable)")
+	s.Lookup("registry-tls").DefValue = ""
 	s.StringSliceVar(&f.plainHTTP, "insecure-plain-http", nil,
-		"speak plain HTTP to these registry `hosts` (host:port); anyone on the way can read and change what passes")
+		"speak plain HTTP to these registry `HOSTS` (host:port); anyone on the way can read and change what passes")
 }
 
 // platformFlag chooses among the images of an index.

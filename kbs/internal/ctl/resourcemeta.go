@@ -18,14 +18,14 @@ type metaFlags struct {
 
 func (m *metaFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&m.owner, "owner", "", "who answers for it")
-	f.StringVar(&m.purpose, "purpose", "", "what it is for")
-	f.StringVar(&m.contentType, "content-type", "", "what the value is, such as text/plain")
-	f.StringVar(&m.expires, "expires", "", "`time` (RFC 3339) or day after which it is not released; \"never\" for none")
-	f.StringVar(&m.hold, "hold", "", "release it to nobody, for this `reason`; \"\" ends that")
+	f.StringVar(&m.owner, "owner", "", "`NAME` of who answers for it")
+	f.StringVar(&m.purpose, "purpose", "", "`TEXT`: what it is for")
+	f.StringVar(&m.contentType, "content-type", "", "`TYPE` of the value, such as text/plain")
+	f.StringVar(&m.expires, "expires", "", "`TIME` (RFC 3339) or day after which it is not released; \"never\" for none")
+	f.StringVar(&m.hold, "hold", "", "release it to nobody, for this `REASON`; \"\" ends that")
 	f.StringArrayVar(&m.labels, "label", nil, "`NAME=VALUE` (repeatable); NAME- takes one away")
 	f.StringArrayVar(&m.images, "image", nil,
-		"manifest digest or repository of an `image` that it is for (repeatable); \"\" alone takes the binding away")
+		"manifest digest or repository of an `IMAGE` that it is for (repeatable); \"\" alone takes the binding away")
 }
 
 func (m *metaFlags) given(cmd *cobra.Command) bool {

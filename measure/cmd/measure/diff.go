@@ -28,7 +28,7 @@ Registers are explained event by event if the evidence brings its event log, or
 A launch digest of SEV-SNP has no log: it is searched for, over numbers of vCPUs,
 processor models, guest features and VMMs, and the files given with --try.
 
-Exit code: 0 if nothing differs, 3 if something does.`
+Exit code: 0 if nothing differs, 7 if something does.`
 
 const diffExample = `  measure diff prediction.json evidence.json
   measure diff prediction.json evidence.json --try kernel=vmlinuz.old --try cmdline=@/proc/cmdline

@@ -52,6 +52,7 @@ func (c *cli) idBlockCommand() *cobra.Command {
 	s.StringVar(&f.image, "image-id", "", "`HEX` of 16 bytes that reports show, the owner's to choose")
 	s.Uint32Var(&f.version, "version", 0, "`NUMBER` of the guest's version, guest_svn in reports")
 	s.Uint64Var(&f.policy, "policy", snp.DefaultPolicy, "guest policy `BITS`")
+	inHex(cmd, "policy")
 	cmd.MarkFlagsMutuallyExclusive("prediction", "measurement")
 	cmd.MarkFlagsOneRequired("prediction", "measurement")
 	_ = cmd.MarkFlagRequired("id-key")

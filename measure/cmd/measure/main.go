@@ -1,5 +1,6 @@
 // Command measure predicts what a guest will measure to, and tells what
-// evidence is worth. It works on files and never uses the network.
+// evidence is worth. It works on files; collateral and evidence alone are asked
+// for elsewhere.
 package main
 
 import (

@@ -33,7 +33,7 @@ func (c *cli) nvidiaRoom() room {
 			s.BoolVar(&f.anyDevices, "allow-any-devices", false, "nvidia: waive the number of GPUs")
 			s.BoolVar(&f.noRIM, "allow-no-rim", false, "nvidia: waive reference measurements of releases without --rim")
 			s.StringVar(&f.chain, "gpu-certs", "", "nvidia: `FILE` with the certificate chain of a raw report, in PEM, the signing certificate first")
-			s.StringVar(&f.arch, "gpu-arch", string(nvidia.Hopper), "nvidia: kind of the GPU of a raw report, HOPPER or BLACKWELL")
+			s.StringVar(&f.arch, "gpu-arch", string(nvidia.Hopper), "nvidia: `KIND` of the GPU of a raw report, HOPPER or BLACKWELL")
 		},
 		recognises: func(raw []byte) bool { return isGPUReport(raw) || hasMembers(raw, "device_evidence_list") },
 		read:       func(raw []byte) (measure.Evidence, error) { return c.readNVIDIA(raw, f) },

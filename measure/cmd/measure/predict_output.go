@@ -26,7 +26,7 @@ func (o *outputFlags) add(cmd *cobra.Command) {
 	o.form = oneOf("text", "hex", "json", "refvalue", "rvps", "corim", "log")
 	s := cmd.Flags()
 	s.VarP(o.form, "output", "o", `text for people; hex, if there is one value only; json, the document;
-refvalue, documents for kbsctl apply; rvps, a message to the field's
+refvalue, documents for kbsctl apply; rvps, a message to Trustee's
 reference value provider; corim, a document signed with --key; log, the event
 log that a boot leaves on the one --platform, tdx or tpm`)
 	s.StringVar(&o.id, "id", "", "`NAME` of the signed document: the next one of that name takes its place at the broker")

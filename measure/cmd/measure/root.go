@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,8 +41,9 @@ Try it:
   measure sim evidence ./guest --report-data 00ff > evidence.json
   measure verify --evidence evidence.json --report-data 00ff --simulated-root mine=./vendor/root.pem
 
-Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage,
-3 evidence invalid, 4 file or platform not found, 5 already exists, 6 not to be had now.`
+Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage or unknown,
+3 evidence or signature invalid, 4 file or platform not found, 5 exists already,
+6 not to be had now, 7 differences found.`
 
 // cli is one run of the command.
 type cli struct {
@@ -61,20 +63,24 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		Use:   "measure",
 		Short: "Predict launch measurements and verify evidence, offline",
 		Long:  rootHelp,
-		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(),
 		c.obtainCommand(), c.enrollCommand(), c.collateralCommand(), c.simCommand())
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		_, _ = fmt.Fprintf(c.err, "measure: %s\n", plainLines(err.Error()))
+		if !understood || strings.HasPrefix(err.Error(), "required flag(s)") { // the latter come after PersistentPreRun
+			_, _ = fmt.Fprintf(c.err, "  usage  %s\n  hint   %s --help\n", cmd.UseLine(), cmd.CommandPath())
+		}
 	}
 	return exitCode(err)
 }
@@ -91,8 +97,10 @@ func exitCode(err error) int {
 	_, other := errors.AsType[differs](err)
 	_, offline := errors.AsType[unavailable](err)
 	switch {
-	case refused || invalid || other:
+	case refused || invalid:
 		return fault.ExitEvidence
+	case other:
+		return fault.ExitDifferent
 	case offline:
 		return fault.ExitUnavailable
 	case errors.Is(err, obtain.ErrNone):
@@ -122,6 +130,14 @@ func (c *choice) Set(v string) error {
 	}
 	c.value = v
 	return nil
+}
+
+// inHex shows the default of a numeric flag in the base in which people know it.
+func inHex(cmd *cobra.Command, name string) {
+	f := cmd.Flags().Lookup(name)
+	if n, err := strconv.ParseUint(f.DefValue, 0, 64); err == nil {
+		f.DefValue = fmt.Sprintf("%#x", n)
+	}
 }
 
 // maxFile is the largest file read whole, in bytes.

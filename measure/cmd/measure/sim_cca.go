@@ -85,6 +85,7 @@ who holds it can make evidence of this realm.`,
 	s.StringVar(&out, "out", "", "`DIR` to write the realm to; must not hold one yet")
 	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document of the realm")
 	s.Uint16Var(&lifecycle, "lifecycle", 0x3000, "lifecycle `STATE` of the machine; 0x5000 is one whose debugger is open")
+	inHex(cmd, "lifecycle")
 	_ = cmd.MarkFlagRequired("vendor")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd

@@ -17,7 +17,7 @@ func (c *cli) guestEvidenceCommand(open func(dir string) (measure.Attester, erro
 		Short: "Ask a simulated guest for evidence",
 		Long: `Evidence prints fresh evidence of the guest in DIR, in the JSON that the KBS
 protocol carries. It is bound to the report data: at most 64 bytes, fitted into
-the platform's field as the guests of the field do.`,
+the platform's field as the guests of today's stack do.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			digest, err := parseReportData(reportData)

@@ -87,6 +87,7 @@ who holds it can make evidence of this guest.`,
 	s.StringVar(&out, "out", "", "`DIR` to write the guest to; must not hold one yet")
 	s.StringVar(&f.initData, "init-data", "", "`FILE` with the init-data document of the guest")
 	s.Uint64Var(&policy, "policy", snp.DefaultPolicy, "guest policy `BITS`; 0xb0000 allows the host to debug the guest")
+	inHex(cmd, "policy")
 	_ = cmd.MarkFlagRequired("vendor")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd

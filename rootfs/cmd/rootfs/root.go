@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,11 @@ inputs make the same bytes.
   rootfs build   makes the image, and the documents that vouch for it
   rootfs inspect tells what is in one
   rootfs verify  proves it against its documents
-  rootfs run     boots one in QEMU`
+  rootfs run     boots one in QEMU
+
+Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 usage or unknown,
+3 signature invalid, or not what the documents say, 4 file, program or package
+not found, 6 not to be had now.`
 
 // cli is what the commands share.
 type cli struct{ out, err io.Writer }
@@ -32,18 +37,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Use:   "rootfs",
 		Short: "Build the guest image, reproducibly",
 		Long:  rootHelp,
-		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand(), c.runCommand())
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		_, _ = fmt.Fprintf(c.err, "rootfs: %v\n", err)
+		_, _ = fmt.Fprintf(c.err, "rootfs: %s\n", strings.TrimSpace(err.Error()))
+		if !understood || strings.HasPrefix(err.Error(), "required flag(s)") { // the latter come after PersistentPreRun
+			_, _ = fmt.Fprintf(c.err, "  usage  %s\n  hint   %s --help\n", cmd.UseLine(), cmd.CommandPath())
+		}
 	}
 	return exitCode(err)
 }

@@ -66,7 +66,7 @@ func (c *cli) runCommand() *cobra.Command {
 	s.StringVar(&f.appended, "append", "", "`TEXT` to put behind the image's command line")
 	s.IntVar(&f.cfg.Memory, "memory", 0, "`MIB` of memory (default 512)")
 	s.IntVar(&f.cfg.VCPUs, "vcpus", 0, "`NUMBER` of processors (default 1)")
-	s.StringVar(&f.accelerator, "accelerator", "auto", "kvm, tcg, or auto for kvm where it works")
+	s.StringVar(&f.accelerator, "accelerator", "auto", "`WHAT` runs the processor: kvm, tcg, or auto for kvm where it works")
 	return cmd
 }
 
