@@ -86,7 +86,6 @@ func TestUsage(t *testing.T) {
 		{"no such address", []string{"serve", "--listen", "udp://0.0.0.0:1"}, 1, "want unix:///PATH"},
 		{"no such runtime", []string{"serve", "--runtime", "/nope"}, 1, "no OCI runtime found"},
 		{"no such init-data", []string{"serve", "--init-data", "/nope"}, 1, "init-data"},
-		{"no disk with init-data", []string{"serve", "--init-data", "auto", "--runtime", "/nope"}, 1, "no OCI runtime found"},
 		{"malformed init-data", []string{"serve", "--init-data", garbage}, 1, "init-data"},
 		{"no such device", []string{"serve", "--simulated-snp", "/nope"}, 1, "simulated snp"},
 		{"bad log level", []string{"serve", "--log-level", "loud"}, 1, "log level"},
@@ -158,6 +157,49 @@ func TestInitDataIsBound(t *testing.T) {
 	out, err := exec.Command(program(t), "serve", "--listen", "unix://"+dir+"/s", "--state-dir", filepath.Join(dir, "state"), "--init-data", file, "--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", "", "--tpm-device", dir+"/no-tpm").CombinedOutput()
 	if code := exitCode(t, err); code != 1 || !strings.Contains(string(out), "no attester") {
 		t.Errorf("document without an attester: exit code %d: %s", code, out)
+	}
+}
+
+// Under another init than itself the agent finds the disk with init-data too, if it
+// is told to look: without a disk none counts.
+func TestInitDataOfADisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a mount namespace needs root")
+	}
+	dir := t.TempDir()
+	vendor := filepath.Join(dir, "vendor")
+	if err := snp.CreateVendor(vendor, "Milan"); err != nil {
+		t.Fatal(err)
+	}
+	if err := snp.CreateGuest(vendor, filepath.Join(dir, "free"), snp.Launch{Image: []byte("agent")}); err != nil {
+		t.Fatal(err)
+	}
+	var disk bytes.Buffer
+	if err := initdata.WriteDevice(&disk, []byte(document)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "disk"), disk.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const machine = `set -e
+for at in /sys/block /run /dev; do mount -t tmpfs none $at; done
+: >/dev/null
+if test -n "$DISK"; then mkdir /sys/block/vdq; cp "$DISK" /dev/vdq; fi
+exec "$@"`
+	for name, tt := range map[string]struct {
+		disk, want string
+		code       int
+	}{
+		"with a disk":    {filepath.Join(dir, "disk"), "init_data_mismatch", 3}, // the launch is not bound to it
+		"without a disk": {"", "no OCI runtime found", 1},
+	} {
+		cmd := exec.Command("unshare", "--mount", "sh", "-c", machine, "sh", program(t), "serve", "--init-data", "auto", "--simulated-snp", filepath.Join(dir, "free"),
+			"--listen", "unix://"+dir+"/s", "--state-dir", filepath.Join(dir, "state"), "--runtime", "/nope", "--rest-listen", "", "--attestation-socket", "", "--data-hub-socket", "")
+		cmd.Env = append(os.Environ(), "DISK="+tt.disk)
+		out, err := cmd.CombinedOutput()
+		if code := exitCode(t, err); code != tt.code || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s: exit code %d: %s", name, code, out)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func personCommands(io stdio) []*cobra.Command {
 measure verify.`,
 		Example: `  guest-agent evidence --report-data 00ff >evidence.json
   measure inspect evidence.json`,
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ev, err := p.Evidence(cmd.Context(), data)
 			if err != nil {
@@ -36,7 +36,7 @@ measure verify.`,
 		Short: "Attest to the broker and print the attestation token",
 		Example: `  guest-agent token
   guest-agent token --kbs https://127.0.0.1:8080 --kbs-ca state/tls/cert.pem --simulated-snp guest`,
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := p.Token(cmd.Context())
 			if err != nil {

@@ -44,7 +44,10 @@ func run(ctx context.Context, args []string, io stdio, m *boot.Machine) int {
 	}
 	_, _ = fmt.Fprintf(io.err, "guest-agent: %s\n", strings.TrimSpace(err.Error()))
 	if !understood || errors.Is(err, errUsage) {
-		_, _ = fmt.Fprintf(io.err, "  usage    %s\n  hint     %s --help\n", at.UseLine(), at.CommandPath())
+		if !at.HasSubCommands() {
+			_, _ = fmt.Fprintf(io.err, "  usage    %s\n", at.UseLine())
+		}
+		_, _ = fmt.Fprintf(io.err, "  hint     %s --help\n", at.CommandPath())
 	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		return f.Code.Exit()
@@ -54,8 +57,8 @@ func run(ctx context.Context, args []string, io stdio, m *boot.Machine) int {
 
 func command(io stdio, m *boot.Machine) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "guest-agent",
-		Short:         "The agent of a confidential guest",
+		Use:   "guest-agent",
+		Short: "The agent of a confidential guest",
 		Long: `The agent of a confidential guest, in place of kata-agent, attestation-agent,
 confidential-data-hub and api-server-rest. As init of a machine (/sbin/init,
 /init) it needs no command: it sets the machine up and serves.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/attester"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client"
@@ -49,7 +50,8 @@ func (p Person) Token(ctx context.Context) (client.Token, error) {
 		return client.Token{}, err
 	}
 	defer c.Close()
-	return c.Token(ctx)
+	t, err := c.Token(ctx)
+	return t, told(err)
 }
 
 // Resource attests to the broker and fetches what it releases to this guest.
@@ -59,7 +61,18 @@ func (p Person) Resource(ctx context.Context, uri string) (secret.Bytes, error) 
 		return secret.Bytes{}, err
 	}
 	defer c.Close()
-	return c.Resource(ctx, uri)
+	value, err := c.Resource(ctx, uri)
+	return value, told(err)
+}
+
+// told adds the reason to a failure of this side: the broker was not reached, or the
+// question was none. What a broker refuses has its reason behind the ticket alone.
+func told(err error) error {
+	f, ok := errors.AsType[*fault.Fault](err)
+	if !ok || f.Ticket != "" || f.Cause() == nil || f.Code != fault.Unavailable && f.Code != fault.InvalidRequest {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, f.Cause())
 }
 
 func (p Person) logger() *slog.Logger {

@@ -29,12 +29,12 @@ func listenTLS(o Options, s settings.ListenTLS, log *slog.Logger) (*tls.Config, 
 	}
 	if files {
 		if o.TLSCert == "" || o.TLSKey == "" || o.TLSClientCA == "" {
-			return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA: both sides are verified")
+			return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA (--tls-cert, --tls-key, --tls-client-ca, or [vouchsafe.listen_tls] of init-data): both sides are verified")
 		}
 		return listenRenewed(o, log)
 	}
 	if !s.Set() {
-		return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA: both sides are verified")
+		return nil, errors.New("listening on TCP needs a certificate, its key and the runtime's CA (--tls-cert, --tls-key, --tls-client-ca, or [vouchsafe.listen_tls] of init-data): both sides are verified")
 	}
 	return verified(s)
 }

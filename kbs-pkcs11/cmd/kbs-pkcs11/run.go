@@ -22,8 +22,8 @@ const idPrefix = "pkcs11:" // of what the broker calls a key
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
-		Use:           "kbs-pkcs11",
-		Short:         "Hold the key broker's keys and values in a PKCS#11 token",
+		Use:   "kbs-pkcs11",
+		Short: "Hold the key broker's keys and values in a PKCS#11 token",
 		Long: `Hold the key broker's keys and values in a PKCS#11 token, whose library runs in
 this process and in no other. Its configuration and the broker's are described in
 docs/reference/backends.md.
@@ -47,7 +47,10 @@ cannot be reached or does not answer.`,
 	}
 	_, _ = fmt.Fprintln(stderr, "kbs-pkcs11:", strings.TrimSpace(err.Error()))
 	if !understood {
-		_, _ = fmt.Fprintf(stderr, "  usage  %s\n  hint   %s --help\n", cmd.UseLine(), cmd.CommandPath())
+		if !cmd.HasSubCommands() {
+			_, _ = fmt.Fprintf(stderr, "  usage  %s\n", cmd.UseLine())
+		}
+		_, _ = fmt.Fprintf(stderr, "  hint   %s --help\n", cmd.CommandPath())
 	}
 	if errors.Is(err, token.ErrAway) {
 		return fault.ExitUnavailable
@@ -66,7 +69,7 @@ it, and its id is printed; with --another a further key is made, for
 "kbsctl rotate masterkey --to ID" of brokers with several replicas. If
 lookup_label is set and names no key pair yet, a pair of RSA-3072 is made too.`,
 		Example: "  kbs-pkcs11 --config kbs-pkcs11.toml init",
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, tok, err := open(*path, cmd.ErrOrStderr())
 			if err != nil {
@@ -108,7 +111,7 @@ func serveCommand(path *string) *cobra.Command {
 SIGTERM or SIGINT. Whoever may open the socket may use the keys: run it as the
 broker's user.`,
 		Example: "  kbs-pkcs11 --config kbs-pkcs11.toml serve",
-		Args:  cobra.NoArgs,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, tok, err := open(*path, cmd.ErrOrStderr())
 			if err != nil {

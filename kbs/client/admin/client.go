@@ -108,6 +108,9 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func parseBase(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
+		if _, _, split := net.SplitHostPort(s); split == nil {
+			return nil, fmt.Errorf("server address %q: want https://%s", s, s)
+		}
 		return nil, fmt.Errorf("server address: %w", err)
 	}
 	if u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -40,7 +40,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, io stdi
 	}
 	_, _ = fmt.Fprintf(io.err, "kbs: %s\n", strings.TrimSpace(err.Error()))
 	if !understood || errors.Is(err, errUsage) {
-		_, _ = fmt.Fprintf(io.err, "  usage    %s\n  hint     %s --help\n", at.UseLine(), at.CommandPath())
+		if !at.HasSubCommands() {
+			_, _ = fmt.Fprintf(io.err, "  usage    %s\n", at.UseLine())
+		}
+		_, _ = fmt.Fprintf(io.err, "  hint     %s --help\n", at.CommandPath())
 	}
 	if f, ok := errors.AsType[*fault.Fault](err); ok {
 		_, _ = fmt.Fprintf(io.err, "  cause    %v\n", f.Cause()) // who runs this is the operator
@@ -59,8 +62,8 @@ func (p *program) command() *cobra.Command {
 With a configuration file and no command it serves, as Trustee's KBS does.
 What it keeps, kbsctl looks after.
 
-Exit codes: 0 ok, 1 usage, configuration or anything local, 3 a file is damaged,
-4 not found, 5 conflict, 6 unavailable or timed out.`,
+Exit codes: 0 ok, 1 usage, configuration, or what this machine lacks, 4 not found,
+5 conflict, 6 unavailable or timed out.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

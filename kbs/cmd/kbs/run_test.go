@@ -70,7 +70,7 @@ func TestCommands(t *testing.T) {
 		"field, bad":        {[]string{"--config-file", bad}, 1, "", "unknown key"},
 		"serve bad":         {[]string{"serve", "--config", bad}, 1, "", "unknown key"},
 		"no file":           {[]string{"serve", "--config", "/does/not/exist"}, 1, "", "read configuration"},
-		"bad flag":          {[]string{"serve", "--nonsense"}, 1, "", "hint     kbs --help"},
+		"bad flag":          {[]string{"serve", "--nonsense"}, 1, "", "hint     kbs serve --help"},
 		"bad command":       {[]string{"nonsense"}, 1, "", "unknown command"},
 		"no command":        {nil, 1, "", "kbs needs a command"},
 		"no config":         {[]string{"config"}, 1, "", "kbs config needs a command"},

@@ -42,15 +42,16 @@ func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
 	for _, side := range []struct {
 		name  string
 		whom  string
+		key   string // of the configuration
 		addrs []string
 		to    *[]net.Listener
 	}{
-		{"guests", "guests", b.cfg.HTTPServer.Sockets, &l.Guest},
-		{"admins", "administrators", b.cfg.HTTPServer.AdminSockets, &l.Admin},
-		{"metrics", "metrics", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
-		{"as-grpc", "the attestation service", b.cfg.AttestationService.GRPC.Sockets, &l.AS},
-		{"as-rest", "the attestation service over HTTP", b.cfg.AttestationService.REST.Sockets, &l.REST},
-		{"rvps", "reference values", b.cfg.RVPS.GRPC.Sockets, &l.RVPS},
+		{"guests", "guests", "http_server.sockets", b.cfg.HTTPServer.Sockets, &l.Guest},
+		{"admins", "administrators", "http_server.admin_sockets", b.cfg.HTTPServer.AdminSockets, &l.Admin},
+		{"metrics", "metrics", "http_server.metrics_sockets", b.cfg.HTTPServer.MetricsSockets, &l.Metrics},
+		{"as-grpc", "the attestation service", "attestation_service.grpc.sockets", b.cfg.AttestationService.GRPC.Sockets, &l.AS},
+		{"as-rest", "the attestation service over HTTP", "attestation_service.rest.sockets", b.cfg.AttestationService.REST.Sockets, &l.REST},
+		{"rvps", "reference values", "rvps.grpc.sockets", b.cfg.RVPS.GRPC.Sockets, &l.RVPS},
 	} {
 		if passed := b.Inherited[side.name]; len(passed) > 0 {
 			*side.to = passed
@@ -60,7 +61,7 @@ func (b *Broker) Listen(ctx context.Context) (_ Listeners, err error) {
 			var lc net.ListenConfig
 			ln, err := lc.Listen(ctx, "tcp", a)
 			if err != nil {
-				return l, fmt.Errorf("listen for %s: %w", side.whom, err)
+				return l, fmt.Errorf("listen for %s (%s): %w", side.whom, side.key, err)
 			}
 			*side.to = append(*side.to, ln)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,20 +23,31 @@ type binder struct {
 	dir     string // for relative paths; "" leaves them alone
 	lines   map[string]int
 	origins Origins
-	wrong   []error
+	wrong   []complaint
 }
 
 func (b *binder) bind(tree map[string]any, c *Config) error {
 	b.members("", tree, reflect.ValueOf(c).Elem())
-	return errors.Join(b.wrong...)
+	slices.SortStableFunc(b.wrong, func(x, y complaint) int { return cmp.Compare(x.line, y.line) })
+	var all []error
+	for _, w := range b.wrong {
+		all = append(all, errors.New(w.text))
+	}
+	return errors.Join(all...)
+}
+
+// complaint is what is wrong, and in which line; 0 where there are no lines.
+type complaint struct {
+	line int
+	text string
 }
 
 func (b *binder) bad(path, format string, args ...any) {
-	text := path + ": " + fmt.Sprintf(format, args...)
-	if line := b.line(path); line > 0 {
+	text, line := path+": "+fmt.Sprintf(format, args...), b.line(path)
+	if line > 0 {
 		text = fmt.Sprintf("line %d: %s", line, text)
 	}
-	b.wrong = append(b.wrong, errors.New(text))
+	b.wrong = append(b.wrong, complaint{line, text})
 }
 
 // line of a path, or of the nearest one around it that has a line.

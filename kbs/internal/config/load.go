@@ -83,8 +83,8 @@ func (l *Loaded) readFile(path string) error {
 		b := binder{name: filepath.Base(path), dir: filepath.Dir(path), lines: doc.lines, origins: l.Origins}
 		err = b.bind(doc.tree, &l.Config)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if err != nil { // which may be several, each of its line
+		return errors.New(path + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+path+": "))
 	}
 	return nil
 }

@@ -314,7 +314,7 @@ func readLogKey(file string) (audit.Trust, error) {
 	}
 	trust, err := audit.NewTrust(strings.TrimSpace(string(b)))
 	if err != nil {
-		return audit.Trust{}, invalidf("log key %s: %w", file, err)
+		return audit.Trust{}, invalidf("log key %s: %w", file, err).hint("the key of an audit log is in audit.pub of the broker's state directory")
 	}
 	return trust, nil
 }

@@ -3,6 +3,7 @@ package ctl
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 )
 
@@ -37,7 +38,11 @@ guests attest again.`,
 			}
 			all, err := a.RotateTokenKey(cmd.Context(), how, before.Version)
 			if err != nil {
-				return doing(err, "rotate the token keys")
+				err = doing(err, "rotate the token keys")
+				if exitCode(err) == fault.ExitConflict && !how.Now {
+					return (&failure{err: err, exit: fault.ExitConflict}).hint("wait, or kbsctl rotate tokenkey --now")
+				}
+				return err
 			}
 			k := tokenKeyKind()
 			return c.print(listed(all.Items, listOptions{}, c.tokenKeyObject), k.header, true)

@@ -68,7 +68,7 @@ func loadConfig(path string) (*configFile, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
-		return nil, usagef("%s: %w", path, err)
+		return nil, usagef("%s: %s", path, goTypes.ReplaceAllString(err.Error(), "unknown key $1"))
 	}
 	seen := map[string]bool{}
 	for _, x := range cfg.Contexts {

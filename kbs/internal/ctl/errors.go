@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 
@@ -119,6 +120,13 @@ func hintFor(err error) string {
 			return "another administrator decides: kbsctl approve approval/" + p.ID
 		}
 		return ""
+	case fault.NotFound:
+		return "kbsctl list KIND shows what is there; administrators have an address of their own (port 8081), and --tenant a set of objects of its own"
+	case fault.InvalidRequest:
+		if strings.Contains(err.Error()+fmt.Sprint(f.Cause()), "the broker answered HTTP status 400") {
+			return "if the broker speaks TLS, --server begins with https://"
+		}
+		return ""
 	case fault.Forbidden:
 		return "this credential's role does not allow it"
 	case fault.Conflict:
@@ -135,7 +143,8 @@ func unavailableHint(cause error) string {
 	if _, ok := errors.AsType[x509.HostnameError](cause); ok {
 		return "the certificate is for another name than --server says"
 	}
-	if errors.Is(cause, syscall.ECONNREFUSED) {
+	_, noName := errors.AsType[*net.DNSError](cause)
+	if noName || errors.Is(cause, syscall.ECONNREFUSED) {
 		return "is the broker running there? choose another with --server, --context or KBS_SERVER"
 	}
 	return ""

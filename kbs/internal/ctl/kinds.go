@@ -69,7 +69,13 @@ func findKind(s string) (kind, error) {
 			return k, nil
 		}
 	}
-	return kind{}, usagef("unknown kind %q", s).hint("kinds are %s", strings.Join(kindNames(), ", "))
+	wrong := usagef("unknown kind %q", s)
+	for _, name := range kindNames() { // a letter more, less or swapped
+		if near := strings.TrimSuffix(s, "s"); len(s) > 3 && (strings.HasPrefix(name, near[:3]) || strings.HasSuffix(name, near[len(near)-3:])) {
+			return kind{}, wrong.hint("did you mean %s? All kinds: %s", name, strings.Join(kindNames(), ", "))
+		}
+	}
+	return kind{}, wrong.hint("kinds are %s", strings.Join(kindNames(), ", "))
 }
 
 // target reads the arguments KIND, KIND NAME... or KIND/NAME....

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/big"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
 			return all, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.origin, err)
+			return nil, fmt.Errorf("%s: %s", m.origin, goTypes.ReplaceAllString(err.Error(), "unknown key $1"))
 		}
 		if n > maxDocuments {
 			return nil, fmt.Errorf("%s: more than %d documents", origin, maxDocuments)
@@ -117,6 +118,9 @@ func parseManifests(raw []byte, origin, dir string) ([]manifest, error) {
 		all = append(all, m)
 	}
 }
+
+// goTypes is how the library names an unknown key: by the type that lacks it.
+var goTypes = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
 // isMessage tells a message from documents: it has a payload, and no kind.
 func isMessage(raw []byte) bool {

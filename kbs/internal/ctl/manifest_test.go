@@ -74,7 +74,7 @@ func TestParseMessage(t *testing.T) {
 
 func TestParseManifestsRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
-		"unknown member":        {"kind: Policy\nmetadata: {name: resource/a}\nspec: {regoo: x}", "line 3: field regoo not found"},
+		"unknown member":        {"kind: Policy\nmetadata: {name: resource/a}\nspec: {regoo: x}", "line 3: unknown key regoo"},
 		"unknown kind":          {"kind: Secret\nmetadata: {name: a}", `kind is "Secret"`},
 		"no kind":               {"metadata: {name: a}", `kind is ""`},
 		"no name":               {"kind: Policy\nspec: {rego: x}", "metadata.name is missing"},

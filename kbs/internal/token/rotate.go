@@ -85,7 +85,7 @@ func (x *index) rotate(r Rotation, made string, now time.Time, lifetime time.Dur
 		return nil, errors.New("token keys: there is no next key")
 	}
 	if ready := next.Since.Add(PublishedFirst); !r.Now && !r.Revoke && now.Before(ready) {
-		return nil, fmt.Errorf("%w: it may from %s on", ErrTooSoon, ready.Format(time.RFC3339))
+		return nil, fmt.Errorf("%w: it may sign from %s on", ErrTooSoon, ready.Format(time.RFC3339))
 	}
 	gone = x.expire(now)
 	keep := x.Keys[:0:0]

@@ -79,7 +79,10 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	if err != nil {
 		_, _ = fmt.Fprintf(c.err, "measure: %s\n", plainLines(err.Error()))
 		if !understood || strings.HasPrefix(err.Error(), "required flag(s)") { // the latter come after PersistentPreRun
-			_, _ = fmt.Fprintf(c.err, "  usage  %s\n  hint   %s --help\n", cmd.UseLine(), cmd.CommandPath())
+			if !cmd.HasSubCommands() {
+				_, _ = fmt.Fprintf(c.err, "  usage  %s\n", cmd.UseLine())
+			}
+			_, _ = fmt.Fprintf(c.err, "  hint   %s --help\n", cmd.CommandPath())
 		}
 	}
 	return exitCode(err)
