@@ -120,8 +120,6 @@ func hintFor(err error) string {
 			return "another administrator decides: kbsctl approve approval/" + p.ID
 		}
 		return ""
-	case fault.NotFound:
-		return "kbsctl list KIND shows what is there; administrators have an address of their own (port 8081), and --tenant a set of objects of its own"
 	case fault.InvalidRequest:
 		if strings.Contains(err.Error()+fmt.Sprint(f.Cause()), "the broker answered HTTP status 400") {
 			return "if the broker speaks TLS, --server begins with https://"
@@ -134,6 +132,14 @@ func hintFor(err error) string {
 	default:
 		return ""
 	}
+}
+
+// missing adds a hint to a broker's answer that something is not there.
+func missing(err error, format string, args ...any) error {
+	if fault.CodeOf(err) != fault.NotFound {
+		return err
+	}
+	return (&failure{err: err, exit: fault.ExitNotFound}).hint(format, args...)
 }
 
 func unavailableHint(cause error) string {

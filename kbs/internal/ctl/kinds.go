@@ -110,7 +110,7 @@ func (c *cli) objects(ctx context.Context, k kind, names []string, o listOptions
 	if len(names) == 0 {
 		all, err := k.list(ctx, c, a, o)
 		if err != nil {
-			return nil, doing(err, "list %s", k.name)
+			return nil, missing(doing(err, "list %s", k.name), "is that the broker's address for administrators? It has another port than that for guests (8081, not 8080)")
 		}
 		return all, nil
 	}
@@ -118,7 +118,7 @@ func (c *cli) objects(ctx context.Context, k kind, names []string, o listOptions
 	for _, name := range names {
 		obj, err := k.get(ctx, c, a, name)
 		if err != nil {
-			return nil, doing(err, "get %s/%s", k.name, name)
+			return nil, missing(doing(err, "get %s/%s", k.name, name), "kbsctl list %s shows what is there", k.name)
 		}
 		found = append(found, obj)
 	}

@@ -38,11 +38,12 @@ func TestHintsAboutAddresses(t *testing.T) {
 		err  error
 		want string
 	}{
-		"the guests' address": {fault.Newf(fault.NotFound, "Not Found"), "port 8081"},
-		"without TLS":         {fault.Newf(fault.InvalidRequest, "the broker answered HTTP status 400"), "https://"},
-		"no such name":        {fault.Newf(fault.Unavailable, "%w", &net.DNSError{Err: "no such host"}), "--server"},
-		"a bad request":       {fault.Newf(fault.InvalidRequest, "bad name"), ""},
-		"a refused token":     {fault.Newf(fault.Unauthenticated, "no").With("7QK2-M9TD"), "kbsctl login"},
+		"no such object":  {missing(fault.Newf(fault.NotFound, "no"), "kbsctl list %s", "policy"), "kbsctl list policy"},
+		"not missing":     {missing(fault.Newf(fault.Forbidden, "no"), "kbsctl list %s", "policy"), "role"},
+		"without TLS":     {fault.Newf(fault.InvalidRequest, "the broker answered HTTP status 400"), "https://"},
+		"no such name":    {fault.Newf(fault.Unavailable, "%w", &net.DNSError{Err: "no such host"}), "--server"},
+		"a bad request":   {fault.Newf(fault.InvalidRequest, "bad name"), ""},
+		"a refused token": {fault.Newf(fault.Unauthenticated, "no").With("7QK2-M9TD"), "kbsctl login"},
 	} {
 		hint := hintFor(errors.Join(tt.err))
 		if !strings.Contains(hint, tt.want) || tt.want == "" && hint != "" {
