@@ -3,25 +3,29 @@ package pull
 import (
 	"errors"
 	"io"
-	"sync"
 )
 
-// A ring has aheadBuffers of aheadSize bytes, whatever passes through it. They
-// are large enough that handing one over costs nothing beside filling it, and
-// few enough that what is in them is still in a core's cache.
+// How many blocks a ring has of its own, and how many it may have with spare
+// ones. Stages are uneven: a file of nothing but repetitions is decoded faster than
+// it is written, a thousand small ones slower. What is received and decrypted
+// needs less room than what is decoded, as it becomes several times that.
 const (
-	aheadBuffers = 4
-	aheadSize    = 128 << 10
+	ringBlocks     = 4
+	receivedBlocks = 8
+	decodedBlocks  = 16
 )
 
-var aheadPool = sync.Pool{New: func() any { return new([aheadSize]byte) }} //nolint:gochecknoglobals // memory that layers hand on to each other
-
-// ahead reads a source in a goroutine of its own, a few buffers ahead of whoever
+// ahead reads a source in a goroutine of its own, a few blocks ahead of whoever
 // reads it, so that two stages of one layer run on two cores. What it gives,
 // errors too, is what the source gives.
 type ahead struct {
+	blocks *blocks
+	most   int // blocks
+	have   int // blocks; the goroutine's own while it runs
+
 	filled chan filled
-	free   chan *[aheadSize]byte
+	seen   chan filled // of which what is done to every byte is done
+	free   chan []byte
 	stop   chan struct{} // closed: nobody reads any more
 	done   chan struct{} // closed: the goroutine has ended
 
@@ -30,42 +34,83 @@ type ahead struct {
 }
 
 type filled struct {
-	buf *[aheadSize]byte
-	n   int
-	err error // after the n bytes
+	block []byte
+	n     int
+	err   error // after the n bytes
 }
 
-// readAhead starts to read. Whoever calls it owes a close.
-func readAhead(src io.Reader) *ahead {
+// readAhead starts to read, with at most so many blocks. If see is not nil, a
+// second goroutine calls it for all bytes, in order, before they can be read.
+// Whoever calls it owes a close.
+func readAhead(src io.Reader, b *blocks, most int, see func([]byte)) (*ahead, error) {
 	a := &ahead{
-		filled: make(chan filled, aheadBuffers), free: make(chan *[aheadSize]byte, aheadBuffers),
+		blocks: b, most: most, filled: make(chan filled, most), free: make(chan []byte, most),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	for range aheadBuffers {
-		a.free <- aheadPool.Get().(*[aheadSize]byte) //nolint:forcetypeassert // nothing else is put there
+	for a.have < min(ringBlocks, most) {
+		block, err := b.own()
+		if err != nil {
+			a.giveBack(nil)
+			return nil, err
+		}
+		a.free <- block
+		a.have++
+	}
+	a.seen = a.filled
+	if see != nil {
+		a.seen = make(chan filled, most)
+		go a.watch(see)
 	}
 	go a.run(src)
-	return a
+	return a, nil
 }
 
 func (a *ahead) run(src io.Reader) {
 	defer close(a.done)
+	defer close(a.filled)
 	for {
-		var f filled
-		select {
-		case f.buf = <-a.free:
-		case <-a.stop:
+		f := filled{block: a.empty()}
+		if f.block == nil {
 			return
 		}
-		for f.err == nil && f.n < aheadSize && !a.stopped() {
+		for f.err == nil && f.n < blockSize && !a.stopped() {
 			var n int
-			n, f.err = src.Read(f.buf[f.n:])
+			n, f.err = src.Read(f.block[f.n:])
 			f.n += n
 		}
-		a.filled <- f // there is room for all buffers
+		a.filled <- f // there is room for all blocks
 		if f.err != nil {
 			return
 		}
+	}
+}
+
+func (a *ahead) watch(see func([]byte)) {
+	defer close(a.seen)
+	for f := range a.filled {
+		see(f.block[:f.n])
+		a.seen <- f
+	}
+}
+
+// empty waits for a block that may be filled; nil: nobody reads any more.
+func (a *ahead) empty() []byte {
+	select {
+	case block := <-a.free:
+		return block
+	default:
+	}
+	if a.have < a.most {
+		if block := a.blocks.spare(); block != nil {
+			a.have++
+			return block
+		}
+	}
+	select {
+	case block := <-a.free:
+		return block
+	case <-a.stop:
+		return nil
 	}
 }
 
@@ -83,36 +128,40 @@ func (a *ahead) Read(p []byte) (int, error) {
 		if a.now.err != nil {
 			return 0, a.now.err
 		}
-		if a.now.buf != nil {
-			a.free <- a.now.buf
+		if a.now.block != nil {
+			a.free <- a.now.block
 		}
-		a.now = <-a.filled
-		a.rest = a.now.buf[:a.now.n]
+		a.now = <-a.seen
+		a.rest = a.now.block[:a.now.n]
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
 	return n, nil
 }
 
-// close ends the goroutine, after the read that it is in, and waits for it. What
-// it had read is lost. Afterwards the source is the caller's again; nobody may
-// read from a any more.
+// close ends the goroutines, after the read that the first is in, and waits for
+// them. What was read ahead is lost. Afterwards the source is the caller's again;
+// nobody may read from a any more.
 func (a *ahead) close() {
 	close(a.stop)
 	<-a.done
-	if a.now.buf != nil {
-		aheadPool.Put(a.now.buf)
+	var all [][]byte
+	if a.now.block != nil {
+		all = append(all, a.now.block)
 	}
-	for range aheadBuffers {
-		select {
-		case b := <-a.free:
-			aheadPool.Put(b)
-		case f := <-a.filled:
-			aheadPool.Put(f.buf)
-		default:
-		}
+	for f := range a.seen {
+		all = append(all, f.block)
 	}
+	a.giveBack(all)
 	a.now, a.rest = filled{err: errClosed}, nil
+}
+
+// giveBack returns these blocks and those that are free.
+func (a *ahead) giveBack(all [][]byte) {
+	for len(all) < a.have {
+		all = append(all, <-a.free)
+	}
+	a.blocks.giveBack(all, max(0, a.have-ringBlocks))
 }
 
 var errClosed = errors.New("read after close")

@@ -114,8 +114,8 @@ func (j *copying) manifest(ctx context.Context, r *registry.Resolved, plans []la
 	if err := j.config(ctx, r.Image.Config); err != nil {
 		return nil, err
 	}
-	j.puller.windows.enter()
-	defer j.puller.windows.leave()
+	j.puller.enter()
+	defer j.puller.leave()
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(j.puller.cfg.Parallel)
 	for _, i := range largestFirst(plans) {

@@ -25,8 +25,8 @@ type job struct {
 // layers makes all layers available, several at a time. On an error it gives
 // back and removes what it had made.
 func (j *job) layers(ctx context.Context, plans []layerPlan) ([]*store.Layer, error) {
-	j.puller.windows.enter()
-	defer j.puller.windows.leave()
+	j.puller.enter()
+	defer j.puller.leave()
 	got := make([]*store.Layer, len(plans))
 	first := map[[2]digest.Digest]int{} // by blob and diffID
 	group, gctx := errgroup.WithContext(ctx)

@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"hash"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -112,8 +111,8 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 // stream unpacks the layer and returns the size of its archive. It returns no
 // error only if length, digest, HMAC and diffID all hold.
 //
-// Three goroutines work on a layer: one receives, hashes and decrypts; one
-// decompresses; this one hashes the archive and unpacks it. So even a single
+// Four goroutines work on a layer: one receives, hashes and decrypts; one
+// decompresses; one hashes the archive; this one unpacks it. So even a single
 // layer keeps two cores busy. Where there are more, decryption and its HMAC have
 // a goroutine of their own.
 func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, staging *store.Staging) (int64, error) {
@@ -128,7 +127,11 @@ func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, s
 	var checked io.Reader = &transportReader{blob}
 	if lp.encrypted {
 		if runtime.GOMAXPROCS(0) >= coresForDecryption {
-			received := readAhead(checked)
+			received, err := readAhead(checked, &j.puller.blocks, ringBlocks, nil)
+			if err != nil {
+				giveUp()
+				return 0, err
+			}
 			defer received.close()
 			checked = received
 		}
@@ -137,10 +140,19 @@ func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, s
 			return 0, err
 		}
 	}
-	authenticated := readAhead(checked)
+	diffID := lp.newDiffID()
+	var see func([]byte)
+	if lp.compression == plain {
+		see = diffID.see()
+	}
+	authenticated, err := readAhead(checked, &j.puller.blocks, receivedBlocks, see)
+	if err != nil {
+		giveUp()
+		return 0, err
+	}
 	defer authenticated.close()
 	defer giveUp() // before that, so that no read waits for the network
-	err = j.puller.unpackInto(ctx, authenticated, archive, lp, staging, giveUp)
+	err = j.puller.unpackInto(ctx, authenticated, archive, lp, diffID, staging, giveUp)
 	if !aboutContent(err) {
 		return archive.count(), err
 	}
@@ -175,7 +187,9 @@ func aboutContent(err error) bool {
 
 // unpackInto decompresses, unpacks and compares the diffID. After an error that
 // is not about the content it has called giveUp.
-func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, staging *store.Staging, giveUp func()) error {
+func (p *Puller) unpackInto(
+	ctx context.Context, authenticated io.Reader, into *archiveReader, lp layerPlan, diffID *diffIDCheck, staging *store.Staging, giveUp func(),
+) error {
 	compressed := &countingReader{r: authenticated}
 	into.r = compressed
 	if lp.compression != plain {
@@ -184,21 +198,20 @@ func (p *Puller) unpackInto(ctx context.Context, authenticated io.Reader, into *
 			return err
 		}
 		defer free()
-		decoded := readAhead(archive)
+		decoded, err := readAhead(archive, &p.blocks, decodedBlocks, diffID.see())
+		if err != nil {
+			giveUp()
+			return err
+		}
 		defer decoded.close()
 		into.r = decoded
-	}
-	var digester digest.Digester
-	if !lp.hashedAlready() {
-		digester = lp.diffID.Algorithm().Digester()
-		into.hash = digester.Hash()
 	}
 	_, err := staging.Unpack(ctx, into, p.cfg.Limits)
 	if err == nil { // the decompressor may have stopped before the end of the blob
 		_, err = io.Copy(io.Discard, compressed)
 	}
-	if err == nil && digester != nil && digester.Digest() != lp.diffID {
-		err = &diffIDError{seen: digester.Digest(), wanted: lp.diffID}
+	if err == nil {
+		err = diffID.hold()
 	}
 	if err != nil && !aboutContent(err) {
 		giveUp()
@@ -212,18 +225,46 @@ func (lp *layerPlan) hashedAlready() bool {
 	return lp.compression == plain && !lp.encrypted && lp.desc.Digest == lp.diffID
 }
 
-// archiveReader hashes and counts an archive that is read.
+// A diffIDCheck hashes the archive. nil: somebody else hashes the same bytes.
+type diffIDCheck struct {
+	wanted   digest.Digest
+	digester digest.Digester
+}
+
+func (lp *layerPlan) newDiffID() *diffIDCheck {
+	if lp.hashedAlready() {
+		return nil
+	}
+	return &diffIDCheck{wanted: lp.diffID, digester: lp.diffID.Algorithm().Digester()}
+}
+
+// see returns what takes the bytes.
+func (d *diffIDCheck) see() func([]byte) {
+	if d == nil {
+		return nil
+	}
+	return func(p []byte) { _, _ = d.digester.Hash().Write(p) } // a hash never fails
+}
+
+// hold compares, after all bytes have been read.
+func (d *diffIDCheck) hold() error {
+	if d == nil {
+		return nil
+	}
+	if seen := d.digester.Digest(); seen != d.wanted {
+		return &diffIDError{seen: seen, wanted: d.wanted}
+	}
+	return nil
+}
+
+// archiveReader counts an archive that is read.
 type archiveReader struct {
-	r    io.Reader
-	hash hash.Hash // nil: somebody else hashes the same bytes
-	n    atomic.Int64
+	r io.Reader
+	n atomic.Int64
 }
 
 func (a *archiveReader) Read(p []byte) (int, error) {
 	n, err := a.r.Read(p)
-	if a.hash != nil {
-		_, _ = a.hash.Write(p[:n]) // a hash never fails
-	}
 	a.n.Add(int64(n))
 	return n, err
 }

@@ -60,7 +60,19 @@ type Puller struct {
 	log     *slog.Logger
 	flights flights
 	windows *windows
+	blocks  blocks
 	pulls   atomic.Int64
+}
+
+// enter keeps the memory that layers hand on to each other until leave.
+func (p *Puller) enter() {
+	p.windows.enter()
+	p.blocks.enter()
+}
+
+func (p *Puller) leave() {
+	p.windows.leave()
+	p.blocks.leave()
 }
 
 // New checks the configuration.
