@@ -35,10 +35,8 @@ func TestHelpNamesWhatFlagsTake(t *testing.T) {
 		t.Errorf("only %d flags found", flags)
 	}
 	for _, program := range Programs {
-		section := string(text)[strings.Index(string(text), "\n## "+program+"\n"):]
-		if end := strings.Index(section, "\n### "); end > 0 {
-			section = section[:end]
-		}
+		_, section, _ := strings.Cut(string(text), "\n## "+program+"\n")
+		section, _, _ = strings.Cut(section, "\n### ")
 		if !strings.Contains(section, "Exit codes: 0 ok") {
 			t.Errorf("%s does not say its exit codes", program)
 		}
