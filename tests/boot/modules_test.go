@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -26,8 +27,8 @@ func TestDriverThatPodsNeed(t *testing.T) {
 	if _, err := m.Kata().Check(t.Context(), &agent.CheckRequest{}); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(m.Console(), "dm_crypt") {
-		t.Error("the console does not name the module")
+	if console, err := os.ReadFile(m.Console()); err != nil || !strings.Contains(string(console), "dm_crypt") {
+		t.Errorf("the console does not name the module: %v", err)
 	}
 	if _, err := m.Kata().DestroySandbox(t.Context(), &agent.DestroySandboxRequest{}); err != nil {
 		t.Errorf("such a machine cannot be ended: %v", err)
