@@ -31,7 +31,7 @@ func ParseLayout(s string) (dir, tag string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	if i := strings.LastIndexByte(rest, ':'); i > 0 && tagForm.MatchString(rest[i+1:]) {
+	if i := strings.LastIndexByte(rest, ':'); i > 0 && isTag(rest[i+1:]) {
 		return rest[:i], rest[i+1:], true
 	}
 	return rest, defaultTag, true

@@ -17,12 +17,13 @@ const (
 	defaultTag   = "latest"
 	maxReference = 1024 // bytes of a whole reference; the repository alone is limited to 255
 	maxRepo      = 255
+	maxTag       = 128
 )
 
 var (
 	hostForm = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
 	pathForm = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+	tagForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 )
 
 // A Reference is a normalised image name: docker.io and library/ are spelled
@@ -66,7 +67,7 @@ func ParseNamed(s string) (Reference, error) {
 	}
 	if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.Contains(rest[i:], "/") {
 		r.Tag, rest = rest[i+1:], rest[:i]
-		if !tagForm.MatchString(r.Tag) {
+		if !isTag(r.Tag) {
 			return Reference{}, fmt.Errorf("image reference %q: bad tag", s)
 		}
 	}
@@ -76,6 +77,8 @@ func ParseNamed(s string) (Reference, error) {
 	}
 	return r, nil
 }
+
+func isTag(s string) bool { return len(s) <= maxTag && tagForm.MatchString(s) }
 
 // whyNot names the mistakes that people make most.
 func whyNot(r Reference) string {

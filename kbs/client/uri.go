@@ -23,11 +23,15 @@ type ResourceURI struct {
 // DefaultPlugin is the plugin that plain kbs:// names.
 const DefaultPlugin = "resource"
 
-const maxURI = 2048 // bytes
+const (
+	maxURI    = 2048 // bytes
+	maxHost   = 259  // a name of 253 bytes and a port
+	maxPlugin = 64
+)
 
 var (
-	pluginForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
-	hostForm   = regexp.MustCompile(`^(([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?)?$`)
+	pluginForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+	hostForm   = regexp.MustCompile(`^(([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?)?$`)
 	// The broker's own rule for resources (kbs-protocol 8.1), so also: no
 	// leading dot, no empty segment, nothing escaped.
 	segmentForm = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*$`)
@@ -50,7 +54,7 @@ func ParseResourceURI(s string) (ResourceURI, error) {
 	u := ResourceURI{Plugin: DefaultPlugin}
 	if scheme != "kbs" {
 		plugin, ok := strings.CutPrefix(scheme, "kbs+")
-		if !ok || !pluginForm.MatchString(plugin) || reserved(plugin) {
+		if !ok || len(plugin) > maxPlugin || !pluginForm.MatchString(plugin) || reserved(plugin) {
 			return ResourceURI{}, errors.New("scheme of a resource URI is not kbs or kbs+plugin")
 		}
 		u.Plugin = plugin
@@ -60,7 +64,7 @@ func ParseResourceURI(s string) (ResourceURI, error) {
 		return ResourceURI{}, errors.New("query of the resource URI is malformed")
 	}
 	u.Host, u.Path, ok = strings.Cut(rest, "/")
-	if !ok || !hostForm.MatchString(u.Host) {
+	if !ok || len(u.Host) > maxHost || !hostForm.MatchString(u.Host) {
 		return ResourceURI{}, errors.New("resource URI has no path or a malformed host")
 	}
 	segments := strings.Split(u.Path, "/")

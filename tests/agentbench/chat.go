@@ -12,11 +12,13 @@ import (
 )
 
 // The gates: how many times the rate of a server of nothing but the protocol's
-// library the agent reaches, with the same client; what share of that it reaches
+// library the agent reaches, with the same client, unless the machine lets no more
+// through, which is to reach this share of a copy without a protocol; what share of that it reaches
 // when a policy judges each piece; how much longer another container's exec may
 // take meanwhile, and how long an answer to Check.
 const (
 	gateBeyond = 3.0
+	gateCopy   = 0.9
 	gateJudged = 0.8
 	gateStarve = 4.0
 	gateCheck  = 20 * time.Millisecond
@@ -112,7 +114,8 @@ func chat(ctx context.Context, o options, r *report) (err error) {
 		}
 		r.gate(fmt.Sprintf("output in pieces of %d kB", size>>10), fmt.Sprintf("%.0f MB/s", top.agentFrames),
 			fmt.Sprintf("the library's server %.0f, copy without protocol %.0f", top.libraryFrames, top.raw),
-			fmt.Sprintf("%.0f times the first", gateBeyond), top.agentFrames >= gateBeyond*top.libraryFrames)
+			fmt.Sprintf("%.0f times the first, or %.0f %% of the second", gateBeyond, 100*gateCopy),
+			top.agentFrames >= gateBeyond*top.libraryFrames || top.agentFrames >= gateCopy*top.raw)
 		r.gate("  with an agent policy", fmt.Sprintf("%.0f MB/s", top.judgedFrames),
 			fmt.Sprintf("without one %.0f, by a constant rule %.0f", top.agentFrames, top.constantFrames),
 			fmt.Sprintf("%.0f %% of the first", 100*gateJudged), top.judgedFrames >= gateJudged*top.agentFrames)

@@ -30,8 +30,48 @@ func TestSpareMemory(t *testing.T) {
 // A small heap gets its room, a large one its share.
 func TestGrowth(t *testing.T) {
 	for live, want := range map[uint64]int{0: 800, 4 << 20: 200, 8 << 20: 100, 24 << 20: heapGrowth, 1 << 30: heapGrowth} {
-		if got := growth(live); got != want {
+		if got := growth(live, busyRoom); got != want {
 			t.Errorf("%d living bytes: %d %%, want %d", live, got, want)
+		}
+	}
+	if got := growth(4<<20, calmRoom); got != 50 {
+		t.Errorf("calm: %d %%", got)
+	}
+}
+
+// Many collections soon after each other, and none that came later among them,
+// give room until the next rest.
+func TestRoom(t *testing.T) {
+	var p pace
+	now := time.Now()
+	after := func(d time.Duration, times int) (room uint64) {
+		for range times {
+			now = now.Add(d)
+			room = p.room(now)
+		}
+		return room
+	}
+	const soon, later = busyWithin - 1, busyWithin
+	for _, c := range []struct {
+		name  string
+		d     time.Duration
+		times int
+		rests bool
+		want  uint64
+	}{
+		{"nearly in a row", soon, busyAfter - 1, false, calmRoom},
+		{"later", later, 1, false, calmRoom},
+		{"nearly again", soon, busyAfter - 1, false, calmRoom},
+		{"in a row", soon, 1, false, busyRoom},
+		{"later, still busy", later, 3, false, busyRoom},
+		{"after a rest", soon, 1, true, calmRoom},
+		{"calm again", soon, busyAfter - 1, false, calmRoom},
+	} {
+		p.ours = c.rests
+		got := after(c.d, c.times)
+		p.ours = false
+		if got != c.want {
+			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
 		}
 	}
 }

@@ -23,12 +23,14 @@ type Module struct {
 const (
 	maxModules    = 64
 	maxParameters = 32
+	maxModuleName = 64 // bytes
+	maxParameter  = 320
 	moduleTimeout = 30 * time.Second
 )
 
 var (
-	moduleName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-	moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.]{1,64}(=[A-Za-z0-9_.,:/-]{0,256})?$`)
+	moduleName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	moduleParameter = regexp.MustCompile(`^[A-Za-z0-9_.]+(=[A-Za-z0-9_.,:/-]*)?$`)
 )
 
 // LoadModules loads modules of the guest's own image, by its modprobe. What the
@@ -39,14 +41,14 @@ func (m *Machine) LoadModules(ctx context.Context, modules []Module) error {
 		return invalidf("%d kernel modules, at most %d are possible", len(modules), maxModules)
 	}
 	for _, one := range modules {
-		if !moduleName.MatchString(one.Name) {
+		if len(one.Name) > maxModuleName || !moduleName.MatchString(one.Name) {
 			return invalidf("%.64q is no name of a kernel module", one.Name)
 		}
 		if len(one.Parameters) > maxParameters {
 			return invalidf("%d parameters of a kernel module, at most %d are possible", len(one.Parameters), maxParameters)
 		}
 		for _, p := range one.Parameters {
-			if !moduleParameter.MatchString(p) {
+			if len(p) > maxParameter || !moduleParameter.MatchString(p) {
 				return invalidf("%.64q is no parameter of a kernel module", p)
 			}
 		}

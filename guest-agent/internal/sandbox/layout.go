@@ -31,7 +31,9 @@ const (
 // swap's.
 var reserved = []string{"shared", sandboxDir, namespacesDir, runtimeDir, volumesDir, "image", "image-disk", "journal", "swap"}
 
-var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}$`)
+var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+const maxID = 255 // bytes, what a file name may have
 
 // ErrBadID is the text that runtimes know (kata-agent 1.5).
 var ErrBadID = errors.New("invalid container id")
@@ -39,7 +41,7 @@ var ErrBadID = errors.New("invalid container id")
 // CheckID accepts the container ids that Kata accepts and that can be the name
 // of a directory, and fails with [ErrBadID] on all others.
 func CheckID(id string) error {
-	if !containerID.MatchString(id) || slices.Contains(reserved, id) {
+	if len(id) > maxID || !containerID.MatchString(id) || slices.Contains(reserved, id) {
 		return ErrBadID
 	}
 	return nil

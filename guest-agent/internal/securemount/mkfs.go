@@ -36,12 +36,15 @@ var mkfsFlags = map[Filesystem][]string{
 }
 
 var (
-	mkfsValue = regexp.MustCompile(`^[A-Za-z0-9^_=,.-]{1,128}$`)
+	mkfsValue = regexp.MustCompile(`^[A-Za-z0-9^_=,.-]+$`)
 	// Values that lead out of the volume, or make it larger or smaller than it is.
 	mkfsRefused = []string{"offset=", "device=", "name=", "file=", "size=0", "external", "journal_dev"}
 )
 
-const maxMkfs = 32
+const (
+	maxMkfs      = 32
+	maxMkfsValue = 128 // bytes
+)
 
 // arguments returns those of the program, with the node still to be appended.
 func (f Filesystem) arguments(options []string, integrity bool) ([]string, error) {
@@ -61,7 +64,7 @@ func (f Filesystem) arguments(options []string, integrity bool) ([]string, error
 		if !slices.Contains(mkfsFlags[f], flag) {
 			return nil, invalid("%.64q of mkfsOpts is not supported for %s", flag, f)
 		}
-		if i+1 == len(options) || !mkfsValue.MatchString(options[i+1]) || strings.HasPrefix(options[i+1], "-") ||
+		if i+1 == len(options) || len(options[i+1]) > maxMkfsValue || !mkfsValue.MatchString(options[i+1]) || strings.HasPrefix(options[i+1], "-") ||
 			slices.ContainsFunc(mkfsRefused, func(bad string) bool { return strings.Contains(options[i+1], bad) }) {
 			return nil, invalid("the value of %s in mkfsOpts is not supported", flag)
 		}

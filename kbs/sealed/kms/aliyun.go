@@ -36,7 +36,7 @@ type aliyun struct {
 	uris []string
 }
 
-var aliyunID = regexp.MustCompile(`^[\w.-]{1,64}$`)
+var aliyunID = form{regexp.MustCompile(`^[\w.-]+$`), 64}
 
 func newAliyun(settings map[string]any, f files) (driver, error) {
 	a := new(aliyun)

@@ -28,7 +28,7 @@ import (
 type aliyunInstance struct{ *aliyun }
 
 func (a *aliyun) instance(f files) (driver, error) {
-	if !aliyunID.MatchString(a.ClientKey) || !aliyunID.MatchString(a.Instance) || a.Region != "" || a.TokenPath != "" || a.Credential != "" || a.Roots != "" {
+	if !aliyunID.fits(a.ClientKey) || !aliyunID.fits(a.Instance) || a.Region != "" || a.TokenPath != "" || a.Credential != "" || a.Roots != "" {
 		return nil, errors.New("provider_settings: client_key has client_key_id and kms_instance_id alone")
 	}
 	dir := credentialDir + "/aliyun/"
@@ -55,7 +55,7 @@ func (a aliyunInstance) open(e env, credentials []secret.Bytes) (service, error)
 		return nil, err
 	}
 	id := d.text("KeyId")
-	if !aliyunID.MatchString(id) {
+	if !aliyunID.fits(id) {
 		return nil, fault.Newf(fault.Unauthenticated, "the credential has no KeyId")
 	}
 	if ca.Len() == 0 {

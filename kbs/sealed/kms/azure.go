@@ -27,8 +27,8 @@ type azure struct {
 }
 
 var (
-	azureName   = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}(/[0-9A-Za-z]{1,64})?$`) // NAME[/VERSION]
-	azureTenant = regexp.MustCompile(`^[0-9A-Za-z.-]{1,253}$`)
+	azureName   = form{regexp.MustCompile(`^[0-9A-Za-z-]+(/[0-9A-Za-z]+)?$`), 192} // NAME[/VERSION]
+	azureTenant = form{regexp.MustCompile(`^[0-9A-Za-z.-]+$`), 253}
 )
 
 // azureKeyWraps are the algorithms that are taken; the first one is the usual.
@@ -56,7 +56,7 @@ func (a *azure) open(e env, credentials []secret.Bytes) (service, error) {
 		return nil, err
 	}
 	tenant, id, password := d.text("tenant_id"), d.text("client_id"), d.secret("client_secret")
-	if !azureTenant.MatchString(tenant) || id == "" || password.Len() == 0 {
+	if !azureTenant.fits(tenant) || id == "" || password.Len() == 0 {
 		password.Destroy()
 		return nil, fault.Newf(fault.Unauthenticated, "the credential is not an application's")
 	}
@@ -103,7 +103,7 @@ func (c *azureClient) secret(ctx context.Context, name string, annotations map[s
 	if err := annotated(annotations, &struct{}{}); err != nil {
 		return secret.Bytes{}, err
 	}
-	if !azureName.MatchString(name) {
+	if !azureName.fits(name) {
 		return secret.Bytes{}, fault.New(fault.SealedInvalid, errors.New("name: want NAME[/VERSION]"))
 	}
 	var out struct {
@@ -136,7 +136,7 @@ func (c *azureClient) key(ctx context.Context, verb, keyID, algorithm string, va
 		algorithm = "RSA-OAEP-256"
 	}
 	switch {
-	case !azureName.MatchString(keyID):
+	case !azureName.fits(keyID):
 		return r, fault.New(fault.SealedInvalid, errors.New("key_id: want NAME[/VERSION]"))
 	case !azureKeyWraps[algorithm]:
 		return r, fault.Newf(fault.SealedInvalid, "annotations: algorithm %.40q is not taken", algorithm)
@@ -181,7 +181,7 @@ func (c *azureClient) encrypt(ctx context.Context, keyID string, key secret.Byte
 	name, _, _ := strings.Cut(keyID, "/")
 	_, version, found := strings.Cut(r.KID, "/keys/"+name+"/")
 	full := fmt.Sprintf("%s/%s", name, version)
-	if !found || !azureName.MatchString(full) {
+	if !found || !azureName.fits(full) {
 		return Wrapped{}, malformed("Azure")
 	}
 	return wrapped("Azure", full, text.Reveal(), nil)

@@ -29,9 +29,9 @@ type gcp struct {
 
 // What names look like. A secret without a version is the latest one.
 var (
-	gcpSecret = regexp.MustCompile(`^projects/\w[\w.:-]{0,63}(/locations/[\w-]{1,64})?/secrets/[\w-]{1,255}(/versions/[\w-]{1,64})?$`)
+	gcpSecret = form{regexp.MustCompile(`^projects/\w[\w.:-]*(/locations/[\w-]+)?/secrets/[\w-]+(/versions/[\w-]+)?$`), 512}
 	gcpLatest = regexp.MustCompile(`/versions/[^/]+$`)
-	gcpKey    = regexp.MustCompile(`^projects/\w[\w.:-]{0,63}/locations/[\w-]{1,64}/keyRings/[\w-]{1,64}/cryptoKeys/[\w-]{1,64}$`)
+	gcpKey    = form{regexp.MustCompile(`^projects/\w[\w.:-]*/locations/[\w-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+$`), 320}
 )
 
 const gcpScope = "https://www.googleapis.com/auth/cloud-platform"
@@ -145,7 +145,7 @@ func (c *gcpClient) secret(ctx context.Context, name string, annotations map[str
 	if err := annotated(annotations, &struct{}{}); err != nil {
 		return secret.Bytes{}, err
 	}
-	if !gcpSecret.MatchString(name) {
+	if !gcpSecret.fits(name) {
 		return secret.Bytes{}, fault.New(fault.SealedInvalid, errors.New("name: want projects/P/secrets/S[/versions/V]"))
 	}
 	if !gcpLatest.MatchString(name) {
@@ -172,7 +172,7 @@ type gcpAAD struct {
 }
 
 func (c *gcpClient) key(keyID, verb string) (string, error) {
-	if !gcpKey.MatchString(keyID) {
+	if !gcpKey.fits(keyID) {
 		return "", fault.New(fault.SealedInvalid, errors.New("key_id: want projects/P/locations/L/keyRings/R/cryptoKeys/K"))
 	}
 	return c.at("https://cloudkms.googleapis.com") + "/v1/" + keyID + ":" + verb, nil

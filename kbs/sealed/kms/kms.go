@@ -31,6 +31,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -258,6 +259,15 @@ func read(what string, members map[string]any, v any) error {
 	}
 	return nil
 }
+
+// A form is what names of a kind look like. Their length is a number beside it: as
+// a bound within the expression it would cost every agent memory for each byte.
+type form struct {
+	form *regexp.Regexp
+	max  int // bytes
+}
+
+func (f form) fits(name string) bool { return len(name) <= f.max && f.form.MatchString(name) }
 
 // annotated reads annotations.
 func annotated(members map[string]any, v any) error {
