@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/genpolicy"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 // generator is what the command line of genpolicy says.
@@ -149,7 +150,7 @@ func (g generator) images() (genpolicy.Images, error) {
 		platform = registry.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 	}
 	cfg := registry.Config{
-		InsecureHTTPHosts: g.plainHTTP, UserAgent: "vouchsafe-genpolicy/" + version(),
+		InsecureHTTPHosts: g.plainHTTP, UserAgent: "vouchsafe-genpolicy/" + version.Here().Short(),
 		ProxyFromEnvironment: true, Helper: registry.ExecHelper,
 	}
 	if g.ca != "" {

@@ -6,12 +6,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/agent"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 // personCommands are for a person in the guest, or one with a simulated device
 // on a desk.
 func personCommands(io stdio) []*cobra.Command {
-	p := agent.Person{Options: agent.Options{Version: version(), Stderr: io.err}}
+	p := agent.Person{Options: agent.Options{Version: version.Here().Short(), Stderr: io.err}}
 	var data string
 	evidence := &cobra.Command{
 		Use:   "evidence",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +20,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/sandbox"
 	"github.com/vouchsafe-cc/vouchsafe/guest-agent/internal/settings"
 	"github.com/vouchsafe-cc/vouchsafe/measure/aael"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 // stdio is where data and messages go.
@@ -81,7 +81,7 @@ administrator opens: kbsctl explain ticket/7QK2-M9TD.`,
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(io.out, "guest-agent", version())
+			_, err := fmt.Fprintln(io.out, version.Here().Line("guest-agent"))
 			return err
 		},
 	})
@@ -111,7 +111,7 @@ func withoutCommand(*cobra.Command, []string) error {
 const initDataOfDisk = "auto"
 
 func serveCommand(io stdio, m *boot.Machine) *cobra.Command {
-	o := agent.Options{Version: version(), Stderr: io.err}
+	o := agent.Options{Version: version.Here().Short(), Stderr: io.err}
 	if m != nil {
 		o.Complete = m.Complete
 	}
@@ -164,15 +164,6 @@ func oneArg(what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// version is that of the build, or "devel".
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
-	}
-	return info.Main.Version
 }
 
 // attesterFlags say what attests for this guest.

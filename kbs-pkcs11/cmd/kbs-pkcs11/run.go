@@ -14,8 +14,10 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/opener"
 	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/service"
 	"github.com/vouchsafe-cc/vouchsafe/kbs-pkcs11/internal/token"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 const idPrefix = "pkcs11:" // of what the broker calls a key
@@ -39,13 +41,15 @@ cannot be reached or does not answer.`,
 	root.SetArgs(args)
 	var path string
 	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/vouchsafe/kbs-pkcs11.toml", "configuration `FILE`")
-	root.AddCommand(initCommand(&path), serveCommand(&path), openCommand())
+	root.AddCommand(initCommand(&path), serveCommand(&path), openCommand(), versionCommand())
 	root.SetIn(stdin)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return fault.ExitOK
 	}
-	_, _ = fmt.Fprintln(stderr, "kbs-pkcs11:", strings.TrimSpace(err.Error()))
+	if !errors.Is(err, opener.ErrTold) { // who asked says it
+		_, _ = fmt.Fprintln(stderr, "kbs-pkcs11:", strings.TrimSpace(err.Error()))
+	}
 	if !understood {
 		if !cmd.HasSubCommands() {
 			_, _ = fmt.Fprintf(stderr, "  usage  %s\n", cmd.UseLine())
@@ -56,6 +60,18 @@ cannot be reached or does not answer.`,
 		return fault.ExitUnavailable
 	}
 	return fault.ExitUsage
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Here().Line("kbs-pkcs11"))
+			return err
+		},
+	}
 }
 
 func initCommand(path *string) *cobra.Command {

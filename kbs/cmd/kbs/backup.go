@@ -15,6 +15,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store/archive"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 func (p *program) backupCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func (p *program) backup(ctx context.Context, cfg config.Config, path string) (e
 	}
 	var counts archive.Counts
 	err = newFile(path, func(f *os.File) (err error) {
-		counts, err = archive.Write(ctx, f, archive.Header{Created: time.Now(), Program: "vouchsafe-kbs " + version()}, whole)
+		counts, err = archive.Write(ctx, f, archive.Header{Created: time.Now(), Program: "vouchsafe-kbs " + version.Here().Short()}, whole)
 		return err
 	})
 	if err != nil {

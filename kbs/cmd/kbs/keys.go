@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/broker"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 func (p *program) keysCommand() *cobra.Command {
@@ -129,7 +130,7 @@ run goes on where it was.`,
 
 func (p *program) rotate(ctx context.Context, cfg config.Loaded, to string) error {
 	log := slog.New(slog.NewJSONHandler(p.io.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	k, err := broker.RotateMasterKey(ctx, cfg.Config, broker.Options{Logger: log, Now: time.Now, Version: version()}, to)
+	k, err := broker.RotateMasterKey(ctx, cfg.Config, broker.Options{Logger: log, Now: time.Now, Version: version.Here().Short()}, to)
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 // stdio is where data and messages go.
@@ -80,7 +80,7 @@ Exit codes: 0 ok, 1 usage, configuration, or what this machine lacks, 4 not foun
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(p.io.out, "kbs", version())
+			_, err := fmt.Fprintln(p.io.out, version.Here().Line("kbs"))
 			return err
 		},
 	})
@@ -91,13 +91,4 @@ Exit codes: 0 ok, 1 usage, configuration, or what this machine lacks, 4 not foun
 // print help and succeed, whatever was misspelt.
 func needsCommand(cmd *cobra.Command, _ []string) error {
 	return fmt.Errorf("%w: %s needs a command", errUsage, cmd.CommandPath())
-}
-
-// version is that of the build, or "devel".
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
-	}
-	return info.Main.Version
 }

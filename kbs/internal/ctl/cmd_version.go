@@ -1,20 +1,10 @@
 package ctl
 
 import (
-	"runtime"
-	"runtime/debug"
-
 	"github.com/spf13/cobra"
-)
 
-// version is what `version` prints.
-type version struct {
-	Version  string `json:"version"`
-	Revision string `json:"revision,omitempty"`
-	Modified bool   `json:"modified,omitempty"` // built from a changed tree
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
+	"github.com/vouchsafe-cc/vouchsafe/version"
+)
 
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -23,38 +13,11 @@ func (c *cli) versionCommand() *cobra.Command {
 		Example: "  kbsctl version -o json",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := buildVersion()
+			b := version.Here()
 			if c.flags.output != "table" {
-				return c.printData(v)
+				return c.printData(b)
 			}
-			line := "kbsctl " + v.Version
-			if v.Revision != "" {
-				line += " " + v.Revision
-			}
-			if v.Modified {
-				line += " (modified)"
-			}
-			return c.printf("%s %s %s\n", line, v.Go, v.Platform)
+			return c.printf("%s\n", b.Line("kbsctl"))
 		},
 	}
-}
-
-func buildVersion() version {
-	v := version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if info.Main.Version != "" {
-		v.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			v.Revision = s.Value
-		case "vcs.modified":
-			v.Modified = s.Value == "true"
-		}
-	}
-	return v
 }

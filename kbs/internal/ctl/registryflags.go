@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 	"github.com/vouchsafe-cc/vouchsafe/secret"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 // registryFlags say how registries are reached.
@@ -74,7 +75,7 @@ func (f *platformFlag) native() (registry.Platform, error) {
 
 func (c *cli) registry(f registryFlags) (registry.Config, error) {
 	cfg := registry.Config{
-		InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + buildVersion().Version,
+		InsecureHTTPHosts: f.plainHTTP, UserAgent: "kbsctl/" + version.Here().Short(),
 		ProxyFromEnvironment: true, Helper: registry.ExecHelper,
 	}
 	if len(f.plainHTTP) > 0 {

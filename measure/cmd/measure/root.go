@@ -68,7 +68,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(c.predictCommand(), c.machineCommand(), c.diffCommand(), c.idBlockCommand(), c.verifyCommand(), c.inspectCommand(),
-		c.obtainCommand(), c.enrollCommand(), c.collateralCommand(), c.simCommand())
+		c.obtainCommand(), c.enrollCommand(), c.collateralCommand(), c.simCommand(), c.versionCommand())
 	understood := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetIn(c.in)

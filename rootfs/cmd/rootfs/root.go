@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// Errors are printed below, once, with an exit code.
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand(), c.runCommand())
+	root.AddCommand(c.lockCommand(), c.buildCommand(), c.inspectCommand(), c.verifyCommand(), c.runCommand(), c.versionCommand())
 	understood := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetOut(c.out)
