@@ -3,6 +3,8 @@ package pull
 import (
 	"errors"
 	"io"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
 // How many blocks a ring has of its own, and how many it may have with spare
@@ -75,7 +77,7 @@ func (a *ahead) run(src io.Reader) {
 		}
 		for f.err == nil && f.n < blockSize && !a.stopped() {
 			var n int
-			n, f.err = src.Read(f.block[f.n:])
+			n, f.err = containedRead(src, f.block[f.n:])
 			f.n += n
 		}
 		a.filled <- f // there is room for all blocks
@@ -154,6 +156,16 @@ func (a *ahead) close() {
 	}
 	a.giveBack(all)
 	a.now, a.rest = filled{err: errClosed}, nil
+}
+
+// containedRead is one Read, of which a panic is an error: a decoder reads what
+// strangers wrote.
+func containedRead(r io.Reader, p []byte) (n int, err error) {
+	err = fault.Contain(func() (err error) {
+		n, err = r.Read(p)
+		return err
+	})
+	return n, err
 }
 
 // giveBack returns these blocks and those that are free.

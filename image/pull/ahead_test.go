@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 )
 
 func ring(t *testing.T, src io.Reader, b *blocks, see func([]byte)) *ahead {
@@ -60,6 +63,31 @@ func TestReadAheadErrors(t *testing.T) {
 	}
 	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, broken) {
 		t.Errorf("then %v", err)
+	}
+}
+
+// buggy is a decoder with a bug.
+type buggy struct{ r io.Reader }
+
+func (b *buggy) Read(p []byte) (int, error) {
+	if n, err := b.r.Read(p); err == nil {
+		return n, nil
+	}
+	panic("a bug")
+}
+
+// A decoder that panics is one that fails; what it gave before is read.
+func TestReadAheadContainsPanics(t *testing.T) {
+	b := &blocks{}
+	b.enter()
+	a := ring(t, &buggy{bytes.NewReader(make([]byte, 3*blockSize))}, b, nil)
+	got, err := io.ReadAll(a)
+	if _, ok := errors.AsType[*fault.Panic](err); !ok || len(got) != 3*blockSize || !strings.Contains(err.Error(), "ahead_test.go") {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.close()
+	if b.leave(); b.lent != 0 || b.free != nil {
+		t.Errorf("%d spare blocks are lent, %d are kept", b.lent, len(b.free))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/image/crypt"
 	"github.com/vouchsafe-cc/vouchsafe/image/registry"
 )
@@ -93,7 +94,7 @@ func (j *copying) vouched(ctx context.Context, r io.Reader, lp layerPlan) *vouch
 	check, w := io.Pipe()
 	v.w, v.verdict = w, make(chan error, 1)
 	go func() {
-		err := j.puller.hold(ctx, check, lp)
+		err := fault.Contain(func() error { return j.puller.hold(ctx, check, lp) })
 		// Earlier stages may have the better reason, so the stream goes on to its end.
 		_, _ = io.Copy(io.Discard, check)
 		v.verdict <- err

@@ -71,6 +71,8 @@ func blobFault(d digest.Digest, index int, err error) error {
 		code, le.What = fault.ImageMalformed, WhatFetch
 	} else if _, ok := errors.AsType[*fetchError](err); ok || interrupted(err) {
 		code, le.What = fault.ImageUnavailable, WhatFetch
+	} else if _, ok := errors.AsType[*fault.Panic](err); ok {
+		le.What = WhatArchive
 	} else {
 		le.What = WhatStore
 	}

@@ -57,8 +57,11 @@ func (j *job) ensure(ctx context.Context, lp layerPlan) (*store.Layer, error) {
 	var private crypt.Private
 	if lp.encrypted {
 		j.progress.layer(lp, Event{Phase: PhaseKey})
-		var err error
-		if private, err = j.puller.unwrap(ctx, lp); err != nil {
+		err := fault.Contain(func() (err error) {
+			private, err = j.puller.unwrap(ctx, lp)
+			return err
+		})
+		if err != nil {
 			return nil, fault.New(fault.ImageKey, &LayerError{Digest: lp.desc.Digest.String(), Index: lp.index, What: WhatKey, Err: err})
 		}
 		defer private.Key.Destroy()
@@ -95,7 +98,11 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 	if err != nil {
 		return nil, err
 	}
-	unpacked, err := j.stream(ctx, lp, private, staging)
+	var unpacked int64
+	err = fault.Contain(func() (err error) {
+		unpacked, err = j.stream(ctx, lp, private, staging)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(err, staging.Abort())
 	}
@@ -206,7 +213,10 @@ func (p *Puller) unpackInto(
 		defer decoded.close()
 		into.r = decoded
 	}
-	_, err := staging.Unpack(ctx, into, p.cfg.Limits)
+	err := fault.Contain(func() error {
+		_, err := staging.Unpack(ctx, into, p.cfg.Limits)
+		return err
+	})
 	if err == nil { // the decompressor may have stopped before the end of the blob
 		_, err = io.Copy(io.Discard, compressed)
 	}

@@ -468,6 +468,27 @@ func TestKeyRefused(t *testing.T) {
 	}
 }
 
+// A bug that a layer leads to ends that pull, and neither the agent nor another one.
+func TestPanicsAreContained(t *testing.T) {
+	w := newWorld(t)
+	ref := w.ship("app:v1", layers(t)...)
+	config := w.config()
+	config.Unwrapper = buggyUnwrapper{}
+	good := w.puller
+	var err error
+	w.puller, err = pull.New(config)
+	imagetest.Must(t, err)
+	if err := w.refused(ref, fault.ImageKey); !strings.Contains(cause(err).Error(), "panic: a bug") {
+		t.Errorf("cause %v", cause(err))
+	}
+	w.puller = good
+	w.pull(ref)
+}
+
+type buggyUnwrapper struct{}
+
+func (buggyUnwrapper) Unwrap(context.Context, crypt.WrappedKey) (secret.Bytes, error) { panic("a bug") }
+
 func TestMalformedImages(t *testing.T) {
 	w := newWorld(t)
 	l := layers(t)

@@ -54,18 +54,24 @@ func (s *Server) unsealEnv(ctx context.Context, env []string) ([]string, error) 
 			continue
 		}
 		g.Go(func() error {
-			value, err := s.unseal(ctx, text)
-			if err != nil {
+			return fault.Contain(func() (err error) { // nobody else would, in a goroutine
+				out[i], err = s.unsealVariable(ctx, name, text)
 				return err
-			}
-			defer value.Destroy()
-			v := value.Reveal()
-			if !utf8.Valid(v) || strings.ContainsRune(string(v), 0) {
-				return fault.Newf(fault.SealedInvalid, "the value of variable %q is not text", name)
-			}
-			out[i] = name + "=" + string(v)
-			return nil
+			})
 		})
 	}
 	return out, g.Wait()
+}
+
+func (s *Server) unsealVariable(ctx context.Context, name, text string) (string, error) {
+	value, err := s.unseal(ctx, text)
+	if err != nil {
+		return "", err
+	}
+	defer value.Destroy()
+	v := value.Reveal()
+	if !utf8.Valid(v) || strings.ContainsRune(string(v), 0) {
+		return "", fault.Newf(fault.SealedInvalid, "the value of variable %q is not text", name)
+	}
+	return name + "=" + string(v), nil
 }

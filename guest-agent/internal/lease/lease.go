@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -151,11 +152,11 @@ func (k *Keeper) round(ctx context.Context) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, k.cfg.Interval)
 	defer cancel()
-	renewed := k.cfg.Renew(bounded)
+	renewed := k.contained(func() error { return k.cfg.Renew(bounded) })
 	for _, h := range all {
 		err := renewed
 		if err == nil || silent(err) {
-			err = h.Ask(bounded)
+			err = k.contained(func() error { return h.Ask(bounded) })
 		}
 		if ctx.Err() != nil {
 			return // the pod ends; nobody refused anything
@@ -164,6 +165,16 @@ func (k *Keeper) round(ctx context.Context) {
 			k.settle(ctx, h, err)
 		}
 	}
+}
+
+// contained keeps a bug from ending the agent. It counts as a failure that is no
+// broker's decision.
+func (k *Keeper) contained(ask func() error) error {
+	err := fault.Contain(ask)
+	if p, ok := errors.AsType[*fault.Panic](err); ok {
+		k.cfg.Logger.Error("renewing a lease panicked", slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+	}
+	return err
 }
 
 func (k *Keeper) holds(h *held) bool {

@@ -20,7 +20,7 @@ type pod struct {
 	mu sync.Mutex // over what follows
 
 	answer, renew error
-	hang          bool
+	hang, bug     bool
 	n             counts
 	failStop      bool
 	end           context.CancelFunc
@@ -62,8 +62,11 @@ func (p *pod) lease() Lease {
 	return Lease{Holder: "app", What: "a secret", Drop: func() error { defer p.lock()(); p.n.dropped++; return nil }, Ask: func(ctx context.Context) error {
 		unlock := p.lock()
 		p.n.asked++
-		hang, answer := p.hang, p.answer
+		hang, bug, answer := p.hang, p.bug, p.answer
 		unlock()
+		if bug {
+			panic("a bug")
+		}
 		if hang {
 			<-ctx.Done()
 			return fault.New(fault.Unavailable, ctx.Err())
@@ -202,6 +205,21 @@ func TestGrace(t *testing.T) {
 		synctest.Wait()
 		if p.seen().dropped != 1 {
 			t.Error("a broker's silence has no end")
+		}
+	})
+}
+
+// A bug that an answer leads to is no decision, and ends nothing.
+func TestPanicsAreContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPod(t, Config{OnEnd: Stop})
+		p.Hold(p.lease())
+		p.set(func() { p.bug = true })
+		p.rounds(2)
+		p.set(func() { p.bug = false })
+		p.rounds(1)
+		if n := p.seen(); n.dropped != 0 || n.killed != 0 {
+			t.Errorf("%+v", n)
 		}
 	})
 }
