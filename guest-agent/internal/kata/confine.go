@@ -1,8 +1,6 @@
 package kata
 
 import (
-	"errors"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -98,46 +96,3 @@ func namedNetwork(p string) bool {
 // ofNamespace are the kernel parameters that belong to the IPC and the network
 // namespace. All others are the guest's.
 var ofNamespace = regexp.MustCompile(`^(kernel\.(shm[a-z_]+|msg[a-z_]+|sem)|fs\.mqueue\.[a-z_]+|net\.[a-z0-9_.-]+)$`)
-
-// takeNetworkParameters takes the parameters of the network out of a spec whose
-// container lives in the pod's network, which is the guest's: a runtime would
-// refuse to set them for a container that has no network of its own.
-func takeNetworkParameters(spec *specs.Spec) map[string]string {
-	if slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace }) {
-		return nil
-	}
-	taken, rest := map[string]string{}, map[string]string{}
-	for name, value := range spec.Linux.Sysctl {
-		if strings.HasPrefix(name, "net.") {
-			taken[name] = value
-		} else {
-			rest[name] = value
-		}
-	}
-	spec.Linux.Sysctl = rest
-	return taken
-}
-
-// setParameters writes kernel parameters below root, usually /proc/sys. Their
-// names have been confined: none has an empty part.
-func setParameters(root string, values map[string]string) error {
-	if len(values) == 0 {
-		return nil
-	}
-	dir, err := os.OpenRoot(root)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	for name, value := range values {
-		f, err := dir.OpenFile(strings.ReplaceAll(name, ".", "/"), os.O_WRONLY, 0)
-		if err != nil {
-			return invalidf("the kernel parameter %.64q cannot be set: %v", name, err)
-		}
-		_, err = f.WriteString(value)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return invalidf("the kernel parameter %.64q cannot be set: %v", name, err)
-		}
-	}
-	return nil
-}

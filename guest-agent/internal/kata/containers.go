@@ -46,15 +46,14 @@ func (s *Server) CreateContainer(ctx context.Context, req *agent.CreateContainer
 	ctx, stop := untilDone(ctx, s.destroying)
 	defer stop()
 	made, err := s.create(ctx, req)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errDestroyed) {
+		return nil, cause
+	}
 	if err != nil {
-		delete(s.containers, req.ContainerId)
-		if cause := context.Cause(ctx); errors.Is(cause, errDestroyed) {
-			return nil, cause
-		}
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	reserved := s.containers[req.ContainerId]
 	made.name, made.execID = reserved.name, reserved.execID
 	s.containers[req.ContainerId] = made
@@ -99,22 +98,20 @@ func (s *Server) reserve(req *agent.CreateContainerRequest) error {
 	return nil
 }
 
+// create makes what was reserved. If it cannot, also because it panics, nothing of
+// it stays, and the id is free.
 func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) (_ *record, err error) {
 	id := req.ContainerId
+	r, restore, whole := &record{}, func() error { return nil }, false
+	defer func() {
+		if !whole {
+			err = errors.Join(err, restore(), s.abandon(context.WithoutCancel(ctx), id, r))
+		}
+	}()
 	bundle, err := s.sandbox.NewBundle(id)
 	if err != nil {
 		return nil, err
 	}
-	var volumes *sandbox.Volumes
-	defer func() {
-		if err == nil {
-			return
-		}
-		if volumes != nil {
-			err = errors.Join(err, volumes.Release(context.WithoutCancel(ctx)))
-		}
-		err = errors.Join(err, s.sandbox.RemoveBundle(id))
-	}()
 	owned, err := s.owned(ctx, req)
 	if err != nil {
 		return nil, err
@@ -123,41 +120,57 @@ func (s *Server) create(ctx context.Context, req *agent.CreateContainerRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if volumes, err = s.sandbox.PrepareWith(ctx, id, req.Storages, owned.keys); err != nil {
+	if r.volumes, err = s.sandbox.PrepareWith(ctx, id, req.Storages, owned.keys); err != nil {
 		return nil, err
 	}
-	placed, err := owned.place(ctx, req, volumes, devices)
+	placed, err := owned.place(ctx, req, r.volumes, devices)
 	if err != nil {
 		return nil, err
 	}
-	spec, sealedEnv, err := s.prepared(ctx, placed, volumes, devices)
+	spec, sealedEnv, err := s.prepared(ctx, placed, r.volumes, devices)
 	if err != nil {
 		return nil, err
 	}
-	if err = s.measure(ctx, req, volumes.Image); err != nil {
+	if err = s.measure(ctx, req, r.volumes.Image); err != nil {
 		return nil, err
 	}
-	if err = setParameters(s.parameters, takeNetworkParameters(spec)); err != nil {
+	undo, err := s.parameters.set(takeNetworkParameters(spec))
+	if err != nil {
 		return nil, err
 	}
-	r := &record{volumes: volumes, message: s.openMessage(req.GetOCI())}
-	defer func() {
-		if err != nil {
-			r.close()
-		}
-	}()
+	restore = undo
+	r.message = s.openMessage(req.GetOCI())
 	if r.ctr, err = s.runtime.Create(ctx, id, bundle, spec); err != nil {
 		return nil, err
 	}
 	// The sandbox's first container holds the pid namespace that later ones may
 	// ask to share.
 	if err = s.sandbox.SharePID(r.ctr); err != nil {
-		return nil, errors.Join(err, r.ctr.Delete(context.WithoutCancel(ctx)))
+		return nil, err
 	}
 	r.memory = s.watchMemory(id, r.ctr.PID())
 	r.leases = s.hold(id, sealedEnv, placed.GetOCI().GetMounts())
-	volumes.Keep()
+	r.volumes.Keep()
+	whole = true
 	return r, nil
+}
+
+// abandon undoes what there is of a container that could not be made, and gives
+// its id back.
+func (s *Server) abandon(ctx context.Context, id string, r *record) error {
+	var failed []error
+	if r.ctr != nil {
+		failed = append(failed, r.ctr.Delete(ctx))
+	}
+	r.close()
+	if r.volumes != nil {
+		failed = append(failed, r.volumes.Release(ctx))
+	}
+	failed = append(failed, s.sandbox.RemoveBundle(id))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, id)
+	return errors.Join(failed...)
 }
 
 // prepared makes what the container has beside its storages: files and variables

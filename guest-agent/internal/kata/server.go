@@ -14,6 +14,7 @@
 package kata
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,23 +114,22 @@ type Config struct {
 
 // Server implements grpc.AgentService and grpc.Health for one sandbox.
 type Server struct {
-	sandbox *sandbox.Sandbox
-	runtime *container.Runtime
-	secrets Secrets
-	leases  Leases // nil without
-	events  Events
-	network Network
-	offline error // why there is no network
-	machine Machine
-	tables  Tables
-	devices Devices
-	trusted trustedStore
-	swap    Swap
-	hooks   string
-	oom     oom.Queue
-	version string
-	// parameters is where kernel parameters of the pod's network are written.
-	parameters string
+	sandbox    *sandbox.Sandbox
+	runtime    *container.Runtime
+	secrets    Secrets
+	leases     Leases // nil without
+	events     Events
+	network    Network
+	offline    error // why there is no network
+	machine    Machine
+	tables     Tables
+	devices    Devices
+	trusted    trustedStore
+	swap       Swap
+	hooks      string
+	oom        oom.Queue
+	version    string
+	parameters parameters    // of the pod's network
 	metrics    func() string // nil without
 	ready      func(ctx context.Context) error
 	awake      atomic.Bool // ready has returned once
@@ -187,9 +187,7 @@ func NewServer(cfg Config) (*Server, error) {
 		containers: map[string]*record{},
 		patience:   creationPatience,
 	}
-	if s.parameters = cfg.KernelParameters; s.parameters == "" {
-		s.parameters = "/proc/sys"
-	}
+	s.parameters = parameters{root: cmp.Or(cfg.KernelParameters, "/proc/sys"), writes: map[string]int{}}
 	if s.machine = cfg.Machine; s.machine == nil {
 		s.machine = &machine.Machine{}
 	}
