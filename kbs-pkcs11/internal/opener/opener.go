@@ -18,6 +18,9 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/secret"
 )
 
+// ErrTold says that the other side was told why, and will tell whoever asked it.
+var ErrTold = errors.New("told")
+
 // A Token is what the opener needs of one.
 type Token interface {
 	PublicKey(ctx context.Context, p token.Pair) (*rsa.PublicKey, error)
@@ -36,7 +39,7 @@ type user interface {
 
 // Serve reads which key is wanted and what for, has open log in at its token, and
 // answers until in or ctx ends. That a key cannot be had is told to the other side, and
-// is the error too. If ctx ends, a goroutine may stay behind that reads in.
+// is the error too, an [ErrTold]. If ctx ends, a goroutine may stay behind that reads in.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.Open) (Token, error)) error {
 	r := tokenkey.NewReader(until{ctx, in})
 	var which tokenkey.Open
@@ -46,7 +49,10 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, open func(tokenkey.
 	defer clear(which.PIN)
 	tok, u, public, err := begin(ctx, which, open)
 	if err != nil {
-		return errors.Join(err, tokenkey.Send(out, tokenkey.Opened{Error: err.Error()}))
+		if serr := tokenkey.Send(out, tokenkey.Opened{Error: err.Error()}); serr != nil {
+			return errors.Join(err, serr)
+		}
+		return fmt.Errorf("%w: %w", ErrTold, err)
 	}
 	defer func() { _ = tok.Close() }()
 	if err := tokenkey.Send(out, tokenkey.Opened{Public: public}); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/logging"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/systemd"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/tenant"
+	"github.com/vouchsafe-cc/vouchsafe/version"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -82,7 +83,7 @@ func (p *program) options(cfg config.Loaded, from settings) (o broker.Options, s
 	level := &slog.LevelVar{}
 	level.Set(cfg.Logging.SlogLevel())
 	return broker.Options{
-		Logger: logging.New(p.io.err, cfg.Logging.Format, level), Now: time.Now, Version: version(),
+		Logger: logging.New(p.io.err, cfg.Logging.Format, level), Now: time.Now, Version: version.Here().Short(),
 		Level: level, Load: func() (config.Loaded, error) { return p.load(from) }, Files: cfg.Files, Hangup: hangup,
 		Notify: systemd.NewNotifier(p.getenv).Notify, Watchdog: systemd.WatchdogInterval(p.getenv, os.Getpid()), Inherited: inherited,
 	}, func() { signal.Stop(hangup) }, nil
@@ -115,7 +116,11 @@ func (p *program) announce(cfg config.Config, b *broker.Broker, l broker.Listene
 	line("AS (REST)", urls(plain(cfg.AttestationService.REST), l.REST))
 	line("RVPS", urls(plain(cfg.RVPS.GRPC), l.RVPS))
 	line("certificate", b.CertificatePath())
-	line("admin token", broker.AdminTokenPath(cfg.StateDir))
+	first := broker.AdminTokenPath(cfg.StateDir)
+	if time.Now().After(broker.AdminTokenEnds(cfg.StateDir)) {
+		first = "(the first one has ended: kbs admin-token makes others)"
+	}
+	line("admin token", first)
 }
 
 func plain(l config.ServiceListener) string {

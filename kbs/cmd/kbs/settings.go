@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,16 +37,26 @@ func (p *program) load(s settings) (config.Loaded, error) {
 
 func (p *program) configCommand() *cobra.Command {
 	var s settings
+	var noFiles bool
 	cmd := &cobra.Command{Use: "config", Short: "Check, show or describe the configuration", Args: cobra.NoArgs, RunE: needsCommand}
 	s.flags(cmd.PersistentFlags())
-	cmd.AddCommand(&cobra.Command{
+	validate := &cobra.Command{
 		Use:   "validate",
-		Short: "Report everything that is wrong with the configuration",
-		Long: `Report everything that is wrong with the configuration, and which checks it
-waives. The files that it names, certificates and keys, are read by serve alone.`,
+		Short: "Report everything that is wrong with the configuration and the files it names",
+		Long: `Report everything that is wrong with the configuration and the files that it
+names, certificates and keys, and which checks it waives. Nobody is asked over a
+network, and nothing is made.`,
+		Example: `  kbs config validate --config kbs.toml
+  kbs config validate --config kbs.toml --no-files   # on a machine that has none of them`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := p.load(s)
+			if err != nil {
+				return err
+			}
+			if !noFiles {
+				err = cfg.CheckFiles(time.Now())
+			}
 			if err != nil {
 				return err
 			}
@@ -55,7 +66,9 @@ waives. The files that it names, certificates and keys, are read by serve alone.
 			_, err = fmt.Fprintln(p.io.err, "the configuration is valid")
 			return err
 		},
-	}, &cobra.Command{
+	}
+	validate.Flags().BoolVar(&noFiles, "no-files", false, "leave the files alone that the configuration names")
+	cmd.AddCommand(validate, &cobra.Command{
 		Use:   "dump",
 		Short: "Print the configuration in force and where each value comes from",
 		Args:  cobra.NoArgs,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -77,6 +78,17 @@ func Issue(key ed25519.PrivateKey, t Token, now time.Time) (secret.Bytes, error)
 		return secret.Bytes{}, fmt.Errorf("encode admin token: %w", err)
 	}
 	return secret.New([]byte(text)), nil
+}
+
+// Ends is when a token says that it ends; nobody verified that. A text that is no
+// token of a broker's own ended at the beginning of time.
+func Ends(text secret.Bytes) time.Time {
+	var c ownClaims
+	jws, err := jose.ParseSignedCompact(strings.TrimSpace(string(text.Reveal())), []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil || json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &c) != nil || c.Expires == nil {
+		return time.Time{}
+	}
+	return time.Unix(*c.Expires, 0)
 }
 
 // own reads the claims of a token that the broker's own key signed.

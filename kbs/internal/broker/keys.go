@@ -19,6 +19,16 @@ const maxFile = 1 << 20
 // AdminTokenPath is where the first owner's token is written.
 func AdminTokenPath(dir string) string { return filepath.Join(dir, "admin", "token") }
 
+// AdminTokenEnds is when that token ends, or ended; the beginning of time where
+// there is none.
+func AdminTokenEnds(dir string) time.Time {
+	text, err := readKey(AdminTokenPath(dir))
+	if err != nil {
+		return time.Time{}
+	}
+	return admin.Ends(text)
+}
+
 func adminKeyPath(dir string) string    { return filepath.Join(dir, "keys", "admin.pem") }
 func adminPublicPath(dir string) string { return filepath.Join(dir, "keys", "admin.pub") }
 

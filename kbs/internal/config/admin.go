@@ -40,7 +40,7 @@ type IdentityProvider struct {
 	JWKSetURI    string `toml:"jwk_set_uri,omitempty" kind:"uri"`    // a JWK set, or an OIDC issuer
 	// CAFile is a PEM file with the authorities of the certificate that those
 	// addresses show; empty means those of the system.
-	CAFile string `toml:"ca_file,omitempty" kind:"path"`
+	CAFile string `toml:"ca_file,omitempty" kind:"path" file:"certificates"`
 }
 
 // AdminAuthorization is the field's access list over request URIs.

@@ -25,14 +25,14 @@ type AttestationService struct {
 	ASTimeoutSeconds int `toml:"as_timeout_seconds"`
 	// ASCA is a PEM file with the authorities of its certificate; empty means
 	// those of the system.
-	ASCA string `toml:"as_ca" kind:"path"`
+	ASCA string `toml:"as_ca" kind:"path" file:"certificates"`
 	// ASClientCertificate and as_client_key are what the broker shows to it.
-	ASClientCertificate string `toml:"as_client_certificate" kind:"path"`
+	ASClientCertificate string `toml:"as_client_certificate" kind:"path" file:"chain=as_client_key"`
 	// ASClientKey is the key of as_client_certificate, in PEM.
-	ASClientKey string `toml:"as_client_key" kind:"path"`
+	ASClientKey string `toml:"as_client_key" kind:"path" file:"private key"`
 	// ASTokenFile holds an administrator's token of the other service, for
 	// policies and reference values that are handed on to it.
-	ASTokenFile string `toml:"as_token_file" kind:"path"`
+	ASTokenFile string `toml:"as_token_file" kind:"path" file:"private key"`
 	// InsecureASHTTP allows http:// beyond loopback.
 	InsecureASHTTP bool `toml:"insecure_as_http"`
 	// GRPC serves this broker's verifier to others.

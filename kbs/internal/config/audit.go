@@ -71,16 +71,16 @@ type AuditSink struct {
 	Address string `toml:"address,omitempty"`
 	// CAFile (PEM) verifies the receiver's certificate; "" means the system's
 	// roots.
-	CAFile string `toml:"ca_file,omitempty" kind:"path"`
+	CAFile string `toml:"ca_file,omitempty" kind:"path" file:"certificates"`
 	// Certificate and PrivateKey (PEM) are shown to a receiver that asks.
-	Certificate string `toml:"certificate,omitempty" kind:"path"`
-	PrivateKey  string `toml:"private_key,omitempty" kind:"path"`
+	Certificate string `toml:"certificate,omitempty" kind:"path" file:"chain=private_key"`
+	PrivateKey  string `toml:"private_key,omitempty" kind:"path" file:"some"`
 	// SecretFile has the key of a webhook's signature header. It is read for
 	// every batch.
-	SecretFile string `toml:"secret_file,omitempty" kind:"path"`
+	SecretFile string `toml:"secret_file,omitempty" kind:"path" file:"some"`
 	// AuthorizationFile has the value of the Authorization header. It is read
 	// for every batch.
-	AuthorizationFile string `toml:"authorization_file,omitempty" kind:"path"`
+	AuthorizationFile string `toml:"authorization_file,omitempty" kind:"path" file:"some"`
 	// InsecureHTTP allows an http URL, over which everybody can read the log.
 	InsecureHTTP bool `toml:"insecure_http,omitempty"`
 	// TimeoutSec limits one delivery, by default 10.

@@ -37,7 +37,7 @@ type IntelCollateral struct {
 	// Early asks for evaluations that vendors get before all others.
 	Early bool `toml:"early"`
 	// CAFile (PEM) verifies the service's certificate beside the system's roots.
-	CAFile string `toml:"ca_file" kind:"path"`
+	CAFile string `toml:"ca_file" kind:"path" file:"certificates"`
 	// InsecureHTTP allows addresses without TLS: what comes is signed all the
 	// same, but anyone on the way can hold back news of a revocation.
 	InsecureHTTP bool `toml:"insecure_http"`
@@ -49,7 +49,7 @@ type AMDCollateral struct {
 	// with its paths; empty asks nobody.
 	Service string `toml:"service"`
 	// CAFile (PEM) verifies the service's certificate beside the system's roots.
-	CAFile string `toml:"ca_file" kind:"path"`
+	CAFile string `toml:"ca_file" kind:"path" file:"certificates"`
 	// InsecureHTTP allows an address without TLS.
 	InsecureHTTP bool `toml:"insecure_http"`
 }

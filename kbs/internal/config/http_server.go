@@ -24,9 +24,9 @@ type HTTPServer struct {
 	Compat401 bool `toml:"compat_401"`
 	// PrivateKey is a PEM file. It and certificate come together or not at all;
 	// without them the broker makes a certificate for loopback names.
-	PrivateKey string `toml:"private_key" kind:"path"`
+	PrivateKey string `toml:"private_key" kind:"path" file:"private key"`
 	// Certificate is a PEM file with the chain, the leaf first.
-	Certificate string `toml:"certificate" kind:"path"`
+	Certificate string `toml:"certificate" kind:"path" file:"chain=private_key"`
 	// TLSProfile is intermediate (TLS 1.2 and 1.3), modern (TLS 1.3 only) or
 	// custom, which differs from intermediate in nothing but its name.
 	TLSProfile string `toml:"tls_profile"`

@@ -67,10 +67,10 @@ type PluginBackend struct {
 	Name string `toml:"name"`
 	// Endpoint is https://HOST:PORT, or http to a loopback address.
 	Endpoint   string `toml:"endpoint"`
-	CACertPath string `toml:"ca_cert_path,omitempty" kind:"path"` // PEM; "" means the system's roots
+	CACertPath string `toml:"ca_cert_path,omitempty" kind:"path" file:"certificates"` // PEM; "" means the system's roots
 	// CertPath and KeyPath (PEM) prove the broker to the back end.
-	CertPath  string `toml:"cert_path,omitempty" kind:"path"`
-	KeyPath   string `toml:"key_path,omitempty" kind:"path"`
+	CertPath  string `toml:"cert_path,omitempty" kind:"path" file:"chain=key_path"`
+	KeyPath   string `toml:"key_path,omitempty" kind:"path" file:"some"`
 	TimeoutMS int    `toml:"timeout_ms,omitempty"` // of one call; 0 is 10 s
 }
 

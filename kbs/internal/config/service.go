@@ -16,7 +16,7 @@ type ServiceListener struct {
 	InsecureHTTP bool `toml:"insecure_http"`
 	// ClientCA is a PEM file of authorities: only callers with a certificate of
 	// theirs get through. It needs TLS.
-	ClientCA string `toml:"client_ca" kind:"path"`
+	ClientCA string `toml:"client_ca" kind:"path" file:"certificates"`
 	// AdminNames are names in such certificates (DNS, URI, e-mail or common
 	// name) whose bearers may change policies and reference values.
 	AdminNames []string `toml:"admin_names"`

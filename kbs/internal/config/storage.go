@@ -47,22 +47,22 @@ type Postgres struct {
 	// variable POSTGRES_URL. It may hold a password, so a dump does not show it.
 	URL Hidden `toml:"url,omitempty" kind:"secret"`
 	// URLFile holds such a URL.
-	URLFile string `toml:"url_file,omitempty" kind:"path"`
+	URLFile string `toml:"url_file,omitempty" kind:"path" file:"some"`
 
 	Host     string `toml:"host,omitempty"` // a name, an address, or the directory of a socket
 	Port     int    `toml:"port,omitempty"` // 0 is 5432
 	DB       string `toml:"db,omitempty"`   // the name of the database
 	Username string `toml:"username,omitempty"`
 	// PasswordFile holds the password and perhaps a line break.
-	PasswordFile string `toml:"password_file,omitempty" kind:"path"`
+	PasswordFile string `toml:"password_file,omitempty" kind:"path" file:"some"`
 	// Password is better in a file. A dump does not show it.
 	Password Hidden `toml:"password,omitempty" kind:"secret"`
 	// SSLMode is one of libpq's; by default verify-full, except on a socket and
 	// on loopback.
 	SSLMode     string `toml:"sslmode,omitempty"`
-	SSLRootCert string `toml:"sslrootcert,omitempty" kind:"path"` // PEM; by default the system's
-	SSLCert     string `toml:"sslcert,omitempty" kind:"path"`     // PEM, of the broker as a client
-	SSLKey      string `toml:"sslkey,omitempty" kind:"path"`
+	SSLRootCert string `toml:"sslrootcert,omitempty" kind:"path" file:"certificates"` // PEM; by default the system's
+	SSLCert     string `toml:"sslcert,omitempty" kind:"path" file:"chain=sslkey"`     // PEM, of the broker as a client
+	SSLKey      string `toml:"sslkey,omitempty" kind:"path" file:"some"`
 	// InsecureTLS allows an sslmode that does not verify the server, also in a
 	// URL.
 	InsecureTLS bool `toml:"insecure_tls,omitempty"`

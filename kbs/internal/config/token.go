@@ -35,9 +35,9 @@ type TokenBroker struct {
 // Signer names the files of a key.
 type Signer struct {
 	// KeyPath is a PEM file, SEC 1 or PKCS #8, with a key on P-256.
-	KeyPath string `toml:"key_path" kind:"path"`
+	KeyPath string `toml:"key_path" kind:"path" file:"some"`
 	// CertPath is a PEM file with the key's chain, the leaf first.
-	CertPath string `toml:"cert_path" kind:"path"`
+	CertPath string `toml:"cert_path" kind:"path" file:"chain=key_path"`
 	// CertURL is where others find the chain; tokens show it as x5u.
 	CertURL string `toml:"cert_url"`
 }
@@ -47,7 +47,7 @@ type Signer struct {
 type AttestationToken struct {
 	// TrustedCertsPaths are PEM files with the certificates of authorities, or
 	// of signers themselves, that endorse the key in a token's header.
-	TrustedCertsPaths []string `toml:"trusted_certs_paths" kind:"path"`
+	TrustedCertsPaths []string `toml:"trusted_certs_paths" kind:"path" file:"certificates"`
 	// TrustedJWKSets are the key sets of issuers: a path, file:// or https://, or
 	// the URL of an OpenID Connect issuer.
 	TrustedJWKSets []string `toml:"trusted_jwk_sets"`

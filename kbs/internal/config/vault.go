@@ -20,21 +20,21 @@ type Vault struct {
 	Namespace string `toml:"namespace,omitempty"` // of the enterprise editions
 	// CAFile (PEM) verifies the server's certificate; "" means the system's
 	// roots.
-	CAFile string `toml:"ca_file,omitempty" kind:"path"`
+	CAFile string `toml:"ca_file,omitempty" kind:"path" file:"certificates"`
 	// InsecureHTTP allows an http address, which shows every key to the network.
 	InsecureHTTP   bool `toml:"insecure_http,omitempty"`
 	TimeoutSeconds int  `toml:"timeout_seconds,omitempty"` // of one attempt; 0 is 5
 
 	Auth      string `toml:"auth"`                 // "token_file", "approle" or "kubernetes"
 	AuthMount string `toml:"auth_mount,omitempty"` // "" is the method's usual one
-	TokenFile string `toml:"token_file,omitempty" kind:"path"`
+	TokenFile string `toml:"token_file,omitempty" kind:"path" file:"some"`
 	// RoleID and SecretIDFile are an AppRole's.
 	RoleID       string `toml:"role_id,omitempty"`
-	SecretIDFile string `toml:"secret_id_file,omitempty" kind:"path"`
+	SecretIDFile string `toml:"secret_id_file,omitempty" kind:"path" file:"some"`
 	// Role and JWTFile are those of the Kubernetes method; the file is by
 	// default the pod's service account token.
 	Role    string `toml:"role,omitempty"`
-	JWTFile string `toml:"jwt_file,omitempty" kind:"path"`
+	JWTFile string `toml:"jwt_file,omitempty" kind:"path" file:"some"`
 }
 
 // Timeout of one attempt.

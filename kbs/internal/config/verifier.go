@@ -75,13 +75,13 @@ type Sample struct {
 // SimulatedRoot names a root bundle (PEM) made by a simulated vendor.
 type SimulatedRoot struct {
 	Name string `toml:"name"`
-	Path string `toml:"path" kind:"path"`
+	Path string `toml:"path" kind:"path" file:"some"`
 }
 
 // NamedFile names a file that says whom to trust. The name appears in tokens.
 type NamedFile struct {
 	Name string `toml:"name"`
-	Path string `toml:"path" kind:"path"`
+	Path string `toml:"path" kind:"path" file:"some"`
 }
 
 func defaultVerifier() Verifier {

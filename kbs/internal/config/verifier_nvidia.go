@@ -9,7 +9,7 @@ type NVIDIA struct {
 	// Manifests are files with reference measurements, one for each release of
 	// driver and VBIOS that is good: as NVIDIA publishes them, in XML, or in JSON.
 	// Signatures in them are not checked: whoever names a file vouches for it.
-	Manifests []string `toml:"manifests" kind:"path"`
+	Manifests []string `toml:"manifests" kind:"path" file:"some"`
 	// InsecureSimulatedRoots are trusted beside NVIDIA's root. Tokens that rest on
 	// one say so, and the default policies refuse them.
 	InsecureSimulatedRoots []SimulatedRoot `toml:"insecure_simulated_roots"`

@@ -18,7 +18,7 @@ type SNP struct {
 	InsecureNoRevocation   bool            `toml:"insecure_no_revocation"`
 	// RevocationLists are AMD's CRLs by processor generation (Milan, Genoa,
 	// Turin), each the path of a file as AMD serves it.
-	RevocationLists map[string]string `toml:"revocation_lists" kind:"path"`
+	RevocationLists map[string]string `toml:"revocation_lists" kind:"path" file:"some"`
 	// MinimumTCB is the oldest firmware that is accepted, by generation, for
 	// example Milan = "bootloader=4 tee=0 snp=24 microcode=219"; on Turin also
 	// fmc. A generation that is left out is refused, if any is named.

@@ -199,7 +199,7 @@ func (c *cli) createPolicyCommand() *cobra.Command {
 			defer a.Close()
 			stored, err := a.PutPolicy(cmd.Context(), p)
 			if err != nil {
-				return doing(exists(err, overwrite), "create policy/%s", args[0])
+				return doing(exists(err, overwrite), "create policy/%s from %s", args[0], origin(from))
 			}
 			c.warnIdle(stored)
 			return c.made(c.policyObject(stored), overwrite)
@@ -232,9 +232,17 @@ func (c *cli) made(o object, overwrite bool) error {
 	return c.printf("%s/%s %s\n", o.kind, o.name, what)
 }
 
+// origin names the file of --from-file in messages.
+func origin(from string) string {
+	if from == "-" {
+		return "stdin"
+	}
+	return from
+}
+
 func (c *cli) readInput(from string, limit int64) ([]byte, error) {
 	if from == "-" {
-		b, err := given.Reader(c.stdio.In, "stdin", limit)
+		b, err := given.Reader(c.stdio.In, origin(from), limit)
 		if err != nil {
 			return nil, usagef("%w", err)
 		}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,26 +18,41 @@ import (
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/ticket"
 )
 
-// mostOpen bounds the different refusals that are remembered, of all addresses
-// together, and so what callers who never attested can write between two
+// How many different refusals are remembered, and so recorded, between two
 // flushes.
-const mostOpen = 1024
+const (
+	mostOpen  = 1024    // of callers that nobody knows, of all addresses together
+	mostKnown = 4 << 10 // of callers that are known, beyond the first of each
+	mostOfOne = 256     // of one of these
+)
 
-// Book is a book of tickets in which the refusals of callers that nobody knows
-// do not pile up. The same refusal of the same address within a minute is one
-// ticket; how often it was repeated goes into the audit log when the minute is
-// over, which is when the broker calls [Book.Flush]. An address with too many different ones is told to come
-// later, and nothing is recorded.
+// Book is a book of tickets in which refusals do not pile up. The same refusal of
+// the same caller within a minute is one ticket; how often it was repeated goes
+// into the audit log when the minute is over, which is when the broker calls
+// [Book.Flush]. A caller with too many different ones is told to come later, and
+// nothing is recorded.
 //
-// Refusals of callers that are known, guests with a token and administrators,
-// are each recorded.
+// A caller is the guest or administrator that the refusal names, and otherwise an
+// address. Refusals of what the broker does by itself are each recorded.
 type Book struct {
 	ticket.Book
 	audit audit.Recorder
 
 	mu   sync.Mutex
-	open map[[sha256.Size]byte]*repeated
+	open refusals
 }
+
+// refusals are those of one window.
+type refusals struct {
+	strangers map[cause]*repeated
+	known     map[cause]*repeated
+	of        map[string]int // of each known caller
+	more      int            // of those, beyond each one's first
+}
+
+// A cause is the same for two refusals that an administrator could not tell
+// apart.
+type cause [sha256.Size]byte
 
 type repeated struct {
 	ticket fault.Ticket
@@ -43,65 +60,105 @@ type repeated struct {
 	times  int // after the first
 }
 
+func nothing() refusals {
+	return refusals{strangers: map[cause]*repeated{}, known: map[cause]*repeated{}, of: map[string]int{}}
+}
+
 // NewBook returns a book over another. Counts go to log.
 func NewBook(b ticket.Book, log audit.Recorder) *Book {
-	return &Book{Book: b, audit: log, open: map[[sha256.Size]byte]*repeated{}}
+	return &Book{Book: b, audit: log, open: nothing()}
 }
 
 // Record implements [ticket.Book].
 func (b *Book) Record(ctx context.Context, e api.Explanation, entry api.AuditEntry) (fault.Ticket, error) {
-	if e.Subject != "" || !Client(ctx).IsValid() {
-		return b.Book.Record(ctx, e, entry)
+	stranger := e.Subject == ""
+	from := ""
+	if stranger {
+		if !Client(ctx).IsValid() {
+			return b.Book.Record(ctx, e, entry)
+		}
+		from = Client(ctx).String()
 	}
-	cause, err := causeOf(Client(ctx).String(), e)
+	c, err := causeOf(from, e)
 	if err != nil {
 		return "", err
 	}
-	if t, ok := b.again(cause); ok {
+	if t, ok := b.again(stranger, c); ok {
 		return t, nil
 	}
-	if err := b.room(ctx); err != nil {
+	if stranger {
+		err = b.room(ctx)
+	} else {
+		err = b.share(e.Subject)
+	}
+	if err != nil {
 		return "", err
 	}
 	t, err := b.Book.Record(ctx, e, entry)
 	if err != nil {
 		return "", err
 	}
-	entry.Code, entry.Ticket, entry.Object = e.Code, string(t), e.Object
+	entry.Code, entry.Ticket, entry.Subject, entry.Object = e.Code, string(t), e.Subject, e.Object
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.open[cause] = &repeated{ticket: t, entry: entry} // if two came at once, both have tickets
+	b.side(stranger)[c] = &repeated{ticket: t, entry: entry} // if two came at once, both have tickets
 	return t, nil
 }
 
-// room counts the refusal of a caller, and says no if there were too many.
+// side is where such refusals are remembered; the lock must be held.
+func (b *Book) side(stranger bool) map[cause]*repeated {
+	if stranger {
+		return b.open.strangers
+	}
+	return b.open.known
+}
+
+var errRefusals = &Error{"refusals", time.Minute}
+
+// room counts the refusal of a caller that nobody knows, and says no if there
+// were too many.
 func (b *Book) room(ctx context.Context) error {
 	if err := Fail(ctx); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.open) >= mostOpen {
-		return fault.New(fault.TooMany, &Error{"refusals", time.Minute})
+	if len(b.open.strangers) >= mostOpen {
+		return fault.New(fault.TooMany, errRefusals)
 	}
 	return nil
 }
 
-// causeOf is the same for two refusals that an administrator could not tell
-// apart.
-func causeOf(address string, e api.Explanation) ([sha256.Size]byte, error) {
+// share counts the refusal of a caller that is known. It says no if that caller
+// had too many, or, when all together had too many, if it had one at all: those
+// who fill the book keep no other's first refusal out of it.
+func (b *Book) share(subject string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	had := b.open.of[subject]
+	if had >= mostOfOne || had > 0 && b.open.more >= mostKnown {
+		return fault.New(fault.TooMany, errRefusals)
+	}
+	if had > 0 {
+		b.open.more++
+	}
+	b.open.of[subject] = had + 1
+	return nil
+}
+
+func causeOf(address string, e api.Explanation) (cause, error) {
 	e.Ticket, e.Time, e.Audit = "", time.Time{}, 0
 	raw, err := json.Marshal(e)
 	if err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("ticket: %w", err)
+		return cause{}, fmt.Errorf("ticket: %w", err)
 	}
 	return sha256.Sum256(append([]byte(address+"\n"), raw...)), nil
 }
 
-func (b *Book) again(cause [sha256.Size]byte) (fault.Ticket, bool) {
+func (b *Book) again(stranger bool, c cause) (fault.Ticket, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r, ok := b.open[cause]
+	r, ok := b.side(stranger)[c]
 	if !ok {
 		return "", false
 	}
@@ -114,10 +171,10 @@ func (b *Book) again(cause [sha256.Size]byte) (fault.Ticket, bool) {
 func (b *Book) Flush(ctx context.Context) error {
 	b.mu.Lock()
 	all := b.open
-	b.open = map[[sha256.Size]byte]*repeated{}
+	b.open = nothing()
 	b.mu.Unlock()
 	var failed []error
-	for _, r := range all {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(all.strangers)), slices.Collect(maps.Values(all.known))) {
 		if r.times == 0 {
 			continue
 		}
