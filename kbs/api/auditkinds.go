@@ -75,6 +75,7 @@ const (
 	AuditBrokerReload AuditKind = "broker.reload"
 	AuditRestore      AuditKind = "store.restore"
 	AuditRead         AuditKind = "audit.read"
+	AuditArchive      AuditKind = "audit.archive"
 	AuditKeyRotate    AuditKind = "audit.key.rotate"
 	AuditSinkBehind   AuditKind = "audit.sink.behind"
 	AuditSinkCaught   AuditKind = "audit.sink.caught_up"
@@ -139,6 +140,7 @@ func AuditKinds() []AuditKindInfo {
 		{AuditBrokerReload, "", "A running broker took over other settings, certificates, revocation lists or roots; which, is in the details."},
 		{AuditRestore, "", "The store was restored from a backup; everything before this entry comes from it."},
 		{AuditRead, "audit/entries", "An administrator read the audit log: one entry for each credential and hour."},
+		{AuditArchive, "audit/entries", "The entries below the size in the details lie in somebody's files from now on; the log keeps the root of their tree."},
 		{AuditKeyRotate, "audit/key", "Checkpoints are signed with another key from now on; the hand-over is in the details."},
 		{AuditSinkBehind, "audit/sink/NAME", "A required sink has not confirmed entries for too long: releases and changes are refused."},
 		{AuditSinkCaught, "audit/sink/NAME", "That sink confirmed again, and nothing is refused for its sake any more."},

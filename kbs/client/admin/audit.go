@@ -142,6 +142,22 @@ func (c *Client) RotateAuditKey(ctx context.Context, current string) (api.AuditK
 	return out, err
 }
 
+// AuditArchived returns up to where the log is archived. What it says is proven by
+// the tree that is built on it.
+func (c *Client) AuditArchived(ctx context.Context) (api.AuditArchived, error) {
+	var out api.AuditArchived
+	err := c.audit(ctx, "archive", nil, &out)
+	return out, err
+}
+
+// ArchiveAudit lets the broker give up the entries below size. Root is the hash of
+// their tree.
+func (c *Client) ArchiveAudit(ctx context.Context, size int64, root []byte) (api.AuditArchived, error) {
+	var out api.AuditArchived
+	err := c.doJSON(ctx, call{method: http.MethodPost, root: api.PathAudit, segments: []string{"archive"}}, api.AuditArchiving{Size: size, Root: root}, &out)
+	return out, err
+}
+
 // AuditInclusion returns the hashes that prove that entry index is in the tree
 // of the given size.
 func (c *Client) AuditInclusion(ctx context.Context, index, size int64) ([][]byte, error) {

@@ -141,6 +141,9 @@ func (l *Log) expected(tx store.Tx) (tip, error) {
 	if err != nil {
 		return tip{}, err
 	}
+	if r, err := parseRecord(found); err == nil && len(r.leaf) == 0 {
+		return tip{}, store.ErrNotFound // archived, so not the last
+	}
 	return endingWith(found, l.mac.Reveal())
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -48,6 +49,7 @@ func matches(pattern, s string) bool {
 type Page struct {
 	Entries []json.RawMessage // canonical JSON, in order
 	Next    int64             // where the next page starts
+	First   int64             // that is not archived
 	Size    int64             // of the log; the query is at its end if Next is not below
 }
 
@@ -61,13 +63,16 @@ const (
 // limit of them. It looks at a bounded number of entries, so a page may have
 // few or none, and still not be the last.
 func (l *Log) Query(ctx context.Context, f Filter, from int64, limit int) (Page, error) {
-	end, err := l.end(ctx)
+	if from < 0 {
+		return Page{}, fmt.Errorf("%w: index %d", ErrRange, from)
+	}
+	first, end, err := l.bounds(ctx)
 	if err != nil {
 		return Page{}, err
 	}
-	p := Page{Next: from, Size: end}
+	p := Page{Next: max(from, first), First: first, Size: end}
 	if !f.Since.IsZero() {
-		first, err := l.since(ctx, f.Since.Add(-slack), end)
+		first, err := l.since(ctx, f.Since.Add(-slack), first, end)
 		if err != nil {
 			return Page{}, err
 		}
@@ -97,26 +102,29 @@ func (l *Log) Query(ctx context.Context, f Filter, from int64, limit int) (Page,
 	return p, nil
 }
 
-// end is the number of entries as the store has it; nothing is authenticated.
-func (l *Log) end(ctx context.Context) (int64, error) {
-	size := int64(0)
-	err := l.st.View(ctx, func(tx store.Tx) error {
+// bounds are the first entry that is not archived and the number of entries, as
+// the store has it: what is there is not authenticated.
+func (l *Log) bounds(ctx context.Context) (first, end int64, err error) {
+	err = l.st.View(ctx, func(tx store.Tx) (err error) {
+		end = 0
+		if first, _, err = l.archivedTx(tx); err != nil {
+			return err
+		}
 		newest, err := tx.List(prefixEntry, "", 1)
 		if err != nil || len(newest) == 0 {
 			return err
 		}
 		index, err := indexOf(newest[0].Key)
-		size = index + 1
+		end = index + 1
 		return err
 	})
-	return size, err
+	return first, end, err
 }
 
-// since returns an index before which all entries are older, found by halving:
+// since returns an index from low to high before which all entries are older, found by halving:
 // the times of neighbours differ by no more than the clocks of the replicas
 // do, for which the caller allows.
-func (l *Log) since(ctx context.Context, t time.Time, end int64) (int64, error) {
-	low, high := int64(0), end
+func (l *Log) since(ctx context.Context, t time.Time, low, high int64) (int64, error) {
 	for low < high {
 		mid := low + (high-low)/2
 		var e api.AuditEntry

@@ -29,7 +29,8 @@ func (l *Log) Size(ctx context.Context) (int64, error) {
 }
 
 // Entries returns the canonical JSON of the entries from index from on, at
-// most limit of them; none at or beyond the end of the log. It shows what is
+// most limit of them; none at or beyond the end of the log, and none that are
+// archived. It shows what is
 // stored: whoever relies on an entry checks a proof of it.
 func (l *Log) Entries(ctx context.Context, from int64, limit int) ([]json.RawMessage, error) {
 	var out []json.RawMessage
@@ -42,7 +43,8 @@ func (l *Log) Entries(ctx context.Context, from int64, limit int) ([]json.RawMes
 
 // Authentic is Entries for a reader that passes them on as the truth: it
 // returns none that the broker did not write at this place. What comes before
-// the first that is missing or not authentic is returned with the error.
+// the first that is missing or not authentic is returned with the error. If the
+// first is archived the error wraps [ErrArchived].
 func (l *Log) Authentic(ctx context.Context, from int64, limit int) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	err := l.read(ctx, from, limit, func(r record) error {
@@ -55,6 +57,11 @@ func (l *Log) Authentic(ctx context.Context, from int64, limit int) ([]json.RawM
 		out = append(out, r.leaf)
 		return nil
 	})
+	if len(out) == 0 {
+		if first, _, berr := l.bounds(ctx); berr == nil && from < first {
+			return nil, fmt.Errorf("%w: the entries below %d", ErrArchived, first)
+		}
+	}
 	return out, err
 }
 
@@ -71,7 +78,11 @@ func (l *Log) read(ctx context.Context, from int64, limit int, f func(record) er
 		after = entryKey(from + int64(limit))
 	}
 	var found []store.Record
+	var first int64
 	err := l.st.View(ctx, func(tx store.Tx) (err error) {
+		if first, _, err = l.archivedTx(tx); err != nil {
+			return err
+		}
 		found, err = tx.List(prefixEntry, after, limit)
 		return err
 	})
@@ -83,7 +94,7 @@ func (l *Log) read(ctx context.Context, from int64, limit int, f func(record) er
 		if err != nil {
 			return err
 		}
-		if r.index < from {
+		if r.index < from || r.index < first {
 			continue // the log ends before from+limit, so the listing went on below
 		}
 		if err := f(r); err != nil {
@@ -96,8 +107,8 @@ func (l *Log) read(ctx context.Context, from int64, limit int, f func(record) er
 // page is how many entries All reads at once.
 const page = 500
 
-// All yields the canonical JSON of the entries below size, in order. It is
-// what [Verify] wants for a checkpoint of that size.
+// All yields the canonical JSON of the entries below size, in order, but for those
+// that are archived. It is what [Verify] wants for a checkpoint of that size.
 func (l *Log) All(ctx context.Context, size int64) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
 		for from := int64(0); from < size; from += page {

@@ -15,9 +15,17 @@ import (
 func (l *Log) hashes(tx store.Tx) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
+		archived, _, err := l.archivedTx(tx)
+		if err != nil {
+			return nil, err
+		}
+		ends := peakEnds(archived)
 		for i, index := range indexes {
 			level, m := tlog.SplitStoredHashIndex(index)
 			last := (m+1)<<level - 1
+			if last < archived && !ends[last] { // dropped, or soon
+				return nil, fmt.Errorf("%w: the entries below %d", ErrArchived, archived)
+			}
 			found, err := tx.Get(entryKey(last))
 			if errors.Is(err, store.ErrNotFound) {
 				return nil, fmt.Errorf("%w: entry %d is gone", ErrTampered, last)

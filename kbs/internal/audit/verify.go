@@ -14,7 +14,8 @@ import (
 // Report says what Verify found.
 type Report struct {
 	Checkpoint Checkpoint // what was signed
-	Entries    int64      // how many entries were read
+	First      int64      // the first entry that was read: those before it are archived
+	Entries    int64      // how many entries there are, the archived ones too
 	// FirstBad is the index of the first entry that the checkpoint does not
 	// vouch for, and -1 if it vouches for all, or if the place is not known:
 	// the entries and the checkpoint alone do not show which of them was
@@ -39,30 +40,59 @@ func WithRemembered(older []byte) Option {
 	return func(v *verification) { v.remembered = append(v.remembered, older) }
 }
 
+// WithArchived says that the entries begin after those that are archived. Their
+// peaks are taken from whoever says so: where they are not those of the log, the
+// tree that is built on them is not the one that was signed.
+func WithArchived(a Archived) Option {
+	return func(v *verification) { v.archived = a }
+}
+
 // verification is one run of Verify: the tree as the entries themselves give
 // it, in the order of tlog's stored hashes.
 type verification struct {
 	prove      func(older, newer int64) ([][]byte, error)
 	remembered [][]byte
+	archived   Archived
+	peaks      map[int64]tlog.Hash // of what is archived, by their places
+	before     int64               // hashes of that tree, which are not here
 	tree       []tlog.Hash
+}
+
+// begin takes the peaks of what is archived.
+func (v *verification) begin() error {
+	places := peakIndexes(v.archived.Size)
+	if len(places) != len(v.archived.Peaks) {
+		return fmt.Errorf("%w: a tree of %d entries has %d peaks, not %d", ErrRange, v.archived.Size, len(places), len(v.archived.Peaks))
+	}
+	v.peaks = map[int64]tlog.Hash{}
+	for i, place := range places {
+		v.peaks[place] = v.archived.Peaks[i]
+	}
+	v.before = tlog.StoredHashCount(v.archived.Size)
+	return nil
 }
 
 // ReadHashes implements tlog.HashReader.
 func (v *verification) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	out := make([]tlog.Hash, len(indexes))
 	for i, index := range indexes {
-		if index < 0 || index >= int64(len(v.tree)) {
+		peak, ok := v.peaks[index]
+		switch at := index - v.before; {
+		case ok:
+			out[i] = peak
+		case at >= 0 && at < int64(len(v.tree)):
+			out[i] = v.tree[at]
+		default:
 			return nil, fmt.Errorf("%w: node %d", ErrRange, index)
 		}
-		out[i] = v.tree[index]
 	}
 	return out, nil
 }
 
 // Verify recomputes the tree from the entries and compares it with the signed
 // checkpoint. The entries must be exactly those that the checkpoint covers
-// ([ParseCheckpoint] tells its size), from the first on. It needs 64 bytes of
-// memory an entry.
+// ([ParseCheckpoint] tells its size), from the first on, or from the first that
+// is not archived ([WithArchived]). It needs 64 bytes of memory an entry.
 //
 // The error is nil only if everything agrees. Otherwise it wraps ErrCheckpoint
 // if a checkpoint is not to be believed, ErrTampered if the entries are not
@@ -77,6 +107,10 @@ func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, trust 
 	if r.Checkpoint, err = ParseCheckpoint(checkpoint, trust); err != nil {
 		return r, err
 	}
+	if err := v.begin(); err != nil {
+		return r, err
+	}
+	r.First, r.Entries = v.archived.Size, v.archived.Size
 	if r.FirstBad, err = v.read(entries, &r); err != nil {
 		return r, err
 	}
@@ -92,8 +126,12 @@ func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, trust 
 		switch r.FirstBad = v.locate(r.Checkpoint); r.FirstBad {
 		case -1:
 			return r, fmt.Errorf("%w: the %d entries are not those that were signed", ErrTampered, r.Entries)
-		case 0:
-			return r, fmt.Errorf("%w: entry 0, or the tree that the proofs come from, is not what was signed", ErrTampered)
+		case r.First:
+			before := ""
+			if r.First > 0 {
+				before = ", what is archived before it"
+			}
+			return r, fmt.Errorf("%w: entry %d%s, or the tree that the proofs come from, is not what was signed", ErrTampered, r.First, before)
 		default:
 			return r, fmt.Errorf("%w: entry %d is not the one that was signed", ErrTampered, r.FirstBad)
 		}
@@ -115,21 +153,31 @@ func (v *verification) read(entries iter.Seq2[json.RawMessage, error], r *Report
 		if n == r.Checkpoint.Size {
 			return n, fmt.Errorf("%w: there are entries beyond the %d that were signed", ErrTampered, n)
 		}
-		leaf, index, err := readEntry(raw)
-		if err != nil {
-			return n, fmt.Errorf("%w: entry %d cannot be read: %w", ErrTampered, n, err)
+		if err := v.add(n, raw); errors.Is(err, ErrTampered) {
+			return n, err
+		} else if err != nil {
+			return -1, err
 		}
-		if index != n {
-			return n, fmt.Errorf("%w: in the place of entry %d there is entry %d", ErrTampered, n, index)
-		}
-		completed, err := tlog.StoredHashes(n, leaf, v)
-		if err != nil {
-			return -1, fmt.Errorf("audit: entry %d: %w", n, err)
-		}
-		v.tree = append(v.tree, completed...)
 		r.Entries++
 	}
 	return -1, nil
+}
+
+// add takes the entry of this index into the tree.
+func (v *verification) add(n int64, raw json.RawMessage) error {
+	leaf, index, err := readEntry(raw)
+	if err != nil {
+		return fmt.Errorf("%w: entry %d cannot be read: %w", ErrTampered, n, err)
+	}
+	if index != n {
+		return fmt.Errorf("%w: in the place of entry %d there is entry %d", ErrTampered, n, index)
+	}
+	completed, err := tlog.StoredHashes(n, leaf, v)
+	if err != nil {
+		return fmt.Errorf("audit: entry %d: %w", n, err)
+	}
+	v.tree = append(v.tree, completed...)
+	return nil
 }
 
 // readEntry returns the canonical JSON of an entry and its index. What carried
@@ -173,7 +221,7 @@ func (v *verification) locate(c Checkpoint) int64 {
 		}
 		return checkTree(proof, c, Checkpoint{Size: n, Root: root}) == nil
 	}
-	good, bad := int64(0), c.Size // the whole is known to be bad
+	good, bad := v.archived.Size, c.Size // the whole is known to be bad
 	for good+1 < bad {
 		if mid := good + (bad-good)/2; contained(mid) {
 			good = mid
@@ -201,6 +249,12 @@ func (v *verification) checkRemembered(newer Checkpoint, trust Trust) error {
 		if older.Size > newer.Size {
 			return fmt.Errorf("%w: it has %d entries, and had %d before", ErrTampered, newer.Size, older.Size)
 		}
+		if older.Size < v.archived.Size {
+			if !v.proven(older, newer) {
+				return fmt.Errorf("%w: what was remembered has %d entries, and those below %d are in archives", ErrArchived, older.Size, v.archived.Size)
+			}
+			continue
+		}
 		root, err := tlog.TreeHash(older.Size, v)
 		if err != nil {
 			return fmt.Errorf("audit: root: %w", err)
@@ -210,6 +264,16 @@ func (v *verification) checkRemembered(newer Checkpoint, trust Trust) error {
 		}
 	}
 	return nil
+}
+
+// proven reports whether a proof leads from an older checkpoint to a newer one.
+// Where entries are archived there is not always one.
+func (v *verification) proven(older, newer Checkpoint) bool {
+	if v.prove == nil {
+		return false
+	}
+	proof, err := v.prove(older.Size, newer.Size)
+	return err == nil && checkTree(proof, newer, older) == nil
 }
 
 // VerifyConsistency checks, without any entries, that a remembered older

@@ -70,7 +70,27 @@ func (s *shared) keepCheckpoints(ctx context.Context) {
 			return
 		case <-t.C:
 			s.signLog(ctx)
+			s.dropArchived(ctx)
 		}
+	}
+}
+
+// dropArchived takes what is archived out of the store, a batch in a transaction:
+// others write in between.
+func (s *shared) dropArchived(ctx context.Context) {
+	all := 0
+	for ctx.Err() == nil {
+		n, err := s.audit.Drop(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Logger.WarnContext(ctx, "archived entries of the audit log were not dropped", slog.Any("error", err))
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		all += n
+	}
+	if all > 0 {
+		s.Logger.InfoContext(ctx, "archived entries of the audit log were dropped", slog.Int("count", all))
 	}
 }
 

@@ -72,7 +72,7 @@ func (s *shared) rooms(ctx context.Context, rec tenant.Record) (*rooms, error) {
 	r := &rooms{refusals: tickets, deps: server.Deps{
 		Tenant: rec.Name, Since: rec.Created,
 		Issuer: tokens.issuer, Tokens: tokens.verifier, TokenKeys: tokens.keys, Engine: engine, Policies: docs, Resources: resources, RefValues: refs, Plugins: plugins,
-		Tickets: tickets, Audit: log, AuditLog: s.audit, Admins: s.admins, Revoked: s.revoked, Guests: revoked, Leases: lease.Open(st, s.Now), Store: st,
+		Tickets: tickets, Audit: log, AuditLog: s.audit, Confirmed: s.sinks.Confirmed, Admins: s.admins, Revoked: s.revoked, Guests: revoked, Leases: lease.Open(st, s.Now), Store: st,
 		Now: s.Now, Logger: logger, MaxBody: s.cfg.MaxBody(), SecureCookie: !s.cfg.HTTPServer.InsecureHTTP,
 		InsecureProtocol01: s.cfg.AttestationService.InsecureProtocol01, Compat401: s.cfg.HTTPServer.Compat401,
 		Operations: s.serving(),

@@ -20,7 +20,7 @@ func (c *cli) auditCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.auditVerifyCommand(), c.auditTailCommand(), c.auditQueryCommand(), c.auditExportCommand(),
-		c.auditProveCommand())
+		c.auditProveCommand(), c.auditArchiveCommand())
 	return cmd
 }
 

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/given"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/client/admin"
@@ -33,16 +33,22 @@ answer is used, with a warning.
 A key that was rotated hands over to the next one; verify follows from the key
 that you have, whichever it is.
 
+Where entries were archived (kbsctl audit archive), the rest is verified, from the
+root that the broker keeps of them. With --archive, once for each file and the oldest
+first, they are verified too: whoever remembers more than the broker still has needs
+that.
+
 With --quick only the growth since the last time is proven: nothing is fetched
 but a proof that the log continues what was remembered.
 
-With --file and --checkpoint an export is verified, and with --proof what audit
-prove wrote. No broker is asked then.`
+With --file and --checkpoint an export is verified, archives before it as --file
+too, and with --proof what audit prove wrote. No broker is asked then.`
 
 // verifyOptions say what is verified, and by which key.
 type verifyOptions struct {
-	logKey, file, checkpoint, proof string
-	quick                           bool
+	logKey, checkpoint, proof string
+	files, archives           []string
+	quick                     bool
 }
 
 func (c *cli) auditVerifyCommand() *cobra.Command {
@@ -60,7 +66,8 @@ func (c *cli) auditVerifyCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.logKey, "log-key", "", "`FILE` with the public key of the log; --key is the same")
-	f.StringVar(&o.file, "file", "", "verify this `FILE` that audit export wrote")
+	f.StringArrayVar(&o.files, "file", nil, "verify this `FILE` that audit export wrote; those of audit archive go before it")
+	f.StringArrayVar(&o.archives, "archive", nil, "begin with the entries of this `FILE` that audit archive wrote; may be repeated")
 	f.StringVar(&o.checkpoint, "checkpoint", "", "the `FILE` of its checkpoint")
 	f.StringVar(&o.proof, "proof", "", "verify this `FILE` that audit prove wrote")
 	f.BoolVar(&o.quick, "quick", false, "prove only that the log continues what was verified the last time")
@@ -70,7 +77,7 @@ func (c *cli) auditVerifyCommand() *cobra.Command {
 		}
 		return pflag.NormalizedName(name)
 	})
-	cmd.MarkFlagsMutuallyExclusive("file", "proof", "quick")
+	cmd.MarkFlagsMutuallyExclusive("file", "proof", "quick", "archive")
 	cmd.MarkFlagsRequiredTogether("file", "checkpoint")
 	return cmd
 }
@@ -79,8 +86,8 @@ func (c *cli) auditVerify(ctx context.Context, o verifyOptions) error {
 	switch {
 	case o.proof != "":
 		return c.verifyProof(o)
-	case o.file != "":
-		return c.verifyExport(o.logKey, o.file, o.checkpoint)
+	case len(o.files) > 0:
+		return c.verifyExport(o.logKey, o.files, o.checkpoint)
 	}
 	return c.verifyBroker(ctx, o)
 }
@@ -129,7 +136,7 @@ func (c *cli) verifyProof(o verifyOptions) error {
 	return sheet.err
 }
 
-func (c *cli) verifyExport(logKey, file, checkpoint string) error {
+func (c *cli) verifyExport(logKey string, files []string, checkpoint string) error {
 	s, err := c.settings()
 	if err != nil {
 		return err
@@ -142,18 +149,11 @@ func (c *cli) verifyExport(logKey, file, checkpoint string) error {
 	if err != nil {
 		return usagef("%w", err)
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return usagef("%w", err)
-	}
-	defer func() { _ = f.Close() }()
-	if trust, err = follow(trust, handoversIn(lines(f))); err != nil {
+	entries := concatenated(files, nil)
+	if trust, err = follow(trust, handoversIn(entries)); err != nil {
 		return err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return c.verify(lines(f), note, trust)
+	return c.verify(entries, note, trust)
 }
 
 // handoversIn finds the hand-overs of the key that the entries record.
@@ -197,17 +197,9 @@ func (c *cli) verifyBroker(ctx context.Context, o verifyOptions) error {
 		return err
 	}
 	defer a.Close()
-	note, err := a.AuditCheckpoint(ctx)
-	if err != nil {
-		return doing(err, "fetch the checkpoint")
-	}
-	trust, err := c.logTrust(ctx, a, firstOf(o.logKey, s.LogKey))
+	signed, note, trust, err := c.signedLog(ctx, a, firstOf(o.logKey, s.LogKey))
 	if err != nil {
 		return err
-	}
-	signed, err := audit.ParseCheckpoint(note, trust)
-	if err != nil {
-		return invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
 	}
 	path := checkpointPath(c.env, s.Server)
 	older, err := recall(path)
@@ -226,8 +218,20 @@ func (c *cli) verifyBroker(ctx context.Context, o verifyOptions) error {
 	if older != nil {
 		options = append(options, audit.WithRemembered(older))
 	}
-	// One entry more than was signed is not asked for: the log grows meanwhile.
-	if err := c.verify(a.AuditEntries(ctx, 0, signed.Size), note, trust, options...); err != nil {
+	from := func(first int64) iter.Seq2[json.RawMessage, error] {
+		// One entry more than was signed is not asked for: the log grows meanwhile.
+		return a.AuditEntries(ctx, first, signed.Size)
+	}
+	entries := concatenated(o.archives, from)
+	if len(o.archives) == 0 {
+		had, _, err := archivedAt(ctx, a)
+		if err != nil {
+			return err
+		}
+		entries = from(had.Size)
+		options = append(options, audit.WithArchived(had))
+	}
+	if err := c.verify(entries, note, trust, options...); err != nil {
 		return err
 	}
 	if err := replaceFile(path, note); err != nil {
@@ -247,22 +251,9 @@ type grown struct {
 // verifyGrowth checks that the log only grew since it was verified, without
 // its entries.
 func (c *cli) verifyGrowth(ctx context.Context, a *admin.Client, older, note []byte, path string, trust audit.Trust) error {
-	was, err := audit.ParseCheckpoint(older, trust)
+	was, is, err := c.growth(ctx, a, older, note, trust)
 	if err != nil {
-		return invalidf("the remembered checkpoint is not of this log: %w", err)
-	}
-	is, err := audit.ParseCheckpoint(note, trust)
-	if err != nil {
-		return invalidf("the checkpoint is not to be believed: %w", err)
-	}
-	var proof [][]byte
-	if was.Size > 0 && was.Size <= is.Size {
-		if proof, err = a.AuditConsistency(ctx, was.Size, is.Size); err != nil {
-			return doing(err, "fetch the proof")
-		}
-	}
-	if err := audit.VerifyConsistency(older, note, proof, trust); err != nil {
-		return invalidf("the audit log does not verify: %w", err)
+		return err
 	}
 	if err := replaceFile(path, note); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
@@ -271,6 +262,36 @@ func (c *cli) verifyGrowth(ctx context.Context, a *admin.Client, older, note []b
 		return c.printData(grown{is.Origin, was.Size, is.Size, is.Root.String()})
 	}
 	return c.printf("the log continues: from %d to %d entries, root %s\n", was.Size, is.Size, is.Root)
+}
+
+// growth proves that one checkpoint's log continues that of an older one.
+func (c *cli) growth(ctx context.Context, a *admin.Client, older, note []byte, trust audit.Trust) (was, is audit.Checkpoint, err error) {
+	if was, err = audit.ParseCheckpoint(older, trust); err != nil {
+		return was, is, invalidf("the remembered checkpoint is not of this log: %w", err)
+	}
+	if is, err = audit.ParseCheckpoint(note, trust); err != nil {
+		return was, is, invalidf("the checkpoint is not to be believed: %w", err)
+	}
+	var proof [][]byte
+	if was.Size > 0 && was.Size <= is.Size {
+		proof, err = a.AuditConsistency(ctx, was.Size, is.Size)
+		if fault.CodeOf(err) == fault.NotFound {
+			return was, is, archivedMeanwhile(doing(err, "fetch the proof"))
+		}
+		if err != nil {
+			return was, is, doing(err, "fetch the proof")
+		}
+	}
+	if err := audit.VerifyConsistency(older, note, proof, trust); err != nil {
+		return was, is, invalidf("the audit log does not verify: %w", err)
+	}
+	return was, is, nil
+}
+
+// archivedMeanwhile says how to verify what the broker alone cannot show any more.
+func archivedMeanwhile(err error) error {
+	return (&failure{err: err, exit: fault.ExitNotFound}).
+		hint("what you remember of this log is archived by now: kbsctl audit verify --archive FILE, with each file and the oldest first")
 }
 
 // logTrust returns whom to believe about the log: the key in a file, or else,
@@ -356,7 +377,8 @@ func (t *tally) String() string {
 // verified is the result of audit verify.
 type verified struct {
 	Origin    string `json:"origin"`
-	Entries   int64  `json:"entries"`
+	First     int64  `json:"first,omitempty"` // that was verified: those before it are archived
+	Entries   int64  `json:"entries"`         // of the log
 	Root      string `json:"root"`
 	Decisions tally  `json:"decisions"`
 }
@@ -378,13 +400,21 @@ func (c *cli) verify(entries iter.Seq2[json.RawMessage, error], note []byte, tru
 		return invalidf("the audit log does not verify: %w", err).
 			hint("keep what you have of it: kbsctl audit export --checkpoint FILE")
 	}
+	if errors.Is(err, audit.ErrArchived) {
+		return archivedMeanwhile(doing(err, "verify the audit log"))
+	}
 	if err != nil {
 		return doing(err, "verify the audit log")
 	}
+	found.First = report.First
 	found.Origin, found.Entries = report.Checkpoint.Origin, report.Entries
 	found.Root = report.Checkpoint.Root.String()
 	if c.flags.output != "table" {
 		return c.printData(found)
 	}
-	return c.printf("verified %d entries, root %s, decisions: %s\n", found.Entries, found.Root, &found.Decisions)
+	archived := ""
+	if found.First > 0 {
+		archived = fmt.Sprintf(" after %d that are archived", found.First)
+	}
+	return c.printf("verified %d entries%s, root %s, decisions: %s\n", found.Entries-found.First, archived, found.Root, &found.Decisions)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/config"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/store"
 )
@@ -148,5 +149,60 @@ func TestDamagedLogIsACodeOfItsOwn(t *testing.T) {
 	a := s.admin(http.MethodGet, api.PathAudit+"/checkpoint", nil)
 	if a.status != http.StatusInternalServerError || a.info(t).Code != string(fault.AuditDamaged) {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// The oldest entries can be given up by whoever has them.
+func TestArchiveOverTheAPI(t *testing.T) {
+	s := newStage(t)
+	s.know()
+	s.must(http.MethodGet, api.PathAudit+"/checkpoint", nil)
+	var page struct {
+		Entries []json.RawMessage `json:"entries"`
+		First   int64             `json:"first"`
+	}
+	read := func() {
+		t.Helper()
+		page.First = 0
+		if err := json.Unmarshal(s.must(http.MethodGet, api.PathAudit+"/entries", nil), &page); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	tree, err := audit.NewTree(audit.Archived{})
+	for _, e := range page.Entries[:4] {
+		err = errors.Join(err, tree.Add(e))
+	}
+	root, rerr := tree.Root()
+	if err := errors.Join(err, rerr); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(a api.AuditArchiving) answer {
+		t.Helper()
+		raw, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.admin(http.MethodPost, api.PathAudit+"/archive", raw)
+	}
+	for name, a := range map[string]api.AuditArchiving{
+		"half a root": {Size: 4, Root: root[:16]}, "nothing": {Root: root[:]}, "another root": {Size: 3, Root: root[:]}, "too many": {Size: 1 << 40, Root: root[:]},
+	} {
+		if got := ask(a); got.status != http.StatusBadRequest || got.info(t).Code != string(fault.InvalidRequest) {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+	}
+	if got := ask(api.AuditArchiving{Size: 4, Root: root[:]}); got.status != http.StatusOK {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	had := decodeAs[api.AuditArchived](t, s.must(http.MethodGet, api.PathAudit+"/archive", nil))
+	if had.Size != 4 || !bytes.Equal(had.Root, root[:]) || len(had.Peaks) != 1 || had.Limit != nil {
+		t.Errorf("%+v", had)
+	}
+	if read(); page.First != 4 || len(page.Entries) < 2 || !bytes.Contains(page.Entries[0], []byte(`"index":4`)) {
+		t.Errorf("from %d: %s", page.First, page.Entries[0])
+	}
+	if got := s.admin(http.MethodGet, api.PathAudit+"/inclusion?index=0&size=5", nil); got.status != http.StatusNotFound {
+		t.Errorf("a proof of what is archived: %d %s", got.status, got.body)
 	}
 }

@@ -55,7 +55,7 @@ func known(err error) *fault.Fault {
 		large  *http.MaxBytesError
 	)
 	switch {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, tenant.ErrUnknown), errors.Is(err, audit.ErrArchived):
 		return fault.New(fault.NotFound, err)
 	case errors.Is(err, audit.ErrTampered):
 		return fault.New(fault.AuditDamaged, err)

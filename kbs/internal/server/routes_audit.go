@@ -8,7 +8,8 @@ import (
 // auditPage is the form of GET /v1/audit/entries; the handler writes it by
 // hand, because the leaves must go out exactly as they were hashed.
 type auditPage struct {
-	Entries  []api.AuditEntry `json:"entries"`
+	Entries  []api.AuditEntry `json:"entries"`            // from "first" on at the earliest
+	First    int64            `json:"first,omitempty"`    // that is not archived
 	Size     int64            `json:"size"`               // of the log
 	Continue string           `json:"continue,omitempty"` // of the next page; absent on the last one
 }
@@ -42,6 +43,11 @@ func auditRoutes() []Route {
 		{Pattern: "POST " + api.PathAudit + "/key/rotation", ID: "rotateAuditKey", System: true, Change: "keys.rotate", Summary: "Replace the key that signs checkpoints",
 			Request: jsonBody(api.AuditKeyRotation{}, "current"), Codes: codes(fault.Conflict, fault.AuditDamaged),
 			Access: owner, On: OnAdmin, Answers: ok(jsonBody(api.AuditKeys{})), admin: (*Server).rotateAuditKey},
+		{Pattern: "GET " + api.PathAudit + "/archive", ID: "auditArchived", Summary: "Read up to where the log is archived, and the peaks of that tree",
+			Codes: codes(fault.AuditDamaged), Access: auditor, On: OnAdmin, Answers: ok(jsonBody(api.AuditArchived{})), admin: (*Server).auditArchived},
+		{Pattern: "POST " + api.PathAudit + "/archive", ID: "archiveAudit", System: true, Change: "audit.archive", Summary: "Keep no entries any more that the caller has in files",
+			Request: jsonBody(api.AuditArchiving{}, "size", "root"), Codes: codes(fault.Conflict, fault.AuditDamaged),
+			Access: owner, On: OnAdmin, Answers: ok(jsonBody(api.AuditArchived{})), admin: (*Server).archiveAudit},
 		{Pattern: "GET " + api.PathAudit + "/inclusion", ID: "auditInclusion", Summary: "Prove that a leaf is in the log",
 			Query: []Query{number("index", "index of the leaf"), number("size", "size of the log")},
 			Codes: codes(fault.AuditDamaged), Access: auditor, On: OnAdmin, Answers: ok(jsonBody(auditProof{})), admin: (*Server).auditInclusion},

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/admin"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/attestation"
@@ -43,6 +45,8 @@ type AuditLog interface {
 	Consistency(ctx context.Context, older, newer int64) ([][]byte, error)
 	Keys(ctx context.Context) (api.AuditKeys, error)
 	RotateKey(ctx context.Context, current string, e api.AuditEntry) (api.AuditKeys, error)
+	Archived(ctx context.Context) (audit.Archived, error)
+	Archive(ctx context.Context, size int64, root tlog.Hash, confirmed int64, e api.AuditEntry) (audit.Archived, error)
 }
 
 // RefValues are the reference values, the documents that bring them and who
@@ -78,6 +82,7 @@ type Deps struct {
 	Tickets   ticket.Book
 	Audit     audit.Recorder
 	AuditLog  AuditLog
+	Confirmed func() int64 // the first entry that a sink has not confirmed; nil without sinks
 	Admins    Admins
 	Revoked   *admin.Revocations
 	Guests    *revocation.List

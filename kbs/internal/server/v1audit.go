@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/vouchsafe-cc/vouchsafe/fault"
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
@@ -50,6 +53,9 @@ func (s *Server) auditEntries(w http.ResponseWriter, r *http.Request, who admin.
 		raw = append(raw, e...)
 	}
 	raw = fmt.Appendf(raw, `],"size":%d`, page.Size)
+	if page.First > 0 {
+		raw = fmt.Appendf(raw, `,"first":%d`, page.First)
+	}
 	if page.Next < page.Size {
 		raw = fmt.Appendf(raw, `,"continue":"%d"`, page.Next)
 	}
@@ -179,6 +185,54 @@ func (s *Server) rotateAuditKey(w http.ResponseWriter, r *http.Request, who admi
 	}
 	s.answerJSON(w, http.StatusOK, "application/json", k)
 	return nil
+}
+
+func (s *Server) auditArchived(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {
+	a, err := s.AuditLog.Archived(r.Context())
+	if err != nil {
+		return err
+	}
+	out := archiveOf(a)
+	if limit := s.confirmed(); limit < math.MaxInt64 {
+		out.Limit = &limit
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", out)
+	return nil
+}
+
+// archiveAudit believes that the caller has the entries because he knows the root
+// of their tree. What sinks have not confirmed is not given up.
+func (s *Server) archiveAudit(w http.ResponseWriter, r *http.Request, who admin.Identity) error {
+	var want api.AuditArchiving
+	if err := exactBody(r, &want); err != nil {
+		return err
+	}
+	if want.Size < 1 || len(want.Root) != len(tlog.Hash{}) {
+		return fault.Newf(fault.InvalidRequest, "size is a number of entries, and root the hash of their tree, 32 bytes")
+	}
+	a, err := s.AuditLog.Archive(r.Context(), want.Size, tlog.Hash(want.Root), s.confirmed(), api.AuditEntry{Subject: who.String()})
+	if err != nil {
+		return err
+	}
+	s.answerJSON(w, http.StatusOK, "application/json", archiveOf(a))
+	return nil
+}
+
+// confirmed is the first entry that a sink has not confirmed yet.
+func (s *Server) confirmed() int64 {
+	if s.Confirmed == nil {
+		return math.MaxInt64
+	}
+	return s.Confirmed()
+}
+
+func archiveOf(a audit.Archived) api.AuditArchived {
+	root := a.Root()
+	out := api.AuditArchived{Size: a.Size, Root: root[:]}
+	for _, p := range a.Peaks {
+		out.Peaks = append(out.Peaks, bytes.Clone(p[:]))
+	}
+	return out
 }
 
 func (s *Server) auditInclusion(w http.ResponseWriter, r *http.Request, _ admin.Identity) error {

@@ -52,7 +52,7 @@ func mappings() map[api.AuditKind]mapping {
 		api.AuditTokenKeyRotate: update, api.AuditKeyRotate: update, api.AuditMasterKeyRotate: update, api.AuditMasterKeyRetire: update,
 		api.AuditTenantPut: update, api.AuditAdminRevoke: update,
 		api.AuditPolicyDelete: remove, api.AuditRefValueDelete: remove, api.AuditRefSetDelete: remove, api.AuditSignerDelete: remove,
-		api.AuditResourceDelete: remove, api.AuditResourceDestroy: remove, api.AuditTenantCondemn: remove, api.AuditTenantDelete: remove,
+		api.AuditResourceDelete: remove, api.AuditArchive: remove, api.AuditResourceDestroy: remove, api.AuditTenantCondemn: remove, api.AuditTenantDelete: remove,
 		api.AuditBrokerStart: start, api.AuditRestore: start, api.AuditBrokerReload: {lifecycle, other},
 		api.AuditSinkCaught: {lifecycle, 6}, api.AuditSinkBehind: {lifecycle, 7},
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 	"github.com/vouchsafe-cc/vouchsafe/pause"
 )
 
@@ -99,7 +100,11 @@ func (r *runner) turn(ctx context.Context) (moved bool, err error) {
 	for err == nil {
 		r.leading.Store(true)
 		var batch []Event
-		if batch, err = r.read(ctx, c.Next); err != nil {
+		if batch, err = r.read(ctx, c.Next); errors.Is(err, audit.ErrArchived) {
+			c, err = r.skip(ctx, c)
+			continue
+		}
+		if err != nil {
 			return moved, err
 		}
 		if len(batch) == 0 {
@@ -116,6 +121,18 @@ func (r *runner) turn(ctx context.Context) (moved bool, err error) {
 		c, err = r.lease.hold(ctx, c.Next, int64(len(batch)))
 	}
 	return moved, err
+}
+
+// skip goes on where the log does: a sink that is new, or was no part of the
+// configuration for a while, does not get what was archived before.
+func (r *runner) skip(ctx context.Context, c cursor) (cursor, error) {
+	a, err := r.log.Archived(ctx)
+	if err != nil {
+		return c, err
+	}
+	r.logger.WarnContext(ctx, "audit sink begins after what is archived", slog.String("sink", r.lease.name),
+		slog.Int64("from", c.Next), slog.Int64("to", a.Size))
+	return r.lease.hold(ctx, c.Next, a.Size-c.Next)
 }
 
 // idle waits for the log to grow, or for the lease to need attention.

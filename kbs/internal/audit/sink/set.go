@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,15 @@ func (s *Set) Behind() error {
 		}
 	}
 	return nil
+}
+
+// Confirmed is the first entry that one of the sinks has not confirmed.
+func (s *Set) Confirmed() int64 {
+	least := int64(math.MaxInt64)
+	for _, st := range *s.status.Load() {
+		least = min(least, st.Next)
+	}
+	return least
 }
 
 // watch looks at log and cursors, soon after an entry was appended here, and

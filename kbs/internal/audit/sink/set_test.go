@@ -56,6 +56,47 @@ func TestEveryEntryInOrder(t *testing.T) {
 	})
 }
 
+// A sink that is new gets what the log still has, from the first of it on.
+func TestASinkAfterAnArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.fill(100)
+		old := &memory{receiver: newReceiver()}
+		set := s.open("one", Spec{Name: "old", Sink: old, Timeout: time.Second})
+		if n := set.Confirmed(); n != 0 {
+			t.Errorf("%d are confirmed before anything was delivered", n)
+		}
+		stop := s.run(set)
+		old.wait(t, 100)
+		for set.Confirmed() != 100 {
+			pass(time.Second)
+		}
+		stop()
+		tree, err := audit.NewTree(audit.Archived{})
+		for raw, rerr := range s.log.All(t.Context(), 90) {
+			err = errors.Join(err, rerr, tree.Add(raw))
+		}
+		_, cerr := s.log.Checkpoint(t.Context())
+		root, rerr := tree.Root()
+		_, aerr := s.log.Archive(t.Context(), 90, root, set.Confirmed(), api.AuditEntry{})
+		_, derr := s.log.Drop(t.Context())
+		if err := errors.Join(err, cerr, rerr, aerr, derr); err != nil {
+			t.Fatal(err)
+		}
+		late := &memory{receiver: newReceiver()}
+		s.run(s.open("two", Spec{Name: "old", Sink: old, Timeout: time.Second}, Spec{Name: "new", Sink: late, Timeout: time.Second, Required: true, MaxLag: time.Hour}))
+		for late.count() < 11 {
+			<-late.arrived
+		}
+		old.wait(t, 101)
+		for i := range int64(11) {
+			if late.seen[90+i] != 1 {
+				t.Errorf("entry %d came %d times", 90+i, late.seen[90+i])
+			}
+		}
+	})
+}
+
 // The pauses between attempts grow, have some chance in them, and honour what
 // the receiver asks.
 func TestBackoff(t *testing.T) {
@@ -287,6 +328,9 @@ func (e endless) Authentic(_ context.Context, _ int64, limit int) ([]json.RawMes
 }
 func (endless) Size(context.Context) (int64, error) { return 1 << 40, nil }
 func (endless) Appended() <-chan struct{}           { return nil }
+func (endless) Archived(context.Context) (audit.Archived, error) {
+	return audit.Archived{}, nil
+}
 
 // However far behind a sink is, a batch is bounded.
 func TestBatchesAreBounded(t *testing.T) {

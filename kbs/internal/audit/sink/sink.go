@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe-cc/vouchsafe/kbs/api"
+	"github.com/vouchsafe-cc/vouchsafe/kbs/internal/audit"
 )
 
 // Event is one entry on its way out.
@@ -53,6 +54,7 @@ func (e *retryError) Unwrap() error { return e.err }
 // Log is what is delivered: audit.Log.
 type Log interface {
 	Authentic(ctx context.Context, from int64, limit int) ([]json.RawMessage, error)
+	Archived(ctx context.Context) (audit.Archived, error)
 	Size(ctx context.Context) (int64, error)
 	Appended() <-chan struct{}
 }
