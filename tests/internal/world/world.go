@@ -142,13 +142,3 @@ func (w *World) Run(ctx context.Context, program string, args ...string) (string
 	}
 	return out.String(), err
 }
-
-// freeAddr returns a loopback address that nobody listens on just now.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String(), nil
-}
