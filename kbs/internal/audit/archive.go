@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -61,6 +62,18 @@ func peakEnds(size int64) map[int64]bool {
 		out[rest-1] = true
 	}
 	return out
+}
+
+// details are those of the entry about the archiving.
+func (a Archived) details() map[string]string {
+	return map[string]string{"size": strconv.FormatInt(a.Size, 10), "root": a.Root().String()}
+}
+
+// saidBy reports whether an entry is that one.
+func (a Archived) saidBy(leaf []byte) bool {
+	var e api.AuditEntry
+	want := a.details()
+	return json.Unmarshal(leaf, &e) == nil && e.Kind == api.AuditArchive && e.Details["size"] == want["size"] && e.Details["root"] == want["root"]
 }
 
 func (l *Log) archiveCode(size []byte) []byte {
@@ -154,7 +167,7 @@ func (l *Log) archiveTx(tx store.Tx, k *keys, size int64, root tlog.Hash, confir
 		return Archived{}, fmt.Errorf("audit: archive: %w", err)
 	}
 	e.Kind, e.Decision, e.Object = api.AuditArchive, "change", "audit/entries"
-	e.Details = map[string]string{"size": strconv.FormatInt(size, 10), "root": root.String()}
+	e.Details = part.details()
 	if before > 0 {
 		e.Details["before"] = strconv.FormatInt(before, 10)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -282,6 +283,18 @@ func TestArchiveIsNotForged(t *testing.T) {
 		t.Errorf("a proof without the record: %v", err)
 	}
 	w.raw(t, func(tx store.Tx) error { _, err := tx.Put(keyArchived, kept.Value, store.Any); return err })
+	// A broker that hides entries which nobody archived names the right peaks.
+	hidden := Archived{Size: 8}
+	if err := w.st.View(t.Context(), func(tx store.Tx) (err error) { hidden, err = w.log.part(tx, 8); return err }); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := w.log.Entries(t.Context(), 8, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(each(rest), cp, w.trust, WithArchived(hidden)); !errors.Is(err, ErrTampered) || !strings.Contains(err.Error(), "no entry says") {
+		t.Errorf("hidden entries: %v", err)
+	}
 	for name, a := range map[string]Archived{
 		"other peaks": {4, []tlog.Hash{tlog.RecordHash([]byte("x"))}}, "no peaks": {4, nil}, "too few": {3, []tlog.Hash{{}}},
 	} {

@@ -42,7 +42,8 @@ func WithRemembered(older []byte) Option {
 
 // WithArchived says that the entries begin after those that are archived. Their
 // peaks are taken from whoever says so: where they are not those of the log, the
-// tree that is built on them is not the one that was signed.
+// tree that is built on them is not the one that was signed. And one of the entries
+// must say that these were archived: a broker that hides some cannot do so unseen.
 func WithArchived(a Archived) Option {
 	return func(v *verification) { v.archived = a }
 }
@@ -55,6 +56,7 @@ type verification struct {
 	archived   Archived
 	peaks      map[int64]tlog.Hash // of what is archived, by their places
 	before     int64               // hashes of that tree, which are not here
+	said       bool                // by an entry: these were archived
 	tree       []tlog.Hash
 }
 
@@ -136,6 +138,9 @@ func Verify(entries iter.Seq2[json.RawMessage, error], checkpoint []byte, trust 
 			return r, fmt.Errorf("%w: entry %d is not the one that was signed", ErrTampered, r.FirstBad)
 		}
 	}
+	if v.archived.Size > 0 && !v.said {
+		return r, fmt.Errorf("%w: no entry says that those below %d were archived", ErrTampered, v.archived.Size)
+	}
 	return r, v.checkRemembered(r.Checkpoint, trust)
 }
 
@@ -177,6 +182,7 @@ func (v *verification) add(n int64, raw json.RawMessage) error {
 		return fmt.Errorf("audit: entry %d: %w", n, err)
 	}
 	v.tree = append(v.tree, completed...)
+	v.said = v.said || v.archived.Size > 0 && v.archived.saidBy(leaf)
 	return nil
 }
 

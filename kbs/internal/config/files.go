@@ -91,18 +91,18 @@ func (f *fileCheck) one(path, is, name string) {
 
 // contents reads a file that has some.
 func contents(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular(): // opening a pipe would wait
+		return nil, fmt.Errorf("%s is no file", name)
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no file", name)
-	}
 	raw, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	switch {
 	case err != nil:

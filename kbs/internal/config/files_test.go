@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,6 +67,9 @@ func TestCheckFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := syscall.Mkfifo(at("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	server := func(cert, key string) func(*Config) {
 		return func(c *Config) { c.HTTPServer.Certificate, c.HTTPServer.PrivateKey = at(cert), at(key) }
 	}
@@ -82,15 +86,16 @@ func TestCheckFiles(t *testing.T) {
 		"a key that others may read": {server("other.pem", "open.pem"), holds,
 			[]string{"http_server.private_key: " + at("open.pem") + ": it has mode 0644"}},
 		"absent": {server("nowhere.pem", "none.pem"), holds,
-			[]string{"http_server.private_key: open " + at("none.pem") + ": no such file", "http_server.certificate: open " + at("nowhere.pem") + ": no such file"}},
-		"no key beside it": {server("cert.pem", "none.pem"), holds, []string{"http_server.private_key: open"}},
+			[]string{"http_server.private_key: stat " + at("none.pem") + ": no such file", "http_server.certificate: stat " + at("nowhere.pem") + ": no such file"}},
+		"no key beside it": {server("cert.pem", "none.pem"), holds, []string{"http_server.private_key: stat"}},
+		"a pipe":           {server("pipe", "key.pem"), holds, []string{at("pipe") + " is no file"}},
 		"no certificates":  {server("text", "key.pem"), holds, []string{"it has no certificate in PEM"}},
 		"a broken one":     {server("broken.pem", "key.pem"), holds, []string{"its certificate 1: x509"}},
 		"a list": {func(c *Config) { c.AttestationToken.TrustedCertsPaths = []string{at("cert.pem"), at("empty"), dir} }, holds,
 			[]string{"attestation_token.trusted_certs_paths[1]: " + at("empty") + " is empty", "attestation_token.trusted_certs_paths[2]: " + dir + " is no file"}},
 		"a map": {func(c *Config) {
 			c.Verifier.SNP.RevocationLists = map[string]string{"Milan": at("text"), "Genoa": at("large"), "Turin": at("none")}
-		}, holds, []string{"verifier.snp.revocation_lists.Genoa: " + at("large") + " is larger than 1048576 bytes", "verifier.snp.revocation_lists.Turin: open"}},
+		}, holds, []string{"verifier.snp.revocation_lists.Genoa: " + at("large") + " is larger than 1048576 bytes", "verifier.snp.revocation_lists.Turin: stat"}},
 		"in a list of tables": {func(c *Config) {
 			c.Plugins = []Plugin{{Name: PluginExternal, Backends: []PluginBackend{{CACertPath: at("cert.pem"), CertPath: at("cert.pem"), KeyPath: at("open.pem")}}}}
 		}, holds, []string{"plugins[0].backends[0].cert_path: " + at("cert.pem") + ": tls: private key does not match"}},

@@ -75,24 +75,15 @@ func (c *cli) archive(ctx context.Context, o archiveOptions, cut time.Time) erro
 	if _, err := os.Lstat(o.out); !errors.Is(err, fs.ErrNotExist) {
 		return usagef("%s is there already, and archives are never replaced", o.out)
 	}
-	s, err := c.settings()
+	l, err := c.signedLog(ctx, o.logKey)
 	if err != nil {
 		return err
 	}
-	a, err := c.client()
-	if err != nil {
+	defer l.broker.Close()
+	if err := c.continues(ctx, l); err != nil {
 		return err
 	}
-	defer a.Close()
-	signed, note, trust, err := c.signedLog(ctx, a, firstOf(o.logKey, s.LogKey))
-	if err != nil {
-		return err
-	}
-	path := checkpointPath(c.env, s.Server)
-	if err := c.continues(ctx, a, path, note, trust); err != nil {
-		return err
-	}
-	tree, first, err := c.writeArchive(ctx, a, o.out, signed, cut)
+	tree, first, err := c.writeArchive(ctx, l.broker, o.out, l.signed, cut)
 	if err != nil {
 		return err
 	}
@@ -104,11 +95,11 @@ func (c *cli) archive(ctx context.Context, o archiveOptions, cut time.Time) erro
 	if err != nil {
 		return err
 	}
-	if _, err := a.ArchiveAudit(ctx, tree.Size(), root[:]); err != nil {
+	if _, err := l.broker.ArchiveAudit(ctx, tree.Size(), root[:]); err != nil {
 		c.warnf("%s is whole, and the broker still keeps its entries", o.out)
 		return doing(err, "archive the audit log")
 	}
-	if err := replaceFile(path, note); err != nil {
+	if err := replaceFile(l.path, l.note); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
 	}
 	if c.flags.output != "table" {
@@ -117,31 +108,54 @@ func (c *cli) archive(ctx context.Context, o archiveOptions, cut time.Time) erro
 	return c.printf("archived entries %d to %d in %s, root %s\n", first, tree.Size()-1, o.out, root)
 }
 
-// signedLog is the checkpoint of the log as it is now, and whom to believe about it.
-func (c *cli) signedLog(ctx context.Context, a *admin.Client, logKey string) (signed audit.Checkpoint, note []byte, trust audit.Trust, err error) {
-	if note, err = a.AuditCheckpoint(ctx); err != nil {
-		return signed, nil, trust, doing(err, "fetch the checkpoint")
+// signedLog is the audit log of the broker as it is now.
+type signedLog struct {
+	broker *admin.Client
+	path   string // where its checkpoint is remembered
+	signed audit.Checkpoint
+	note   []byte // the checkpoint as it was signed
+	trust  audit.Trust
+}
+
+// signedLog fetches the checkpoint, and checks it by the key in a file or else that
+// of the settings. Whoever calls it closes the client.
+func (c *cli) signedLog(ctx context.Context, logKey string) (l signedLog, err error) {
+	s, err := c.settings()
+	if err != nil {
+		return l, err
 	}
-	if trust, err = c.logTrust(ctx, a, logKey); err != nil {
-		return signed, nil, trust, err
+	if l.broker, err = c.client(); err != nil {
+		return l, err
 	}
-	if signed, err = audit.ParseCheckpoint(note, trust); err != nil {
-		return signed, nil, trust, invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
+	defer func() {
+		if err != nil {
+			l.broker.Close()
+		}
+	}()
+	l.path = checkpointPath(c.env, s.Server)
+	if l.note, err = l.broker.AuditCheckpoint(ctx); err != nil {
+		return l, doing(err, "fetch the checkpoint")
 	}
-	return signed, note, trust, nil
+	if l.trust, err = c.logTrust(ctx, l.broker, firstOf(logKey, s.LogKey)); err != nil {
+		return l, err
+	}
+	if l.signed, err = audit.ParseCheckpoint(l.note, l.trust); err != nil {
+		return l, invalidf("the checkpoint is not to be believed: %w", err).hint("is the key that of this broker?")
+	}
+	return l, nil
 }
 
 // continues checks that the log continues what was remembered of it: once entries
 // are archived, nobody can show that without them.
-func (c *cli) continues(ctx context.Context, a *admin.Client, path string, note []byte, trust audit.Trust) error {
-	older, err := recall(path)
+func (c *cli) continues(ctx context.Context, l signedLog) error {
+	older, err := recall(l.path)
 	if err != nil {
 		return fmt.Errorf("remembered checkpoint: %w", err)
 	}
 	if older == nil {
 		return nil
 	}
-	_, _, err = c.growth(ctx, a, older, note, trust)
+	_, _, err = c.growth(ctx, l.broker, older, l.note, l.trust)
 	return err
 }
 

@@ -188,21 +188,12 @@ func lines(r io.Reader) iter.Seq2[json.RawMessage, error] {
 }
 
 func (c *cli) verifyBroker(ctx context.Context, o verifyOptions) error {
-	s, err := c.settings()
+	l, err := c.signedLog(ctx, o.logKey)
 	if err != nil {
 		return err
 	}
-	a, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	signed, note, trust, err := c.signedLog(ctx, a, firstOf(o.logKey, s.LogKey))
-	if err != nil {
-		return err
-	}
-	path := checkpointPath(c.env, s.Server)
-	older, err := recall(path)
+	defer l.broker.Close()
+	older, err := recall(l.path)
 	if err != nil {
 		return fmt.Errorf("remembered checkpoint: %w", err)
 	}
@@ -210,31 +201,31 @@ func (c *cli) verifyBroker(ctx context.Context, o verifyOptions) error {
 		return usagef("--quick: nothing of this log was verified before").hint("kbsctl audit verify")
 	}
 	if o.quick {
-		return c.verifyGrowth(ctx, a, older, note, path, trust)
+		return c.verifyGrowth(ctx, l, older)
 	}
 	options := []audit.Option{audit.WithConsistency(func(from, to int64) ([][]byte, error) {
-		return a.AuditConsistency(ctx, from, to)
+		return l.broker.AuditConsistency(ctx, from, to)
 	})}
 	if older != nil {
 		options = append(options, audit.WithRemembered(older))
 	}
 	from := func(first int64) iter.Seq2[json.RawMessage, error] {
 		// One entry more than was signed is not asked for: the log grows meanwhile.
-		return a.AuditEntries(ctx, first, signed.Size)
+		return l.broker.AuditEntries(ctx, first, l.signed.Size)
 	}
 	entries := concatenated(o.archives, from)
 	if len(o.archives) == 0 {
-		had, _, err := archivedAt(ctx, a)
+		had, _, err := archivedAt(ctx, l.broker)
 		if err != nil {
 			return err
 		}
 		entries = from(had.Size)
 		options = append(options, audit.WithArchived(had))
 	}
-	if err := c.verify(entries, note, trust, options...); err != nil {
+	if err := c.verify(entries, l.note, l.trust, options...); err != nil {
 		return err
 	}
-	if err := replaceFile(path, note); err != nil {
+	if err := replaceFile(l.path, l.note); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
 	}
 	return nil
@@ -250,12 +241,12 @@ type grown struct {
 
 // verifyGrowth checks that the log only grew since it was verified, without
 // its entries.
-func (c *cli) verifyGrowth(ctx context.Context, a *admin.Client, older, note []byte, path string, trust audit.Trust) error {
-	was, is, err := c.growth(ctx, a, older, note, trust)
+func (c *cli) verifyGrowth(ctx context.Context, l signedLog, older []byte) error {
+	was, is, err := c.growth(ctx, l.broker, older, l.note, l.trust)
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, note); err != nil {
+	if err := replaceFile(l.path, l.note); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
 	}
 	if c.flags.output != "table" {
