@@ -60,6 +60,9 @@ func (r *runner) measureParts(ctx context.Context) error {
 	if suffix, ok := map[format]string{gzipped: ".gz", zstandard: ".zst"}[r.testCase.format]; ok {
 		args = append(args, "--"+string(r.testCase.format), strings.Join(r.archives, suffix+",")+suffix)
 	}
+	if err = touch(r.footprint()); err != nil {
+		return errors.Join(err, p.undo())
+	}
 	raw, err := exec.CommandContext(ctx, r.bin+"/imagepull", args...).Output()
 	if err := errors.Join(err, p.undo()); err != nil {
 		return err

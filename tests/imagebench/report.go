@@ -132,5 +132,6 @@ func header(rounds, cores int) string {
 	return strings.Join([]string{
 		fmt.Sprintf("%d rounds, %d cores. CPU is that of all processes of a tool, others' that of the rest of the machine and", rounds, cores),
 		"of our registry meanwhile: where that is much above the registry's, the machine was not quiet, and wall times say little.",
+		"Free memory is touched before each pull, so that none pays for what the host of a virtual machine took back.",
 	}, "\n")
 }

@@ -57,7 +57,8 @@ func (r *runner) run(ctx context.Context, tools []tool, out io.Writer) (rep repo
 				return rep, fmt.Errorf("ceiling: %w", err)
 			}
 		}
-		for _, res := range r.results {
+		for i := range r.results {
+			res := r.results[(i+n)%len(r.results)] // nobody follows the same tool each time
 			if n > 0 && !r.thorough && res.hopeless(r.results, r.testCase.gate().against) {
 				continue
 			}
@@ -134,6 +135,9 @@ func (r *runner) pull(ctx context.Context, t tool) (cost spent, seen tree, err e
 		return cost, nil, err
 	}
 	defer func() { err = errors.Join(err, work.stop()) }()
+	if err := touch(r.footprint()); err != nil {
+		return cost, nil, err
+	}
 	if cost, err = r.group.watch(func() error { return work.pull(ctx) }); err != nil {
 		return cost, nil, err
 	}
