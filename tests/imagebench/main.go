@@ -3,13 +3,13 @@
 //
 //	imagebench [--rounds N] [--thorough] [--case NAME,...] [--peer NAME,...] [--list] [--stages] [--profiles DIR]
 //
-// A run in full, which is 5 rounds of every case, takes about an hour and a
-// quarter on two quiet cores, after the images have been assembled once: a peer
+// A run in full, which is 5 rounds of every case, takes an hour and a half or more
+// on two quiet cores, after the images have been assembled once: a peer
 // that cannot be the one that counts is asked in the first round alone. With
-// --thorough all are asked in every round, which takes three hours; with
+// --thorough all are asked in every round, which takes twice as long; with
 // --rounds 1 it is half an hour, and says whether things work, not how fast.
 //
-// All tools take turns in one run, against one registry on loopback, into
+// All tools take turns in one run, in another order each round, against one registry on loopback, into
 // directories that are fresh each time. What counts is the CPU time of all
 // processes of a tool, and the wall time, from the start of its pull to its
 // end; daemons are up before. The tree that a tool made is compared with ours,

@@ -11,10 +11,10 @@ import (
 //
 // A virtual machine may give free memory back to its host (free page reporting),
 // and the first write to it afterwards faults there: on the machine that this
-// benchmark was written on a tool paid 1.9 s for each GB that nobody had used
-// for half a minute, and 0.4 s for what the tool before it had just left behind. So the order
-// of the tools decided, not what they do. Memory is touched before each pull
-// and each measurement of the ceiling's parts, and is free again when they start.
+// benchmark was written on 1.9 s for each GB that nobody had used for half a
+// minute, and 0.4 s for what had just become free. So it mattered which tool
+// ran before. Memory is touched before each pull and each measurement of the
+// ceiling's parts, and is free again when they start.
 func touch(bytes int64) (err error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
