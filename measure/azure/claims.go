@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"strconv"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
@@ -20,26 +19,29 @@ func (e *Evidence) Claims() (measure.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	registers := tpm.Explain(e.PCRs, e.EventLog)
-	if e.EventLog != nil && registers.Events == nil {
-		return nil, errors.New(registers.Check.Reason)
+	if e.EventLog != nil {
+		if _, err := eventlog.Parse(e.EventLog); err != nil {
+			return nil, err
+		}
 	}
+	registers := tpm.Explain(e.PCRs, e.EventLog)
 	if e.Platform == measure.AzTDXvTPM {
 		quote := tdx.Evidence{Quote: e.TDQuote}
 		hardware, err := quote.Claims()
-		return e.claims(hardware, r, registers), err
+		return e.claims(hardware, r, registers, true), err
 	}
 	report, err := snp.ParseReport(e.HCL.Hardware[:])
 	if err != nil {
 		return nil, err
 	}
-	return e.claims(report.Claims(), r, registers), nil
+	return e.claims(report.Claims(), r, registers, true), nil
 }
 
 // claims are those of the hardware with the vTPM's on top (kbs-protocol 16.5).
 // report_data and init_data are the vTPM's, since the hardware's speak of the
-// paravisor. What the field leaves out has names of our own.
-func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, registers *tpm.Explained) measure.Claims {
+// paravisor. What the field leaves out has names of our own. good says that nothing
+// is wrong with the evidence.
+func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, registers *tpm.Explained, good bool) measure.Claims {
 	c := measure.Claims{}
 	for name, v := range hardware {
 		if e.Platform == measure.AzSNPvTPM {
@@ -53,9 +55,7 @@ func (e *Evidence) claims(hardware measure.Claims, r *RuntimeData, registers *tp
 	c["evidence_version"] = json.Number(strconv.Itoa(e.Version))
 	c["hcl_version"] = json.Number(strconv.FormatUint(uint64(e.HCL.Version), 10))
 	r.AddClaims(c)
-	if registers.Events != nil {
-		c[eventlog.ClaimEvents] = registers.Events
-	}
+	registers.AddEvents(c, good)
 	return c
 }
 

@@ -79,8 +79,9 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		tpm.CheckInitData(e.PCRs, want.InitData),
 		registers.Check,
 	)
-	verdict.Claims = e.claims(below.Claims, runtime, registers)
-	if err = verdict.Err(); err == nil && !remembered {
+	err = verdict.Err()
+	verdict.Claims = e.claims(below.Claims, runtime, registers, err == nil)
+	if err == nil && !remembered {
 		v.remember(l)
 	}
 	return verdict, err

@@ -18,6 +18,12 @@ import (
 // ClaimEvents is the claim under which verifiers put [Log.ClaimsIn].
 const ClaimEvents = "uefi_event_logs"
 
+// MaxUnproven is the size in bytes up to which verdicts list the events of a log
+// whoever sent it. Texts, JSON and device paths are taken apart for that, which
+// costs many times what replaying the log does; so a larger one is listed only if
+// nothing is wrong with the evidence.
+const MaxUnproven = 64 << 10
+
 // Claims returns the events in the form that policies of the field read
 // (kbs-protocol 17): a list of objects with index, type_name, digests, event,
 // digest_matches_event and details. It shows all that the log says, whether or

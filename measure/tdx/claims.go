@@ -25,12 +25,15 @@ func (e *Evidence) Claims() (measure.Claims, error) {
 		}
 	}
 	c := measure.Claims{}
-	addClaims(c, q, r, log)
+	addClaims(c, q, r)
+	if log != nil {
+		c[eventlog.ClaimEvents] = log.ClaimsIn(eventlog.SHA384)
+	}
 	return c, nil
 }
 
-// addClaims adds the claims of a quote and of its log, if there is one.
-func addClaims(c measure.Claims, q *dcap.Quote, r *Report, log *eventlog.Log) {
+// addClaims adds the claims of a quote.
+func addClaims(c measure.Claims, q *dcap.Quote, r *Report) {
 	quote := measure.Claims{"header": q.Header.Claims(), "body": r.claims()}
 	if q.Header.Version >= 5 {
 		size := len(q.Body)
@@ -41,9 +44,6 @@ func addClaims(c measure.Claims, q *dcap.Quote, r *Report, log *eventlog.Log) {
 	c["td_attributes"] = r.Attributes.claims()
 	c["report_data"] = hex.EncodeToString(r.ReportData[:])
 	c["init_data"] = hex.EncodeToString(r.MRConfigID[:])
-	if log != nil {
-		c[eventlog.ClaimEvents] = log.ClaimsIn(eventlog.SHA384)
-	}
 }
 
 func (r *Report) claims() measure.Claims {

@@ -238,6 +238,31 @@ func TestRuntimeEvents(t *testing.T) {
 	}
 }
 
+// A large log is listed for those whose evidence is good otherwise alone.
+func TestLargeEventLog(t *testing.T) {
+	l := newLab(t, func(l *Launch) { l.TDX15 = true })
+	if err := l.sim.Extend(17, eventlog.RuntimeEvent{Domain: "d", Operation: "o", Content: strings.Repeat("a", eventlog.MaxUnproven)}); err != nil {
+		t.Fatal(err)
+	}
+	ev, err := l.sim.Evidence(t.Context(), challenge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.verifier().Verify(t.Context(), ev, l.expected())
+	if events, ok := got.Claims[eventlog.ClaimEvents].([]any); err != nil || !ok || len(events) != 4 {
+		t.Errorf("%d events and %v, want 4", len(events), err)
+	}
+	want := l.expected()
+	want.ReportData = measure.BoundTo([]byte("another challenge"))
+	got, err = l.verifier().Verify(t.Context(), ev, want)
+	if _, listed := got.Claims[eventlog.ClaimEvents]; err == nil || listed {
+		t.Errorf("refused with %v, and events listed: %t", err, listed)
+	}
+	if c := got.Check(measure.CheckEventLog); c.Outcome != measure.Passed {
+		t.Errorf("the log that was not listed is %s: %s", c.Outcome, c.Reason)
+	}
+}
+
 func TestParseEvidenceRefuses(t *testing.T) {
 	l := newLab(t)
 	wire, err := l.evidence().Wire()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
 	"github.com/vouchsafe-cc/vouchsafe/measure/dcap"
+	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 )
 
 // CheckAttributes is a check of this platform beside those that all platforms
@@ -88,8 +89,12 @@ func (v *Verifier) judgeEvidence(ctx context.Context, e *Evidence, want measure.
 		logCheck,
 	})
 	verdict.Claims = opinion.Claims
-	addClaims(verdict.Claims, q, r, log)
-	return verdict, verdict.Err()
+	addClaims(verdict.Claims, q, r)
+	err = verdict.Err()
+	if log != nil && (err == nil || log.Size <= eventlog.MaxUnproven) {
+		verdict.Claims[eventlog.ClaimEvents] = log.ClaimsIn(eventlog.SHA384)
+	}
+	return verdict, err
 }
 
 func parseQuote(raw []byte) (*dcap.Quote, *Report, error) {

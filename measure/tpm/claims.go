@@ -25,11 +25,12 @@ const ClaimIMA = "ima"
 // claims of kbs-protocol 16.6 under their names there, and what the quote says
 // besides.
 func (e *Evidence) Claims() measure.Claims {
-	return e.claims(newLasting(e))
+	return e.claims(newLasting(e), true)
 }
 
-func (e *Evidence) claims(l *lasting) measure.Claims {
+func (e *Evidence) claims(l *lasting, good bool) measure.Claims {
 	c := maps.Clone(l.claims)
+	l.registers.AddEvents(c, good)
 	e.addClaims(c)
 	return c
 }

@@ -19,12 +19,24 @@ type Explained struct {
 	Check measure.Check
 	// Claims are the values under the names pcr00 to pcr23, in hex.
 	Claims measure.Claims
-	// Events are the claims about the log's events (package eventlog), nil if
-	// there is no log that can be read.
-	Events []any
 	// IMA are the claims about the files that the kernel measured (package ima), nil
 	// if there is no list that leads to PCR 10: nothing but its value is known then.
 	IMA measure.Claims
+
+	events []any         // the claims about the log's events
+	large  *eventlog.Log // not listed yet
+}
+
+// AddEvents adds the claims about the log's events (package eventlog), if there
+// is a log that can be read. Of one above [eventlog.MaxUnproven] it does so only
+// if all that was to be checked is good.
+func (r *Explained) AddEvents(c measure.Claims, good bool) {
+	switch {
+	case r.events != nil:
+		c[eventlog.ClaimEvents] = r.events
+	case r.large != nil && good:
+		c[eventlog.ClaimEvents] = r.large.ClaimsIn(Bank)
+	}
 }
 
 // Logs that come along with values, as they came; nil for none.
@@ -84,7 +96,11 @@ func (r *Explained) replay(raw []byte, t *measure.Tally) {
 		t.Fail(err)
 		return
 	}
-	r.Events = log.ClaimsIn(Bank)
+	if log.Size <= eventlog.MaxUnproven {
+		r.events = log.ClaimsIn(Bank)
+	} else {
+		r.large = log
+	}
 	replayed, err := log.Replay(Bank)
 	if err != nil {
 		t.Fail(err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/vouchsafe-cc/vouchsafe/measure"
-	"github.com/vouchsafe-cc/vouchsafe/measure/eventlog"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/known"
 	"github.com/vouchsafe-cc/vouchsafe/measure/internal/rsapub"
 )
@@ -66,9 +65,7 @@ func newLasting(e *Evidence) *lasting {
 	l.registers = explain(e.PCRs, logs{e.EventLog, e.IMAList})
 	l.claims = maps.Clone(l.registers.Claims)
 	l.claims["ak_public"] = base64.StdEncoding.EncodeToString(e.AKPublic)
-	if l.registers.Events != nil {
-		l.claims[eventlog.ClaimEvents] = l.registers.Events
-	}
+	l.registers.AddEvents(l.claims, false)
 	if l.registers.IMA != nil {
 		l.claims[ClaimIMA] = l.registers.IMA
 	}

@@ -177,12 +177,12 @@ func (v *Verifier) Verify(ctx context.Context, ev measure.Evidence, want measure
 		l.registers.Check,
 	}
 	verdict.Root = x.root
-	verdict.Claims = e.claims(l)
+	err = verdict.Err()
+	verdict.Claims = e.claims(l, err == nil)
 	verdict.Claims["ak_trust"] = x.how
 	if x.root.Simulated {
 		verdict.Claims[ClaimSimulatedRoot] = x.root.Name
 	}
-	err = verdict.Err()
 	if err == nil && !remembered && m.lastingSize() <= known.MaxEvidenceSize {
 		l.prepare()
 		v.machines.Remember(m.lasting(), l)

@@ -86,6 +86,40 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// A large log is listed for those whose evidence is good otherwise alone.
+func TestLargeEventLog(t *testing.T) {
+	l := newLab(t, rsaKey())
+	l.log.Add(15, eventlog.EventTag, make([]byte, eventlog.MaxUnproven), []byte("large"))
+	l.must(l.device.Extend(Bank, 15, Bank.Sum([]byte("large"))))
+	e := l.quote(challenge[:32])
+	listed := func(c measure.Claims) int {
+		events, _ := c[eventlog.ClaimEvents].([]any)
+		return len(events)
+	}
+	v, err := NewVerifier(l.config())
+	l.must(err)
+	verify := func() (measure.Verdict, error) {
+		ev, err := e.Wire()
+		l.must(err)
+		return v.Verify(t.Context(), ev, l.expected())
+	}
+	got, err := verify()
+	if n := listed(got.Claims); err != nil || n != len(l.log.Events) {
+		t.Errorf("%d events and %v, want %d", n, err, len(l.log.Events))
+	}
+	e.Message[len(e.Message)-1] ^= 1
+	got, err = verify()
+	if n := listed(got.Claims); err == nil || n != 0 {
+		t.Errorf("refused with %v, and %d events listed", err, n)
+	}
+	if c := got.Check(measure.CheckEventLog); c.Outcome != measure.Passed {
+		t.Errorf("the log that was not listed is %s: %s", c.Outcome, c.Reason)
+	}
+	if n := listed(e.Claims()); n != len(l.log.Events) {
+		t.Errorf("whoever only asks what evidence claims sees %d events", n)
+	}
+}
+
 // Every way in which evidence can be wrong is found, under its own check.
 func TestRefusals(t *testing.T) {
 	l := newLab(t, rsaKey())
