@@ -123,7 +123,11 @@ func TestAnotherVolumeAtTheSamePlace(t *testing.T) {
 		"another kind":      func(st *agent.Storage) { st.Fstype = "xfs" },
 		"no writing":        func(st *agent.Storage) { st.Options = []string{"ro"} },
 	} {
-		if _, err := s.Prepare(t.Context(), "app2", []*agent.Storage{onDisk(change)}); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "in use") {
+		second, err := s.Prepare(t.Context(), "app2", []*agent.Storage{onDisk(change)})
+		if err == nil {
+			err = second.Release(t.Context())
+		}
+		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
