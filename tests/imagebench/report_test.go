@@ -68,9 +68,30 @@ func TestGatesBesideOthers(t *testing.T) {
 	if !r.judge(&out, &plain) {
 		t.Error("no gate was missed")
 	}
-	for _, want := range []string{"MISSED  1.30 times the CPU time", "MISSED  1.15 times as long", "goal    20.00 MB at the most, small guest"} {
+	for _, want := range []string{"MISSED  1.30 times the CPU time", "MISSED  0.87 of the speed kept in the setting for small guests, in the median round; 1.15 times as long", "goal    20.00 MB at the most, small guest"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// What counts of the setting for small guests is what most rounds say, each by itself.
+func TestGateOfSmallGuests(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		small  []time.Duration
+		want   string
+		missed bool
+	}{
+		{[]time.Duration{11 * s, 21 * s, 29 * s}, "goal    0.95 of the speed kept", false},
+		{[]time.Duration{9 * s, 24 * s, 36 * s}, "MISSED  0.83 of the speed kept", true},
+	} {
+		r := report{testCase: testCase{format: gzipped}, ceiling: ceiling{wall: 20}, results: []*result{
+			ran("vouchsafe", ours, 10*s, 20*s, 30*s), ran("vouchsafe, small guest", ours, c.small...), ran("podman", debian, 90*s),
+		}}
+		var out strings.Builder
+		if missed := r.judge(&out, nil); missed != c.missed || !strings.Contains(out.String(), c.want) {
+			t.Errorf("missed: %v\n%s", missed, out.String())
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (r *runner) round(ctx context.Context, res *result) error {
 	}
 	if list, n := r.ours.differences(seen); n > 0 {
 		res.wrong = fmt.Sprintf("its tree differs in %d of %d inodes: %q", n, len(r.ours), list)
+		if res.tool.isOurs() { // twice the same image, and two trees
+			return fmt.Errorf("%s: %s", res.tool.name(), res.wrong)
+		}
 		return nil
 	}
 	res.rounds = append(res.rounds, cost)
