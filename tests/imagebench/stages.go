@@ -21,7 +21,7 @@ var stageOf = []struct{ part, stage string }{
 	{"klauspost/compress/", "decompress"},
 	{"crypt.(*Decrypter)", "decrypt, HMAC"},
 	{"registry.(*verifyReader)", "digest"},
-	{"pull.(*diffIDCheck)", "diffID"},
+	{"(*diffIDCheck)", "diffID"},
 	{"image/unpack.", "unpack"},
 	{"archive/tar.", "unpack"},
 	{"net/http.", "receive"},
