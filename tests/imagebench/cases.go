@@ -87,10 +87,10 @@ func (c testCase) gate() gate {
 
 // The gates that every case has.
 const (
-	gateCeiling   = 0.75 // of the speed that the parts allow
-	gateRSS       = 48e6 // bytes, ours
-	gateSmallRSS  = 32e6 // in the setting for small guests
-	gateSmall     = 0.90 // of the speed without it (report.kept)
-	gateDecrypt   = 1.20 // times the CPU time of the plain pull (report.decryption)
-	gateLanes     = 1.10 // times as long as over one connection, where that is not what takes the time
+	gateCeiling  = 0.75 // of the speed that the parts allow
+	gateRSS      = 48e6 // bytes, ours
+	gateSmallRSS = 32e6 // in the setting for small guests
+	gateSmall    = 0.90 // of the speed without it (report.kept)
+	gateDecrypt  = 1.20 // times the CPU time of the plain pull (report.decryption)
+	gateLanes    = 1.10 // times as long as over one connection, where that is not what takes the time
 )
