@@ -157,7 +157,7 @@ bench-kbs: build ## what attestations and releases cost the broker, beside the c
 	@$(BIN)/load bench --bin $(BIN)
 
 .PHONY: bench-image
-bench-image: ## pulling images beside the tools of the field, all in one run (BENCH="--rounds 1 --case gzip", or --help; about an hour and a quarter in full)
+bench-image: ## pulling images beside the tools of the field, all in one run (BENCH="--rounds 1 --case gzip", or --help; about two hours in full)
 	@build/need containerd=containerd skopeo=skopeo umoci=umoci buildah=buildah podman=podman igzip=isal unpigz=pigz \
 		mkfs.ext4=e2fsprogs mount=mount dpkg-deb=dpkg
 	@build/peers $(CACHE)/imagebench containerd ctr umoci copier

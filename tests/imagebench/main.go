@@ -3,7 +3,7 @@
 //
 //	imagebench [--rounds N] [--thorough] [--case NAME,...] [--peer NAME,...] [--list] [--stages] [--profiles DIR]
 //
-// A run in full, which is 5 rounds of every case, takes an hour and a half or more
+// A run in full, which is 5 rounds of every case, takes about two hours
 // on two quiet cores, after the images have been assembled once: a peer
 // that cannot be the one that counts is asked in the first round alone. With
 // --thorough all are asked in every round, which takes twice as long; with
