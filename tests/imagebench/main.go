@@ -9,7 +9,7 @@
 // --thorough all are asked in every round, which takes twice as long; with
 // --rounds 1 it is half an hour, and says whether things work, not how fast.
 //
-// All tools take turns in one run, in another order each round, against one registry on loopback, into
+// All tools take turns in one run, another one first in each round, against one registry on loopback, into
 // directories that are fresh each time. What counts is the CPU time of all
 // processes of a tool, and the wall time, from the start of its pull to its
 // end; daemons are up before. The tree that a tool made is compared with ours,

@@ -110,7 +110,7 @@ func (r report) judge(out io.Writer, plain *report) (missed bool) {
 }
 
 // kept is what of our speed is left in the setting for small guests: the median
-// of what each round says. The two take turns next to each other there, and the
+// of what each round says. The two follow each other in most rounds, and the
 // machine's pace differs more from round to round than they do.
 func (r report) kept() float64 {
 	var full, small []spent

@@ -116,9 +116,10 @@ func TestStages(t *testing.T) {
 	const line = "-----------+-------------------------------------------------------\n"
 	traces := "File: imagepull\n" + line +
 		"     1.50s   crypto/internal/fips140/sha256.blockSHANI\n             github.com/vouchsafe-cc/vouchsafe/image/registry.(*verifyReader).Read\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.Apply\n" + line +
+		"     300ms   crypto/internal/fips140/sha256.blockSHANI\n             github.com/vouchsafe-cc/vouchsafe/image/pull.(*Puller).unpackInto.(*diffIDCheck).see.func2\n             github.com/vouchsafe-cc/vouchsafe/image/pull.(*ahead).watch\n" + line +
 		"      20ms   syscall.Syscall6\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.(*unpacker).file\n" + line +
 		"     480ms   syscall.Syscall\n             github.com/vouchsafe-cc/vouchsafe/image/unpack.(*unpacker).copy\n"
-	if seen := summary(traces); seen != "digest 1.50, unpack 0.50" {
+	if seen := summary(traces); seen != "digest 1.50, unpack 0.50, diffID 0.30" {
 		t.Errorf("%q", seen)
 	}
 }

@@ -58,7 +58,7 @@ func (r *runner) run(ctx context.Context, tools []tool, out io.Writer) (rep repo
 			}
 		}
 		for i := range r.results {
-			res := r.results[(i+n)%len(r.results)] // nobody follows the same tool each time
+			res := r.results[(i+n)%len(r.results)] // another begins each time
 			if n > 0 && !r.thorough && res.hopeless(r.results, r.testCase.gate().against) {
 				continue
 			}
