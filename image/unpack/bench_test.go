@@ -33,8 +33,8 @@ func cpu(t testing.TB) float64 {
 	return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
 }
 
-// BenchmarkEntries measures entries per second of processor time, in memory:
-// what making files costs, without a disk.
+// BenchmarkEntries measures entries per second, of processor time and by the
+// clock, in memory: what making files costs, without a disk.
 func BenchmarkEntries(b *testing.B) {
 	needRoot(b)
 	raw, n := manyFiles(b)
@@ -53,5 +53,6 @@ func BenchmarkEntries(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/used, "entries/cpu-s")
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 	b.ReportMetric(float64(len(raw))*float64(b.N)/used/1e6, "MB/cpu-s")
 }

@@ -18,8 +18,9 @@
 //
 // An archive is applied entry by entry: the later of two entries of one name
 // counts, and a directory after a file of its name hides what lower layers
-// have there, as the file did.
+// have there, as the file did. Names are made one after the other; small files
+// get their content and metadata from a second goroutine (finisher).
 //
-// Making devices, whiteouts and trusted attributes needs root; [Unowned] does
+// It needs Linux 5.8. Making devices, whiteouts and trusted attributes needs root; [Unowned] does
 // without.
 package unpack

@@ -124,16 +124,31 @@ func (u *unpacker) file(hdr *tar.Header, in folder, name string, content io.Read
 	if err != nil {
 		return err
 	}
+	file := unfinished{fd: fd, hdr: hdr, owned: u.ownedAlready(hdr, in)}
+	if hdr.Size <= smallFile && u.src.headed <= smallHeaders {
+		u.result.Bytes += hdr.Size
+		return u.small.add(file, content)
+	}
 	defer func() { _ = unix.Close(fd) }()
 	n, err := u.content(fd, content)
 	u.result.Bytes += n
 	if err != nil {
 		return err
 	}
-	if err := u.finish(hdr, fd, u.ownedAlready(hdr, in)); err != nil {
+	return u.finishFile(file)
+}
+
+// finishFile ends what file began: it writes the content that the file has not
+// got yet, and sets the metadata. It changes nothing but the file, as it runs
+// beside the unpacker.
+func (u *unpacker) finishFile(f unfinished) error {
+	if err := writeAt(f.fd, f.content, 0); err != nil {
 		return err
 	}
-	return timesOf(hdr).set(in.fd, name)
+	if err := u.finish(f.hdr, f.fd, f.owned); err != nil {
+		return err
+	}
+	return timesOf(f.hdr).setOpen(f.fd)
 }
 
 func (u *unpacker) directory(hdr *tar.Header, in folder, name, p string) error {

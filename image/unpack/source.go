@@ -20,6 +20,7 @@ type source struct {
 	left    int64        // bytes that the archive may still have
 	limit   int64
 	headers int64 // bytes that the present entry's headers may still have; -1 in content
+	headed  int64 // bytes of the present entry's headers
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -50,6 +51,6 @@ func (s *source) Read(p []byte) (int, error) {
 func (s *source) header(next func() error) error {
 	s.headers = maxHeaders
 	err := next()
-	s.headers = -1
+	s.headed, s.headers = maxHeaders-s.headers, -1
 	return err
 }

@@ -24,6 +24,11 @@ func (t times) set(dirfd int, name string) error {
 	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{spec(t.access), spec(t.modified)}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
+// setOpen gives the times to an open file.
+func (t times) setOpen(fd int) error {
+	return unix.UtimesNanoAt(fd, "", []unix.Timespec{spec(t.access), spec(t.modified)}, unix.AT_EMPTY_PATH)
+}
+
 func spec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }

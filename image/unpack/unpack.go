@@ -106,7 +106,8 @@ func Apply(ctx context.Context, r io.Reader, dir string, l Limits, options ...Op
 	for _, o := range options {
 		o(u)
 	}
-	err = u.entries(tar.NewReader(u.src))
+	u.small = newFinisher(u.finishFile)
+	err = u.files()
 	if err == nil {
 		_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{u.src}, u.buf)
 	}
@@ -134,8 +135,19 @@ type unpacker struct {
 	implied map[string]struct{}
 	made    int // entries and implied directories
 	buf     []byte
+	small   *finisher // of small files
 
 	opaqueAttr string // marks directories that hide what lies below
+}
+
+// files makes all that the archive has.
+func (u *unpacker) files() (err error) {
+	defer func() {
+		if earlier := u.small.close(); earlier != nil {
+			err = earlier
+		}
+	}()
+	return u.entries(tar.NewReader(u.src))
 }
 
 func (u *unpacker) entries(tr *tar.Reader) error {
@@ -165,10 +177,7 @@ func (u *unpacker) entries(tr *tar.Reader) error {
 			}
 		}
 		if err != nil {
-			if _, ok := errors.AsType[*FormatError](err); ok {
-				return err
-			}
-			return fmt.Errorf("entry %.200q: %w", hdr.Name, err)
+			return ofEntry(hdr.Name, err)
 		}
 	}
 }
