@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,9 +32,15 @@ func touch(bytes int64) (err error) {
 	// Where there are no huge pages it is done with small ones.
 	_ = unix.Madvise(memory, unix.MADV_HUGEPAGE)
 	const page = 4 << 10
-	for i := 0; i < len(memory); i += page {
-		memory[i] = 1
+	var cores sync.WaitGroup
+	for part := range slices.Chunk(memory, max(page, len(memory)/runtime.NumCPU()/page*page)) {
+		cores.Go(func() {
+			for i := 0; i < len(part); i += page {
+				part[i] = 1
+			}
+		})
 	}
+	cores.Wait()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -8,9 +9,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,17 +22,43 @@ import (
 // hash of the contents, in one line each.
 type tree map[string]string
 
-// inventory reads the tree below dir.
+// inventory reads the tree below dir, on all cores.
 func inventory(dir string) (tree, error) {
-	t, buf := tree{}, make([]byte, 1<<20)
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		line, err := describe(path, buf)
-		t[strings.TrimPrefix(path, dir)] = line
-		return err
+	paths := make(chan string, 1024)
+	t := tree{}
+	var mu sync.Mutex
+	all, ctx := errgroup.WithContext(context.Background())
+	all.Go(func() error {
+		defer close(paths)
+		return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || path == dir {
+				return err
+			}
+			select {
+			case paths <- path:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
 	})
+	for range runtime.NumCPU() {
+		all.Go(func() error {
+			part, buf := tree{}, make([]byte, 1<<20)
+			for path := range paths {
+				line, err := describe(path, buf)
+				if err != nil {
+					return err
+				}
+				part[strings.TrimPrefix(path, dir)] = line
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(t, part)
+			return nil
+		})
+	}
+	err := all.Wait()
 	return t, err
 }
 
