@@ -14,7 +14,7 @@ import (
 const (
 	ringBlocks     = 4
 	receivedBlocks = 8
-	decodedBlocks  = 16
+	decodedBlocks  = 24
 )
 
 // ahead reads a source in a goroutine of its own, a few blocks ahead of whoever

@@ -13,8 +13,8 @@ import (
 const blockSize = 128 << 10
 
 // spareBlocks is how many blocks the rings of all layers have together beyond
-// those that each has of its own: 2 MiB.
-const spareBlocks = 16
+// those that each has of its own: 3 MiB.
+const spareBlocks = 24
 
 // blocks lends buffers to the rings between stages.
 //

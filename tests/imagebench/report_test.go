@@ -68,7 +68,7 @@ func TestGatesBesideOthers(t *testing.T) {
 	if !r.judge(&out, &plain) {
 		t.Error("no gate was missed")
 	}
-	for _, want := range []string{"MISSED  1.30 times the CPU time", "MISSED  0.87 of the speed kept in the setting for small guests, in the median round; 1.15 times as long", "goal    20.00 MB at the most, small guest"} {
+	for _, want := range []string{"MISSED  1.30 times the CPU time", "MISSED  0.87 of the speed kept in the setting for small guests, in the median of 1 rounds; 1.15 times as long", "goal    20.00 MB at the most, small guest"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
@@ -92,6 +92,41 @@ func TestGateOfSmallGuests(t *testing.T) {
 		var out strings.Builder
 		if missed := r.judge(&out, nil); missed != c.missed || !strings.Contains(out.String(), c.want) {
 			t.Errorf("missed: %v\n%s", missed, out.String())
+		}
+	}
+}
+
+// Rounds of the pair alone count for that gate and for no other.
+func TestMoreRoundsOfThePair(t *testing.T) {
+	const s = time.Second
+	r := report{testCase: testCase{format: gzipped}, ceiling: ceiling{wall: 20}, results: []*result{
+		ran("vouchsafe", ours, 10*s), ran("vouchsafe, small guest", ours, 20*s), ran("containerd", newest, 15*s),
+	}}
+	r.more = pair{full: ran("vouchsafe", ours, 90*s, 95*s), small: ran("vouchsafe, small guest", ours, 90*s, 100*s)}
+	var out strings.Builder
+	r.judge(&out, nil)
+	for _, want := range []string{"1.50 times as fast as containerd", "0.95 of the speed kept in the setting for small guests, in the median of 3 rounds; 2.00 times as long by the medians of 1"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// The pair is measured until its rounds agree, on whichever side of the gate.
+func TestAgreed(t *testing.T) {
+	for _, c := range []struct {
+		seen []float64
+		want bool
+	}{
+		{[]float64{0.95}, true},
+		{[]float64{0.80}, true},
+		{[]float64{0.95, 0.95, 0.95, 0.85, 0.85}, false},
+		{[]float64{0.85, 0.85, 0.85, 0.95, 0.95}, false},
+		{[]float64{0.95, 0.95, 0.90, 0.95, 0.85}, true},
+		{[]float64{0.85, 0.85, 0.89, 0.85, 0.95}, true},
+	} {
+		if got := agreed(c.seen, 0.90); got != c.want {
+			t.Errorf("%v agree: %v", c.seen, got)
 		}
 	}
 }

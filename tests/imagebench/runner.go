@@ -25,6 +25,7 @@ type runner struct {
 	image    *image
 	files    secrets
 	results  []*result
+	more     pair              // rounds of our two settings alone
 	ours     tree              // what the first pull of ours made
 	parts    map[string][]part // of the ceiling, one of each round
 }
@@ -67,12 +68,16 @@ func (r *runner) run(ctx context.Context, tools []tool, out io.Writer) (rep repo
 			}
 		}
 	}
+	if err := r.settle(ctx); err != nil {
+		return rep, err
+	}
 	if r.stages {
 		if rep.stages, err = r.profile(ctx, dir); err != nil {
 			return rep, err
 		}
 	}
 	rep.testCase, rep.image, rep.entries, rep.results, rep.ceiling = r.testCase, r.image, len(r.ours), r.results, r.ceiling()
+	rep.more = r.more
 	rep.print(out)
 	return rep, nil
 }
