@@ -120,8 +120,8 @@ func (j *job) fetch(ctx context.Context, lp layerPlan, key store.Key, private cr
 //
 // Four goroutines work on a layer: one receives, hashes and decrypts; one
 // decompresses; one hashes the archive; this one unpacks it, with a fifth for the
-// small files. So even a single layer keeps two cores busy. Where there are more, decryption and its HMAC have
-// a goroutine of their own.
+// small files. So even a single layer keeps two cores busy. Where there are more,
+// decryption and its HMAC have a goroutine of their own.
 func (j *job) stream(ctx context.Context, lp layerPlan, private crypt.Private, staging *store.Staging) (int64, error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	archive := &archiveReader{}

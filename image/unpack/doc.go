@@ -21,6 +21,6 @@
 // have there, as the file did. Names are made one after the other; small files
 // get their content and metadata from a second goroutine (finisher).
 //
-// It needs Linux 5.8. Making devices, whiteouts and trusted attributes needs root; [Unowned] does
-// without.
+// It needs Linux 5.8. Making devices, whiteouts and trusted attributes needs root;
+// [Unowned] does without.
 package unpack

@@ -13,8 +13,8 @@
 // directories that are fresh each time. What counts is the CPU time of all
 // processes of a tool, and the wall time, from the start of its pull to its
 // end; daemons are up before. Where the rounds do not agree on whether the setting
-// for small guests holds its gate, our two settings have more of them. The tree that a tool made is compared with ours,
-// inode by inode, before its time counts.
+// for small guests holds its gate, our two settings have more of them. The tree
+// that a tool made is compared with ours, inode by inode, before its time counts.
 package main
 
 import (

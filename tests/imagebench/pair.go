@@ -2,9 +2,8 @@ package main
 
 import "context"
 
-// A pair is our two settings. What the one costs beside the other is a few
-// hundredths, and less than two pulls of one setting differ on a machine that
-// others use too.
+// A pair is our two settings. What the one costs beside the other is mostly less
+// than two pulls of one setting differ on a machine that others use too.
 type pair struct{ full, small *result }
 
 // ourPair finds them. A zero pair: they are not both there.

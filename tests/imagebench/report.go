@@ -102,7 +102,7 @@ func (r report) judge(out io.Writer, plain *report) (missed bool) {
 		say("MB at the most, small guest", float64(small.rss)/1e6, gateSmallRSS/1e6, gateSmallRSS/1e6, false)
 		kept := r.kept()
 		say(fmt.Sprintf("of the speed kept in the setting for small guests, in the median of %d rounds; %.2f times as long by the medians of %d",
-			len(kept), small.wall.Seconds()/m.wall.Seconds(), len(kept)-len(r.more.kept())), kept[len(kept)/2], gateSmall, gateSmall, true)
+			len(kept), small.wall.Seconds()/m.wall.Seconds(), len(kept)-len(r.more.kept())), kept[(len(kept)-1)/2], gateSmall, gateSmall, true)
 	}
 	if r.testCase.encrypted && plain != nil {
 		p, _ := plain.of(own(options{}, false).name())
@@ -112,7 +112,7 @@ func (r report) judge(out io.Writer, plain *report) (missed bool) {
 }
 
 // kept lists what each round says is left of our speed in the setting for small
-// guests, the least first. The two follow each other, and the machine's pace
+// guests, the least first; of an even number the lesser of the middle two counts. The two follow each other, and the machine's pace
 // differs more from round to round than they do.
 func (r report) kept() []float64 {
 	all := append(ourPair(r.results).kept(), r.more.kept()...)

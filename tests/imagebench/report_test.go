@@ -103,6 +103,9 @@ func TestMoreRoundsOfThePair(t *testing.T) {
 		ran("vouchsafe", ours, 10*s), ran("vouchsafe, small guest", ours, 20*s), ran("containerd", newest, 15*s),
 	}}
 	r.more = pair{full: ran("vouchsafe", ours, 90*s, 95*s), small: ran("vouchsafe, small guest", ours, 90*s, 100*s)}
+	if kept := r.kept(); len(kept) != 3 || kept[0] != 0.5 {
+		t.Errorf("kept: %v", kept)
+	}
 	var out strings.Builder
 	r.judge(&out, nil)
 	for _, want := range []string{"1.50 times as fast as containerd", "0.95 of the speed kept in the setting for small guests, in the median of 3 rounds; 2.00 times as long by the medians of 1"} {
