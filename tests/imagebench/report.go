@@ -112,8 +112,9 @@ func (r report) judge(out io.Writer, plain *report) (missed bool) {
 }
 
 // kept lists what each round says is left of our speed in the setting for small
-// guests, the least first; of an even number the lesser of the middle two counts. The two follow each other, and the machine's pace
-// differs more from round to round than they do.
+// guests, the least first: of an even number the lesser of the middle two counts.
+// The two pulls follow each other, and the machine's pace differs more from round
+// to round than they do.
 func (r report) kept() []float64 {
 	all := append(ourPair(r.results).kept(), r.more.kept()...)
 	slices.Sort(all)
